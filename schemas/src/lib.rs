@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The published language of wanwright.
+//!
+//! Everything that crosses a process boundary is defined here, once: the ids and the subjects they travel on, commands,
+//! events and the envelope that carries them, outcomes and the reasons of refusals, orders, run records and the effect
+//! journal. The wire form of each type is frozen by version; the files under `frozen/` prove that every version ever
+//! written still reads.
+#![warn(missing_docs)]
+
+pub mod body;
+pub mod command;
+pub mod effect;
+pub mod envelope;
+pub mod event;
+pub mod headers;
+pub mod ids;
+pub mod order;
+pub mod outcome;
+pub mod reason;
+pub mod report;
+pub mod run;
+pub mod spec;
+pub mod subjects;
+
+pub use command::{Command, CommandBody, ObjectRef};
+pub use envelope::{Digest, Envelope};
+pub use event::{Change, Event};
+pub use ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId, VendorId};
+pub use order::{Order, Target};
+pub use outcome::{Outcome, Position};
+pub use reason::{Reason, Refusal};

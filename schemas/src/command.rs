@@ -1,0 +1,210 @@
+//! Commands: what people and programs ask for.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::body;
+use crate::ids::{Actor, CustomerId, DeviceId, Kind, ObjectId, SiteId, TunnelId};
+use crate::reason::{Reason, Refusal};
+use crate::report::Report;
+use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
+
+/// An object of a customer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "id", rename_all = "lowercase")]
+pub enum ObjectRef {
+    /// The customer itself.
+    Customer(CustomerId),
+    /// A site.
+    Site(SiteId),
+    /// A tunnel.
+    Tunnel(TunnelId),
+    /// A device.
+    Device(DeviceId),
+}
+
+impl ObjectRef {
+    /// The reference to an object of this kind.
+    pub fn new(kind: Kind, id: ObjectId) -> Result<Self, Refusal> {
+        // An ObjectId has been checked; the other ids share its grammar.
+        let wrong = |error: crate::ids::InvalidToken| Refusal::new(Reason::BadSubject, error.to_string());
+        Ok(match kind {
+            Kind::Customer => Self::Customer(id.as_str().parse().map_err(wrong)?),
+            Kind::Site => Self::Site(id.as_str().parse().map_err(wrong)?),
+            Kind::Tunnel => Self::Tunnel(id.as_str().parse().map_err(wrong)?),
+            Kind::Device => Self::Device(id.as_str().parse().map_err(wrong)?),
+        })
+    }
+
+    /// The object's kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Customer(_) => Kind::Customer,
+            Self::Site(_) => Kind::Site,
+            Self::Tunnel(_) => Kind::Tunnel,
+            Self::Device(_) => Kind::Device,
+        }
+    }
+
+    /// The object's id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Customer(id) => id.as_str(),
+            Self::Site(id) => id.as_str(),
+            Self::Tunnel(id) => id.as_str(),
+            Self::Device(id) => id.as_str(),
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind(), self.id())
+    }
+}
+
+/// What a command asks of an object whose specification is an `S`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask<S> {
+    /// Bring the object into being.
+    Create(S),
+    /// Change the specification by a JSON merge patch.
+    Change(Value),
+    /// Take the object down at the vendor, then forget it.
+    Decommission,
+    /// Try a failed change again, or undo a drift.
+    Retry,
+    /// Look whether the vendor still has what was applied.
+    CheckDrift,
+    /// What an executor found or did. Only the actor `executor` may send it.
+    Report(Report),
+}
+
+impl<S> Ask<S> {
+    /// The verb of the subject.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Change(_) => "change",
+            Self::Decommission => "decommission",
+            Self::Retry => "retry",
+            Self::CheckDrift => "check-drift",
+            Self::Report(_) => "report",
+        }
+    }
+}
+
+/// A command's object and what it asks of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CommandBody {
+    /// Look at everything the customer has at its vendors.
+    CheckCustomerDrift,
+    /// Asks something of a site.
+    Site(SiteId, Ask<SiteSpec>),
+    /// Asks something of a tunnel.
+    Tunnel(TunnelId, Ask<TunnelSpec>),
+    /// Asks something of a device.
+    Device(DeviceId, Ask<DeviceSpec>),
+}
+
+/// A command, read and well-formed; whether it is allowed is for the customer to decide.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// Whose object it is about.
+    pub customer: CustomerId,
+    /// Who sent it.
+    pub actor: Actor,
+    /// What it asks.
+    pub body: CommandBody,
+}
+
+/// The body of a command that has nothing to say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// The verbs a kind has, in the order in which they are documented.
+pub fn verbs(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Customer => &["check-drift"],
+        Kind::Site | Kind::Device => &["create", "change", "decommission", "retry", "check-drift", "report"],
+        Kind::Tunnel => &["create", "change", "decommission", "retry"],
+    }
+}
+
+fn ask<S: serde::de::DeserializeOwned>(kind: Kind, verb: &str, bytes: &[u8]) -> Result<Ask<S>, Refusal> {
+    if !verbs(kind).contains(&verb) {
+        let known = verbs(kind).join(", ");
+        let message = format!("`{verb}` is not a verb of a {kind}; its verbs are {known}");
+        return Err(Refusal::new(Reason::UnknownVerb, message));
+    }
+    match verb {
+        "create" => Ok(Ask::Create(body::parse(bytes)?)),
+        "change" => {
+            let patch: Value = body::parse(bytes)?;
+            if patch.is_object() {
+                Ok(Ask::Change(patch))
+            } else {
+                Err(Refusal::new(
+                    Reason::WrongType,
+                    "the body of a change is a JSON object of the fields to change",
+                ))
+            }
+        }
+        "report" => Ok(Ask::Report(body::parse(bytes)?)),
+        _ => {
+            body::parse::<Nothing>(bytes)?;
+            Ok(match verb {
+                "decommission" => Ask::Decommission,
+                "retry" => Ask::Retry,
+                _ => Ask::CheckDrift,
+            })
+        }
+    }
+}
+
+impl Command {
+    /// Reads the body of a command for an object.
+    pub fn parse(
+        customer: CustomerId,
+        actor: Actor,
+        object: &ObjectRef,
+        verb: &str,
+        bytes: &[u8],
+    ) -> Result<Self, Refusal> {
+        let body = match object {
+            ObjectRef::Customer(id) => {
+                ask::<Nothing>(Kind::Customer, verb, bytes)?;
+                if id != &customer {
+                    let message = format!("the subject names customer {customer} and then {id}");
+                    return Err(Refusal::new(Reason::BadSubject, message));
+                }
+                CommandBody::CheckCustomerDrift
+            }
+            ObjectRef::Site(id) => CommandBody::Site(id.clone(), ask(Kind::Site, verb, bytes)?),
+            ObjectRef::Tunnel(id) => CommandBody::Tunnel(id.clone(), ask(Kind::Tunnel, verb, bytes)?),
+            ObjectRef::Device(id) => CommandBody::Device(id.clone(), ask(Kind::Device, verb, bytes)?),
+        };
+        Ok(Self { customer, actor, body })
+    }
+
+    /// The object the command is about.
+    pub fn object(&self) -> ObjectRef {
+        match &self.body {
+            CommandBody::CheckCustomerDrift => ObjectRef::Customer(self.customer.clone()),
+            CommandBody::Site(id, _) => ObjectRef::Site(id.clone()),
+            CommandBody::Tunnel(id, _) => ObjectRef::Tunnel(id.clone()),
+            CommandBody::Device(id, _) => ObjectRef::Device(id.clone()),
+        }
+    }
+
+    /// The verb of the command.
+    pub fn verb(&self) -> &'static str {
+        match &self.body {
+            CommandBody::CheckCustomerDrift => "check-drift",
+            CommandBody::Site(_, ask) => ask.verb(),
+            CommandBody::Tunnel(_, ask) => ask.verb(),
+            CommandBody::Device(_, ask) => ask.verb(),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Events: what was decided or learnt, once and for ever.
+//!
+//! On the wire an event is one flat object whose `type` joins kind and change: `{"type":"SiteCreated","v":1,
+//! "site":"oslo-01","generation":1,"spec":{…}}`.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::command::ObjectRef;
+use crate::ids::{CommandId, DeviceId, Kind, OrderId, SiteId, TunnelId};
+use crate::reason::Reason;
+use crate::report::{DriftField, Outputs};
+use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
+
+/// The version this code writes of every event type.
+pub const EVENT_VERSION: u64 = 1;
+
+/// What happened to an object whose specification is an `S`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Change<S> {
+    /// The object is wanted.
+    Created {
+        /// The first generation.
+        generation: u64,
+        /// What it should be, with the vendor's defaults filled in.
+        spec: S,
+    },
+    /// The object should be something else.
+    Changed {
+        /// The new generation.
+        generation: u64,
+        /// What it should be now, whole.
+        spec: S,
+    },
+    /// The object should be taken down.
+    DecommissionRequested {
+        /// The generation that is its absence.
+        generation: u64,
+    },
+    /// A failed or drifted object should be applied again.
+    RetryRequested {
+        /// How many times that was asked, this one included.
+        retries: u64,
+    },
+    /// Somebody wants to know whether the vendor still has what was applied.
+    DriftCheckRequested {
+        /// The command that asked.
+        check: CommandId,
+    },
+    /// The vendor has this generation.
+    Applied {
+        /// The generation.
+        generation: u64,
+        /// The order that brought it there.
+        order: OrderId,
+        /// What the object is at the vendor.
+        outputs: Outputs,
+    },
+    /// This generation could not be applied, for good.
+    Failed {
+        /// The generation.
+        generation: u64,
+        /// The order that failed.
+        order: OrderId,
+        /// Why.
+        code: Reason,
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// The vendor does not have the object any more: it is forgotten.
+    Removed {
+        /// The order that took it down.
+        order: OrderId,
+    },
+    /// The vendor has something else than what was applied.
+    DriftFound {
+        /// The command that asked to look.
+        check: CommandId,
+        /// What differs.
+        fields: Vec<DriftField>,
+    },
+    /// The vendor has what was applied.
+    DriftNotFound {
+        /// The command that asked to look.
+        check: CommandId,
+    },
+}
+
+/// An event of a customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Something happened to a site.
+    Site(SiteId, Change<SiteSpec>),
+    /// Something happened to a tunnel.
+    Tunnel(TunnelId, Change<TunnelSpec>),
+    /// Something happened to a device.
+    Device(DeviceId, Change<DeviceSpec>),
+}
+
+/// Why a stored event cannot be read. It stops the reader by name: an event is never skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableEvent {
+    /// The event's type is not one this code knows.
+    #[error("event type `{0}` is unknown to this version of wanwright")]
+    UnknownType(String),
+    /// The event's version is newer than this code.
+    #[error("event {0} has version {1}; this version of wanwright reads up to {EVENT_VERSION}")]
+    UnknownVersion(String, u64),
+    /// The event does not have the fields of its type.
+    #[error("event {0} is not as its type says: {1}")]
+    Malformed(String, #[source] serde_json::Error),
+    /// Not an object with `type` and `v`.
+    #[error("not an event: no `type` or `v`")]
+    NoType,
+}
+
+impl Event {
+    /// The object the event is about.
+    pub fn object(&self) -> ObjectRef {
+        match self {
+            Self::Site(id, _) => ObjectRef::Site(id.clone()),
+            Self::Tunnel(id, _) => ObjectRef::Tunnel(id.clone()),
+            Self::Device(id, _) => ObjectRef::Device(id.clone()),
+        }
+    }
+
+    /// The type as it stands on the wire, for example `SiteCreated`.
+    pub fn type_name(&self) -> String {
+        let wire = self.to_wire();
+        wire.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    fn to_wire(&self) -> Map<String, Value> {
+        match self {
+            Self::Site(id, change) => wire("Site", Kind::Site, id.as_str(), change),
+            Self::Tunnel(id, change) => wire("Tunnel", Kind::Tunnel, id.as_str(), change),
+            Self::Device(id, change) => wire("Device", Kind::Device, id.as_str(), change),
+        }
+    }
+
+    /// Reads an event of any version ever written.
+    pub fn from_wire(mut wire: Map<String, Value>) -> Result<Self, UnreadableEvent> {
+        let Some(Value::String(name)) = wire.remove("type") else { return Err(UnreadableEvent::NoType) };
+        let Some(version) = wire.remove("v").and_then(|v| v.as_u64()) else {
+            return Err(UnreadableEvent::NoType);
+        };
+        if version != EVENT_VERSION {
+            return Err(UnreadableEvent::UnknownVersion(name, version));
+        }
+        let prefixes = [("Site", Kind::Site), ("Tunnel", Kind::Tunnel), ("Device", Kind::Device)];
+        let Some((kind, change)) =
+            prefixes.iter().find_map(|(prefix, kind)| Some((*kind, name.strip_prefix(prefix)?.to_owned())))
+        else {
+            return Err(UnreadableEvent::UnknownType(name));
+        };
+        wire.insert("type".into(), change.into());
+        let id = wire.remove(kind.as_str()).unwrap_or(Value::Null);
+        let read = || -> Result<Self, serde_json::Error> {
+            Ok(match kind {
+                Kind::Tunnel => Self::Tunnel(serde_json::from_value(id)?, read_change(wire)?),
+                Kind::Device => Self::Device(serde_json::from_value(id)?, read_change(wire)?),
+                Kind::Site | Kind::Customer => Self::Site(serde_json::from_value(id)?, read_change(wire)?),
+            })
+        };
+        read().map_err(|error| {
+            if error.to_string().starts_with("unknown variant") {
+                UnreadableEvent::UnknownType(name)
+            } else {
+                UnreadableEvent::Malformed(name, error)
+            }
+        })
+    }
+}
+
+fn read_change<S: DeserializeOwned>(wire: Map<String, Value>) -> Result<Change<S>, serde_json::Error> {
+    serde_json::from_value(Value::Object(wire))
+}
+
+fn wire<S: Serialize>(prefix: &str, kind: Kind, id: &str, change: &Change<S>) -> Map<String, Value> {
+    // Every specification is made of strings, numbers, lists and maps with string keys, so this cannot fail.
+    let Ok(Value::Object(mut wire)) = serde_json::to_value(change) else { return Map::new() };
+    if let Some(Value::String(name)) = wire.get_mut("type") {
+        name.insert_str(0, prefix);
+    }
+    wire.insert("v".into(), EVENT_VERSION.into());
+    wire.insert(kind.as_str().into(), id.into());
+    wire
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_wire().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = Map::<String, Value>::deserialize(deserializer)?;
+        Self::from_wire(wire).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,22 @@
+//! The headers of a command, as people type them.
+
+/// The command's id, a UUIDv7. Without it a durable command gets the id of its place in the inbox.
+pub const COMMAND_ID: &str = "Wan-Command-Id";
+/// What a group of commands belongs to; passed on to the events.
+pub const CORRELATION_ID: &str = "Wan-Correlation-Id";
+/// The command or event that caused this command.
+pub const CAUSATION_ID: &str = "Wan-Causation-Id";
+/// The generation the sender saw; another one refuses the command.
+pub const EXPECTED_GENERATION: &str = "Wan-Expected-Generation";
+/// `true`: answer what would follow and write nothing.
+pub const DRY_RUN: &str = "Wan-Dry-Run";
+/// Why a message is in the dead-letter stream: the reason's code.
+pub const DEAD_REASON: &str = "Wan-Dead-Reason";
+/// Why a message is in the dead-letter stream, in a sentence.
+pub const DEAD_MESSAGE: &str = "Wan-Dead-Message";
+/// The subject a dead letter was published on.
+pub const DEAD_SUBJECT: &str = "Wan-Dead-Subject";
+/// The sentence of a refusal, as NATS services carry it.
+pub const SERVICE_ERROR: &str = "Nats-Service-Error";
+/// The number of a refusal, as NATS services carry it.
+pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";

@@ -1,0 +1,98 @@
+//! Outcomes: the answer to a command.
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::ObjectRef;
+use crate::event::Event;
+use crate::ids::CommandId;
+use crate::reason::Refusal;
+
+/// A place in the history: what a reader waits for to see its own write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The stream, for example `EVENTS-3`.
+    pub stream: String,
+    /// The sequence in the stream.
+    pub sequence: u64,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.stream, self.sequence)
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum Verdict {
+    /// It was decided and recorded, or had nothing to change.
+    Accepted {
+        /// Where its events are; null when it had nothing to change or was a dry run.
+        position: Option<Position>,
+        /// The types of its events.
+        events: Vec<String>,
+        /// The object's generation afterwards, where the object has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<u64>,
+        /// In answers to a dry run: the events that would follow.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        would_follow: Option<Vec<Event>>,
+    },
+    /// It was refused; nothing changed.
+    Refused {
+        /// Why.
+        #[serde(flatten)]
+        refusal: Refusal,
+        /// The reason's number.
+        number: u16,
+    },
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The outcome's version.
+    pub v: u64,
+    /// The command; null when it was so malformed that it has no id.
+    pub command: Option<CommandId>,
+    /// The object, where the subject named one.
+    pub object: Option<ObjectRef>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Whether this is the first outcome, said again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+    /// Whether nothing was written because the command asked for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+impl Outcome {
+    /// The version this code writes.
+    pub const VERSION: u64 = 1;
+
+    /// The answer that refuses a command.
+    pub fn refused(command: Option<CommandId>, object: Option<ObjectRef>, refusal: Refusal) -> Self {
+        let number = refusal.code.number();
+        let verdict = Verdict::Refused { refusal, number };
+        Self { v: Self::VERSION, command, object, verdict, repeated: false, dry_run: false }
+    }
+
+    /// The refusal, if it is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.verdict {
+            Verdict::Refused { refusal, .. } => Some(refusal),
+            Verdict::Accepted { .. } => None,
+        }
+    }
+
+    /// Where the events are, if there are any.
+    pub fn position(&self) -> Option<&Position> {
+        match &self.verdict {
+            Verdict::Accepted { position, .. } => position.as_ref(),
+            Verdict::Refused { .. } => None,
+        }
+    }
+}

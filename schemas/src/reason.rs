@@ -1,0 +1,150 @@
+//! The reason catalogue: every refusal and every failure wanwright states, once, for all doors.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! catalogue {
+    ($($name:ident = $number:literal, $status:literal, $sentence:literal, $next:literal;)*) => {
+        /// Why something was refused or failed. Names and numbers are stable.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $(#[doc = $sentence] $name,)*
+        }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)* }
+            }
+
+            /// The stable number, for programs that want one.
+            pub fn number(self) -> u16 {
+                match self { $(Reason::$name => $number,)* }
+            }
+
+            /// The HTTP status that fits.
+            pub fn status(self) -> u16 {
+                match self { $(Reason::$name => $status,)* }
+            }
+
+            /// What the reason means, in a sentence.
+            pub fn sentence(self) -> &'static str {
+                match self { $(Reason::$name => $sentence,)* }
+            }
+
+            /// What to do next.
+            pub fn next(self) -> &'static str {
+                match self { $(Reason::$name => $next,)* }
+            }
+        }
+    };
+}
+
+catalogue! {
+    BadSubject = 1001, 400, "The subject is not one that commands travel on.",
+        "Publish on wan.do.<customer>.<actor>.<kind>.<id>.<verb>; every token is a-z, 0-9 and -, at most 63 characters.";
+    UnknownKind = 1002, 400, "There is no such kind of object.", "Use customer, site, tunnel or device.";
+    UnknownVerb = 1003, 400, "This kind of object has no such verb.", "Use one of the verbs the message names.";
+    BadHeader = 1004, 400, "A header of the command cannot be read.", "Correct the header the message names.";
+    BrokenJson = 1005, 400, "The body is not JSON.", "Correct the body at the place the message names.";
+    UnknownField = 1006, 400, "The body has a field that does not exist.", "Remove the field or correct its name.";
+    MissingField = 1007, 400, "The body lacks a field that is required.", "Add the field.";
+    WrongType = 1008, 400, "A field has the wrong type.", "Correct the field's value.";
+    InvalidValue = 1009, 422, "A field has a value that is not allowed.", "Correct the field's value.";
+    BodyTooLarge = 1010, 413, "The body is larger than 1 MB.", "Send a smaller body.";
+    CommandTooOld = 1011, 409, "The command's id is older than the window in which ids are remembered.",
+        "Look whether the command was carried out; if not, send it under a new id.";
+    CommandFromFuture = 1012, 400, "The command's id was minted at a time that has not come yet.",
+        "Correct the sender's clock and mint a new id.";
+    CommandIdReused = 1013, 409, "The command's id was used before, with another subject or body.",
+        "Mint a new id for a new command.";
+    NotAllowed = 1014, 403, "The actor may not send this command.", "Ask somebody who has the right.";
+
+    AlreadyExists = 2001, 409, "There is an object of that name already.", "Change it, or choose another name.";
+    NotFound = 2002, 404, "There is no such object.", "Look at what there is with `wanwright get`.";
+    BeingRemoved = 2003, 409, "The object is being decommissioned.", "Wait until it is gone, then create it again.";
+    GenerationMismatch = 2004, 409, "The object has another generation than the command expects.",
+        "Read the object again and decide anew.";
+    UnknownVendor = 2005, 422, "There is no folder for this vendor.", "Use one of the vendors the message names.";
+    UnknownModel = 2006, 422, "The vendor has no such device model.", "Use one of the models the message names.";
+    UnknownHub = 2007, 422, "The vendor has no such hub.", "Use one of the hubs the message names.";
+    SiteMissing = 2008, 422, "The site does not exist or is being decommissioned.", "Create the site first.";
+    SiteInUse = 2009, 409, "The site still has tunnels or devices.", "Decommission what the message names first.";
+    TunnelLimitReached = 2010, 422, "The site has as many tunnels as its vendor allows.",
+        "Decommission a tunnel of the site first.";
+    PrefixOverlap = 2011, 422, "A prefix overlaps another one of the same customer.", "Choose a free prefix.";
+    SerialTaken = 2012, 409, "The serial number belongs to another device.", "Check the serial number.";
+    CannotChange = 2013, 422, "The field cannot be changed while the object exists.",
+        "Decommission the object and create it anew.";
+    NothingToRetry = 2014, 409, "The object has neither failed nor drifted.", "Nothing needs to be done.";
+    NothingToCheck = 2015, 409, "The object is not at the vendor yet, so it cannot have drifted.",
+        "Wait until it is provisioned.";
+
+    VendorRefused = 3001, 502, "The vendor refused the change.",
+        "Correct what the vendor names, or send `retry` when the vendor is right again.";
+    VendorBusy = 3002, 503, "The vendor had no capacity for the change, many times in a row.", "Send `retry` later.";
+    Network = 3003, 504, "The vendor could not be reached.", "Check the way to the vendor, then send `retry`.";
+    Internal = 3004, 500, "wanwright failed while it carried out the change.", "Look at the run's log, then send `retry`.";
+
+    HistoryDamaged = 4001, 500, "The customer's history does not fit its hash chain; nothing was decided.",
+        "Restore the stream; see ARCHITECTURE.md, \"A hole is never read over\".";
+    Unavailable = 4002, 503, "The command could not be recorded now; nothing was changed.",
+        "Send it again under the same id.";
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// A refusal: an answer, not an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    /// The stable code.
+    pub code: Reason,
+    /// What is wrong with this command, in a sentence that names names.
+    pub message: String,
+    /// The field of the body that is wrong, as a dotted path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to do next.
+    pub next: String,
+}
+
+impl Refusal {
+    /// A refusal for this reason, with the catalogue's advice.
+    pub fn new(code: Reason, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), field: None, next: code.next().to_owned() }
+    }
+
+    /// The same, naming the field.
+    pub fn field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// The same, with better advice than the catalogue's.
+    pub fn next(self, next: impl Into<String>) -> Self {
+        Self { next: next.into(), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_every_reason_says_what_to_do() {
+        let numbers: BTreeSet<u16> = Reason::ALL.iter().map(|reason| reason.number()).collect();
+        assert_eq!(numbers.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert!(reason.sentence().ends_with('.'), "{reason}");
+            assert!(reason.next().len() > 5, "{reason}");
+        }
+    }
+}

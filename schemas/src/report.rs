@@ -1,0 +1,82 @@
+//! Reports: what an executor says it did or found. A report is the body of a command, judged like any other.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::command::ObjectRef;
+use crate::ids::{CommandId, OrderId};
+use crate::reason::Reason;
+
+/// What an object is at its vendor: the vendor's id and whatever else other orders need.
+pub type Outputs = Map<String, Value>;
+
+/// A field that differs between what was applied and what the vendor has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriftField {
+    /// The attribute's name in the vendor's folder.
+    pub field: String,
+    /// What was applied.
+    pub desired: Value,
+    /// What the vendor has; null when the whole object is gone.
+    pub observed: Value,
+}
+
+/// What came of one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Finding {
+    /// The vendor has the object as this generation wants it.
+    Applied {
+        /// The generation that was applied.
+        generation: u64,
+        /// What the object is at the vendor.
+        outputs: Outputs,
+    },
+    /// The vendor does not have the object any more.
+    Removed,
+    /// The change failed for good; a person has to look.
+    Failed {
+        /// The generation that was tried.
+        generation: u64,
+        /// Why.
+        code: Reason,
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// The vendor has something else than what was applied.
+    Drifted {
+        /// The command that asked to look.
+        check: CommandId,
+        /// What differs.
+        fields: Vec<DriftField>,
+    },
+    /// The vendor has what was applied.
+    InSync {
+        /// The command that asked to look.
+        check: CommandId,
+    },
+}
+
+/// A finding about one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectFinding {
+    /// Which object.
+    #[serde(flatten)]
+    pub object: ObjectRef,
+    /// The command that created the object, so that a late report never meets a namesake.
+    pub uid: CommandId,
+    /// What came of it.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// What an executor says about an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// The order that was carried out.
+    pub order: OrderId,
+    /// What came of each object of the order.
+    pub findings: Vec<ObjectFinding>,
+}

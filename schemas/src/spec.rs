@@ -1,0 +1,76 @@
+//! What a customer says an object should be.
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ids::{SiteId, VendorId};
+
+/// Vendor-specific settings, checked against the structural schema in the vendor's folder.
+pub type Settings = Map<String, Value>;
+
+/// A site: a place with networks behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteSpec {
+    /// Whose equipment the site has. Cannot be changed.
+    pub vendor: VendorId,
+    /// The networks at the site, in CIDR notation without host bits; disjoint within the customer.
+    pub lan: Vec<Ipv4Net>,
+    /// Settings of the vendor.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub settings: Settings,
+}
+
+/// The far end of a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Peer {
+    /// Another site of the same customer.
+    Site(SiteId),
+    /// A hub that the vendor's folder names.
+    Hub(String),
+}
+
+/// A BGP session inside a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bgp {
+    /// The site's autonomous system number.
+    pub local_asn: u32,
+    /// The far end's autonomous system number.
+    pub peer_asn: u32,
+}
+
+/// A tunnel from a site to a hub or another site. It belongs to the site it starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelSpec {
+    /// The site the tunnel starts from. Cannot be changed.
+    pub site: SiteId,
+    /// The far end.
+    pub peer: Peer,
+    /// The addresses inside the tunnel: a /30 or /31, disjoint from every other prefix of the customer.
+    pub inside: Ipv4Net,
+    /// The BGP session, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<Bgp>,
+    /// Settings of the vendor.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub settings: Settings,
+}
+
+/// A device at a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSpec {
+    /// The site the device stands at. Cannot be changed.
+    pub site: SiteId,
+    /// The serial number, 4 to 40 characters of A-Z, 0-9 and -; unique in the whole fleet. Cannot be changed.
+    pub serial: String,
+    /// The model, one of those the vendor's folder names. Cannot be changed.
+    pub model: String,
+    /// Settings of the vendor.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub settings: Settings,
+}

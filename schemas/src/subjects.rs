@@ -1,0 +1,190 @@
+//! Every subject there is: built and parsed here and nowhere else.
+
+use crate::command::ObjectRef;
+use crate::ids::{Actor, CommandId, CustomerId, Kind, ObjectId, OrderId, VendorId};
+use crate::order::{Order, Target};
+use crate::reason::{Reason, Refusal};
+
+/// How many partitions a new installation has. A large fleet takes 32.
+pub const PARTITIONS: u16 = 8;
+
+/// Commands by request and reply.
+pub const DO_ALL: &str = "wan.do.>";
+/// Commands to publish and forget.
+pub const CMD_ALL: &str = "wan.cmd.>";
+/// Every outcome.
+pub const OUT_ALL: &str = "wan.out.*.*";
+/// Every order.
+pub const ORDER_ALL: &str = "wan.order.*.*.*.*";
+/// Every run record.
+pub const RUN_ALL: &str = "wan.run.*.*.*";
+/// Every effect.
+pub const EFFECT_ALL: &str = "wan.effect.*.*.*";
+/// Timers that wait.
+pub const TIMER_WAIT_ALL: &str = "wan.timer.wait.>";
+/// Timers that fired.
+pub const TIMER_DUE_ALL: &str = "wan.timer.due.>";
+/// Everything about timers.
+pub const TIMER_ALL: &str = "wan.timer.>";
+/// What could not be handled.
+pub const DEAD_ALL: &str = "wan.dead.>";
+
+/// The partition of a customer: what NATS' own `partition(n, …)` mapping function answers for the token (FNV-1a).
+pub fn partition(customer: &CustomerId, partitions: u16) -> u16 {
+    let hash = customer
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    u16::try_from(hash % u32::from(partitions)).unwrap_or_default()
+}
+
+/// The stream with a partition's events.
+pub fn events_stream(partition: u16) -> String {
+    format!("EVENTS-{partition}")
+}
+
+/// All events of a partition.
+pub fn events_of_partition(partition: u16) -> String {
+    format!("wan.evt.{partition}.*")
+}
+
+/// A customer's history.
+pub fn events(customer: &CustomerId, partitions: u16) -> String {
+    format!("wan.evt.{}.{customer}", partition(customer, partitions))
+}
+
+/// The customer whose history a subject is.
+pub fn customer_of_events(subject: &str) -> Option<CustomerId> {
+    let mut tokens = subject.strip_prefix("wan.evt.")?.split('.');
+    tokens.next()?.parse::<u16>().ok()?;
+    let customer = tokens.next()?.parse().ok()?;
+    tokens.next().is_none().then_some(customer)
+}
+
+/// The outcome of a command.
+pub fn outcome(customer: &CustomerId, command: CommandId) -> String {
+    format!("wan.out.{customer}.{command}")
+}
+
+/// An order's row in the table of orders. Orders that change something and orders that look share no row.
+pub fn order(order: &Order) -> String {
+    let look = if order.changes() { "" } else { "observe-" };
+    target_order(&order.vendor, &order.customer, look, &order.target())
+}
+
+/// The two rows a target has in the table of orders: the change, the look.
+pub fn orders_of_target(vendor: &VendorId, customer: &CustomerId, target: &Target) -> [String; 2] {
+    ["", "observe-"].map(|look| target_order(vendor, customer, look, target))
+}
+
+fn target_order(vendor: &VendorId, customer: &CustomerId, look: &str, target: &Target) -> String {
+    format!("wan.order.{vendor}.{customer}.{look}{}.{}", target.kind(), target.id())
+}
+
+/// A record about an order.
+pub fn run(customer: &CustomerId, order: OrderId, word: &str) -> String {
+    format!("wan.run.{customer}.{order}.{word}")
+}
+
+/// The effect journal of a target.
+pub fn effect(customer: &CustomerId, target: &Target) -> String {
+    format!("wan.effect.{customer}.{}.{}", target.kind(), target.id())
+}
+
+/// A timer that waits, and the subject it fires to. `name` is made of tokens.
+pub fn timer(name: &str) -> (String, String) {
+    (format!("wan.timer.wait.{name}"), format!("wan.timer.due.{name}"))
+}
+
+/// A dead letter.
+pub fn dead(what: &str, reason: Reason) -> String {
+    format!("wan.dead.{what}.{}", reason.code())
+}
+
+/// "This row changed", said after the projection committed.
+pub fn live(customer: &CustomerId, object: &ObjectRef) -> String {
+    format!("wan.live.{customer}.{}.{}", object.kind(), object.id())
+}
+
+/// What a command's subject says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSubject {
+    /// Whose object.
+    pub customer: CustomerId,
+    /// Who asks.
+    pub actor: Actor,
+    /// Which object.
+    pub object: ObjectRef,
+    /// What to do.
+    pub verb: String,
+}
+
+impl CommandSubject {
+    /// The subject for request and reply.
+    pub fn request(&self) -> String {
+        self.with("do")
+    }
+
+    /// The subject to publish and forget.
+    pub fn durable(&self) -> String {
+        self.with("cmd")
+    }
+
+    fn with(&self, door: &str) -> String {
+        let Self { customer, actor, object, verb } = self;
+        format!("wan.{door}.{customer}.{actor}.{}.{}.{verb}", object.kind(), object.id())
+    }
+
+    /// Reads a subject of either door.
+    pub fn parse(subject: &str) -> Result<Self, Refusal> {
+        let bad = |why: String| Refusal::new(Reason::BadSubject, why);
+        let shown: String = subject.chars().take(200).collect();
+        let tokens: Vec<&str> = subject.split('.').collect();
+        let ["wan", "do" | "cmd", customer, actor, kind, id, verb] = tokens[..] else {
+            return Err(bad(format!("`{shown}` does not have the seven tokens of a command's subject")));
+        };
+        let kind = Kind::parse(kind).ok_or_else(|| {
+            let shown: String = kind.chars().take(80).collect();
+            Refusal::new(Reason::UnknownKind, format!("there is no kind `{shown}`"))
+        })?;
+        let id: ObjectId = id.parse().map_err(|error: crate::ids::InvalidToken| bad(error.to_string()))?;
+        Ok(Self {
+            customer: customer.parse().map_err(|error: crate::ids::InvalidToken| bad(error.to_string()))?,
+            actor: actor.parse().map_err(|error: crate::ids::InvalidToken| bad(error.to_string()))?,
+            object: ObjectRef::new(kind, id)?,
+            verb: verb.chars().take(80).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_subjects_read_as_they_are_written() {
+        let text = "wan.do.acme.demo.site.oslo-01.create";
+        let subject = CommandSubject::parse(text).expect("a command's subject");
+        assert_eq!(subject.request(), text);
+        assert_eq!(subject.durable(), "wan.cmd.acme.demo.site.oslo-01.create");
+    }
+
+    #[test]
+    fn odd_subjects_are_refused_by_name() {
+        let reason = |text: &str| CommandSubject::parse(text).expect_err(text).code;
+        assert_eq!(reason("wan.do.acme.demo.site.oslo-01"), Reason::BadSubject);
+        assert_eq!(reason("wan.do.acme.demo.site.oslo-01.create.now"), Reason::BadSubject);
+        assert_eq!(reason("wan.do.ACME.demo.site.oslo-01.create"), Reason::BadSubject);
+        assert_eq!(reason("wan.do.acme.demo.site.os lo.create"), Reason::BadSubject);
+        assert_eq!(reason("wan.do.acme.demo.router.oslo-01.create"), Reason::UnknownKind);
+        assert_eq!(reason(""), Reason::BadSubject);
+    }
+
+    #[test]
+    fn a_history_names_its_customer() {
+        let acme: CustomerId = "acme".parse().expect("an id");
+        assert_eq!(customer_of_events(&events(&acme, 8)), Some(acme));
+        assert_eq!(customer_of_events("wan.evt.x.acme"), None);
+        assert_eq!(customer_of_events("wan.evt.3.acme.more"), None);
+    }
+}
