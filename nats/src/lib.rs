@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Everything wanwright does with JetStream, in one place.
+//!
+//! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
+//! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
+//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`follow`] reads a stream for ever.
+
+pub mod claim;
+pub mod connect;
+pub mod error;
+pub mod follow;
+pub mod history;
+pub mod lease;
+pub mod publish;
+pub mod table;
+pub mod timer;
+pub mod topology;
+
+pub use connect::{Nats, connect};
+pub use error::NatsError;
+pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
+pub use history::{AppendError, History};
+pub use lease::{Lease, Leases};
+pub use table::{OrderTable, TableRow};

@@ -1,0 +1,50 @@
+//! What can go wrong between wanwright and NATS.
+
+use std::error::Error as StdError;
+
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// A failed operation on NATS: what was being done, and why it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// No connection could be made.
+    #[error("cannot connect to NATS at {url}; is nats-server running there?")]
+    Connect {
+        /// Where, without credentials.
+        url: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// A request failed; it may be tried again.
+    #[error("NATS: {doing} failed")]
+    Failed {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// A stored message is not what it must be.
+    #[error("NATS: {doing}: {what}")]
+    Malformed {
+        /// What was being done.
+        doing: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The streams on the server are not the ones this program was built for.
+    #[error("the streams on the server differ from the ones wanwright needs:\n{0}")]
+    Topology(String),
+}
+
+impl NatsError {
+    pub(crate) fn failed<E: Into<Cause>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let doing = doing.into();
+        move |source| Self::Failed { doing, source: source.into() }
+    }
+
+    pub(crate) fn malformed(doing: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Malformed { doing: doing.into(), what: what.into() }
+    }
+}

@@ -1,0 +1,164 @@
+//! Reading a stream from a place on, for ever.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, consumer};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+
+use crate::error::NatsError;
+
+/// A message as a stream holds it.
+#[derive(Debug, Clone)]
+pub struct StoredMessage {
+    /// The stream.
+    pub stream: String,
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// The subject it was stored under.
+    pub subject: String,
+    /// When it was stored, by the server's clock.
+    pub time: Timestamp,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub payload: Bytes,
+}
+
+/// Facts about a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// The stream.
+    pub name: String,
+    /// When it was created: another time is another stream, whatever its name.
+    pub incarnation: Timestamp,
+    /// The first sequence it still holds.
+    pub first: u64,
+    /// The last sequence it gave out.
+    pub last: u64,
+    /// How many messages it holds.
+    pub messages: u64,
+}
+
+pub(crate) fn timestamp(nanoseconds: i128) -> Timestamp {
+    Timestamp::from_nanosecond(nanoseconds).unwrap_or_default()
+}
+
+/// Asks the server for facts about a stream.
+pub async fn stream_info(js: &jetstream::Context, stream: &str) -> Result<StreamInfo, NatsError> {
+    let doing = format!("asking about stream {stream}");
+    let handle = js.get_stream(stream).await.map_err(NatsError::failed(doing))?;
+    let info = handle.cached_info();
+    Ok(StreamInfo {
+        name: info.config.name.clone(),
+        incarnation: timestamp(info.created.unix_timestamp_nanos()),
+        first: info.state.first_sequence,
+        last: info.state.last_sequence,
+        messages: info.state.messages,
+    })
+}
+
+/// A reader of one stream from a sequence on. It comes back by itself when the connection was lost, and goes on behind
+/// the last message it gave.
+pub struct Follower {
+    js: jetstream::Context,
+    stream: String,
+    filter: String,
+    next: u64,
+    messages: Option<consumer::pull::Ordered>,
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follower")
+            .field("stream", &self.stream)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Follower {
+    /// Opens a reader at a sequence (1 is the beginning).
+    pub async fn open(js: jetstream::Context, stream: &str, from: u64) -> Result<Self, NatsError> {
+        Self::open_filtered(js, stream, String::new(), from).await
+    }
+
+    /// The same, for the subjects that match a filter only.
+    pub async fn open_filtered(
+        js: jetstream::Context,
+        stream: &str,
+        filter: String,
+        from: u64,
+    ) -> Result<Self, NatsError> {
+        let mut follower = Self { js, stream: stream.to_owned(), filter, next: from.max(1), messages: None };
+        follower.subscribe().await?;
+        Ok(follower)
+    }
+
+    async fn subscribe(&mut self) -> Result<(), NatsError> {
+        let doing = format!("reading stream {} from {}", self.stream, self.next);
+        let config = consumer::pull::OrderedConfig {
+            filter_subject: self.filter.clone(),
+            deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: self.next },
+            ..Default::default()
+        };
+        let consumer = self
+            .js
+            .create_consumer_on_stream(config, self.stream.as_str())
+            .await
+            .map_err(NatsError::failed(doing.clone()))?;
+        self.messages = Some(consumer.messages().await.map_err(NatsError::failed(doing))?);
+        Ok(())
+    }
+
+    /// Waits up to `wait` for a message, then answers what is there in order: at most `max` messages, none when the
+    /// time ran out. After an error the next call subscribes anew.
+    pub async fn next_batch(&mut self, max: usize, wait: Duration) -> Result<Vec<StoredMessage>, NatsError> {
+        let mut batch = Vec::new();
+        let outcome = tokio::time::timeout(wait, self.fill(&mut batch, max)).await;
+        if let Ok(Err(error)) = outcome {
+            self.messages = None;
+            if batch.is_empty() {
+                return Err(error);
+            }
+        }
+        Ok(batch)
+    }
+
+    async fn fill(&mut self, batch: &mut Vec<StoredMessage>, max: usize) -> Result<(), NatsError> {
+        if self.messages.is_none() {
+            self.subscribe().await?;
+        }
+        let Some(messages) = self.messages.as_mut() else { return Ok(()) };
+        let doing = || format!("reading stream {}", self.stream);
+        while batch.len() < max {
+            let next = if batch.is_empty() {
+                messages.next().await
+            } else {
+                messages.next().now_or_never().flatten()
+            };
+            let Some(message) = next else {
+                if batch.is_empty() {
+                    return Err(NatsError::malformed(doing(), "the reader ended"));
+                }
+                return Ok(());
+            };
+            let message = message.map_err(NatsError::failed(doing()))?;
+            let info = message.info().map_err(NatsError::failed(doing()))?;
+            let (sequence, time) = (info.stream_sequence, timestamp(info.published.unix_timestamp_nanos()));
+            self.next = sequence + 1;
+            let message = message.message;
+            batch.push(StoredMessage {
+                stream: self.stream.clone(),
+                sequence,
+                subject: message.subject.to_string(),
+                time,
+                headers: message.headers.unwrap_or_default(),
+                payload: message.payload,
+            });
+        }
+        Ok(())
+    }
+}

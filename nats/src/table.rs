@@ -1,0 +1,60 @@
+//! The table of orders: one row per subject, the newest wins.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream;
+use bytes::Bytes;
+
+use crate::connect::Nats;
+use crate::error::NatsError;
+use crate::publish::{CheckedError, publish_expecting};
+use crate::topology::ORDERS;
+
+/// A row of the table.
+#[derive(Debug, Clone)]
+pub struct TableRow {
+    /// The sequence that names this very version of the row.
+    pub sequence: u64,
+    /// The row.
+    pub payload: Bytes,
+}
+
+/// The table of orders.
+#[derive(Debug, Clone)]
+pub struct OrderTable {
+    nats: Nats,
+}
+
+impl OrderTable {
+    /// The table on this server.
+    pub fn new(nats: Nats) -> Self {
+        Self { nats }
+    }
+
+    async fn stream(&self, doing: &str) -> Result<jetstream::stream::Stream<()>, NatsError> {
+        self.nats.js.get_stream_no_info(ORDERS).await.map_err(NatsError::failed(doing))
+    }
+
+    /// The row of a subject as the leader has it.
+    pub async fn get(&self, subject: &str) -> Result<Option<TableRow>, NatsError> {
+        let doing = format!("reading {subject}");
+        match self.stream(&doing).await?.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some(TableRow { sequence: message.sequence, payload: message.payload })),
+            Err(error) if error.kind() == jetstream::stream::LastRawMessageErrorKind::NoMessageFound => {
+                Ok(None)
+            }
+            Err(error) => Err(NatsError::failed(doing)(error)),
+        }
+    }
+
+    /// Writes a row where the present one has the sequence `expected` (0: there is none).
+    pub async fn put(&self, subject: String, expected: u64, payload: Bytes) -> Result<u64, CheckedError> {
+        publish_expecting(&self.nats.js, subject, expected, HeaderMap::new(), payload).await
+    }
+
+    /// Removes this very version of a row; a newer one stays.
+    pub async fn remove(&self, subject: &str, sequence: u64) -> Result<(), NatsError> {
+        let doing = format!("removing {subject} {sequence}");
+        let purge = self.stream(&doing).await?.purge().filter(subject).sequence(sequence + 1);
+        purge.await.map(drop).map_err(NatsError::failed(doing))
+    }
+}

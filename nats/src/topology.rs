@@ -1,0 +1,205 @@
+//! Every stream and bucket, as data. A mismatch with the server stops the start; nothing is changed behind anybody's
+//! back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use wanwright_schemas::subjects;
+
+use crate::connect::Nats;
+use crate::error::NatsError;
+
+/// The version of this layout, recorded in every stream.
+pub const LAYOUT: &str = "1";
+/// The durable inbox of commands.
+pub const COMMANDS: &str = "COMMANDS";
+/// The outcomes of commands.
+pub const OUTCOMES: &str = "OUTCOMES";
+/// The table of orders.
+pub const ORDERS: &str = "ORDERS";
+/// The run records.
+pub const RUNS: &str = "RUNS";
+/// The effect journal.
+pub const EFFECTS: &str = "EFFECTS";
+/// The timers.
+pub const TIMERS: &str = "TIMERS";
+/// The dead letters.
+pub const DEAD: &str = "DEAD";
+/// The bucket of leases.
+pub const LEASES: &str = "leases";
+/// The bucket of claims.
+pub const CLAIMS: &str = "claims";
+/// The bucket in which executors remember which try an order is at.
+pub const ATTEMPTS: &str = "attempts";
+
+/// How long a lease lives without renewal.
+pub const LEASE_TIME: Duration = Duration::from_secs(9);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const LAYOUT_KEY: &str = "wanwright-layout";
+const PARTITIONS_KEY: &str = "wanwright-partitions";
+
+/// A stream as it should be.
+fn stream(name: &str, subjects: &[&str], partitions: u16, replicas: usize) -> Config {
+    Config {
+        name: name.to_owned(),
+        subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+        storage: StorageType::File,
+        num_replicas: replicas,
+        allow_direct: true,
+        metadata: HashMap::from([
+            (LAYOUT_KEY.to_owned(), LAYOUT.to_owned()),
+            (PARTITIONS_KEY.to_owned(), partitions.to_string()),
+        ]),
+        ..Config::default()
+    }
+}
+
+/// Every stream, as it should be on the server.
+pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
+    let new = |name: &str, subjects: &[&str]| stream(name, subjects, partitions, replicas);
+    let mut streams: Vec<Config> = (0..partitions)
+        .map(|partition| Config {
+            // A history is never shortened. Neither flag can be unset, which is the point.
+            deny_delete: true,
+            deny_purge: true,
+            ..new(&subjects::events_stream(partition), &[&subjects::events_of_partition(partition)])
+        })
+        .collect();
+    streams.extend([
+        Config {
+            // A full inbox refuses the newest command, loudly, instead of dropping the oldest in silence.
+            retention: RetentionPolicy::WorkQueue,
+            discard: DiscardPolicy::New,
+            max_messages: 1_000_000,
+            max_bytes: 4 << 30,
+            ..new(COMMANDS, &[subjects::CMD_ALL])
+        },
+        Config { max_age: DAY, max_messages_per_subject: 1, ..new(OUTCOMES, &[subjects::OUT_ALL]) },
+        Config { max_messages_per_subject: 1, ..new(ORDERS, &[subjects::ORDER_ALL]) },
+        Config { max_age: 30 * DAY, ..new(RUNS, &[subjects::RUN_ALL]) },
+        new(EFFECTS, &[subjects::EFFECT_ALL]),
+        Config {
+            max_messages_per_subject: 1,
+            allow_message_schedules: true,
+            allow_message_ttl: true,
+            allow_rollup: true,
+            ..new(TIMERS, &[subjects::TIMER_ALL])
+        },
+        Config { max_age: 90 * DAY, ..new(DEAD, &[subjects::DEAD_ALL]) },
+    ]);
+    streams
+}
+
+/// Every bucket, as it should be on the server.
+pub fn buckets(replicas: usize) -> Vec<kv::Config> {
+    let bucket = |name: &str, max_age| kv::Config {
+        bucket: name.to_owned(),
+        history: 1,
+        max_age,
+        num_replicas: replicas,
+        storage: StorageType::File,
+        ..kv::Config::default()
+    };
+    vec![bucket(LEASES, LEASE_TIME), bucket(CLAIMS, Duration::ZERO), bucket(ATTEMPTS, 30 * DAY)]
+}
+
+/// What [`apply`] would do, and what it will not do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Streams and buckets that are missing.
+    pub create: Vec<String>,
+    /// Where an existing one differs, a line each: a person has to decide.
+    pub differences: Vec<String>,
+}
+
+/// The facts of a stream that the layout states.
+fn facts(config: &Config) -> BTreeMap<&'static str, String> {
+    let tag = |key: &str| config.metadata.get(key).cloned().unwrap_or_default();
+    BTreeMap::from([
+        ("subjects", config.subjects.join(" ")),
+        ("retention", format!("{:?}", config.retention)),
+        ("discard", format!("{:?}", config.discard)),
+        ("storage", format!("{:?}", config.storage)),
+        ("replicas", config.num_replicas.to_string()),
+        ("max age", format!("{:?}", config.max_age)),
+        ("max messages", unlimited(config.max_messages)),
+        ("max bytes", unlimited(config.max_bytes)),
+        ("max messages per subject", unlimited(config.max_messages_per_subject)),
+        ("deny delete", config.deny_delete.to_string()),
+        ("deny purge", config.deny_purge.to_string()),
+        ("schedules", config.allow_message_schedules.to_string()),
+        ("layout", tag(LAYOUT_KEY)),
+        ("partitions", tag(PARTITIONS_KEY)),
+    ])
+}
+
+/// The server answers -1 where nothing was asked for.
+fn unlimited(limit: i64) -> String {
+    if limit <= 0 { "unlimited".to_owned() } else { limit.to_string() }
+}
+
+/// Compares the server with the layout.
+pub async fn plan(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
+    let mut plan = Plan::default();
+    for wanted in streams(nats.partitions, replicas) {
+        match existing(nats, &wanted.name).await? {
+            None => plan.create.push(wanted.name),
+            Some(found) => {
+                let found = facts(&found);
+                for (fact, wanted_value) in facts(&wanted) {
+                    let value = found.get(fact).cloned().unwrap_or_default();
+                    if value != wanted_value {
+                        plan.differences.push(format!(
+                            "  {}: {fact} is {value:?}, should be {wanted_value:?}",
+                            wanted.name
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    for bucket in buckets(replicas) {
+        if existing(nats, &format!("KV_{}", bucket.bucket)).await?.is_none() {
+            plan.create.push(format!("KV_{}", bucket.bucket));
+        }
+    }
+    Ok(plan)
+}
+
+async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, NatsError> {
+    use async_nats::jetstream::ErrorCode;
+    use async_nats::jetstream::context::GetStreamErrorKind;
+    match nats.js.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Ok(None)
+            }
+            _ => Err(NatsError::failed(format!("asking about stream {name}"))(error)),
+        },
+    }
+}
+
+/// Creates what is missing. Differences are not touched: they are an error that prints them.
+pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
+    let plan = plan(nats, replicas).await?;
+    if !plan.differences.is_empty() {
+        return Err(NatsError::Topology(plan.differences.join("\n")));
+    }
+    for config in streams(nats.partitions, replicas) {
+        if plan.create.contains(&config.name) {
+            let doing = format!("creating stream {}", config.name);
+            nats.js.create_stream(config).await.map_err(NatsError::failed(doing))?;
+        }
+    }
+    for config in buckets(replicas) {
+        if plan.create.contains(&format!("KV_{}", config.bucket)) {
+            let doing = format!("creating bucket {}", config.bucket);
+            nats.js.create_key_value(config).await.map_err(NatsError::failed(doing))?;
+        }
+    }
+    Ok(plan)
+}
