@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The command side.
+//!
+//! The pure half decides: [`decide`] answers events, nothing (a repeat) or a refusal; [`Customer::evolve`] folds
+//! events; [`orders`] says what follows. It has no clock, no randomness and no I/O; what it needs arrives in the command.
+//! The feature `service` adds the half that talks to NATS.
+
+mod addresses;
+mod customer;
+mod decide;
+mod device;
+mod head;
+mod object;
+pub mod orders;
+mod report;
+mod site;
+mod tunnel;
+
+pub use customer::Customer;
+pub use decide::{Circumstances, decide};
+pub use head::{BrokenHistory, Head, Recent};
+pub use object::{Failure, Object, Observed};
+
+#[cfg(feature = "service")]
+pub mod service;

@@ -1,0 +1,80 @@
+//! The customer: the consistency boundary, with all its sites, tunnels and devices.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wanwright_schemas::event::{Change, Event};
+use wanwright_schemas::ids::{CommandId, DeviceId, SiteId, TunnelId};
+use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
+use wanwright_schemas::ObjectRef;
+
+use crate::object::{self, Object};
+
+/// Everything that is decided together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Customer {
+    /// The sites.
+    pub sites: BTreeMap<SiteId, Object<SiteSpec>>,
+    /// The tunnels.
+    pub tunnels: BTreeMap<TunnelId, Object<TunnelSpec>>,
+    /// The devices.
+    pub devices: BTreeMap<DeviceId, Object<DeviceSpec>>,
+}
+
+impl Customer {
+    /// Folds an event; `by` is the command that decided it.
+    pub fn evolve(&mut self, event: &Event, by: CommandId) {
+        match event {
+            Event::Site(id, change) => fold(&mut self.sites, id, change, by),
+            Event::Tunnel(id, change) => fold(&mut self.tunnels, id, change, by),
+            Event::Device(id, change) => fold(&mut self.devices, id, change, by),
+        }
+    }
+
+    /// The tunnels that a site owns, leaving ones included.
+    pub fn tunnels_of<'a>(
+        &'a self,
+        site: &'a SiteId,
+    ) -> impl Iterator<Item = (&'a TunnelId, &'a Object<TunnelSpec>)> + 'a {
+        self.tunnels.iter().filter(move |(_, tunnel)| &tunnel.spec.site == site)
+    }
+
+    /// The tunnels of other sites that end at this one.
+    pub fn tunnels_to<'a>(
+        &'a self,
+        site: &'a SiteId,
+    ) -> impl Iterator<Item = (&'a TunnelId, &'a Object<TunnelSpec>)> + 'a {
+        self.tunnels.iter().filter(move |(_, tunnel)| matches!(&tunnel.spec.peer, Peer::Site(peer) if peer == site))
+    }
+
+    /// The devices at a site, leaving ones included.
+    pub fn devices_of<'a>(
+        &'a self,
+        site: &'a SiteId,
+    ) -> impl Iterator<Item = (&'a DeviceId, &'a Object<DeviceSpec>)> + 'a {
+        self.devices.iter().filter(move |(_, device)| &device.spec.site == site)
+    }
+
+    /// The generation of an object, if there is one.
+    pub fn generation(&self, object: &ObjectRef) -> Option<u64> {
+        match object {
+            ObjectRef::Customer(_) => None,
+            ObjectRef::Site(id) => self.sites.get(id).map(|site| site.generation),
+            ObjectRef::Tunnel(id) => self.tunnels.get(id).map(|tunnel| tunnel.generation),
+            ObjectRef::Device(id) => self.devices.get(id).map(|device| device.generation),
+        }
+    }
+}
+
+fn fold<I: Ord + Clone, S: Clone>(
+    objects: &mut BTreeMap<I, Object<S>>,
+    id: &I,
+    change: &Change<S>,
+    by: CommandId,
+) {
+    let mut slot = objects.remove(id);
+    object::evolve(&mut slot, change, by);
+    if let Some(object) = slot {
+        objects.insert(id.clone(), object);
+    }
+}

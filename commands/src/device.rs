@@ -1,0 +1,67 @@
+//! Decisions about a device.
+
+use wanwright_schemas::command::Ask;
+use wanwright_schemas::event::Change;
+use wanwright_schemas::ids::DeviceId;
+use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::spec::DeviceSpec;
+
+use crate::customer::Customer;
+use crate::decide::{self, Circumstances, absent, live, patched, unchanged};
+use crate::tunnel::vendor_of;
+
+pub(crate) fn decide(
+    state: &Customer,
+    id: &DeviceId,
+    ask: &Ask<DeviceSpec>,
+    facts: Circumstances<'_>,
+) -> Result<Vec<Change<DeviceSpec>>, Refusal> {
+    let name = format!("device/{id}");
+    let present = state.devices.get(id);
+    match ask {
+        Ask::Create(spec) => {
+            absent(present, &name)?;
+            Ok(vec![Change::Created { generation: 1, spec: checked(state, id, spec, facts)? }])
+        }
+        Ask::Change(patch) => {
+            let device = live(present, &name)?;
+            let Some(spec) = patched(&device.spec, patch)? else { return Ok(Vec::new()) };
+            unchanged(&device.spec.site, &spec.site, "site")?;
+            unchanged(&device.spec.serial, &spec.serial, "serial")?;
+            unchanged(&device.spec.model, &spec.model, "model")?;
+            let spec = checked(state, id, &spec, facts)?;
+            Ok(vec![Change::Changed { generation: device.generation + 1, spec }])
+        }
+        Ask::Decommission => decide::decommission(present, &name),
+        Ask::Retry => decide::retry(present, &name),
+        Ask::CheckDrift => decide::check_drift(present, &name, facts),
+        Ask::Report(_) => Ok(Vec::new()),
+    }
+}
+
+fn checked(
+    state: &Customer,
+    id: &DeviceId,
+    spec: &DeviceSpec,
+    facts: Circumstances<'_>,
+) -> Result<DeviceSpec, Refusal> {
+    let vendor = vendor_of(state, &spec.site, facts)?;
+    if !vendor.models.contains(&spec.model) {
+        let message = format!("{} has no model `{}`; it has {}", vendor.title, spec.model, vendor.models.join(", "));
+        return Err(Refusal::new(Reason::UnknownModel, message).field("model"));
+    }
+    let well_formed = (4..=40).contains(&spec.serial.len())
+        && spec.serial.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'-'));
+    if !well_formed {
+        let message = "a serial number is 4 to 40 characters of A-Z, 0-9 and -";
+        return Err(Refusal::new(Reason::InvalidValue, message).field("serial"));
+    }
+    if let Some((other, _)) =
+        state.devices.iter().find(|(other, device)| *other != id && device.spec.serial == spec.serial)
+    {
+        let message = format!("serial number {} belongs to device/{other}", spec.serial);
+        return Err(Refusal::new(Reason::SerialTaken, message).field("serial"));
+    }
+    let settings = decide::settings(vendor, "device", &spec.settings)?;
+    Ok(DeviceSpec { settings, ..spec.clone() })
+}

@@ -1,0 +1,150 @@
+//! What sites, tunnels and devices have in common: a wish with a generation, and what is known of the world.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use wanwright_schemas::CommandId;
+use wanwright_schemas::event::Change;
+use wanwright_schemas::reason::Reason;
+use wanwright_schemas::report::{DriftField, Outputs};
+
+/// What an executor last brought about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The generation the vendor has.
+    pub generation: u64,
+    /// What the object is at the vendor.
+    pub outputs: Outputs,
+}
+
+/// Why a generation could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The reason.
+    pub code: Reason,
+    /// The reason, in a sentence.
+    pub message: String,
+}
+
+/// An object whose specification is an `S`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object<S> {
+    /// The command that created it: the id that no namesake shares.
+    pub uid: CommandId,
+    /// The generation of the wish.
+    pub generation: u64,
+    /// The wish.
+    pub spec: S,
+    /// Whether the wish is that it should go.
+    pub leaving: bool,
+    /// What the vendor has, as far as is known.
+    pub observed: Option<Observed>,
+    /// Why the wish could not be carried out, if it could not.
+    pub failure: Option<Failure>,
+    /// How many times somebody asked to try again.
+    pub retries: u64,
+    /// Whether what was applied should be applied again.
+    pub reapply: bool,
+    /// The command that waits for a look at the vendor.
+    pub check: Option<CommandId>,
+    /// What the vendor has differently.
+    pub drift: Vec<DriftField>,
+}
+
+impl<S> Object<S> {
+    fn new(uid: CommandId, generation: u64, spec: S) -> Self {
+        Self {
+            uid,
+            generation,
+            spec,
+            leaving: false,
+            observed: None,
+            failure: None,
+            retries: 0,
+            reapply: false,
+            check: None,
+            drift: Vec::new(),
+        }
+    }
+
+    /// Whether the world has to change before the wish is true.
+    pub fn behind(&self) -> bool {
+        self.leaving
+            || self.reapply
+            || self.observed.as_ref().is_none_or(|observed| observed.generation != self.generation)
+    }
+
+    /// Whether somebody should carry the wish out now.
+    pub fn pending(&self) -> bool {
+        self.behind() && self.failure.is_none()
+    }
+
+    /// One of the values that the object has at the vendor.
+    pub fn output(&self, name: &str) -> Option<&Value> {
+        self.observed.as_ref()?.outputs.get(name)
+    }
+
+    /// Whether the object was applied with other inputs than these.
+    pub fn inputs_differ(&self, inputs: &Map<String, Value>) -> bool {
+        self.output("inputs").and_then(Value::as_object).is_some_and(|applied| applied != inputs)
+    }
+
+    fn wish(&mut self, generation: u64) {
+        self.generation = generation;
+        self.failure = None;
+    }
+}
+
+/// Folds a change into the object it is about; `by` is the command that decided it.
+pub(crate) fn evolve<S: Clone>(slot: &mut Option<Object<S>>, change: &Change<S>, by: CommandId) {
+    if let Change::Created { generation, spec } = change {
+        *slot = Some(Object::new(by, *generation, spec.clone()));
+        return;
+    }
+    let Some(object) = slot else { return };
+    match change {
+        Change::Created { .. } => {}
+        Change::Changed { generation, spec } => {
+            object.wish(*generation);
+            object.spec = spec.clone();
+        }
+        Change::DecommissionRequested { generation } => {
+            object.wish(*generation);
+            object.leaving = true;
+            object.check = None;
+        }
+        Change::RetryRequested { retries } => {
+            object.retries = *retries;
+            object.failure = None;
+            object.reapply = !object.drift.is_empty();
+        }
+        Change::DriftCheckRequested { check } => object.check = Some(*check),
+        Change::Applied { generation, outputs, .. } => {
+            object.observed = Some(Observed { generation: *generation, outputs: outputs.clone() });
+            if *generation == object.generation {
+                object.failure = None;
+                object.reapply = false;
+                object.drift.clear();
+            }
+        }
+        Change::Failed { generation, code, message, .. } => {
+            if *generation == object.generation {
+                object.failure = Some(Failure { code: *code, message: message.clone() });
+            }
+        }
+        Change::Removed { .. } => *slot = None,
+        Change::DriftFound { check, fields } => {
+            object.drift.clone_from(fields);
+            clear_check(object, *check);
+        }
+        Change::DriftNotFound { check } => {
+            object.drift.clear();
+            clear_check(object, *check);
+        }
+    }
+}
+
+fn clear_check<S>(object: &mut Object<S>, check: CommandId) {
+    if object.check == Some(check) {
+        object.check = None;
+    }
+}

@@ -1,0 +1,216 @@
+//! What follows from a customer's state: the orders that should be in the table.
+//!
+//! Orders are derived from the state at the head of the history, never from an event that passes by, so a replay issues
+//! none: a change order exists if and only if desired and observed generation differ and nothing forbids it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use wanwright_schemas::event::{Change, Event};
+use wanwright_schemas::ids::{CustomerId, SiteId, TunnelId};
+use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunnel, Intent, Order, Target};
+use wanwright_schemas::outcome::Position;
+use wanwright_schemas::spec::{Peer, SiteSpec, TunnelSpec};
+use wanwright_vendors::Vendor;
+
+use crate::customer::Customer;
+use crate::object::Object;
+
+/// The orders a target should have: one that changes something, one that looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Bring it about or take it down.
+    pub change: Option<Order>,
+    /// Compare and report.
+    pub look: Option<Order>,
+}
+
+/// The targets whose orders may differ after these events.
+pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
+    let mut targets = BTreeSet::new();
+    for event in events {
+        match event {
+            Event::Site(id, change) => {
+                targets.insert(Target::Site(id.clone()));
+                // Others wait for, or were applied with, what the site is at the vendor.
+                if matches!(change, Change::Applied { .. }) {
+                    targets.extend(state.devices_of(id).map(|(id, _)| Target::Device(id.clone())));
+                    targets.extend(state.tunnels_to(id).map(|(_, tunnel)| Target::Site(tunnel.spec.site.clone())));
+                }
+            }
+            Event::Tunnel(id, _) => {
+                targets.extend(state.tunnels.get(id).map(|tunnel| Target::Site(tunnel.spec.site.clone())));
+            }
+            Event::Device(id, _) => {
+                targets.insert(Target::Device(id.clone()));
+            }
+        }
+    }
+    targets
+}
+
+/// Every target the customer has.
+pub fn targets(state: &Customer) -> impl Iterator<Item = Target> {
+    let sites = state.sites.keys().cloned().map(Target::Site);
+    sites.chain(state.devices.keys().cloned().map(Target::Device))
+}
+
+/// The vendor of a target, if the target is there.
+pub fn vendor_of<'a>(state: &'a Customer, target: &Target) -> Option<&'a wanwright_schemas::VendorId> {
+    let site = match target {
+        Target::Site(id) => id,
+        Target::Device(id) => &state.devices.get(id)?.spec.site,
+    };
+    Some(&state.sites.get(site)?.spec.vendor)
+}
+
+/// The orders a target should have now. `vendor` is the target's own.
+pub fn wanted(
+    customer: &CustomerId,
+    state: &Customer,
+    vendor: &Vendor,
+    target: &Target,
+    position: &Position,
+) -> Wanted {
+    match target {
+        Target::Site(id) => of_stack(customer, state, vendor, id, position),
+        Target::Device(id) => of_device(customer, state, id, position),
+    }
+    .unwrap_or_default()
+}
+
+fn of_stack(
+    customer: &CustomerId,
+    state: &Customer,
+    vendor: &Vendor,
+    id: &SiteId,
+    position: &Position,
+) -> Option<Wanted> {
+    let site = state.sites.get(id)?;
+    let stack = Stack::read(customer, state, vendor, id);
+    let retries = site.retries + state.tunnels_of(id).map(|(_, tunnel)| tunnel.retries).sum::<u64>();
+    let order = |intent: Intent| {
+        let vendor = site.spec.vendor.clone();
+        let desired = stack.desired(customer, id, site);
+        Order::new(customer.clone(), vendor, intent, retries, desired, position.clone())
+    };
+    let behind = site.pending() || stack.pending;
+    let change = match (behind, site.leaving) {
+        (false, _) => None,
+        (true, false) => Some(order(Intent::Apply)),
+        (true, true) => Some(order(Intent::Remove)),
+    };
+    // A look in the middle of a change would report the change itself as drift.
+    let look = site.check.filter(|_| change.is_none()).map(|check| order(Intent::Observe { check }));
+    Some(Wanted { change, look })
+}
+
+/// The tunnels of a site as its stack should have them.
+struct Stack {
+    tunnels: BTreeMap<TunnelId, DesiredTunnel>,
+    leaving: BTreeMap<TunnelId, wanwright_schemas::CommandId>,
+    pending: bool,
+}
+
+impl Stack {
+    fn read(customer: &CustomerId, state: &Customer, vendor: &Vendor, site: &SiteId) -> Self {
+        let mut stack = Self { tunnels: BTreeMap::new(), leaving: BTreeMap::new(), pending: false };
+        for (id, tunnel) in state.tunnels_of(site) {
+            if tunnel.leaving {
+                stack.leaving.insert(id.clone(), tunnel.uid);
+                stack.pending |= tunnel.pending();
+            } else if let Some(peer_address) = peer_address(state, vendor, &tunnel.spec.peer) {
+                let moved = tunnel.failure.is_none() && tunnel.inputs_differ(&tunnel_inputs(&peer_address));
+                stack.pending |= tunnel.pending() || moved;
+                stack.tunnels.insert(id.clone(), desired_tunnel(customer, id, tunnel, peer_address));
+            }
+            // A tunnel whose far end has no address yet waits; the far end's `Applied` brings it back here.
+        }
+        stack
+    }
+
+    fn desired(&self, customer: &CustomerId, id: &SiteId, site: &Object<SiteSpec>) -> Desired {
+        Desired::Site {
+            site: DesiredSite {
+                id: id.clone(),
+                uid: site.uid,
+                generation: site.generation,
+                name: format!("{customer}.{id}"),
+                lan: site.spec.lan.iter().map(ToString::to_string).collect(),
+                settings: site.spec.settings.clone(),
+            },
+            tunnels: self.tunnels.clone(),
+            leaving: self.leaving.clone(),
+        }
+    }
+}
+
+fn desired_tunnel(
+    customer: &CustomerId,
+    id: &TunnelId,
+    tunnel: &Object<TunnelSpec>,
+    peer_address: String,
+) -> DesiredTunnel {
+    let spec = &tunnel.spec;
+    DesiredTunnel {
+        uid: tunnel.uid,
+        generation: tunnel.generation,
+        name: format!("{customer}.{id}"),
+        inside: spec.inside.to_string(),
+        peer_address,
+        local_asn: spec.bgp.map_or(0, |bgp| bgp.local_asn),
+        peer_asn: spec.bgp.map_or(0, |bgp| bgp.peer_asn),
+        settings: spec.settings.clone(),
+    }
+}
+
+/// The values a tunnel takes from others, as its executor echoes them in the outputs.
+pub fn tunnel_inputs(peer_address: &str) -> Map<String, Value> {
+    Map::from_iter([("peer_address".to_owned(), json!(peer_address))])
+}
+
+fn peer_address(state: &Customer, vendor: &Vendor, peer: &Peer) -> Option<String> {
+    match peer {
+        Peer::Hub(hub) => vendor.hubs.get(hub).map(ToString::to_string),
+        Peer::Site(site) => state.sites.get(site)?.output("address")?.as_str().map(str::to_owned),
+    }
+}
+
+fn of_device(
+    customer: &CustomerId,
+    state: &Customer,
+    id: &wanwright_schemas::DeviceId,
+    position: &Position,
+) -> Option<Wanted> {
+    let device = state.devices.get(id)?;
+    let site = state.sites.get(&device.spec.site)?;
+    // Until the site is at the vendor there is nothing to attach the device to; its `Applied` brings us back here.
+    let site_id = site.output("id");
+    let inputs: Map<String, Value> = site_id.map(|value| ("site_id".to_owned(), value.clone())).into_iter().collect();
+    let order = |intent: Intent| {
+        let desired = Desired::Device(DesiredDevice {
+            id: id.clone(),
+            uid: device.uid,
+            generation: device.generation,
+            name: format!("{customer}.{id}"),
+            serial: device.spec.serial.clone(),
+            model: device.spec.model.clone(),
+            settings: device.spec.settings.clone(),
+            inputs: inputs.clone(),
+            known: device.observed.as_ref().map(|observed| observed.outputs.clone()).unwrap_or_default(),
+        });
+        let vendor = site.spec.vendor.clone();
+        Order::new(customer.clone(), vendor, intent, device.retries, desired, position.clone())
+    };
+    let moved = device.failure.is_none() && device.inputs_differ(&inputs);
+    let change = match (device.pending() || moved, device.leaving) {
+        (true, true) => Some(order(Intent::Remove)),
+        (true, false) if site_id.is_some() => Some(order(Intent::Apply)),
+        _ => None,
+    };
+    let look = device
+        .check
+        .filter(|_| change.is_none() && site_id.is_some())
+        .map(|check| order(Intent::Observe { check }));
+    Some(Wanted { change, look })
+}

@@ -1,0 +1,101 @@
+//! Decisions about a tunnel.
+
+use wanwright_schemas::ObjectRef;
+use wanwright_schemas::command::Ask;
+use wanwright_schemas::event::Change;
+use wanwright_schemas::ids::{SiteId, TunnelId};
+use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::spec::{Peer, TunnelSpec};
+use wanwright_vendors::Vendor;
+
+use crate::addresses;
+use crate::customer::Customer;
+use crate::decide::{self, Circumstances, absent, live, patched, unchanged};
+
+pub(crate) fn decide(
+    state: &Customer,
+    id: &TunnelId,
+    ask: &Ask<TunnelSpec>,
+    facts: Circumstances<'_>,
+) -> Result<Vec<Change<TunnelSpec>>, Refusal> {
+    let name = format!("tunnel/{id}");
+    let present = state.tunnels.get(id);
+    match ask {
+        Ask::Create(spec) => {
+            absent(present, &name)?;
+            let vendor = vendor_of(state, &spec.site, facts)?;
+            let limit = usize::try_from(vendor.limits.tunnels_per_site).unwrap_or(usize::MAX);
+            if state.tunnels_of(&spec.site).count() >= limit {
+                let message = format!("site/{} has {limit} tunnels, as many as {} allows", spec.site, vendor.title);
+                return Err(Refusal::new(Reason::TunnelLimitReached, message).field("site"));
+            }
+            Ok(vec![Change::Created { generation: 1, spec: checked(state, id, spec, vendor)? }])
+        }
+        Ask::Change(patch) => {
+            let tunnel = live(present, &name)?;
+            let Some(spec) = patched(&tunnel.spec, patch)? else { return Ok(Vec::new()) };
+            unchanged(&tunnel.spec.site, &spec.site, "site")?;
+            let vendor = vendor_of(state, &spec.site, facts)?;
+            let spec = checked(state, id, &spec, vendor)?;
+            Ok(vec![Change::Changed { generation: tunnel.generation + 1, spec }])
+        }
+        Ask::Decommission => decide::decommission(present, &name),
+        Ask::Retry => decide::retry(present, &name),
+        Ask::CheckDrift | Ask::Report(_) => Ok(Vec::new()),
+    }
+}
+
+/// The vendor of a site that has to be there, and to stay.
+pub(crate) fn vendor_of<'a>(
+    state: &Customer,
+    site: &SiteId,
+    facts: Circumstances<'a>,
+) -> Result<&'a Vendor, Refusal> {
+    let vendor = match live(state.sites.get(site), &format!("site/{site}")) {
+        Ok(site) => &site.spec.vendor,
+        Err(refusal) => return Err(Refusal::new(Reason::SiteMissing, refusal.message).field("site")),
+    };
+    decide::vendor(facts, vendor)
+}
+
+fn checked(state: &Customer, id: &TunnelId, spec: &TunnelSpec, vendor: &Vendor) -> Result<TunnelSpec, Refusal> {
+    match &spec.peer {
+        Peer::Site(peer) if peer == &spec.site => {
+            let message = format!("a tunnel of site/{peer} cannot end at the same site");
+            return Err(Refusal::new(Reason::InvalidValue, message).field("peer.site"));
+        }
+        Peer::Site(peer) => {
+            if let Err(refusal) = live(state.sites.get(peer), &format!("site/{peer}")) {
+                return Err(Refusal::new(Reason::SiteMissing, refusal.message).field("peer.site"));
+            }
+        }
+        Peer::Hub(hub) if !vendor.hubs.contains_key(hub) => {
+            let known: Vec<&str> = vendor.hubs.keys().map(String::as_str).collect();
+            let message = format!("{} has no hub `{hub}`; it has {}", vendor.title, known.join(", "));
+            return Err(Refusal::new(Reason::UnknownHub, message).field("peer.hub"));
+        }
+        Peer::Hub(_) => {}
+    }
+    if !matches!(spec.inside.prefix_len(), 30 | 31) {
+        let message = format!("{} is not a /30 or /31", spec.inside);
+        return Err(Refusal::new(Reason::InvalidValue, message).field("inside"));
+    }
+    addresses::no_host_bits(spec.inside, "inside")?;
+    addresses::free(state, spec.inside, &ObjectRef::Tunnel(id.clone()), "inside")?;
+    if let Some(bgp) = spec.bgp {
+        assigned(bgp.local_asn, "bgp.local_asn")?;
+        assigned(bgp.peer_asn, "bgp.peer_asn")?;
+    }
+    let settings = decide::settings(vendor, "tunnel", &spec.settings)?;
+    Ok(TunnelSpec { settings, ..spec.clone() })
+}
+
+/// Refuses the autonomous system numbers that nobody may use: 0 (RFC 7607), 23456 (RFC 6793), the last of 16 bits and
+/// of 32 bits (RFC 7300), and those kept for documentation (RFC 5398).
+fn assigned(asn: u32, field: &str) -> Result<(), Refusal> {
+    if matches!(asn, 0 | 23456 | 64496..=64511 | 65535 | 65536..=65551 | u32::MAX) {
+        let message = format!("{asn} is reserved and no usable autonomous system number");
+        return Err(Refusal::new(Reason::InvalidValue, message).field(field));
+    }
+    Ok(())
+}
