@@ -21,10 +21,16 @@ pub(crate) fn no_host_bits(prefix: Ipv4Net, field: &str) -> Result<(), Refusal> 
 }
 
 /// Refuses a prefix that shares an address with one of the customer's, those of `besides` excepted.
-pub(crate) fn free(state: &Customer, prefix: Ipv4Net, besides: &ObjectRef, field: &str) -> Result<(), Refusal> {
-    let of_sites = state.sites.iter().flat_map(|(id, site)| {
-        site.spec.lan.iter().map(move |lan| (*lan, ObjectRef::Site(id.clone())))
-    });
+pub(crate) fn free(
+    state: &Customer,
+    prefix: Ipv4Net,
+    besides: &ObjectRef,
+    field: &str,
+) -> Result<(), Refusal> {
+    let of_sites = state
+        .sites
+        .iter()
+        .flat_map(|(id, site)| site.spec.lan.iter().map(move |lan| (*lan, ObjectRef::Site(id.clone()))));
     let of_tunnels =
         state.tunnels.iter().map(|(id, tunnel)| (tunnel.spec.inside, ObjectRef::Tunnel(id.clone())));
     match of_sites.chain(of_tunnels).find(|(taken, owner)| owner != besides && overlap(*taken, prefix)) {

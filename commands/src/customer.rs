@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use wanwright_schemas::ObjectRef;
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, DeviceId, SiteId, TunnelId};
 use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
-use wanwright_schemas::ObjectRef;
 
 use crate::object::{self, Object};
 
@@ -44,7 +44,9 @@ impl Customer {
         &'a self,
         site: &'a SiteId,
     ) -> impl Iterator<Item = (&'a TunnelId, &'a Object<TunnelSpec>)> + 'a {
-        self.tunnels.iter().filter(move |(_, tunnel)| matches!(&tunnel.spec.peer, Peer::Site(peer) if peer == site))
+        self.tunnels
+            .iter()
+            .filter(move |(_, tunnel)| matches!(&tunnel.spec.peer, Peer::Site(peer) if peer == site))
     }
 
     /// The devices at a site, leaving ones included.

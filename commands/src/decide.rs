@@ -104,8 +104,9 @@ pub(crate) fn patched<S>(spec: &S, patch: &Value) -> Result<Option<S>, Refusal>
 where
     S: Serialize + DeserializeOwned + PartialEq,
 {
-    let mut value = serde_json::to_value(spec)
-        .map_err(|error| Refusal::new(Reason::Internal, format!("the present state cannot be written: {error}")))?;
+    let mut value = serde_json::to_value(spec).map_err(|error| {
+        Refusal::new(Reason::Internal, format!("the present state cannot be written: {error}"))
+    })?;
     body::merge_patch(&mut value, patch);
     let changed: S = body::from_value(value)?;
     Ok((&changed != spec).then_some(changed))

@@ -47,7 +47,8 @@ fn checked(
 ) -> Result<DeviceSpec, Refusal> {
     let vendor = vendor_of(state, &spec.site, facts)?;
     if !vendor.models.contains(&spec.model) {
-        let message = format!("{} has no model `{}`; it has {}", vendor.title, spec.model, vendor.models.join(", "));
+        let message =
+            format!("{} has no model `{}`; it has {}", vendor.title, spec.model, vendor.models.join(", "));
         return Err(Refusal::new(Reason::UnknownModel, message).field("model"));
     }
     let well_formed = (4..=40).contains(&spec.serial.len())

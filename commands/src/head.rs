@@ -20,7 +20,9 @@ pub struct Recent {
 #[derive(Debug, thiserror::Error)]
 pub enum BrokenHistory {
     /// The message does not follow the one before it.
-    #[error("the message at {sequence} does not follow the one before it: it names {named}, which should be {actual}")]
+    #[error(
+        "the message at {sequence} does not follow the one before it: it names {named}, which should be {actual}"
+    )]
     Chain {
         /// Where.
         sequence: u64,
@@ -62,16 +64,27 @@ impl Head {
         let envelope =
             Envelope::decode(bytes).map_err(|source| BrokenHistory::Unreadable { sequence, source })?;
         if envelope.prev != self.digest {
-            let show = |digest: Option<Digest>| digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
-            return Err(BrokenHistory::Chain { sequence, named: show(envelope.prev), actual: show(self.digest) });
+            let show = |digest: Option<Digest>| {
+                digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
+            };
+            return Err(BrokenHistory::Chain {
+                sequence,
+                named: show(envelope.prev),
+                actual: show(self.digest),
+            });
         }
         for event in &envelope.events {
             self.state.evolve(event, envelope.command);
         }
-        self.sequence = sequence;
-        self.digest = Some(Digest::of(bytes));
-        self.recent.insert(envelope.command, Recent { sequence, digest: envelope.body_sha256 });
+        self.appended(sequence, Digest::of(bytes), &envelope);
         Ok(envelope)
+    }
+
+    /// Notes a message whose events the state has already.
+    pub fn appended(&mut self, sequence: u64, digest: Digest, envelope: &Envelope) {
+        self.sequence = sequence;
+        self.digest = Some(digest);
+        self.recent.insert(envelope.command, Recent { sequence, digest: envelope.body_sha256 });
     }
 
     /// Forgets the commands whose ids are older than the window: they are refused by their age.

@@ -35,7 +35,9 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
                 // Others wait for, or were applied with, what the site is at the vendor.
                 if matches!(change, Change::Applied { .. }) {
                     targets.extend(state.devices_of(id).map(|(id, _)| Target::Device(id.clone())));
-                    targets.extend(state.tunnels_to(id).map(|(_, tunnel)| Target::Site(tunnel.spec.site.clone())));
+                    targets.extend(
+                        state.tunnels_to(id).map(|(_, tunnel)| Target::Site(tunnel.spec.site.clone())),
+                    );
                 }
             }
             Event::Tunnel(id, _) => {
@@ -186,7 +188,8 @@ fn of_device(
     let site = state.sites.get(&device.spec.site)?;
     // Until the site is at the vendor there is nothing to attach the device to; its `Applied` brings us back here.
     let site_id = site.output("id");
-    let inputs: Map<String, Value> = site_id.map(|value| ("site_id".to_owned(), value.clone())).into_iter().collect();
+    let inputs: Map<String, Value> =
+        site_id.map(|value| ("site_id".to_owned(), value.clone())).into_iter().collect();
     let order = |intent: Intent| {
         let desired = Desired::Device(DesiredDevice {
             id: id.clone(),

@@ -50,22 +50,17 @@ fn news<S>(
             let known = object.observed.as_ref();
             let newer = known.is_none_or(|known| known.generation < *generation || &known.outputs != outputs);
             let repairs = object.reapply || object.failure.is_some() || !object.drift.is_empty();
-            let plausible = *generation <= object.generation
-                && known.is_none_or(|known| known.generation <= *generation);
+            let plausible =
+                *generation <= object.generation && known.is_none_or(|known| known.generation <= *generation);
             (plausible && (newer || repairs)).then(|| Change::Applied {
                 generation: *generation,
                 order,
                 outputs: outputs.clone(),
             })
         }
-        Finding::Failed { generation, code, message } => {
-            (*generation == object.generation && object.pending()).then(|| Change::Failed {
-                generation: *generation,
-                order,
-                code: *code,
-                message: message.clone(),
-            })
-        }
+        Finding::Failed { generation, code, message } => (*generation == object.generation
+            && object.pending())
+        .then(|| Change::Failed { generation: *generation, order, code: *code, message: message.clone() }),
         Finding::Removed => object.leaving.then_some(Change::Removed { order }),
         Finding::Drifted { check: answered, fields } => (check == Some(*answered))
             .then(|| Change::DriftFound { check: *answered, fields: fields.clone() }),

@@ -47,7 +47,12 @@ pub(crate) fn decide(
     }
 }
 
-fn checked(state: &Customer, id: &SiteId, spec: &SiteSpec, facts: Circumstances<'_>) -> Result<SiteSpec, Refusal> {
+fn checked(
+    state: &Customer,
+    id: &SiteId,
+    spec: &SiteSpec,
+    facts: Circumstances<'_>,
+) -> Result<SiteSpec, Refusal> {
     let vendor = decide::vendor(facts, &spec.vendor)?;
     if spec.lan.is_empty() || spec.lan.len() > MAX_LANS {
         let message = format!("a site has 1 to {MAX_LANS} networks, not {}", spec.lan.len());

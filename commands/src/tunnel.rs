@@ -26,7 +26,8 @@ pub(crate) fn decide(
             let vendor = vendor_of(state, &spec.site, facts)?;
             let limit = usize::try_from(vendor.limits.tunnels_per_site).unwrap_or(usize::MAX);
             if state.tunnels_of(&spec.site).count() >= limit {
-                let message = format!("site/{} has {limit} tunnels, as many as {} allows", spec.site, vendor.title);
+                let message =
+                    format!("site/{} has {limit} tunnels, as many as {} allows", spec.site, vendor.title);
                 return Err(Refusal::new(Reason::TunnelLimitReached, message).field("site"));
             }
             Ok(vec![Change::Created { generation: 1, spec: checked(state, id, spec, vendor)? }])
@@ -58,7 +59,12 @@ pub(crate) fn vendor_of<'a>(
     decide::vendor(facts, vendor)
 }
 
-fn checked(state: &Customer, id: &TunnelId, spec: &TunnelSpec, vendor: &Vendor) -> Result<TunnelSpec, Refusal> {
+fn checked(
+    state: &Customer,
+    id: &TunnelId,
+    spec: &TunnelSpec,
+    vendor: &Vendor,
+) -> Result<TunnelSpec, Refusal> {
     match &spec.peer {
         Peer::Site(peer) if peer == &spec.site => {
             let message = format!("a tunnel of site/{peer} cannot end at the same site");

@@ -1,0 +1,73 @@
+//! The customer as cqrs-es sees it: a thin adapter over the pure functions.
+
+use std::sync::Arc;
+
+use cqrs_es::event_sink::EventSink;
+use cqrs_es::{Aggregate, DomainEvent};
+use serde::{Deserialize, Serialize};
+use wanwright_schemas::Command;
+use wanwright_schemas::event::{EVENT_VERSION, Event};
+use wanwright_schemas::ids::CommandId;
+use wanwright_schemas::reason::Refusal;
+use wanwright_vendors::Catalogue;
+
+use crate::customer::Customer;
+use crate::decide::{Circumstances, decide};
+
+/// A command with what its headers said.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The command's id.
+    pub id: CommandId,
+    /// The generation the sender expects.
+    pub expected_generation: Option<u64>,
+    /// The command.
+    pub command: Command,
+}
+
+/// An event together with the command that decided it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The command.
+    pub by: CommandId,
+    /// The event.
+    pub event: Event,
+}
+
+impl DomainEvent for Recorded {
+    fn event_type(&self) -> String {
+        self.event.type_name()
+    }
+
+    fn event_version(&self) -> String {
+        EVENT_VERSION.to_string()
+    }
+}
+
+impl Aggregate for Customer {
+    const TYPE: &'static str = "customer";
+    type Command = Judged;
+    type Event = Recorded;
+    type Error = Refusal;
+    type Services = Arc<Catalogue>;
+
+    async fn handle(
+        &mut self,
+        command: Judged,
+        vendors: &Arc<Catalogue>,
+        sink: &EventSink<Self>,
+    ) -> Result<(), Refusal> {
+        let Judged { id, expected_generation, command } = command;
+        let facts = Circumstances { command: id, expected_generation, vendors };
+        // The decision is whole before the first event is written: the sink applies each event at once.
+        let events = decide(self, &command, facts)?;
+        for event in events {
+            sink.write(Recorded { by: id, event }, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, recorded: Recorded) {
+        self.evolve(&recorded.event, recorded.by);
+    }
+}

@@ -1,0 +1,81 @@
+//! The door for those who wait: request and reply on `wan.do.…`.
+
+use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::ids::CommandId;
+use wanwright_schemas::outcome::Outcome;
+use wanwright_schemas::subjects::{self, CommandSubject};
+use wanwright_schemas::{Refusal, headers};
+
+use super::Lanes;
+use super::door::{Answer, Asked, Headers};
+
+/// The queue group of the command services: each request reaches one of them.
+const QUEUE: &str = "commands";
+
+pub(super) async fn open(nats: &Nats) -> Result<Subscriber, NatsError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Failed {
+        doing: format!("subscribing to {}", subjects::DO_ALL),
+        source,
+    };
+    let subscriber = nats
+        .client
+        .queue_subscribe(subjects::DO_ALL, QUEUE.to_owned())
+        .await
+        .map_err(|error| failed(error.into()))?;
+    // Only after the flush does the server know of the subscription.
+    nats.client.flush().await.map_err(|error| failed(error.into()))?;
+    Ok(subscriber)
+}
+
+pub(super) async fn serve(mut requests: Subscriber, nats: Nats, lanes: Lanes, stop: CancellationToken) {
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => break,
+            request = requests.next() => request,
+        };
+        let Some(request) = request else { break };
+        match read(&request) {
+            Ok(asked) => lanes.hand(asked).await,
+            Err(refusal) => reply(&nats, request.reply, &Outcome::refused(None, None, refusal)).await,
+        }
+    }
+    let _ = requests.unsubscribe().await;
+}
+
+fn read(request: &Message) -> Result<Asked, Refusal> {
+    let subject = CommandSubject::parse(&request.subject)?;
+    // Whoever sends no id may have the command carried out twice when he sends it twice.
+    let headers = Headers::read(request.headers.as_ref(), CommandId::mint)?;
+    Ok(Asked {
+        subject,
+        headers,
+        body: request.payload.clone(),
+        received_millis: u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default(),
+        answer: Answer::Reply(request.reply.clone()),
+    })
+}
+
+/// Answers a request. A refusal is in the headers too, as NATS services say it.
+pub(super) async fn reply(nats: &Nats, to: Option<Subject>, outcome: &Outcome) {
+    let Some(to) = to else { return };
+    let mut head = HeaderMap::new();
+    if let Some(refusal) = outcome.refusal() {
+        let sentence: String = refusal.message.chars().filter(|c| !c.is_control()).collect();
+        head.insert(headers::SERVICE_ERROR, sentence.as_str());
+        head.insert(headers::SERVICE_ERROR_CODE, refusal.code.number().to_string().as_str());
+    }
+    let body = match serde_json::to_vec(outcome) {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(%error, "an outcome could not be written as JSON");
+            return;
+        }
+    };
+    if let Err(error) = nats.client.publish_with_headers(to, head, body.into()).await {
+        tracing::warn!(%error, "a reply could not be sent; its sender will ask again");
+    }
+}
