@@ -1,0 +1,12 @@
+//! The simulator over real HTTP on loopback.
+
+mod backdoor;
+mod durability;
+mod faults;
+mod folder;
+mod idempotency;
+mod limit;
+mod lists;
+mod objects;
+mod refusals;
+mod support;

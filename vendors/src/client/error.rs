@@ -1,0 +1,108 @@
+//! What can go wrong in a call, by who has to do something about it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::RemoteObject;
+
+/// Why a call did not do what was asked.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The vendor refused (4xx). Repeating the same call gives the same answer.
+    #[error("the vendor refused (HTTP {status}): {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The vendor's code, if it gave one.
+        code: Option<String>,
+        /// The vendor's sentence.
+        message: String,
+        /// The attribute the vendor complains about, or its own name for it if no attribute is there.
+        field: Option<String>,
+    },
+    /// The vendor has no time now (429 or 503).
+    #[error("the vendor is busy (HTTP {status}): {message}")]
+    Busy {
+        /// HTTP status.
+        status: u16,
+        /// How long the vendor asks to be left alone.
+        retry_after: Option<Duration>,
+        /// The vendor's sentence.
+        message: String,
+    },
+    /// No whole answer arrived: whether the call had an effect is not known, unless `connected` is false.
+    #[error("no answer from the vendor")]
+    Network {
+        /// Whether a connection was made, so that the call may have had an effect.
+        connected: bool,
+        /// What failed.
+        source: reqwest::Error,
+    },
+    /// The vendor answered something that makes no sense here: another 5xx, a redirect, JSON of another form.
+    #[error("unexpected answer from the vendor: {message}")]
+    Unexpected {
+        /// HTTP status, if the status was the surprise.
+        status: Option<u16>,
+        /// What was unexpected.
+        message: String,
+    },
+    /// The call could not be made at all: the base URL or a header is not valid.
+    #[error("cannot call the vendor: {message}")]
+    Configuration {
+        /// What is not valid.
+        message: String,
+    },
+}
+
+/// Why a create failed, and what is known to exist in spite of it.
+#[derive(Debug, Error)]
+#[error("{}", match .known {
+    Some(object) => format!("object {} exists but could not be made as desired", object.id),
+    None => "the object could not be created".to_owned(),
+})]
+pub struct CreateError {
+    /// The object that an earlier create made, if it is known.
+    pub known: Option<Box<RemoteObject>>,
+    /// What failed.
+    pub source: ClientError,
+}
+
+impl ClientError {
+    /// A stable word for the class: `VendorRefused`, `VendorBusy`, `Network`, `Unexpected`.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "VendorRefused",
+            Self::Busy { .. } => "VendorBusy",
+            Self::Network { .. } => "Network",
+            Self::Unexpected { .. } | Self::Configuration { .. } => "Unexpected",
+        }
+    }
+
+    /// Whether the vendor says that it does not have the object.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Network { .. } => true,
+            Self::Unexpected { status, .. } => status.is_some_and(|status| status >= 500),
+            Self::Refused { .. } | Self::Configuration { .. } => false,
+        }
+    }
+
+    pub(super) fn unexpected(message: impl Into<String>) -> Self {
+        Self::Unexpected { status: None, message: message.into() }
+    }
+}
+
+impl From<ClientError> for CreateError {
+    fn from(source: ClientError) -> Self {
+        Self { known: None, source }
+    }
+}

@@ -1,0 +1,154 @@
+//! One HTTP exchange: bounded in time and size, no redirect followed, no proxy from the environment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, Response, Url};
+use serde_json::Value;
+
+use super::answer::{self, Answer};
+use super::error::ClientError;
+use crate::resource::ResourceApi;
+
+/// Largest answer that is read, in bytes.
+const LARGEST_ANSWER: usize = 8 << 20;
+
+/// Where and how a vendor is called.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Base URL; the paths in `api/<kind>.toml` are appended to it.
+    pub base_url: String,
+    /// Longest time to make a connection.
+    pub connect_timeout: Duration,
+    /// Longest time for a whole call, connection and answer included.
+    pub call_timeout: Duration,
+    /// Headers sent with every call. They never appear in errors or debug output.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Connections to one base URL, shared by the clients of its kinds. A clone shares them too.
+#[derive(Clone)]
+pub struct VendorHttp {
+    client: Client,
+    base: Arc<str>,
+}
+
+impl std::fmt::Debug for VendorHttp {
+    // The client's headers may hold a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VendorHttp").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl VendorHttp {
+    /// Prepares calls; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Configuration`] if the base URL or a header is not valid.
+    pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
+        let base = options.base_url.trim_end_matches('/');
+        url(base, "/", &[])?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &options.headers {
+            let name = HeaderName::try_from(name.as_str())
+                .map_err(|_| configuration(format!("`{name}` is no header's name")))?;
+            let mut value = HeaderValue::try_from(value.as_str())
+                .map_err(|_| configuration(format!("the value of header `{name}` is not valid")))?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(options.connect_timeout)
+            .timeout(options.call_timeout)
+            .default_headers(headers)
+            .build()
+            .map_err(|error| configuration(error.to_string()))?;
+        Ok(Self { client, base: base.into() })
+    }
+
+    /// One call. Anything but a success with a whole answer is an error.
+    pub(super) async fn call(
+        &self,
+        api: &ResourceApi,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        header: Option<(&str, &str)>,
+    ) -> Result<Answer, ClientError> {
+        let mut request = self.client.request(method, url(&self.base, path, query)?);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.map_err(network)?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after(&response);
+        let body = bounded(response).await?;
+        answer::judge(api, status, retry_after, body)
+    }
+}
+
+fn network(source: reqwest::Error) -> ClientError {
+    if source.is_builder() {
+        return configuration(source.to_string());
+    }
+    ClientError::Network {
+        connected: !source.is_connect(),
+        // The URL is long and, through the gateway, says nothing a person knows.
+        source: source.without_url(),
+    }
+}
+
+async fn bounded(mut response: Response) -> Result<Vec<u8>, ClientError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(network)? {
+        if body.len() + chunk.len() > LARGEST_ANSWER {
+            let message = format!("the answer is larger than {LARGEST_ANSWER} bytes");
+            return Err(ClientError::unexpected(message));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Only the form in seconds: the other one needs a clock that agrees with the vendor's.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn url(base: &str, path: &str, query: &[(&str, &str)]) -> Result<Url, ClientError> {
+    let mut url = Url::parse(&format!("{base}{path}"))
+        .map_err(|error| configuration(format!("`{base}` is no base URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
+        return Err(configuration(format!("`{base}` is no base URL: write http://host:port/path")));
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(url)
+}
+
+fn configuration(message: String) -> ClientError {
+    ClientError::Configuration { message }
+}
+
+/// An id as one part of a path.
+pub(super) fn percent_encoded(id: &str) -> String {
+    let mut text = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}

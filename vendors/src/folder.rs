@@ -1,0 +1,97 @@
+//! The files of one vendor folder, read once: what is parsed is what is hashed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::LoadError;
+
+/// Largest file a vendor folder may hold, in bytes.
+const LARGEST_FILE: usize = 1 << 20;
+
+/// The files of one vendor folder by path relative to it, with `/` between the parts.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) dir: PathBuf,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Folder {
+    /// Reads `vendor.toml` and the files directly in `schemas`, `api` and `terraform`. Hidden files, sub-folders and
+    /// anything else in the folder (a README, recorded examples) mean nothing here and are not read.
+    pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
+        let mut files = BTreeMap::new();
+        files.insert("vendor.toml".to_owned(), read(&dir.join("vendor.toml"))?);
+        for part in ["schemas", "api", "terraform"] {
+            let folder = dir.join(part);
+            if !folder.is_dir() {
+                continue;
+            }
+            for (name, path) in entries(&folder)? {
+                if !path.is_dir() {
+                    files.insert(format!("{part}/{name}"), read(&path)?);
+                }
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), files })
+    }
+
+    /// The files directly in a sub-folder: name, full path and bytes.
+    pub(crate) fn part<'a>(&'a self, part: &str) -> impl Iterator<Item = (&'a str, PathBuf, &'a [u8])> {
+        let prefix = format!("{part}/");
+        self.files.iter().filter_map(move |(path, bytes)| {
+            let name = path.strip_prefix(&prefix)?;
+            Some((name, self.dir.join(path), bytes.as_slice()))
+        })
+    }
+
+    /// SHA-256 over the files whose path starts with `prefix`, in lowercase hexadecimal.
+    pub(crate) fn digest(&self, prefix: &str) -> String {
+        let mut hash = Sha256::new();
+        for (path, bytes) in self.files.iter().filter(|(path, _)| path.starts_with(prefix)) {
+            // Lengths in front keep one file's end from being read as the next one's beginning.
+            for part in [path.as_bytes(), bytes] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        let mut text = String::with_capacity(64);
+        for byte in hash.finalize() {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+/// Names and paths of the entries of a folder that are not hidden, sorted by name.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, LoadError> {
+    let failed = |source| LoadError::Read { path: dir.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().into_string().map_err(|_| LoadError::Layout {
+            path: entry.path(),
+            message: "has a name that is not UTF-8: rename it".to_owned(),
+        })?;
+        if !name.starts_with('.') {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    if bytes.len() > LARGEST_FILE {
+        return Err(LoadError::Layout {
+            path: path.to_owned(),
+            message: format!("is larger than {LARGEST_FILE} bytes: a vendor's files are small"),
+        });
+    }
+    Ok(bytes)
+}

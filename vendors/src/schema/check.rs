@@ -1,0 +1,188 @@
+//! Does a value fit? Recursion follows the schema, whose depth is bounded, never the value.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Number, Value};
+
+use super::{FieldError, Node, Shape};
+use crate::suggest;
+
+/// Most errors reported at once: a large wrong value says enough with these.
+const MOST_ERRORS: usize = 32;
+
+/// Longest piece of a wrong value shown in an error, in characters.
+const LONGEST_SHOWN: usize = 40;
+
+pub(super) fn check(node: &Node, path: &str, value: &Value) -> Result<Value, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let value = visit(node, path, value, &mut errors);
+    if errors.is_empty() { Ok(value) } else { Err(errors) }
+}
+
+fn visit(node: &Node, path: &str, value: &Value, errors: &mut Vec<FieldError>) -> Value {
+    if errors.len() >= MOST_ERRORS {
+        return Value::Null;
+    }
+    let before = errors.len();
+    let found = match (&node.shape, value) {
+        (Shape::Object { properties, required }, Value::Object(map)) => {
+            object(properties, required, path, map, errors)
+        }
+        (Shape::Array(items), Value::Array(values)) => values
+            .iter()
+            .enumerate()
+            .map(|(index, value)| visit(items, &format!("{path}[{index}]"), value, errors))
+            .collect(),
+        _ => match scalar(&node.shape, value) {
+            Ok(value) => value,
+            Err(message) => {
+                push(errors, path, message, expected(node));
+                Value::Null
+            }
+        },
+    };
+    if let Some(choices) = &node.choices
+        && errors.len() == before
+        && !choices.contains(&found)
+    {
+        push(errors, path, format!("is {}", shown(value)), expected(node));
+    }
+    found
+}
+
+fn object(
+    properties: &BTreeMap<String, Node>,
+    required: &[String],
+    path: &str,
+    map: &Map<String, Value>,
+    errors: &mut Vec<FieldError>,
+) -> Value {
+    let mut found = Map::new();
+    for key in map.keys().filter(|key| !properties.contains_key(*key)) {
+        let known: Vec<&str> = properties.keys().map(String::as_str).collect();
+        let message = format!("is not known: {}", suggest::advice(key, &known));
+        let expected =
+            if known.is_empty() { "no field".to_owned() } else { format!("one of {}", known.join(", ")) };
+        push(errors, &format!("{path}.{}", clip(key)), message, expected);
+    }
+    for (name, node) in properties {
+        let at = format!("{path}.{name}");
+        match (map.get(name), &node.default) {
+            (Some(value), _) => {
+                found.insert(name.clone(), visit(node, &at, value, errors));
+            }
+            (None, Some(default)) => {
+                found.insert(name.clone(), default.clone());
+            }
+            (None, None) if required.contains(name) => {
+                push(errors, &at, "is missing".to_owned(), expected(node));
+            }
+            (None, None) => {}
+        }
+    }
+    Value::Object(found)
+}
+
+/// The value in its canonical form, or what is wrong with it.
+fn scalar(shape: &Shape, value: &Value) -> Result<Value, String> {
+    match (shape, value) {
+        (Shape::String { shortest, longest }, Value::String(text)) => {
+            let length = text.chars().count() as u64;
+            if length < *shortest {
+                return Err(format!("has {length} characters, fewer than {shortest}"));
+            }
+            match longest {
+                Some(longest) if length > *longest => {
+                    Err(format!("has {length} characters, more than {longest}"))
+                }
+                _ => Ok(value.clone()),
+            }
+        }
+        (Shape::Integer { minimum, maximum }, Value::Number(number)) => {
+            let whole = integer(number).ok_or_else(|| format!("is {number}, not a whole number"))?;
+            within(whole, *minimum, *maximum)?;
+            Ok(Value::from(whole))
+        }
+        (Shape::Number { minimum, maximum }, Value::Number(number)) => {
+            let float = number.as_f64().ok_or_else(|| format!("is {number}, out of range"))?;
+            within(float, *minimum, *maximum)?;
+            Ok(value.clone())
+        }
+        (Shape::Boolean, Value::Bool(_)) => Ok(value.clone()),
+        _ => Err(format!("is {}", shown(value))),
+    }
+}
+
+/// `1.0` is a whole number too, and is kept as `1`.
+fn integer(number: &Number) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    number.as_i64().or_else(|| {
+        let float = number.as_f64()?;
+        // Whole and inside the range where every whole number is exact, so the cast loses nothing.
+        (number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT).then_some(float as i64)
+    })
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    value: T,
+    minimum: Option<T>,
+    maximum: Option<T>,
+) -> Result<(), String> {
+    match (minimum, maximum) {
+        (Some(minimum), _) if value < minimum => Err(format!("is {value}, less than {minimum}")),
+        (_, Some(maximum)) if value > maximum => Err(format!("is {value}, more than {maximum}")),
+        _ => Ok(()),
+    }
+}
+
+fn expected(node: &Node) -> String {
+    if let Some(choices) = &node.choices {
+        let choices: Vec<String> = choices.iter().map(shown).collect();
+        return format!("one of {}", choices.join(", "));
+    }
+    match &node.shape {
+        Shape::Object { .. } => "an object".to_owned(),
+        Shape::Array(_) => "a list".to_owned(),
+        Shape::Boolean => "true or false".to_owned(),
+        Shape::String { shortest, longest } => match (*shortest, longest) {
+            (0, None) => "text".to_owned(),
+            (0, Some(longest)) => format!("text of at most {longest} characters"),
+            (shortest, None) => format!("text of at least {shortest} characters"),
+            (shortest, Some(longest)) => format!("text of {shortest} to {longest} characters"),
+        },
+        Shape::Integer { minimum, maximum } => range("a whole number", minimum, maximum),
+        Shape::Number { minimum, maximum } => range("a number", minimum, maximum),
+    }
+}
+
+fn range<T: std::fmt::Display>(what: &str, low: &Option<T>, high: &Option<T>) -> String {
+    match (low, high) {
+        (None, None) => what.to_owned(),
+        (Some(low), None) => format!("{what}, at least {low}"),
+        (None, Some(high)) => format!("{what}, at most {high}"),
+        (Some(low), Some(high)) => format!("{what} from {low} to {high}"),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) => format!("\"{}\"", clip(text)),
+        other => other.to_string(),
+    }
+}
+
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+fn push(errors: &mut Vec<FieldError>, path: &str, message: String, expected: String) {
+    if errors.len() < MOST_ERRORS {
+        errors.push(FieldError { path: path.to_owned(), message, expected });
+    }
+}

@@ -1,0 +1,118 @@
+//! Structural schemas: what the settings of a site, tunnel or device may hold.
+
+mod check;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::error::LoadError;
+use crate::folder::Folder;
+use crate::kind::Kind;
+
+/// A closed subset of JSON Schema; `vendors/README.md` lists it. Its root is an object. A clone shares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StructuralSchema {
+    root: Arc<Node>,
+    json: Arc<Value>,
+}
+
+/// Why a structural schema is not one.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{path}`: {message}")]
+pub struct SchemaError {
+    /// Where in the schema, dotted.
+    pub path: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Why a value does not fit a schema.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error("`{path}` {message}")]
+pub struct FieldError {
+    /// Where in the value, `settings.vlan` or `settings.dns[2]`.
+    pub path: String,
+    /// What is wrong, to be read after the path: `is 5000, more than 4094`.
+    pub message: String,
+    /// What would be right: `a whole number from 1 to 4094`.
+    pub expected: String,
+}
+
+/// One place in a schema.
+#[derive(Clone, Debug, PartialEq)]
+struct Node {
+    shape: Shape,
+    default: Option<Value>,
+    choices: Option<Vec<Value>>,
+}
+
+/// What a place holds.
+#[derive(Clone, Debug, PartialEq)]
+enum Shape {
+    Object { properties: BTreeMap<String, Node>, required: Vec<String> },
+    Array(Box<Node>),
+    String { shortest: u64, longest: Option<u64> },
+    Integer { minimum: Option<i64>, maximum: Option<i64> },
+    Number { minimum: Option<f64>, maximum: Option<f64> },
+    Boolean,
+}
+
+impl StructuralSchema {
+    /// Parses a schema.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if it uses anything outside the subset or contradicts itself.
+    pub fn parse(json: Value) -> Result<Self, SchemaError> {
+        let root = parse::root(&json)?;
+        Ok(Self { root: Arc::new(root), json: Arc::new(json) })
+    }
+
+    /// Checks a value and fills the defaults in. Paths in errors start with `settings`.
+    ///
+    /// # Errors
+    /// Every field that is wrong, at most 32 of them.
+    pub fn check(&self, value: &Value) -> Result<Value, Vec<FieldError>> {
+        self.check_at("settings", value)
+    }
+
+    /// As [`StructuralSchema::check`], with paths in errors that start with `root`.
+    ///
+    /// # Errors
+    /// Every field that is wrong, at most 32 of them.
+    pub fn check_at(&self, root: &str, value: &Value) -> Result<Value, Vec<FieldError>> {
+        check::check(&self.root, root, value)
+    }
+
+    /// The schema as it was written, for people and programs that show it.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// Reads every file in `schemas/`.
+    pub(crate) fn load_all(folder: &Folder) -> Result<BTreeMap<Kind, Self>, LoadError> {
+        let mut found = BTreeMap::new();
+        for (name, path, bytes) in folder.part("schemas") {
+            let Some(kind) = name.strip_suffix(".v1.json").and_then(Kind::new) else {
+                return Err(LoadError::Layout {
+                    path,
+                    message: "has no name of the form <kind>.v1.json: rename or remove it".to_owned(),
+                });
+            };
+            let json = serde_json::from_slice(bytes)
+                .map_err(|error| LoadError::Syntax { file: path.clone(), message: error.to_string() })?;
+            let schema = Self::parse(json).map_err(|error| LoadError::Field {
+                file: path,
+                field: error.path,
+                message: error.message,
+            })?;
+            found.insert(kind, schema);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,93 @@
+//! The Terraform stack of a vendor's site.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::error::LoadError;
+use crate::folder::Folder;
+use crate::kind::{self, Kind};
+use crate::section::Section;
+
+/// The stack of one site with its tunnels: a folder that is copied to where a run works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TerraformTemplate {
+    /// The folder, `<vendor>/terraform`.
+    pub dir: PathBuf,
+    /// The Terraform files in it, by name, sorted; what a run needs a copy of.
+    pub files: Vec<String>,
+    /// SHA-256 over every file in it, in lowercase hexadecimal.
+    pub digest: String,
+    /// Which resource and which output belong to which kind of object.
+    pub outputs: BTreeMap<Kind, StackOutput>,
+}
+
+/// Which Terraform resource is which kind of object, and which output says what it is at the vendor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackOutput {
+    /// Resource address without instance key, `wanwright_simwan_site.site`.
+    pub resource: String,
+    /// Name of the output. Its value is an object with `id`, or for a resource with `for_each` a map of such objects.
+    pub output: String,
+}
+
+impl TerraformTemplate {
+    /// Reads `terraform/`, if the vendor has one.
+    pub(crate) fn load(folder: &Folder) -> Result<Option<Self>, LoadError> {
+        let files: Vec<String> = folder
+            .part("terraform")
+            .filter(|(name, ..)| name.ends_with(".tf") || name.ends_with(".tf.json"))
+            .map(|(name, ..)| name.to_owned())
+            .collect();
+        if folder.part("terraform").next().is_none() {
+            return Ok(None);
+        }
+        for needed in ["main.tf", "outputs.toml"] {
+            if !folder.files.contains_key(&format!("terraform/{needed}")) {
+                return Err(LoadError::Layout {
+                    path: folder.dir.join("terraform").join(needed),
+                    message: "is missing: a stack has main.tf and outputs.toml".to_owned(),
+                });
+            }
+        }
+        let mut outputs = BTreeMap::new();
+        for (_, path, bytes) in folder.part("terraform").filter(|(name, ..)| *name == "outputs.toml") {
+            outputs = outputs_of(Section::parse(&path, bytes)?)?;
+        }
+        Ok(Some(Self {
+            dir: folder.dir.join("terraform"),
+            files,
+            digest: folder.digest("terraform/"),
+            outputs,
+        }))
+    }
+}
+
+fn outputs_of(mut file: Section) -> Result<BTreeMap<Kind, StackOutput>, LoadError> {
+    let mut outputs = BTreeMap::new();
+    for key in file.keys() {
+        let Some(kind) = Kind::new(&key) else {
+            return Err(file.error(&key, "is no kind: use lowercase letters, as in `site`"));
+        };
+        let mut section = file.section(&key)?;
+        let resource: String = section.required("resource")?;
+        let output: String = section.required("output")?;
+        if !is_address(&resource) {
+            return Err(section.error(
+                "resource",
+                "is no resource address: write `<type>.<name>`, without an instance key",
+            ));
+        }
+        if !kind::is_identifier(&output, 64) {
+            return Err(section.error("output", "is no output's name: use lowercase letters and `_`"));
+        }
+        section.finish()?;
+        outputs.insert(kind, StackOutput { resource, output });
+    }
+    file.finish()?;
+    Ok(outputs)
+}
+
+fn is_address(text: &str) -> bool {
+    text.split_once('.')
+        .is_some_and(|(kind, name)| kind::is_identifier(kind, 128) && kind::is_identifier(name, 128))
+}

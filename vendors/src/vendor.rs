@@ -1,0 +1,278 @@
+//! One vendor: its `vendor.toml` and everything else in its folder.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::LoadError;
+use crate::folder::Folder;
+use crate::kind::Kind;
+use crate::resource::{self, ResourceApi};
+use crate::schema::StructuralSchema;
+use crate::section::Section;
+use crate::terraform::TerraformTemplate;
+
+/// Everything wanwright knows about one vendor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vendor {
+    /// Name, equal to the folder's.
+    pub name: String,
+    /// Name for people.
+    pub title: String,
+    /// Where the vendor's API is, without a slash at the end.
+    pub base_url: String,
+    /// Where the gateway finds the secret and how it sends it.
+    pub credential: CredentialRef,
+    /// How many calls the vendor takes.
+    pub budget: Budget,
+    /// What carries out the changes of a kind. A stack's tunnels go with their site.
+    pub engines: BTreeMap<Kind, Engine>,
+    /// The vendor's own limits.
+    pub limits: Limits,
+    /// Where the vendor's answers say what was wrong.
+    pub errors: ErrorPointers,
+    /// Named tunnel ends and their addresses.
+    pub hubs: BTreeMap<String, IpAddr>,
+    /// Device models the vendor knows, in the file's order.
+    pub models: Vec<String>,
+    /// What a customer's settings may hold, by kind.
+    pub schemas: BTreeMap<Kind, StructuralSchema>,
+    /// The vendor's HTTP resources, by kind.
+    pub api: BTreeMap<Kind, Arc<ResourceApi>>,
+    /// The stack of one site, for vendors whose sites go through Terraform.
+    pub terraform: Option<TerraformTemplate>,
+    /// SHA-256 over the folder's files, in lowercase hexadecimal.
+    pub digest: String,
+}
+
+/// A reference to a secret, never the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialRef {
+    /// Where the secret is.
+    pub source: CredentialSource,
+    /// HTTP header that carries it.
+    pub header: String,
+    /// What stands in front of the secret in the header, `Bearer ` for instance.
+    pub prefix: String,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CredentialSource {
+    /// An environment variable of the gateway's process.
+    Env(String),
+    /// A file; white space at its end does not count.
+    File(PathBuf),
+}
+
+/// The vendor's token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Calls a second, sustained.
+    pub per_second: NonZeroU32,
+    /// Calls at once from a full bucket.
+    pub burst: NonZeroU32,
+}
+
+/// What carries out changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// A Terraform stack.
+    Terraform,
+    /// The vendor's own API.
+    Api,
+}
+
+/// The vendor's own limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Most tunnels one site may own.
+    pub tunnels_per_site: u32,
+}
+
+/// JSON pointers into the body of an error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorPointers {
+    /// The vendor's code.
+    pub code: String,
+    /// The sentence.
+    pub message: String,
+    /// The field that was wrong: an attribute's name or its JSON pointer.
+    pub field: String,
+}
+
+impl Default for ErrorPointers {
+    fn default() -> Self {
+        Self {
+            code: "/error/code".to_owned(),
+            message: "/error/message".to_owned(),
+            field: "/error/field".to_owned(),
+        }
+    }
+}
+
+impl Vendor {
+    /// Reads and checks one vendor folder.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming file and field.
+    pub fn load(dir: &Path) -> Result<Self, LoadError> {
+        let folder = Folder::read(dir)?;
+        let file = dir.join("vendor.toml");
+        let bytes = folder.files.get("vendor.toml").map_or(&[][..], Vec::as_slice);
+        let mut top = Section::parse(&file, bytes)?;
+        let errors = errors(&mut top)?;
+        let vendor = Self {
+            name: name(&mut top, dir)?,
+            title: top.required("title")?,
+            base_url: base_url(&mut top)?,
+            credential: credential(&mut top)?,
+            budget: budget(&mut top)?,
+            engines: top.required("engines")?,
+            limits: limits(&mut top)?,
+            hubs: top.optional("hubs")?.unwrap_or_default(),
+            models: models(&mut top)?,
+            schemas: StructuralSchema::load_all(&folder)?,
+            api: resource::load_all(&folder, &errors)?,
+            errors,
+            terraform: TerraformTemplate::load(&folder)?,
+            digest: folder.digest(""),
+        };
+        vendor.check_engines(&top)?;
+        top.finish()?;
+        Ok(vendor)
+    }
+
+    /// What carries out changes of a kind: its own engine, or for a kind that lives in a site's stack the site's.
+    #[must_use]
+    pub fn engine(&self, kind: &str) -> Option<Engine> {
+        self.engines.get(kind).copied().or_else(|| {
+            let template = self.terraform.as_ref()?;
+            template.outputs.contains_key(kind).then_some(Engine::Terraform)
+        })
+    }
+
+    /// Each engine needs the files it works from.
+    fn check_engines(&self, top: &Section) -> Result<(), LoadError> {
+        for (kind, engine) in &self.engines {
+            let field = format!("engines.{kind}");
+            match engine {
+                Engine::Api if !self.api.contains_key(kind.as_str()) => {
+                    return Err(top.error(&field, format!("is \"api\": add api/{kind}.toml")));
+                }
+                Engine::Terraform => match &self.terraform {
+                    None => {
+                        return Err(top.error(&field, "is \"terraform\": add terraform/main.tf"));
+                    }
+                    Some(template) if !template.outputs.contains_key(kind.as_str()) => {
+                        return Err(top.error(
+                            &field,
+                            format!("is \"terraform\": add [{kind}] to terraform/outputs.toml"),
+                        ));
+                    }
+                    Some(_) => {}
+                },
+                Engine::Api => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(top: &mut Section, dir: &Path) -> Result<String, LoadError> {
+    let name: String = top.required("name")?;
+    let folder = dir.file_name().and_then(|name| name.to_str());
+    if folder != Some(name.as_str()) {
+        return Err(top.error("name", "has to equal the folder's name: rename one of them"));
+    }
+    // It becomes part of Terraform resource types and of NATS subjects.
+    let valid = name.len() <= 32
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if !valid {
+        return Err(top.error("name", "use lowercase letters and digits, at most 32"));
+    }
+    Ok(name)
+}
+
+fn base_url(top: &mut Section) -> Result<String, LoadError> {
+    let url: String = top.required("base_url")?;
+    if !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(top.error("base_url", "has to start with http:// or https://"));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> {
+    let mut section = top.section("credential")?;
+    let env: Option<String> = section.optional("env")?;
+    let file: Option<PathBuf> = section.optional("file")?;
+    let source = match (env, file) {
+        (Some(env), None) => CredentialSource::Env(env),
+        (None, Some(file)) => CredentialSource::File(file),
+        _ => return Err(section.error("", "needs exactly one of `env` and `file`")),
+    };
+    let credential = CredentialRef {
+        source,
+        header: section.required("header")?,
+        prefix: section.optional("prefix")?.unwrap_or_default(),
+    };
+    let token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if credential.header.is_empty() || !credential.header.chars().all(token) {
+        return Err(section.error("header", "is no HTTP header's name: write one like `Authorization`"));
+    }
+    section.finish()?;
+    Ok(credential)
+}
+
+fn budget(top: &mut Section) -> Result<Budget, LoadError> {
+    let mut section = top.section("budget")?;
+    let budget = Budget { per_second: section.required("per_second")?, burst: section.required("burst")? };
+    section.finish()?;
+    Ok(budget)
+}
+
+fn limits(top: &mut Section) -> Result<Limits, LoadError> {
+    let mut section = top.section("limits")?;
+    let limits = Limits { tunnels_per_site: section.required("tunnels_per_site")? };
+    section.finish()?;
+    Ok(limits)
+}
+
+fn models(top: &mut Section) -> Result<Vec<String>, LoadError> {
+    let models: Vec<String> = top.optional("models")?.unwrap_or_default();
+    for (index, model) in models.iter().enumerate() {
+        if model.is_empty() || models[..index].contains(model) {
+            return Err(top.error("models", format!("`{model}` is empty or there twice")));
+        }
+    }
+    Ok(models)
+}
+
+fn errors(top: &mut Section) -> Result<ErrorPointers, LoadError> {
+    let usual = ErrorPointers::default();
+    let Some(mut section) = top.optional_section("errors")? else {
+        return Ok(usual);
+    };
+    let mut pointer = |key: &str, usual: String| -> Result<String, LoadError> {
+        let text = section.optional(key)?.unwrap_or(usual);
+        if resource::is_pointer(&text) {
+            Ok(text)
+        } else {
+            Err(section.error(key, "is no JSON pointer: write one like `/error/code`"))
+        }
+    };
+    let errors = ErrorPointers {
+        code: pointer("code", usual.code)?,
+        message: pointer("message", usual.message)?,
+        field: pointer("field", usual.field)?,
+    };
+    section.finish()?;
+    Ok(errors)
+}

@@ -1,0 +1,149 @@
+//! Every committed vendor folder loads, and a folder that is wrong says where and what to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use wanwright_vendors::{Catalogue, Engine, LoadError, Vendor};
+
+fn committed() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A copy of vendors/simwan in which one file is changed.
+fn changed(file: &str, from: &str, to: &str) -> LoadError {
+    let dir = copy();
+    let path = dir.path().join("simwan").join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from:?}");
+    fs::write(&path, text.replace(from, to)).unwrap();
+    Catalogue::load(dir.path()).unwrap_err()
+}
+
+fn copy() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    copy_into(&committed().join("simwan"), &dir.path().join("simwan"));
+    dir
+}
+
+fn copy_into(from: &Path, to: &PathBuf) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_into(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_committed_folder_loads() {
+    let catalogue = Catalogue::load(committed()).unwrap();
+    assert!(catalogue.names().any(|name| name == "simwan"));
+    assert_eq!(catalogue.iter().count(), catalogue.names().count());
+    assert!(catalogue.get("no-such-vendor").is_none());
+}
+
+#[test]
+fn simwan_is_what_its_files_say() {
+    let vendor = Vendor::load(&committed().join("simwan")).unwrap();
+    assert_eq!(vendor.engine("site"), Some(Engine::Terraform));
+    assert_eq!(vendor.engine("tunnel"), Some(Engine::Terraform), "it is in the site's stack");
+    assert_eq!(vendor.engine("device"), Some(Engine::Api));
+    assert_eq!(vendor.engine("cat"), None);
+    assert_eq!(vendor.limits.tunnels_per_site, 4);
+    assert!(vendor.models.iter().any(|model| model == "edge-200"));
+    assert!(vendor.hubs.contains_key("hub-eu"));
+    assert_eq!(vendor.api["device"].attributes["vlan"].from, "settings.vlan");
+    let template = vendor.terraform.as_ref().unwrap();
+    assert_eq!(template.files, ["main.tf"]);
+    assert_eq!(template.outputs["tunnel"].output, "tunnels");
+    let settings = vendor.schemas["device"].check(&json!({"hostname": "edge"})).unwrap();
+    assert_eq!(settings, json!({"hostname": "edge", "vlan": 1}));
+}
+
+#[test]
+fn the_digest_is_over_what_counts() {
+    let dir = copy();
+    let folder = dir.path().join("simwan");
+    let before = Vendor::load(&folder).unwrap();
+    fs::create_dir(folder.join("terraform/.terraform")).unwrap();
+    fs::write(folder.join("README.md"), "about").unwrap();
+    let same = Vendor::load(&folder).unwrap();
+    assert_eq!(before.digest, same.digest);
+    fs::write(folder.join("terraform/more.tf"), "").unwrap();
+    let after = Vendor::load(&folder).unwrap();
+    assert_ne!(before.digest, after.digest);
+    assert_ne!(before.terraform.unwrap().digest, after.terraform.unwrap().digest);
+}
+
+#[test]
+fn an_unknown_key_names_file_and_key_and_what_was_meant() {
+    let error = changed("vendor.toml", "burst = 50", "burst = 50\nbrust = 1").to_string();
+    assert!(error.contains("vendor.toml: `budget.brust`"), "{error}");
+    assert!(error.contains("did you mean `burst`?"), "{error}");
+    let error = changed("api/site.toml", "cursor = \"cursor\"", "cursors = \"x\"").to_string();
+    assert!(error.contains("api/site.toml: `list.cursors`"), "{error}");
+    let error = changed("terraform/outputs.toml", "output = \"site\"", "output = \"site\"\nx = 1");
+    assert!(error.to_string().contains("outputs.toml: `site.x`"), "{error}");
+    let error = changed("schemas/device.v1.json", "\"maxLength\"", "\"maxLenght\"").to_string();
+    assert!(error.contains("`properties.hostname.maxLenght`"), "{error}");
+    assert!(error.contains("did you mean `maxLength`?"), "{error}");
+}
+
+#[test]
+fn a_wrong_value_names_its_field() {
+    for (file, from, to, field) in [
+        ("vendor.toml", "name = \"simwan\"", "name = \"other\"", "`name`"),
+        ("vendor.toml", "per_second = 50", "per_second = 0", "`budget.per_second`"),
+        ("vendor.toml", "device = \"api\"", "cat = \"api\"", "`engines.cat`"),
+        ("vendor.toml", "device = \"api\"", "device = \"ansible\"", "`engines`"),
+        ("vendor.toml", "198.51.100.1", "hub", "`hubs`"),
+        ("vendor.toml", "env = \"WANWRIGHT_SIMWAN_TOKEN\"", "", "`credential`"),
+        ("vendor.toml", "http://127", "127", "`base_url`"),
+        ("api/site.toml", "item = \"/v1/sites/{id}\"", "item = \"/v1/sites\"", "`item`"),
+        ("api/site.toml", "update_method = \"PUT\"", "update_method = \"POST\"", "`update_method`"),
+        ("api/site.toml", "default = \"\"", "default = 1", "`attributes.location.default`"),
+        ("api/site.toml", "[attributes.lan]", "[attributes.count]", "`attributes.count`"),
+        (
+            "api/site.toml",
+            "[attributes.status]",
+            "[attributes.state]\njson = \"/name/x\"",
+            "`attributes.state`",
+        ),
+        ("api/device.toml", "type = \"number\"", "type = \"integer\"", "`attributes.vlan.type`"),
+        ("api/device.toml", "computed = true", "computed = true\nreplace = true", "`attributes.firmware`"),
+        ("terraform/outputs.toml", "wanwright_simwan_site.site", "site", "`site.resource`"),
+    ] {
+        let error = changed(file, from, to);
+        assert!(matches!(error, LoadError::Field { .. }), "{error}");
+        assert!(error.to_string().contains(field), "{error}");
+        assert!(error.path().ends_with(file), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_whole_is_refused() {
+    for (remove, says) in [
+        ("api/device.toml", "add api/device.toml"),
+        ("terraform/main.tf", "a stack has main.tf and outputs.toml"),
+        ("terraform/outputs.toml", "a stack has main.tf and outputs.toml"),
+    ] {
+        let dir = copy();
+        fs::remove_file(dir.path().join("simwan").join(remove)).unwrap();
+        let error = Catalogue::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let dir = copy();
+    fs::write(dir.path().join("simwan/api/notes.txt"), "").unwrap();
+    assert!(Catalogue::load(dir.path()).unwrap_err().to_string().contains("<kind>.toml"));
+    let dir = copy();
+    fs::write(dir.path().join("simwan/schemas/site.v1.json"), "{").unwrap();
+    assert!(matches!(Catalogue::load(dir.path()), Err(LoadError::Syntax { .. })));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(Catalogue::load(empty.path()), Err(LoadError::Layout { .. })));
+    assert!(matches!(Catalogue::load("/no/such/folder"), Err(LoadError::Read { .. })));
+}
