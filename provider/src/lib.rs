@@ -1,1 +1,31 @@
-//! Placeholder.
+//! `terraform-provider-wanwright`: a Terraform provider whose resources are what the vendor folders describe.
+//!
+//! For each `api/<kind>.toml` of each vendor there is a resource `wanwright_<vendor>_<kind>` with that file's
+//! attributes, `id` and `idempotency_key`. It speaks plugin protocol 6 and does its calls with the client of
+//! `wanwright-vendors`, so a vendor with nothing but an HTTP API is usable from Terraform.
+//!
+//! Terraform does not start it: it is started before ([`serve_reattach`], or [`Listening`] inside a process that has
+//! other things to do too) and Terraform is told where it listens through `TF_REATTACH_PROVIDERS`. One socket serves
+//! one Terraform run at a time, because a run configures the provider behind it.
+//!
+//! The layers, from the inside: `cty` (Terraform's values), `resource` (resource types and their states), `plan`
+//! (pure), `apply` (calls the vendor), `service` (the protocol), `serve` (sockets). A start by Terraform itself, with
+//! its handshake and TLS, would be one more way to serve beside `serve`.
+
+#![warn(missing_docs)]
+
+mod apply;
+mod args;
+mod cty;
+mod diagnostic;
+mod host;
+mod plan;
+// Public for whoever stands between Terraform and a provider and reads what they say; no promise is made about it.
+#[doc(hidden)]
+pub mod proto;
+mod resource;
+mod serve;
+mod service;
+
+pub use args::{ProviderArgs, run};
+pub use serve::{Listening, ServeError, ServeOptions, reattach_providers, serve_reattach};

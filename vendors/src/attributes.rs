@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::resource::{AttributeType, ResourceApi};
+use crate::resource::{Attribute, AttributeType, ResourceApi, UpdateMethod};
 
 /// One attribute that is not as desired.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,15 +67,35 @@ impl ResourceApi {
     #[must_use]
     pub fn to_json(&self, attributes: &Map<String, Value>) -> Value {
         let mut body = Map::new();
-        for (name, value) in attributes {
-            if let Some(attribute) = self.attributes.get(name)
-                && !attribute.is_computed()
-                && !value.is_null()
-            {
+        for (attribute, value) in self.sendable(attributes) {
+            if !value.is_null() {
                 insert(&mut body, &attribute.json, value.clone());
             }
         }
         Value::Object(body)
+    }
+
+    /// The body that turns an object into one with these attributes: as [`ResourceApi::to_json`], but for a vendor whose
+    /// changes are patches with null for what is not set, because a patch leaves alone what it does not mention.
+    #[must_use]
+    pub fn to_update(&self, attributes: &Map<String, Value>) -> Value {
+        if self.update_method == UpdateMethod::Put {
+            return self.to_json(attributes);
+        }
+        let mut body = Map::new();
+        for (attribute, value) in self.sendable(attributes) {
+            insert(&mut body, &attribute.json, value.clone());
+        }
+        Value::Object(body)
+    }
+
+    /// Every attribute that may be sent, with its value.
+    fn sendable<'a>(
+        &'a self,
+        attributes: &'a Map<String, Value>,
+    ) -> impl Iterator<Item = (&'a Attribute, &'a Value)> {
+        let sendable = self.attributes.iter().filter(|(_, attribute)| !attribute.is_computed());
+        sendable.map(|(name, attribute)| (attribute, attributes.get(name).unwrap_or(&Value::Null)))
     }
 
     /// Every attribute of an answer, null where the answer has none.

@@ -12,6 +12,9 @@ use crate::error::LoadError;
 /// Largest file a vendor folder may hold, in bytes.
 const LARGEST_FILE: usize = 1 << 20;
 
+/// Terraform's record of which providers a template was written for.
+pub(crate) const LOCK_FILE: &str = ".terraform.lock.hcl";
+
 /// The files of one vendor folder by path relative to it, with `/` between the parts.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -20,8 +23,9 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Reads `vendor.toml` and the files directly in `schemas`, `api` and `terraform`. Hidden files, sub-folders and
-    /// anything else in the folder (a README, recorded examples) mean nothing here and are not read.
+    /// Reads `vendor.toml` and the files directly in `schemas`, `api` and `terraform`. Hidden files (but for the lock
+    /// file of Terraform's providers), sub-folders and anything else in the folder (a README, recorded examples) mean
+    /// nothing here and are not read.
     pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
         let mut files = BTreeMap::new();
         files.insert("vendor.toml".to_owned(), read(&dir.join("vendor.toml"))?);
@@ -67,7 +71,7 @@ impl Folder {
     }
 }
 
-/// Names and paths of the entries of a folder that are not hidden, sorted by name.
+/// Names and paths of the entries of a folder that are not hidden, and Terraform's lock file, sorted by name.
 pub(crate) fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, LoadError> {
     let failed = |source| LoadError::Read { path: dir.to_owned(), source };
     let mut found = Vec::new();
@@ -77,7 +81,7 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, LoadError> {
             path: entry.path(),
             message: "has a name that is not UTF-8: rename it".to_owned(),
         })?;
-        if !name.starts_with('.') {
+        if !name.starts_with('.') || name == LOCK_FILE {
             found.push((name, entry.path()));
         }
     }

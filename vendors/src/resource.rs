@@ -36,7 +36,7 @@ pub struct ResourceApi {
     pub item: String,
     /// JSON pointer to the id in an answer.
     pub id: String,
-    /// How an object is changed. The body always carries every attribute that is set.
+    /// How an object is changed. Either way the body carries every attribute that is set.
     pub update_method: UpdateMethod,
     /// Header that makes a repeated create answer the object the first one made.
     pub idempotency_header: Option<String>,
@@ -54,7 +54,7 @@ pub struct ResourceApi {
 pub enum UpdateMethod {
     /// Replaces the object.
     Put,
-    /// Changes what is sent.
+    /// Changes what is sent; null takes a value away.
     Patch,
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// "Did you mean" and the nearest candidate, else the list of candidates.
-pub(crate) fn advice<'a>(name: &str, candidates: &[&'a str]) -> String {
+pub(crate) fn advice(name: &str, candidates: &[&str]) -> String {
     match nearest(name, candidates.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if candidates.is_empty() => "nothing is allowed here".to_owned(),

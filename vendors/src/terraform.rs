@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::LoadError;
-use crate::folder::Folder;
+use crate::folder::{Folder, LOCK_FILE};
 use crate::kind::{self, Kind};
 use crate::section::Section;
 
@@ -13,7 +13,7 @@ use crate::section::Section;
 pub struct TerraformTemplate {
     /// The folder, `<vendor>/terraform`.
     pub dir: PathBuf,
-    /// The Terraform files in it, by name, sorted; what a run needs a copy of.
+    /// The Terraform files in it, by name, sorted, and `.terraform.lock.hcl` if there is one: what a run needs a copy of.
     pub files: Vec<String>,
     /// SHA-256 over every file in it, in lowercase hexadecimal.
     pub digest: String,
@@ -35,8 +35,8 @@ impl TerraformTemplate {
     pub(crate) fn load(folder: &Folder) -> Result<Option<Self>, LoadError> {
         let files: Vec<String> = folder
             .part("terraform")
-            .filter(|(name, ..)| name.ends_with(".tf") || name.ends_with(".tf.json"))
             .map(|(name, ..)| name.to_owned())
+            .filter(|name| name.ends_with(".tf") || name.ends_with(".tf.json") || name == LOCK_FILE)
             .collect();
         if folder.part("terraform").next().is_none() {
             return Ok(None);

@@ -1,10 +1,12 @@
 //! From desired state to attributes, and what counts as a difference.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use wanwright_vendors::{ResourceApi, Vendor};
+use wanwright_vendors::{ResourceApi, UpdateMethod, Vendor};
 
 fn simwan(kind: &str) -> Arc<ResourceApi> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("simwan");
@@ -64,6 +66,10 @@ fn json_is_written_and_read_by_pointer() {
     let attributes = map(json!({"name": "oslo", "lan": ["a"], "location": null, "status": "up", "other": 1}));
     let body = site.to_json(&attributes);
     assert_eq!(body, json!({"meta": {"name": "oslo"}, "spec": {"lan/v4": ["a"]}}));
+    assert_eq!(site.to_update(&attributes), body);
+    site.update_method = UpdateMethod::Patch;
+    let patch = json!({"meta": {"name": "oslo", "where": null}, "spec": {"lan/v4": ["a"]}});
+    assert_eq!(site.to_update(&attributes), patch);
     let read = site.from_json(&body).unwrap();
     assert_eq!(
         read,

@@ -1,5 +1,6 @@
 //! The HTTP client against a vendor of a hundred lines that answers what it is told to.
 #![cfg(feature = "client")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -151,6 +152,26 @@ async fn an_object_made_before_is_adopted() {
     assert!(error.known.is_none());
     assert!(error.source.to_string().contains("`name` \"bergen\" instead of \"oslo\""), "{}", error.source);
     assert_eq!(script.lock().unwrap().asked.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_whose_object_was_deleted_is_followed_by_the_next() {
+    let (script, client) = vendor([answer(410, ""), answer(410, ""), answer(201, site(""))]).await;
+    let created = client.create(&wanted(""), Some("key")).await.unwrap();
+    assert_eq!(created.object.id, "s/1");
+    let keys = |script: &Shared| -> Vec<String> {
+        let asked = script.lock().unwrap();
+        asked.asked.iter().map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect()
+    };
+    assert_eq!(keys(&script), ["key", "key.2", "key.3"]);
+
+    let (script, client) = vendor((0..100).map(|_| answer(410, ""))).await;
+    let error = client.create(&wanted(""), Some("key")).await.unwrap_err();
+    assert_eq!(error.source.class(), "VendorRefused");
+    assert_eq!(keys(&script).len(), 64);
+    let error = client.create(&wanted(""), None).await.unwrap_err();
+    assert_eq!(error.source.status(), Some(410));
+    assert_eq!(keys(&script).len(), 65, "without a key there is no row");
 }
 
 #[tokio::test]

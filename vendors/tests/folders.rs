@@ -1,5 +1,7 @@
 //! Every committed vendor folder loads, and a folder that is wrong says where and what to do.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +77,9 @@ fn the_digest_is_over_what_counts() {
     let same = Vendor::load(&folder).unwrap();
     assert_eq!(before.digest, same.digest);
     fs::write(folder.join("terraform/more.tf"), "").unwrap();
+    fs::write(folder.join("terraform/.terraform.lock.hcl"), "").unwrap();
     let after = Vendor::load(&folder).unwrap();
+    assert_eq!(after.terraform.as_ref().unwrap().files, [".terraform.lock.hcl", "main.tf", "more.tf"]);
     assert_ne!(before.digest, after.digest);
     assert_ne!(before.terraform.unwrap().digest, after.terraform.unwrap().digest);
 }

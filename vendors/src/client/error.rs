@@ -80,10 +80,20 @@ impl ClientError {
         }
     }
 
+    /// The HTTP status, if it is what the error is about.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } | Self::Busy { status, .. } => Some(*status),
+            Self::Unexpected { status, .. } => *status,
+            Self::Network { .. } | Self::Configuration { .. } => None,
+        }
+    }
+
     /// Whether the vendor says that it does not have the object.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+        self.status() == Some(404)
     }
 
     /// Whether the same call may succeed later.

@@ -18,6 +18,9 @@ use crate::resource::{ListApi, ResourceApi, UpdateMethod};
 /// Most pages read of one list; a vendor whose cursor never ends is not followed for ever.
 const MOST_PAGES: usize = 100_000;
 
+/// Most keys tried for one create, the first one included.
+const MOST_KEYS: usize = 64;
+
 /// An object as the vendor has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemoteObject {
@@ -69,6 +72,10 @@ impl ResourceClient {
     /// Creates an object. A vendor that knows `idempotency_key` answers the object an earlier create made; if that one
     /// is not as desired, it is changed to be, so that the answer to `create` is always what was asked for.
     ///
+    /// A key whose object has been deleted is used up (the vendor answers 410), and an object that is to be created
+    /// again under the same key gets the next of a row: `key`, `key.2`, `key.3`. Repeating that create walks the same
+    /// row and finds the same object.
+    ///
     /// # Errors
     /// [`CreateError`], which carries the object if one is known to exist in spite of the error.
     pub async fn create(
@@ -76,7 +83,29 @@ impl ResourceClient {
         attributes: &Map<String, Value>,
         idempotency_key: Option<&str>,
     ) -> Result<Created, CreateError> {
-        let key = self.api.idempotency_header.as_deref().zip(idempotency_key);
+        let (Some(header), Some(key)) = (self.api.idempotency_header.as_deref(), idempotency_key) else {
+            return self.create_once(attributes, None).await;
+        };
+        let mut row = key.to_owned();
+        for next in 2..=MOST_KEYS + 1 {
+            match self.create_once(attributes, Some((header, &row))).await {
+                Err(error) if error.source.status() == Some(410) => row = format!("{key}.{next}"),
+                other => return other,
+            }
+        }
+        Err(CreateError::from(ClientError::Refused {
+            status: 410,
+            code: Some("idempotency_key_used_up".to_owned()),
+            message: format!("`{key}` was created and deleted {MOST_KEYS} times: use another key"),
+            field: None,
+        }))
+    }
+
+    async fn create_once(
+        &self,
+        attributes: &Map<String, Value>,
+        key: Option<(&str, &str)>,
+    ) -> Result<Created, CreateError> {
         let body = self.api.to_json(attributes);
         let answer =
             self.http.call(&self.api, Method::POST, &self.api.collection, &[], Some(&body), key).await?;
@@ -145,7 +174,7 @@ impl ResourceClient {
             UpdateMethod::Put => Method::PUT,
             UpdateMethod::Patch => Method::PATCH,
         };
-        let body = self.api.to_json(attributes);
+        let body = self.api.to_update(attributes);
         let answer = self.http.call(&self.api, method, &self.item(id)?, &[], Some(&body), None).await?;
         if !answer.is_empty() {
             return self.object(&answer.json()?);
