@@ -1,1 +1,58 @@
-fn main() {}
+//! `wanwright`: the one binary. Every part is a mode of it, called by name.
+
+mod cli;
+mod demo;
+mod doctor;
+mod drift;
+mod endpoints;
+mod exit;
+mod get;
+mod output;
+mod replay;
+mod send;
+mod serve;
+mod stack;
+mod topology;
+mod watch;
+
+use clap::Parser;
+
+use cli::{Cli, Mode};
+use exit::Exit;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    log(&cli.log);
+    let done = match cli.mode {
+        Mode::Demo(args) => demo::run(args).await,
+        Mode::Up(args) => demo::up(args).await,
+        Mode::Serve(args) => serve::run(args).await,
+        Mode::Simulator(args) => serve::simulator(args).await,
+        Mode::Provider(args) => wanwright_provider::run(args).await.map(|()| Exit::Done).map_err(Into::into),
+        Mode::Send(args) => send::run(args).await,
+        Mode::Get(args) => get::run(args).await,
+        Mode::Watch(args) => watch::run(args).await,
+        Mode::Drift(args) => drift::run(args).await,
+        Mode::Replay(args) => replay::run(args).await,
+        Mode::Rebuild(args) => get::rebuild(args).await,
+        Mode::Nats(args) => topology::run(args).await,
+        Mode::Doctor(args) => doctor::run(args).await,
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::error(&error);
+            exit::of_error(&error).into()
+        }
+    }
+}
+
+fn log(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

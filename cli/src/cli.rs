@@ -1,0 +1,361 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An event-sourced control plane for multi-vendor SD-WAN.
+///
+/// You publish a command on NATS; wanwright judges it against that customer's history, records the decision as events,
+/// carries it out inside the vendors' limits, and keeps Postgres tables of what should be, what is and what drifted.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done; 1 failed, or there is a difference; 2 wrong usage; 3 refused by a \
+    rule;\n5 NATS or Postgres cannot be reached; 8 time ran out; 130 interrupted.\n\nStart with: wanwright demo"
+)]
+pub struct Cli {
+    /// What to log to standard error, for example `info` or `wanwright_commands=debug`.
+    #[arg(long, global = true, env = "WANWRIGHT_LOG", default_value = "warn", value_name = "FILTER")]
+    pub log: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub mode: Mode,
+}
+
+/// The modes.
+#[derive(Debug, Subcommand)]
+pub enum Mode {
+    /// Start everything on this machine with an example fleet, and find two drifts. Not for production.
+    Demo(DemoArgs),
+    /// Start everything on this machine, without the fleet.
+    Up(UpArgs),
+    /// Send a command and print its outcome.
+    Send(SendArgs),
+    /// Show customers, sites, tunnels, devices, operations, drift or the timeline.
+    Get(GetArgs),
+    /// Show what happens, as it happens.
+    Watch(WatchArgs),
+    /// Look for drift at the vendors and print the report; exits with 1 when there is some.
+    Drift(DriftArgs),
+    /// Print a customer's history from the stream, an event a line.
+    Replay(ReplayArgs),
+    /// Build every read model anew from the streams, beside the live tables, and compare.
+    Rebuild(RebuildArgs),
+    /// Say what is missing on this machine, and how to get it.
+    Doctor(DoctorArgs),
+    /// Show or create the streams that wanwright needs.
+    Nats(NatsArgs),
+    /// Run one role; `up` and `demo` start them all.
+    Serve(ServeArgs),
+    /// Run the simulated vendor.
+    Simulator(SimulatorArgs),
+    /// Run the Terraform provider.
+    Provider(wanwright_provider::ProviderArgs),
+}
+
+/// Where everything of an installation on this machine is.
+#[derive(Debug, Clone, Args)]
+pub struct Home {
+    /// Folder for data, logs and what was downloaded.
+    #[arg(long, env = "WANWRIGHT_HOME", default_value = ".wanwright", value_name = "DIR")]
+    pub home: PathBuf,
+}
+
+/// Where the vendors' folders are.
+#[derive(Debug, Clone, Args)]
+pub struct Vendors {
+    /// Folder with the vendors' folders.
+    #[arg(long, env = "WANWRIGHT_VENDORS", default_value = "vendors", value_name = "DIR")]
+    pub vendors: PathBuf,
+}
+
+/// Where a running wanwright is. Without these options: the one started here by `demo` or `up`.
+#[derive(Debug, Clone, Args)]
+pub struct Connection {
+    #[command(flatten)]
+    pub home: Home,
+    /// NATS server, with login: nats://user:password@host:port
+    #[arg(long, env = "WANWRIGHT_NATS", value_name = "URL", hide_env_values = true)]
+    pub nats: Option<String>,
+    /// Postgres database: postgres://user:password@host:port/database
+    #[arg(long, env = "WANWRIGHT_POSTGRES", value_name = "URL", hide_env_values = true)]
+    pub postgres: Option<String>,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub up: UpArgs,
+    /// End when the fleet has converged and both drifts were found: 0 if so, 1 otherwise.
+    #[arg(long)]
+    pub once: bool,
+    /// Longest time for the fleet to converge, in seconds.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+/// `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub home: Home,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `send`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wanwright send site create acme/oslo-02 '{\"vendor\":\"simwan\",\"lan\":[\"10.9.0.0/24\"]}'\n  \
+    wanwright send device change acme/oslo-ap-01 '{\"settings\":{\"vlan\":42}}'\n  \
+    wanwright send site decommission acme/oslo-02\n\nExit codes: 0 accepted, 3 refused."
+)]
+pub struct SendArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Kind of object: customer, site, tunnel or device.
+    pub kind: String,
+    /// Verb: create, change, decommission, retry or check-drift.
+    pub verb: String,
+    /// The object: CUSTOMER/ID, or CUSTOMER for a customer.
+    pub object: String,
+    /// The body, as JSON; `-` reads it from standard input.
+    #[arg(default_value = "")]
+    pub body: String,
+    /// Who sends it.
+    #[arg(long, env = "WANWRIGHT_ACTOR", default_value = "demo")]
+    pub actor: String,
+    /// Id of the command, a UUIDv7; a repeat with the same id changes nothing. Minted when not given.
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<String>,
+    /// Refuse the command unless the object has this generation.
+    #[arg(long, value_name = "N")]
+    pub expected_generation: Option<u64>,
+    /// Answer what would follow, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Publish it into the durable inbox and do not wait for the outcome.
+    #[arg(long = "async")]
+    pub durable: bool,
+    /// How to print the outcome.
+    #[arg(short, long, default_value = "text")]
+    pub output: OutcomeFormat,
+}
+
+/// How an outcome is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutcomeFormat {
+    /// For people.
+    Text,
+    /// The outcome as it is.
+    Json,
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// For people.
+    Table,
+    /// `{"items":[…],"next":…}`.
+    Json,
+    /// A row a line.
+    Jsonl,
+    /// KIND/CUSTOMER/ID, a line each.
+    Name,
+}
+
+/// What `get` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rows {
+    /// Customers with their counts.
+    #[value(alias = "customer")]
+    Customers,
+    /// Sites.
+    #[value(alias = "site")]
+    Sites,
+    /// Tunnels.
+    #[value(alias = "tunnel")]
+    Tunnels,
+    /// Devices.
+    #[value(alias = "device")]
+    Devices,
+    /// Orders: what is waiting, running, done or failed, and why.
+    #[value(alias = "operation")]
+    Operations,
+    /// Drift reports.
+    Drift,
+    /// What happened, newest first.
+    Timeline,
+    /// How far each read model is.
+    Projections,
+}
+
+/// `get`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wanwright get sites -c acme\n  wanwright get devices --health Degraded -o json\n  \
+    wanwright get operations --state failed\n  wanwright get customers acme -o json"
+)]
+pub struct GetArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to show.
+    pub rows: Rows,
+    /// One of them, by its id.
+    pub id: Option<String>,
+    /// Of this customer only.
+    #[arg(short, long)]
+    pub customer: Option<String>,
+    /// With this health only: Healthy, Progressing, Degraded or Unknown.
+    #[arg(long)]
+    pub health: Option<String>,
+    /// With this state only (operations).
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Most rows to show.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: u32,
+    /// Rows behind this place: the `next` of an earlier answer.
+    #[arg(long, value_name = "PLACE")]
+    pub after: Option<String>,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    pub output: RowFormat,
+}
+
+/// `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Of this customer only.
+    pub customer: Option<String>,
+    /// Decisions only, without the detail of runs.
+    #[arg(long)]
+    pub events: bool,
+}
+
+/// `drift`.
+#[derive(Debug, Args)]
+pub struct DriftArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Customers to look at; all when none is given.
+    pub customers: Vec<String>,
+    /// Print what is known without looking at the vendors.
+    #[arg(long)]
+    pub known: bool,
+    /// Longest wait for the looks, in seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    pub output: RowFormat,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// The customer.
+    pub customer: String,
+    /// From behind this sequence on.
+    #[arg(long, default_value_t = 0, value_name = "SEQUENCE")]
+    pub after: u64,
+    /// Print the messages as they are stored.
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Only compare; change nothing.
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub home: Home,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `nats`.
+#[derive(Debug, Args)]
+pub struct NatsArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub what: NatsWhat,
+}
+
+/// `nats …`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum NatsWhat {
+    /// Show what is missing or differs; exits with 1 when anything does.
+    Plan,
+    /// Create what is missing. What differs is never changed: a person has to decide.
+    Apply,
+}
+
+/// A role of the running system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Decides commands.
+    Commands,
+    /// Keeps the table of orders.
+    Dispatcher,
+    /// Carries orders out: scheduler, gateway and engines.
+    Executors,
+    /// Keeps the read models.
+    Projections,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The role.
+    pub role: Role,
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(flatten)]
+    pub vendors: Vendors,
+    /// Where a vendor is, instead of where its folder says: NAME=URL. May be repeated.
+    #[arg(
+        long = "vendor-url",
+        env = "WANWRIGHT_VENDOR_URLS",
+        value_delimiter = ',',
+        value_name = "NAME=URL"
+    )]
+    pub vendor_urls: Vec<String>,
+}
+
+/// `simulator`.
+#[derive(Debug, Args)]
+pub struct SimulatorArgs {
+    /// The vendor folder that says what the simulator offers.
+    #[arg(long, default_value = "vendors/simwan", value_name = "DIR")]
+    pub vendor: PathBuf,
+    /// Folder for its objects.
+    #[arg(long, default_value = ".wanwright/simulator", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// Token of API calls.
+    #[arg(long, env = "WANWRIGHT_SIMWAN_TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// Token of the back door.
+    #[arg(long, env = "WANWRIGHT_SIMWAN_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: String,
+}

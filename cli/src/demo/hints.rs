@@ -1,0 +1,62 @@
+//! What to try next, as commands that work when pasted.
+
+use crate::output::line;
+use crate::stack::Stack;
+
+/// Prints where everything is and what to try.
+pub fn print(stack: &Stack, found: Option<bool>) {
+    let endpoints = &stack.endpoints;
+    let program = program();
+    let customer = if found.is_some() { "acme" } else { "demo" };
+    line(format!("\n  NATS       {}", endpoints.nats));
+    line(format!("  Postgres   {}", endpoints.postgres));
+    line(format!("  Logs       {}", stack.home().join("logs").display()));
+    line("\nPublish a command:");
+    line(format!(
+        "  {program} send site create {customer}/bergen-01 '{{\"vendor\":\"simwan\",\"lan\":[\"10.99.0.0/24\"]}}'"
+    ));
+    line("the same as a plain NATS client (pip install nats-py):");
+    line(python(&endpoints.nats, customer));
+    line("Query a table:");
+    line(format!(
+        "  psql '{}' -c \"select customer, kind, id, health, sync from status where health <> 'Healthy'\"",
+        endpoints.postgres
+    ));
+    line(format!("  {program} get sites -c {customer}"));
+    line("Replay a customer's stream:");
+    line(format!("  {program} replay {customer}"));
+    line("Look for drift, and mend it:");
+    line(format!("  {program} drift {customer}"));
+    if found.is_some() {
+        line(format!("  {program} send site retry acme/oslo-01"));
+    }
+    line("\nCtrl-C stops everything. The data stays and the next start goes on with it.");
+}
+
+/// How this program was called, so that a pasted line calls it the same way.
+fn program() -> String {
+    let program = std::env::current_exe().ok();
+    let here = std::env::current_dir().ok();
+    match (program, here) {
+        (Some(program), Some(here)) => match program.strip_prefix(&here) {
+            Ok(relative) => format!("./{}", relative.display()),
+            Err(_) => program.display().to_string(),
+        },
+        _ => "wanwright".to_owned(),
+    }
+}
+
+fn python(nats: &str, customer: &str) -> String {
+    format!(
+        r#"  python3 - <<'PY'
+import asyncio, nats
+async def main():
+    nc = await nats.connect("{nats}")
+    answer = await nc.request("wan.do.{customer}.demo.site.tromso-01.create",
+                              b'{{"vendor":"simwan","lan":["10.98.0.0/24"]}}', timeout=5)
+    print(answer.data.decode())
+    await nc.close()
+asyncio.run(main())
+PY"#
+    )
+}

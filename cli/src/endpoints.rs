@@ -1,0 +1,94 @@
+//! Where the running wanwright is: written by `up`, read by everything that talks to it.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use wanwright_nats::Nats;
+use wanwright_schemas::subjects::PARTITIONS;
+
+use crate::cli::Connection;
+use crate::exit::Unreachable;
+
+/// The file in the home folder.
+const FILE: &str = "endpoints.json";
+
+/// Where everything is. The file is readable by its owner only: it has passwords.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// The process that started everything.
+    pub pid: u32,
+    /// NATS, with login.
+    pub nats: String,
+    /// Postgres, with login.
+    pub postgres: String,
+    /// The simulated vendor.
+    pub simulator: String,
+    /// The token of its back door.
+    pub simulator_admin_token: String,
+}
+
+impl Endpoints {
+    /// Writes the file, whole or not at all.
+    pub fn write(&self, home: &Path) -> Result<()> {
+        let (path, temporary) = (home.join(FILE), home.join(format!("{FILE}.tmp")));
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file =
+            options.open(&temporary).with_context(|| format!("writing {}", temporary.display()))?;
+        file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
+        std::fs::rename(&temporary, &path).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Reads the file.
+    pub fn read(home: &Path) -> Result<Self> {
+        let path = home.join(FILE);
+        let text = std::fs::read(&path).map_err(|error| {
+            let what = format!(
+                "no wanwright has been started in {} ({error}); start one with `wanwright up`, or say where one is with \
+                 --nats and --postgres",
+                home.display()
+            );
+            anyhow::Error::new(Unreachable(what))
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Removes the file.
+    pub fn remove(home: &Path) {
+        let _ = std::fs::remove_file(home.join(FILE));
+    }
+}
+
+impl Connection {
+    fn nats_url(&self) -> Result<String> {
+        match &self.nats {
+            Some(url) => Ok(url.clone()),
+            None => Ok(Endpoints::read(&self.home.home)?.nats),
+        }
+    }
+
+    fn postgres_url(&self) -> Result<String> {
+        match &self.postgres {
+            Some(url) => Ok(url.clone()),
+            None => Ok(Endpoints::read(&self.home.home)?.postgres),
+        }
+    }
+
+    /// Connects to NATS.
+    pub async fn nats(&self, name: &str) -> Result<Nats> {
+        Ok(wanwright_nats::connect(&self.nats_url()?, name, PARTITIONS).await?)
+    }
+
+    /// Connects to Postgres.
+    pub async fn postgres(&self, connections: u32) -> Result<PgPool> {
+        let options = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(std::time::Duration::from_secs(10));
+        options.connect(&self.postgres_url()?).await.context("connecting to Postgres; is it running?")
+    }
+}

@@ -1,0 +1,271 @@
+//! `wanwright get`: rows of the read models, for people and for programs.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use wanwright_projections::read::{self, Cursor, Filter, Listed, Page};
+use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+
+use crate::cli::{GetArgs, RebuildArgs, RowFormat, Rows};
+use crate::exit::{Exit, Usage};
+use crate::output;
+
+/// A column of a table: its head and the JSON pointers of what it shows.
+type Column = (&'static str, &'static str);
+
+const CUSTOMERS: &[Column] = &[
+    ("customer", "/customer"),
+    ("sites", "/sites"),
+    ("healthy", "/sites_healthy"),
+    ("tunnels", "/tunnels"),
+    ("healthy", "/tunnels_healthy"),
+    ("devices", "/devices"),
+    ("healthy", "/devices_healthy"),
+    ("changed", "/updated_at"),
+];
+const SITES: &[Column] = &[
+    ("customer", "/customer"),
+    ("site", "/id"),
+    ("vendor", "/vendor"),
+    ("health", "/health"),
+    ("sync", "/sync"),
+    ("gen", "/generation"),
+    ("observed", "/observed_generation"),
+    ("lan", "/lan"),
+    ("problem", "/failure_message"),
+];
+const TUNNELS: &[Column] = &[
+    ("customer", "/customer"),
+    ("tunnel", "/id"),
+    ("site", "/spec/site"),
+    ("health", "/health"),
+    ("sync", "/sync"),
+    ("gen", "/generation"),
+    ("observed", "/observed_generation"),
+    ("inside", "/spec/inside"),
+    ("problem", "/failure_message"),
+];
+const DEVICES: &[Column] = &[
+    ("customer", "/customer"),
+    ("device", "/id"),
+    ("site", "/spec/site"),
+    ("model", "/spec/model"),
+    ("serial", "/spec/serial"),
+    ("health", "/health"),
+    ("sync", "/sync"),
+    ("gen", "/generation"),
+    ("observed", "/observed_generation"),
+    ("problem", "/failure_message"),
+];
+const OPERATIONS: &[Column] = &[
+    ("customer", "/customer"),
+    ("kind", "/kind"),
+    ("id", "/id"),
+    ("intent", "/intent"),
+    ("gen", "/generation"),
+    ("state", "/state"),
+    ("why waiting", "/waiting_for"),
+    ("next", "/next_at"),
+    ("tries", "/attempts"),
+    ("calls", "/calls"),
+    ("problem", "/error_message"),
+];
+const TIMELINE: &[Column] = &[
+    ("time", "/time"),
+    ("customer", "/customer"),
+    ("kind", "/kind"),
+    ("id", "/id"),
+    ("actor", "/actor"),
+    ("what", "/summary"),
+];
+const PROJECTIONS: &[Column] = &[
+    ("read model", "/read_model"),
+    ("stream", "/stream"),
+    ("state", "/state"),
+    ("sequence", "/sequence"),
+    ("last", "/stream_last"),
+    ("problem", "/last_error"),
+];
+
+/// Shows rows.
+pub async fn run(args: GetArgs) -> Result<Exit> {
+    let pool = args.connection.postgres(1).await?;
+    if let (Rows::Customers, Some(id)) = (args.rows, &args.id) {
+        return overview(&pool, id).await;
+    }
+    let filter = filter(&args)?;
+    let after = args.after.as_deref().map(serde_json::from_str::<Cursor>).transpose();
+    let after = after
+        .map_err(|_| Usage("--after takes the `next` of an earlier answer, as it was printed".to_owned()))?;
+    let page = Page { after, limit: args.limit };
+    let (columns, listed) = match args.rows {
+        Rows::Customers => (CUSTOMERS, values(read::customers(&pool, &filter, &page).await?)?),
+        Rows::Sites => (SITES, values(read::sites(&pool, &filter, &page).await?)?),
+        Rows::Tunnels => (TUNNELS, values(read::tunnels(&pool, &filter, &page).await?)?),
+        Rows::Devices => (DEVICES, values(read::devices(&pool, &filter, &page).await?)?),
+        Rows::Operations => (OPERATIONS, values(read::operations(&pool, &filter, &page).await?)?),
+        Rows::Timeline => {
+            let of = filter
+                .customer
+                .clone()
+                .ok_or_else(|| Usage("a timeline is a customer's: add -c CUSTOMER".to_owned()))?;
+            (TIMELINE, values(read::timeline(&pool, &of, &filter, &page).await?)?)
+        }
+        Rows::Projections => {
+            let rows = read::projection_status(&pool).await?;
+            (PROJECTIONS, values(Listed { rows, next: None })?)
+        }
+        Rows::Drift => {
+            let listed = values(read::drift(&pool, &filter, &page).await?)?;
+            if args.output == RowFormat::Table {
+                output::line(drift_table(&listed.rows));
+                return Ok(Exit::Done);
+            }
+            (CUSTOMERS, listed)
+        }
+    };
+    print(columns, &listed, args.output, args.rows)?;
+    Ok(Exit::Done)
+}
+
+fn filter(args: &GetArgs) -> Result<Filter> {
+    Ok(Filter {
+        customer: args
+            .customer
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Usage(format!("{error}")))?,
+        id: args.id.clone(),
+        health: args.health.as_deref().map(|text| word("--health", text)).transpose()?,
+        state: args.state.as_deref().map(|text| word("--state", text)).transpose()?,
+        ..Filter::default()
+    })
+}
+
+/// A word of a closed list, as its type reads it.
+fn word<T: DeserializeOwned>(option: &str, text: &str) -> Result<T> {
+    serde_json::from_value(Value::from(text))
+        .map_err(|error| Usage(format!("{option} {text}: {error}")).into())
+}
+
+/// The one-document view of a customer.
+async fn overview(pool: &PgPool, id: &str) -> Result<Exit> {
+    let customer = id.parse().map_err(|error| Usage(format!("{error}")))?;
+    match wanwright_projections::customer_overview(pool, &customer).await? {
+        Some(overview) => {
+            output::line(serde_json::to_string_pretty(&overview)?);
+            Ok(Exit::Done)
+        }
+        None => {
+            output::note(format!("there is no customer {id}"));
+            Ok(Exit::Different)
+        }
+    }
+}
+
+fn values<T: Serialize>(listed: Listed<T>) -> Result<Listed<Value>> {
+    let rows =
+        listed.rows.iter().map(serde_json::to_value).collect::<Result<_, _>>().context("reading rows")?;
+    Ok(Listed { rows, next: listed.next })
+}
+
+fn print(columns: &[Column], listed: &Listed<Value>, format: RowFormat, rows: Rows) -> Result<()> {
+    match format {
+        RowFormat::Json => output::line(json!({ "items": listed.rows, "next": listed.next })),
+        RowFormat::Jsonl => listed.rows.iter().for_each(output::line),
+        RowFormat::Name => listed.rows.iter().for_each(|row| output::line(name(row, rows))),
+        RowFormat::Table => {
+            let head: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
+            let cells = |row: &Value| columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))).collect();
+            output::line(output::table(&head, listed.rows.iter().map(cells).collect()));
+            if let Some(next) = &listed.next {
+                output::note(format!("there is more: --after '{}'", serde_json::to_string(next)?));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn name(row: &Value, rows: Rows) -> String {
+    let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default();
+    match rows {
+        Rows::Customers => format!("customer/{}", text("customer")),
+        Rows::Sites => format!("site/{}/{}", text("customer"), text("id")),
+        Rows::Tunnels => format!("tunnel/{}/{}", text("customer"), text("id")),
+        Rows::Devices => format!("device/{}/{}", text("customer"), text("id")),
+        Rows::Operations => format!("operation/{}", text("order_id")),
+        Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
+        Rows::Drift | Rows::Timeline => format!("{}/{}/{}", text("kind"), text("customer"), text("id")),
+    }
+}
+
+/// A value for people. Control characters are left out: a vendor's text must not steer a terminal.
+pub fn cell(value: Option<&Value>) -> String {
+    let text = match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(" "),
+        Some(other) => other.to_string(),
+    };
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Drift reports as a table: a line per field.
+pub fn drift_table(reports: &[Value]) -> String {
+    let mut rows = Vec::new();
+    for report in reports {
+        for field in report.get("fields").and_then(Value::as_array).into_iter().flatten() {
+            let get = |pointer: &str| cell(report.pointer(pointer));
+            let gone =
+                field.get("observed").is_some_and(Value::is_null) && field.get("field") == Some(&json!("id"));
+            rows.push(vec![
+                get("/customer"),
+                get("/kind"),
+                get("/id"),
+                if gone { "(whole object)".to_owned() } else { cell(field.get("field")) },
+                cell(field.get("desired")),
+                if gone { "gone".to_owned() } else { cell(field.get("observed")) },
+                get("/found_at"),
+                if report.get("resolved_at").is_some_and(|at| !at.is_null()) {
+                    get("/resolution")
+                } else {
+                    "open".to_owned()
+                },
+            ]);
+        }
+    }
+    output::table(&["customer", "kind", "id", "field", "desired", "observed", "found", "state"], rows)
+}
+
+/// Builds the event read models anew from the streams, or compares them.
+pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
+    let nats = args.connection.nats("wanwright-rebuild").await?;
+    let pool = args.connection.postgres(4).await?;
+    let mut different = 0;
+    for partition in 0..PARTITIONS {
+        let stream = events_stream(partition);
+        if args.verify {
+            let verified = wanwright_projections::verify(&pool, &nats.js, &stream).await?;
+            output::line(format!(
+                "{stream}: {} customers compared at {}",
+                verified.customers, verified.sequence
+            ));
+            for (customer, tables) in &verified.different {
+                let tables = tables.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                output::line(format!("  {customer} differs in {tables}"));
+            }
+            different += verified.different.len();
+        } else {
+            let rebuilt = wanwright_projections::rebuild(&pool, &nats.js, &stream).await?;
+            let (written, deleted) = (rebuilt.written, rebuilt.deleted);
+            output::line(format!(
+                "{stream}: rebuilt up to {}, {written} rows mended, {deleted} removed",
+                rebuilt.sequence
+            ));
+        }
+    }
+    Ok(if different == 0 { Exit::Done } else { Exit::Different })
+}

@@ -1,0 +1,123 @@
+//! `wanwright send`: one command, one outcome.
+
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use async_nats::HeaderMap;
+use wanwright_nats::Nats;
+use wanwright_schemas::ids::{CommandId, Kind, ObjectId};
+use wanwright_schemas::outcome::{Outcome, Verdict};
+use wanwright_schemas::subjects::CommandSubject;
+use wanwright_schemas::{ObjectRef, headers};
+
+use crate::cli::{OutcomeFormat, SendArgs};
+use crate::exit::{Exit, Unreachable, Usage};
+use crate::output;
+
+/// Sends a command and prints its outcome.
+pub async fn run(args: SendArgs) -> Result<Exit> {
+    let subject = subject(&args.actor, &args.kind, &args.verb, &args.object)?;
+    let id = match &args.id {
+        Some(text) => text.parse().map_err(|error| Usage(format!("--id: {error}")))?,
+        None => CommandId::mint(),
+    };
+    let body = if args.body == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("reading the body from standard input")?;
+        text
+    } else {
+        args.body.clone()
+    };
+    let mut head = HeaderMap::new();
+    head.insert(headers::COMMAND_ID, id.to_string().as_str());
+    if let Some(generation) = args.expected_generation {
+        head.insert(headers::EXPECTED_GENERATION, generation.to_string().as_str());
+    }
+    if args.dry_run {
+        head.insert(headers::DRY_RUN, "true");
+    }
+    let nats = args.connection.nats("wanwright-send").await?;
+    if args.durable {
+        let subject = subject.durable();
+        let sequence =
+            wanwright_nats::publish::publish(&nats.js, subject, head, body.into_bytes().into()).await?;
+        output::line(format!("stored in the inbox at {sequence}  command {id}"));
+        return Ok(Exit::Done);
+    }
+    let outcome = request(&nats, &subject, head, body.into_bytes()).await?;
+    match args.output {
+        OutcomeFormat::Json => output::line(serde_json::to_string(&outcome)?),
+        OutcomeFormat::Text => print(&subject, &outcome),
+    }
+    Ok(if outcome.refusal().is_some() { Exit::Refused } else { Exit::Done })
+}
+
+/// The subject of a command as people name it: `site`, `create`, `acme/oslo-01`.
+pub fn subject(actor: &str, kind: &str, verb: &str, object: &str) -> Result<CommandSubject> {
+    let usage = |what: String| anyhow::Error::new(Usage(what));
+    let kind = Kind::parse(kind)
+        .ok_or_else(|| usage(format!("there is no kind `{kind}`; use customer, site, tunnel or device")))?;
+    let (customer, id) = match (object.split_once('/'), kind) {
+        (Some((customer, id)), _) => (customer, id),
+        (None, Kind::Customer) => (object, object),
+        (None, _) => return Err(usage(format!("`{object}`: name the object as CUSTOMER/ID"))),
+    };
+    let id: ObjectId = id.parse().map_err(|error| usage(format!("{error}")))?;
+    Ok(CommandSubject {
+        customer: customer.parse().map_err(|error| usage(format!("{error}")))?,
+        actor: actor.parse().map_err(|error| usage(format!("{error}")))?,
+        object: ObjectRef::new(kind, id).map_err(|refusal| usage(refusal.to_string()))?,
+        verb: verb.to_owned(),
+    })
+}
+
+/// Asks the command service and waits for the outcome.
+pub async fn request(
+    nats: &Nats,
+    subject: &CommandSubject,
+    head: HeaderMap,
+    body: Vec<u8>,
+) -> Result<Outcome> {
+    let reply = nats.client.request_with_headers(subject.request(), head, body.into()).await.map_err(|error| {
+        use async_nats::RequestErrorKind;
+        let what = match error.kind() {
+            RequestErrorKind::NoResponders => {
+                "no command service is running; nothing was changed. Start one with `wanwright serve commands`".to_owned()
+            }
+            RequestErrorKind::TimedOut => {
+                "the command service did not answer in time; send the command again under the same --id".to_owned()
+            }
+            _ => format!("the command could not be sent: {error}"),
+        };
+        anyhow::Error::new(Unreachable(what))
+    })?;
+    serde_json::from_slice(&reply.payload).context("the answer is not an outcome")
+}
+
+fn print(subject: &CommandSubject, outcome: &Outcome) {
+    let object = format!("{}/{}/{}", subject.object.kind(), subject.customer, subject.object.id());
+    let repeated = if outcome.repeated { "  (repeated: this is the first outcome)" } else { "" };
+    let id = outcome.command.map(|id| format!("  command {id}")).unwrap_or_default();
+    match &outcome.verdict {
+        Verdict::Accepted { position, events, generation, would_follow } => {
+            let generation =
+                generation.map(|generation| format!("  generation {generation}")).unwrap_or_default();
+            let position =
+                position.as_ref().map(|position| format!("  position {position}")).unwrap_or_default();
+            let word = if outcome.dry_run { "would be accepted" } else { "accepted" };
+            output::line(format!("{word}  {object}{generation}{position}{id}{repeated}"));
+            match would_follow {
+                Some(events) => events.iter().for_each(|event| {
+                    output::line(format!("  {}", serde_json::to_string(event).unwrap_or_default()));
+                }),
+                None if events.is_empty() => output::line("  nothing to change"),
+                None => output::line(format!("  {}", events.join(", "))),
+            }
+        }
+        Verdict::Refused { refusal, .. } => {
+            let field = refusal.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+            output::line(format!("refused  {}  {field}{}{id}{repeated}", refusal.code, refusal.message));
+            output::line(format!("  {}", refusal.next));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Single roles, as `up` starts them: a role says `ready` on standard output once it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use wanwright_executors::gateway::Gateway;
+use wanwright_executors::terraform::{Config, TerraformEngine};
+use wanwright_executors::{dispatcher, scheduler};
+use wanwright_nats::{Leases, Nats, topology};
+use wanwright_projections::{Projections, Readiness};
+use wanwright_vendors::Catalogue;
+
+use crate::cli::{Role, ServeArgs, SimulatorArgs};
+use crate::exit::{Exit, Usage};
+use crate::output;
+
+/// The lease of the one executor process that calls vendors: a second one would spend the vendors' budgets twice.
+const EXECUTOR_LEASE: &str = "executor";
+
+/// Ends at SIGTERM and SIGINT.
+pub fn stop_token() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+fn ready() {
+    output::line("ready");
+}
+
+/// Runs a role until it is told to stop.
+pub async fn run(args: ServeArgs) -> Result<Exit> {
+    let stop = stop_token()?;
+    let nats = args.connection.nats(&format!("wanwright-{:?}", args.role).to_lowercase()).await?;
+    check_topology(&nats).await?;
+    match args.role {
+        Role::Commands => {
+            let vendors = catalogue(&args)?;
+            wanwright_commands::service::run(nats, vendors, stop, ready).await?;
+        }
+        Role::Dispatcher => dispatcher::run(nats, catalogue(&args)?, stop, ready).await?,
+        Role::Executors => executors(&args, nats, stop).await?,
+        Role::Projections => {
+            let pool = args.connection.postgres(24).await?;
+            let projections = Projections::new(wanwright_projections::Config::new(pool, nats));
+            let mut readiness = projections.readiness();
+            let running = tokio::spawn(projections.run(stop.clone()));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = readiness.wait_for(Readiness::is_ready) => ready(),
+            }
+            running.await?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn catalogue(args: &ServeArgs) -> Result<Arc<Catalogue>> {
+    let dir = &args.vendors.vendors;
+    Ok(Arc::new(Catalogue::load(dir).with_context(|| format!("reading the vendors in {}", dir.display()))?))
+}
+
+/// Streams that are missing or differ stop the start.
+async fn check_topology(nats: &Nats) -> Result<()> {
+    let plan = topology::plan(nats, 1).await?;
+    if !plan.create.is_empty() {
+        anyhow::bail!(
+            "streams are missing: {}; create them with `wanwright nats apply`",
+            plan.create.join(", ")
+        );
+    }
+    if !plan.differences.is_empty() {
+        return Err(wanwright_nats::NatsError::Topology(plan.differences.join("\n")).into());
+    }
+    Ok(())
+}
+
+async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Result<()> {
+    let vendors = catalogue(args)?;
+    let urls = vendor_urls(&args.vendor_urls)?;
+    let executor = format!("{}-{}", hostname(), std::process::id());
+    let leases = Leases::open(&nats, &executor).await?;
+    let lease = loop {
+        if let Some(lease) = leases.take(EXECUTOR_LEASE).await? {
+            break lease;
+        }
+        tracing::info!("another executor calls the vendors; waiting for its lease");
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+    };
+    let pool = args.connection.postgres(8).await?;
+    let found = wanwright_supervisor::find_terraform().await?;
+    let config = Config {
+        pool,
+        work: std::path::absolute(args.connection.home.home.join("executor"))?,
+        vendors: Arc::clone(&vendors),
+        program: found.path,
+        version: found.version,
+    };
+    let terraform = Arc::new(TerraformEngine::start(config, stop.clone()).await?);
+    let gateway = Gateway::start(nats.clone(), &vendors, &urls, stop.clone()).await?;
+    let config = scheduler::Config { nats, vendors, gateway, terraform, executor };
+    tokio::select! {
+        ended = scheduler::run(config, stop, ready) => {
+            ended?;
+            lease.release().await?;
+            Ok(())
+        }
+        () = lease.lost() => anyhow::bail!("the lease of the vendors' budgets was lost; another executor may have it"),
+    }
+}
+
+fn vendor_urls(given: &[String]) -> Result<HashMap<String, String>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, url)) if url.starts_with("http") => Ok((name.to_owned(), url.to_owned())),
+        _ => Err(Usage(format!("--vendor-url {text}: it must be NAME=URL")).into()),
+    };
+    given.iter().filter(|text| !text.is_empty()).map(pair).collect()
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    if name.is_empty() { "executor".to_owned() } else { name }
+}
+
+/// Runs the simulated vendor until it is told to stop.
+pub async fn simulator(args: SimulatorArgs) -> Result<Exit> {
+    let stop = stop_token()?;
+    let config =
+        wanwright_simulator::Config::new(args.listen, args.data, args.vendor, args.token, args.admin_token);
+    let running = wanwright_simulator::Simulator::start(config).await?;
+    output::line(format!("ready {}", running.url()));
+    stop.cancelled().await;
+    running.stop().await?;
+    Ok(Exit::Done)
+}

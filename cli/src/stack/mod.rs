@@ -1,0 +1,165 @@
+//! Everything on this machine: servers, streams, tables, the simulated vendor and the roles, in an order in which
+//! nothing meets a part that is not ready.
+
+mod roles;
+
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio_util::sync::CancellationToken;
+use wanwright_nats::{Nats, topology};
+use wanwright_schemas::subjects::PARTITIONS;
+use wanwright_supervisor::{DirLock, NatsOptions, PostgresOptions};
+
+use crate::cli::UpArgs;
+use crate::endpoints::Endpoints;
+use crate::output::note;
+use roles::{Role, Roles};
+
+/// How long each server has to end.
+const SERVER_STOP: Duration = Duration::from_secs(8);
+
+/// The tokens of the simulated vendor, minted once and kept with its data.
+#[derive(Serialize, Deserialize)]
+struct Tokens {
+    token: String,
+    admin: String,
+}
+
+/// The running system.
+pub struct Stack {
+    /// Where everything is.
+    pub endpoints: Endpoints,
+    /// A connection.
+    pub nats: Nats,
+    /// The read models.
+    pub pool: PgPool,
+    home: PathBuf,
+    roles: Roles,
+    nats_server: wanwright_supervisor::Nats,
+    postgres: wanwright_supervisor::Postgres,
+    _lock: DirLock,
+}
+
+impl Stack {
+    /// Starts everything. What was started ends again when a later part fails: children die with what holds them.
+    pub async fn start(args: &UpArgs, failed: CancellationToken) -> Result<Self> {
+        let home = std::path::absolute(&args.home.home)?;
+        private(&home)?;
+        let lock = DirLock::acquire(&home)?;
+        let vendors = std::path::absolute(&args.vendors.vendors)?;
+        anyhow::ensure!(
+            vendors.join("simwan/vendor.toml").is_file(),
+            "there is no {}; run wanwright in its checkout, or name the folder with --vendors",
+            vendors.join("simwan/vendor.toml").display()
+        );
+        let terraform = wanwright_supervisor::find_terraform().await?;
+        note(format!("  {terraform}"));
+        let cache = home.join("cache");
+        let (nats_options, postgres_options) = (
+            NatsOptions::new(home.join("nats"), &cache),
+            PostgresOptions::new(home.join("postgres"), &cache),
+        );
+        let (nats_server, postgres) = tokio::join!(
+            wanwright_supervisor::Nats::start(&nats_options),
+            wanwright_supervisor::Postgres::start(&postgres_options),
+        );
+        let (nats_server, postgres) = (nats_server?, postgres?);
+        note(format!("  {}", nats_server.found()));
+        note(format!("  {}", postgres.found()));
+        if postgres.place().instead_of.is_some() {
+            note(format!("  Postgres keeps its data in {}", postgres.place().dir.display()));
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(20))
+            .connect(&postgres.url())
+            .await
+            .context("connecting to Postgres")?;
+        wanwright_projections::migrate(&pool).await?;
+        let nats = wanwright_nats::connect(&nats_server.url_with_login(), "wanwright-up", PARTITIONS).await?;
+        topology::apply(&nats, 1).await?;
+        note("  durability: one replica, each write synced to disk before it is acknowledged");
+        let tokens = tokens(&home.join("simulator"))?;
+        let mut roles = Roles::new(home.join("logs"), failed)?;
+        let port = free_port()?;
+        let simulator = Role::new("simulator", &["simulator"])
+            .args(["--listen".to_owned(), format!("127.0.0.1:{port}")])
+            .args(["--vendor".to_owned(), vendors.join("simwan").display().to_string()])
+            .args(["--data".to_owned(), home.join("simulator/data").display().to_string()])
+            .env("WANWRIGHT_SIMWAN_TOKEN", &tokens.token)
+            .env("WANWRIGHT_SIMWAN_ADMIN_TOKEN", &tokens.admin);
+        roles.start(simulator).await?;
+        let endpoints = Endpoints {
+            pid: std::process::id(),
+            nats: nats_server.url_with_login(),
+            postgres: postgres.url(),
+            simulator: format!("http://127.0.0.1:{port}"),
+            simulator_admin_token: tokens.admin,
+        };
+        // Streams and tables first, then read models, then what decides, then what acts.
+        for name in ["projections", "commands", "dispatcher", "executors"] {
+            let mut role = Role::new(name, &["serve", name])
+                .args(["--home".to_owned(), home.display().to_string()])
+                .args(["--vendors".to_owned(), vendors.display().to_string()])
+                .env("WANWRIGHT_NATS", &endpoints.nats)
+                .env("WANWRIGHT_POSTGRES", &endpoints.postgres);
+            if name == "executors" {
+                role = role
+                    .env("WANWRIGHT_SIMWAN_TOKEN", &tokens.token)
+                    .env("WANWRIGHT_VENDOR_URLS", &format!("simwan={}", endpoints.simulator));
+            }
+            roles.start(role).await?;
+        }
+        endpoints.write(&home)?;
+        Ok(Self { endpoints, nats, pool, home, roles, nats_server, postgres, _lock: lock })
+    }
+
+    /// The folder of this installation.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Stops everything, the parts that act first.
+    pub async fn stop(self) {
+        Endpoints::remove(&self.home);
+        self.roles.stop().await;
+        self.pool.close().await;
+        tokio::join!(self.nats_server.stop(SERVER_STOP), self.postgres.stop(SERVER_STOP));
+    }
+}
+
+/// Makes the home folder. Others may pass through it, because Postgres may run as another user, but not list it.
+fn private(home: &Path) -> Result<()> {
+    if !home.exists() {
+        std::fs::create_dir_all(home).with_context(|| format!("making {}", home.display()))?;
+        std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o711))?;
+    }
+    Ok(())
+}
+
+fn tokens(dir: &Path) -> Result<Tokens> {
+    let path = dir.join("tokens.json");
+    if let Ok(text) = std::fs::read(&path) {
+        return serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()));
+    }
+    std::fs::create_dir_all(dir)?;
+    let mint = || uuid::Uuid::new_v4().simple().to_string();
+    let tokens = Tokens { token: mint(), admin: mint() };
+    let temporary = dir.join("tokens.json.tmp");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    serde_json::to_writer(file, &tokens)?;
+    std::fs::rename(&temporary, &path)?;
+    Ok(tokens)
+}
+
+/// A port that is free now. The simulated vendor keeps it over its restarts, so that the gateway finds it again.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,26 @@
+//! `wanwright nats`: the streams, shown and created.
+
+use anyhow::Result;
+use wanwright_nats::topology;
+
+use crate::cli::{NatsArgs, NatsWhat};
+use crate::exit::Exit;
+use crate::output;
+
+/// Shows or creates the streams.
+pub async fn run(args: NatsArgs) -> Result<Exit> {
+    let nats = args.connection.nats("wanwright-nats").await?;
+    let plan = match args.what {
+        NatsWhat::Plan => topology::plan(&nats, 1).await?,
+        NatsWhat::Apply => topology::apply(&nats, 1).await?,
+    };
+    let mark = if matches!(args.what, NatsWhat::Plan) { "+" } else { "created" };
+    plan.create.iter().for_each(|name| output::line(format!("{mark} {name}")));
+    plan.differences.iter().for_each(|difference| output::line(format!("!{difference}")));
+    if plan.create.is_empty() && plan.differences.is_empty() {
+        output::note("The server has every stream as it should be.");
+    }
+    let differs =
+        matches!(args.what, NatsWhat::Plan) && !(plan.create.is_empty() && plan.differences.is_empty());
+    Ok(if differs { Exit::Different } else { Exit::Done })
+}

@@ -1,0 +1,81 @@
+//! A queue that is fair by customer: whoever has ten thousand calls waiting delays another's single one by one turn.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::Hash;
+
+/// Waiting items, in turns: one of each customer that has any, highest priority first.
+#[derive(Debug)]
+pub(crate) struct FairQueue<P, C, T> {
+    levels: BTreeMap<P, Turns<C, T>>,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Turns<C, T> {
+    order: VecDeque<C>,
+    items: HashMap<C, VecDeque<T>>,
+}
+
+impl<P: Ord, C: Eq + Hash + Clone, T> FairQueue<P, C, T> {
+    pub(crate) fn new() -> Self {
+        Self { levels: BTreeMap::new(), waiting: 0 }
+    }
+
+    /// Queues an item; of two priorities the lesser goes first.
+    pub(crate) fn push(&mut self, priority: P, customer: C, item: T) {
+        let level = self
+            .levels
+            .entry(priority)
+            .or_insert_with(|| Turns { order: VecDeque::new(), items: HashMap::new() });
+        let items = level.items.entry(customer.clone()).or_default();
+        if items.is_empty() {
+            level.order.push_back(customer);
+        }
+        items.push_back(item);
+        self.waiting += 1;
+    }
+
+    /// Takes the next item: the oldest of the customer whose turn it is.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let level = self.levels.values_mut().find(|level| !level.order.is_empty())?;
+        let customer = level.order.pop_front()?;
+        let items = level.items.get_mut(&customer)?;
+        let item = items.pop_front();
+        if items.is_empty() {
+            level.items.remove(&customer);
+        } else {
+            level.order.push_back(customer);
+        }
+        self.waiting -= usize::from(item.is_some());
+        item
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_item_waits_one_turn_behind_ten_thousand() {
+        let mut queue = FairQueue::new();
+        (0..10_000).for_each(|n| queue.push(0, "bulk", ("bulk", n)));
+        queue.push(0, "single", ("single", 0));
+        let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).take(3).collect();
+        assert_eq!(taken, [("bulk", 0), ("single", 0), ("bulk", 1)]);
+    }
+
+    #[test]
+    fn a_higher_priority_goes_first_and_nothing_is_lost() {
+        let mut queue = FairQueue::new();
+        queue.push(2, "a", 1);
+        queue.push(0, "b", 2);
+        queue.push(1, "a", 3);
+        let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(taken, [2, 3, 1]);
+        assert!(queue.is_empty());
+    }
+}

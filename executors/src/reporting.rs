@@ -1,0 +1,61 @@
+//! Reporting: what a run did is said by command, until it has an outcome.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use wanwright_nats::Nats;
+use wanwright_schemas::command::ObjectRef;
+use wanwright_schemas::headers;
+use wanwright_schemas::ids::{Actor, CommandId};
+use wanwright_schemas::order::{Order, Target};
+use wanwright_schemas::outcome::{Outcome, Verdict};
+use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::report::{ObjectFinding, Report};
+use wanwright_schemas::subjects::CommandSubject;
+
+/// The actor that executors are.
+const ACTOR: &str = "executor";
+
+const PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// Reports until the command service has answered. The report keeps its id, so asking again repeats nothing.
+///
+/// # Errors
+/// The refusal, if the command service does not take the report: nothing that trying again would change.
+pub(crate) async fn report(nats: &Nats, order: &Order, findings: Vec<ObjectFinding>) -> Result<(), Refusal> {
+    let internal = |what: String| Refusal::new(Reason::Internal, what);
+    let object = match order.target() {
+        Target::Site(id) => ObjectRef::Site(id),
+        Target::Device(id) => ObjectRef::Device(id),
+    };
+    let actor: Actor =
+        ACTOR.parse().map_err(|error: wanwright_schemas::ids::InvalidToken| internal(error.to_string()))?;
+    let subject =
+        CommandSubject { customer: order.customer.clone(), actor, object, verb: "report".to_owned() };
+    let report = Report { order: order.id, findings };
+    let body = serde_json::to_vec(&report).map_err(|error| internal(error.to_string()))?;
+    let mut head = HeaderMap::new();
+    head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
+    head.insert(headers::CAUSATION_ID, format!("order:{}", order.id).as_str());
+    let mut pause = PAUSE;
+    loop {
+        let request = nats.client.request_with_headers(subject.request(), head.clone(), body.clone().into());
+        let trouble = match request.await {
+            Ok(reply) => {
+                match serde_json::from_slice::<Outcome>(&reply.payload).map(|outcome| outcome.verdict) {
+                    Ok(Verdict::Accepted { .. }) => return Ok(()),
+                    Ok(Verdict::Refused { refusal, .. }) => match refusal.code {
+                        Reason::Unavailable | Reason::HistoryDamaged => refusal.to_string(),
+                        _ => return Err(refusal),
+                    },
+                    Err(error) => format!("the answer is not an outcome: {error}"),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(order = %order.id, trouble, "a report waits for its outcome");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}

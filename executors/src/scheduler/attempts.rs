@@ -1,0 +1,69 @@
+//! Which try an order is at, kept outside the process that tries it: a run that died is seen by the next one.
+
+use async_nats::jetstream::kv;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use wanwright_nats::topology::ATTEMPTS;
+use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::OrderId;
+
+/// Where a try stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "lowercase")]
+pub(super) enum Phase {
+    /// Somebody is at it, or died over it.
+    Running {
+        /// Who.
+        executor: String,
+    },
+    /// It failed in passing and waits for the next try.
+    Waiting {
+        /// When that may begin.
+        not_before: Timestamp,
+    },
+}
+
+/// The last try of a row of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Attempt {
+    /// The order that was tried.
+    pub(super) order: OrderId,
+    /// Which try it was, from 1.
+    pub(super) number: u32,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub(super) phase: Phase,
+}
+
+/// The tries of all rows.
+#[derive(Debug, Clone)]
+pub(super) struct Attempts {
+    store: kv::Store,
+}
+
+fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(row: &str) -> impl FnOnce(E) -> NatsError {
+    let doing = format!("keeping the tries of {row}");
+    move |source| NatsError::Failed { doing, source: source.into() }
+}
+
+impl Attempts {
+    pub(super) async fn open(nats: &Nats) -> Result<Self, NatsError> {
+        let store = nats.js.get_key_value(ATTEMPTS).await.map_err(failed("orders"))?;
+        Ok(Self { store })
+    }
+
+    /// The last try of a row. One that cannot be read counts as none: the order is then tried from the start.
+    pub(super) async fn get(&self, row: &str) -> Result<Option<Attempt>, NatsError> {
+        let value = self.store.get(row).await.map_err(failed(row))?;
+        Ok(value.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    pub(super) async fn put(&self, row: &str, attempt: &Attempt) -> Result<(), NatsError> {
+        let bytes = serde_json::to_vec(attempt).map_err(failed(row))?;
+        self.store.put(row, bytes.into()).await.map(drop).map_err(failed(row))
+    }
+
+    pub(super) async fn clear(&self, row: &str) -> Result<(), NatsError> {
+        self.store.purge(row).await.map_err(failed(row))
+    }
+}

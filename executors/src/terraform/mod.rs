@@ -1,0 +1,14 @@
+//! The Terraform engine: real Terraform, one process group per run, on a state that wanwright keeps.
+
+mod engine;
+mod findings;
+mod inputs;
+mod messages;
+mod process;
+mod provider;
+mod spool;
+mod state;
+mod store;
+mod template;
+
+pub use engine::{Config, TerraformEngine, TerraformError};

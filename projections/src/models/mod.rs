@@ -1,0 +1,32 @@
+//! The rows, one read model per file, and how an event changes them. Pure: no database, no clock.
+
+pub mod condition;
+pub mod customers;
+pub mod dead_letters;
+pub mod devices;
+pub mod diff;
+pub mod drift_reports;
+pub mod lifecycle;
+pub mod object;
+pub mod operations;
+pub mod outcomes;
+pub mod run_log;
+pub mod sites;
+pub mod state;
+pub mod timeline;
+pub mod tunnels;
+
+pub use condition::{Condition, ConditionStatus};
+pub use customers::CustomerRow;
+pub use dead_letters::DeadLetterRow;
+pub use devices::DeviceRow;
+pub use diff::FieldChange;
+pub use drift_reports::{DriftReportRow, Resolution};
+pub use lifecycle::Lifecycle;
+pub use operations::{OperationRow, OperationState, WaitingFor};
+pub use outcomes::OutcomeRow;
+pub use run_log::RunLogRow;
+pub use sites::SiteRow;
+pub use state::{Drift, Health, State, Sync};
+pub use timeline::TimelineRow;
+pub use tunnels::TunnelRow;

@@ -1,0 +1,117 @@
+//! `run_log`: the vendor calls and log lines of orders.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use wanwright_schemas::run::{RunEvent, RunRecord};
+use wanwright_schemas::{CustomerId, OrderId};
+
+use crate::message::micros;
+use crate::table::Table;
+
+/// The key of a line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RunLogKey {
+    /// The customer.
+    pub customer: CustomerId,
+    /// The order.
+    pub order_id: OrderId,
+    /// The sequence.
+    pub sequence: u64,
+}
+
+/// A row of `run_log`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunLogRow {
+    /// The customer.
+    pub customer: CustomerId,
+    /// The order.
+    pub order_id: OrderId,
+    /// The sequence in RUNS.
+    pub sequence: u64,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What happened, in one word.
+    pub what: String,
+    /// `info`, `warn` or `error`.
+    pub level: String,
+    /// The line.
+    pub message: String,
+    /// The call's HTTP method.
+    pub method: Option<String>,
+    /// The call's path.
+    pub path: Option<String>,
+    /// The vendor's status; 0 when there was no answer.
+    pub status: Option<u16>,
+    /// How long the vendor took, in milliseconds.
+    pub millis: Option<u64>,
+    /// How long the call waited for the budget, in milliseconds.
+    pub waited_millis: Option<u64>,
+}
+
+impl Table for RunLogRow {
+    type Key = RunLogKey;
+    const NAME: &'static str = "run_log";
+    const KEY: &'static [&'static str] = &["customer", "order_id", "sequence"];
+    fn key(&self) -> RunLogKey {
+        RunLogKey { customer: self.customer.clone(), order_id: self.order_id, sequence: self.sequence }
+    }
+}
+
+impl RunLogRow {
+    /// The line of a record.
+    pub fn of(record: &RunRecord, sequence: u64) -> Self {
+        let (level, message) = describe(&record.event);
+        let mut row = Self {
+            customer: record.customer.clone(),
+            order_id: record.order,
+            sequence,
+            time: micros(record.time),
+            what: record.event.word().to_owned(),
+            level: level.to_owned(),
+            message,
+            method: None,
+            path: None,
+            status: None,
+            millis: None,
+            waited_millis: None,
+        };
+        if let RunEvent::Call { method, path, status, millis, waited_millis, .. } = &record.event {
+            row.method = Some(method.clone());
+            row.path = Some(path.clone());
+            row.status = Some(*status);
+            row.millis = Some(*millis);
+            row.waited_millis = Some(*waited_millis);
+        }
+        row
+    }
+}
+
+fn describe(event: &RunEvent) -> (&'static str, String) {
+    match event {
+        RunEvent::Queued { intent, generation } => {
+            ("info", format!("waits: {intent} generation {generation}"))
+        }
+        RunEvent::Superseded { by } => ("info", format!("order {by} took its place")),
+        RunEvent::Withdrawn => ("info", "is not wanted any more".to_owned()),
+        RunEvent::Started { attempt, executor } => ("info", format!("try {attempt} began on {executor}")),
+        RunEvent::Unknown { attempt, executor } => {
+            ("warn", format!("{executor} died in try {attempt}; what it did is looked at first"))
+        }
+        RunEvent::Call { method, path, status: 0, attempt, .. } => {
+            ("warn", format!("{method} {path}: no answer (try {attempt})"))
+        }
+        RunEvent::Call { method, path, status, millis, .. } => (
+            if *status >= 400 { "warn" } else { "info" },
+            format!("{method} {path}: {status} in {millis} ms"),
+        ),
+        RunEvent::Log { level, message } => {
+            let level = ["warn", "error"].into_iter().find(|known| known == level).unwrap_or("info");
+            (level, message.clone())
+        }
+        RunEvent::Retrying { attempt, code, message, at } => {
+            ("warn", format!("try {attempt} failed ({code}: {message}); the next one begins at {at}"))
+        }
+        RunEvent::Succeeded { calls, millis } => ("info", format!("done with {calls} calls in {millis} ms")),
+        RunEvent::Failed { code, message } => ("error", format!("failed for good: {code}: {message}")),
+    }
+}

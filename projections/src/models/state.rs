@@ -1,0 +1,215 @@
+//! How an object is: what its events say about generation, failure and drift, and the two words for it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use wanwright_schemas::report::DriftField;
+use wanwright_schemas::{Change, CommandId};
+
+/// How an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Health {
+    /// The vendor has what is wanted, as far as is known.
+    Healthy,
+    /// A change is on its way.
+    Progressing,
+    /// The change failed for good; a person has to look.
+    Degraded,
+    /// Nothing is done about it because somebody asked for that.
+    Suspended,
+    /// The vendor does not have the object any more, though it is wanted.
+    Missing,
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Health {
+    /// The health as it stands in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Progressing => "Progressing",
+            Self::Degraded => "Degraded",
+            Self::Suspended => "Suspended",
+            Self::Missing => "Missing",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// Whether the vendor has what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Sync {
+    /// It has.
+    Synced,
+    /// It has something else.
+    OutOfSync,
+    /// Nothing was applied yet.
+    Unknown,
+}
+
+impl Sync {
+    /// The word as it stands in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synced => "Synced",
+            Self::OutOfSync => "OutOfSync",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A drift that is not resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// The command that asked to look.
+    pub check: CommandId,
+    /// When it was found.
+    pub found_at: Timestamp,
+    /// What differs.
+    pub fields: Vec<DriftField>,
+}
+
+impl Drift {
+    /// Whether the vendor has nothing of the object any more.
+    pub fn is_gone(&self) -> bool {
+        !self.fields.is_empty() && self.fields.iter().all(|field| field.observed.is_null())
+    }
+
+    /// What differs, in a sentence.
+    pub fn summary(&self) -> String {
+        if self.is_gone() {
+            return "the vendor does not have the object any more".to_owned();
+        }
+        let names: Vec<&str> = self.fields.iter().map(|field| field.field.as_str()).collect();
+        format!("the vendor has another value of {}", names.join(", "))
+    }
+}
+
+/// How an object is, without its specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The generation that is wanted.
+    pub generation: u64,
+    /// The newest generation the vendor is known to have.
+    pub observed_generation: Option<u64>,
+    /// The reason's code when the last try failed for good.
+    pub failure_code: Option<String>,
+    /// The failure in a sentence.
+    pub failure_message: Option<String>,
+    /// The generation that failed.
+    pub failed_generation: Option<u64>,
+    /// The drift that is not resolved.
+    pub drift: Option<Drift>,
+    /// Whether it is being taken down.
+    pub decommissioning: bool,
+    /// Whether a person asked to try again and no answer has come yet.
+    pub retry_pending: bool,
+    /// How many times a person asked to try again.
+    pub retries: u64,
+    /// How it is.
+    pub health: Health,
+    /// Whether the vendor has what is wanted.
+    pub sync: Sync,
+}
+
+impl State {
+    /// An object that was just created.
+    pub fn created(generation: u64) -> Self {
+        Self {
+            generation,
+            observed_generation: None,
+            failure_code: None,
+            failure_message: None,
+            failed_generation: None,
+            drift: None,
+            decommissioning: false,
+            retry_pending: false,
+            retries: 0,
+            health: Health::Progressing,
+            sync: Sync::Unknown,
+        }
+    }
+
+    /// What a change makes of it. `time` is when the change was decided.
+    pub fn evolve<S>(&mut self, change: &Change<S>, time: Timestamp) {
+        match change {
+            Change::Created { generation, .. } => *self = Self::created(*generation),
+            Change::Changed { generation, .. } => {
+                self.generation = *generation;
+                self.forget_failure();
+            }
+            Change::DecommissionRequested { generation } => {
+                self.generation = *generation;
+                self.decommissioning = true;
+                self.forget_failure();
+            }
+            Change::RetryRequested { retries } => {
+                self.retries = *retries;
+                self.retry_pending = true;
+                self.forget_failure();
+            }
+            Change::DriftCheckRequested { .. } | Change::Removed { .. } => {}
+            Change::Applied { generation, .. } => {
+                self.observed_generation = Some(*generation);
+                self.drift = None;
+                self.retry_pending = false;
+                // An answer about an older generation says nothing about the failure of a newer one.
+                if self.failed_generation.is_some_and(|failed| failed <= *generation) {
+                    self.forget_failure();
+                }
+            }
+            Change::Failed { generation, code, message, .. } => {
+                self.failure_code = Some(code.code().to_owned());
+                self.failure_message = Some(message.clone());
+                self.failed_generation = Some(*generation);
+                self.retry_pending = false;
+            }
+            Change::DriftFound { check, fields } => {
+                self.drift = Some(Drift { check: *check, found_at: time, fields: fields.clone() });
+            }
+            Change::DriftNotFound { .. } => self.drift = None,
+        }
+        self.health = self.judge_health();
+        self.sync = self.judge_sync();
+    }
+
+    fn forget_failure(&mut self) {
+        self.failure_code = None;
+        self.failure_message = None;
+        self.failed_generation = None;
+    }
+
+    /// Whether the generation that is wanted failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed_generation.is_some_and(|failed| failed >= self.generation)
+    }
+
+    /// Whether the vendor has the generation that is wanted, as far as wanwright's own changes go.
+    pub fn is_applied(&self) -> bool {
+        !self.decommissioning && self.observed_generation.is_some_and(|observed| observed >= self.generation)
+    }
+
+    fn judge_health(&self) -> Health {
+        if self.has_failed() {
+            Health::Degraded
+        } else if !self.is_applied() || self.retry_pending {
+            Health::Progressing
+        } else if self.drift.as_ref().is_some_and(Drift::is_gone) {
+            Health::Missing
+        } else {
+            Health::Healthy
+        }
+    }
+
+    fn judge_sync(&self) -> Sync {
+        if self.drift.is_some() {
+            Sync::OutOfSync
+        } else if self.observed_generation.is_none() {
+            Sync::Unknown
+        } else if self.is_applied() {
+            Sync::Synced
+        } else {
+            Sync::OutOfSync
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `timeline`: one row per event.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use wanwright_schemas::event::Change;
+use wanwright_schemas::{Actor, CommandId, CustomerId, Event, Kind};
+
+use super::diff::FieldChange;
+use crate::message::EventMessage;
+use crate::table::Table;
+
+/// The key of an event.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct TimelineKey {
+    /// The stream.
+    pub stream: String,
+    /// The message.
+    pub sequence: u64,
+    /// The place in the message.
+    pub index: u32,
+}
+
+/// A row of `timeline`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineRow {
+    /// The customer.
+    pub customer: CustomerId,
+    /// The object's kind.
+    pub kind: Kind,
+    /// The object.
+    pub id: String,
+    /// The stream of the message.
+    pub stream: String,
+    /// The sequence of the message.
+    pub sequence: u64,
+    /// The place of the event in its message, from 0.
+    pub index: u32,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// Who sent the command.
+    pub actor: Actor,
+    /// The command.
+    pub command: CommandId,
+    /// What caused the command.
+    pub cause: Option<String>,
+    /// What the command belongs to.
+    pub correlation: Option<String>,
+    /// The event's type.
+    #[serde(rename = "type")]
+    pub name: String,
+    /// The generation the event is about.
+    pub generation: Option<u64>,
+    /// Field by field what changed.
+    pub changes: Option<Vec<FieldChange>>,
+    /// The event in a sentence.
+    pub summary: String,
+}
+
+impl Table for TimelineRow {
+    type Key = TimelineKey;
+    const NAME: &'static str = "timeline";
+    const KEY: &'static [&'static str] = &["stream", "sequence", "index"];
+    fn key(&self) -> TimelineKey {
+        TimelineKey { stream: self.stream.clone(), sequence: self.sequence, index: self.index }
+    }
+}
+
+impl TimelineRow {
+    /// The row of an event.
+    pub fn of(message: &EventMessage, index: u32, event: &Event, changes: Option<Vec<FieldChange>>) -> Self {
+        let envelope = &message.envelope;
+        let object = event.object();
+        let (generation, said) = match event {
+            Event::Site(_, change) => describe(change, changes.as_deref()),
+            Event::Tunnel(_, change) => describe(change, changes.as_deref()),
+            Event::Device(_, change) => describe(change, changes.as_deref()),
+        };
+        Self {
+            customer: message.customer.clone(),
+            kind: object.kind(),
+            id: object.id().to_owned(),
+            stream: message.stream.clone(),
+            sequence: message.sequence,
+            index,
+            time: envelope.time,
+            actor: envelope.actor.clone(),
+            command: envelope.command,
+            cause: envelope.cause.clone(),
+            correlation: envelope.correlation.clone(),
+            name: event.type_name(),
+            generation,
+            summary: format!("{} {} {said}", object.kind(), object.id()),
+            changes,
+        }
+    }
+}
+
+fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u64>, String) {
+    let fields = || {
+        let names: Vec<&str> =
+            changes.unwrap_or_default().iter().map(|change| change.field.as_str()).collect();
+        names.join(", ")
+    };
+    match change {
+        Change::Created { generation, .. } => (Some(*generation), "was created".to_owned()),
+        Change::Changed { generation, .. } => {
+            (Some(*generation), format!("was changed to generation {generation}: {}", fields()))
+        }
+        Change::DecommissionRequested { generation } => (Some(*generation), "is to be taken down".to_owned()),
+        Change::RetryRequested { retries } => (None, format!("is to be applied again (retry {retries})")),
+        Change::DriftCheckRequested { .. } => (None, "is to be compared with its vendor".to_owned()),
+        Change::Applied { generation, .. } => {
+            (Some(*generation), format!("has generation {generation} at its vendor"))
+        }
+        Change::Failed { generation, code, message, .. } => {
+            (Some(*generation), format!("failed in generation {generation}: {code}: {message}"))
+        }
+        Change::Removed { .. } => (None, "is gone".to_owned()),
+        Change::DriftFound { .. } => (None, format!("has drifted: {}", fields())),
+        Change::DriftNotFound { .. } => (None, "is as it was applied".to_owned()),
+    }
+}

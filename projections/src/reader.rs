@@ -1,0 +1,273 @@
+//! One reader: a read model and a stream.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wanwright_nats::{StoredMessage, stream_info};
+
+use crate::checkpoint::{self, Cursor};
+use crate::error::{Error, Stop};
+use crate::events::{EventRows, Touched};
+use crate::message::{EventMessage, micros};
+use crate::readiness::{ReaderState, Readiness};
+use crate::run::{Config, ReadModel};
+use crate::tail::Tail;
+use crate::{live, overview, records};
+
+/// The first pause while Postgres or NATS is away.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// A reader of one stream for one read model.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    config: Config,
+    model: ReadModel,
+    stream: String,
+    readiness: watch::Sender<Readiness>,
+    /// The stream's last sequence as seen at the start: what readiness waits for.
+    target: Option<u64>,
+    /// Whether anything came of the last try.
+    progress: bool,
+    /// Whether the last try ended at something that must not be read over.
+    stopped: bool,
+}
+
+/// What a batch came to.
+pub(crate) struct Folded {
+    /// How many messages were folded; the one behind them stopped the reader.
+    pub folded: usize,
+    pub touched: Touched,
+    pub stop: Option<Stop>,
+}
+
+impl Reader {
+    pub fn new(
+        config: Config,
+        model: ReadModel,
+        stream: String,
+        readiness: watch::Sender<Readiness>,
+    ) -> Self {
+        Self { config, model, stream, readiness, target: None, progress: false, stopped: false }
+    }
+
+    /// Reads until told to stop, whatever comes between.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut backoff = FIRST_BACKOFF;
+        let mut said = String::new();
+        loop {
+            self.progress = false;
+            let Err(error) = self.follow(&shutdown).await else { return };
+            self.stopped = matches!(error, Error::Stop(_));
+            if self.progress {
+                backoff = FIRST_BACKOFF;
+                said.clear();
+            }
+            let pause = self.note(&error, &mut said, backoff).await;
+            backoff = (backoff * 2).min(self.config.max_backoff);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Tells everybody about an error once, and answers how long to wait.
+    async fn note(&self, error: &Error, said: &mut String, backoff: Duration) -> Duration {
+        let text = error.chain();
+        let (model, stream) = (self.model.name(), &self.stream);
+        if let Error::Moved { .. } = error {
+            tracing::info!(model, stream, "{text}");
+            return FIRST_BACKOFF;
+        }
+        let stopped = self.stopped;
+        if *said != text {
+            if stopped {
+                tracing::error!(model, stream, "reader stopped: {text}");
+            } else {
+                tracing::warn!(model, stream, "reader waits: {text}");
+            }
+            said.clone_from(&text);
+        }
+        if checkpoint::failed(&self.config.pool, self.model, stream, stopped, &text).await.is_err() {
+            said.clear(); // Postgres is away: say it again when it can be written down.
+        }
+        self.is(if stopped { ReaderState::Stopped(text) } else { ReaderState::Waiting(text) });
+        if stopped { self.config.recheck } else { backoff }
+    }
+
+    async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let js = self.config.nats.js.clone();
+        let info = stream_info(&js, &self.stream).await?;
+        let target = *self.target.get_or_insert(info.last);
+        let at = checkpoint::open(&self.config.pool, self.model, &info).await?;
+        let mut tail = Tail::open(&js, &self.stream, at.clone(), self.model.contiguous()).await?;
+        let mut committed = at;
+        // A reader that had stopped has opened before: it goes on when what it stopped at has been read, not earlier.
+        if !self.stopped {
+            self.report(committed.sequence, target, false);
+        }
+        if committed.sequence == info.last && !self.model.contiguous() {
+            checkpoint::seen(&self.config.pool, self.model, &info).await?;
+        }
+        loop {
+            let batch = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                batch = tail.next(self.config.batch, self.config.idle) => batch?,
+            };
+            if batch.is_empty() {
+                self.look(&committed, target).await?;
+                continue;
+            }
+            self.apply(&batch, &mut committed).await?;
+            self.progress = true;
+            self.report(committed.sequence, target, false);
+        }
+    }
+
+    /// Nothing came for a while: is the stream still the one that was read?
+    async fn look(&mut self, committed: &Cursor, target: u64) -> Result<(), Error> {
+        let info = stream_info(&self.config.nats.js, &self.stream).await?;
+        let mut connection = self.config.pool.acquire().await?;
+        if let Some(row) = checkpoint::load(&mut connection, self.model, &self.stream).await? {
+            if row.sequence != committed.sequence {
+                return Err(self.moved(committed, row.sequence));
+            }
+            checkpoint::check(&row, &info)?;
+        } else {
+            return Err(self.moved(committed, 0));
+        }
+        drop(connection);
+        checkpoint::seen(&self.config.pool, self.model, &info).await?;
+        self.progress = true;
+        // In a stream that deletes, the last sequence may belong to a message that is gone.
+        self.report(committed.sequence, target, !self.model.contiguous());
+        Ok(())
+    }
+
+    /// Writes a batch. Rows that Postgres refuses are narrowed down to the message they come from.
+    async fn apply(&self, batch: &[StoredMessage], committed: &mut Cursor) -> Result<(), Error> {
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            match self.commit(part, committed).await {
+                Err(error) if error.refuses_data() => match (part, error) {
+                    ([message], Error::Postgres(source)) => {
+                        let stop =
+                            Stop::Refused { stream: self.stream.clone(), sequence: message.sequence, source };
+                        return Err(stop.into());
+                    }
+                    (_, _) => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                },
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, batch: &[StoredMessage], committed: &mut Cursor) -> Result<(), Error> {
+        let mut transaction = self.config.pool.begin().await?;
+        let row = checkpoint::lock(&mut transaction, self.model, &self.stream).await?;
+        let found = row.map_or(0, |row| row.sequence);
+        if found != committed.sequence {
+            return Err(self.moved(committed, found));
+        }
+        let Folded { folded, touched, stop } = self.fold(&mut transaction, batch).await?;
+        if let Some(last) = batch[..folded].last() {
+            let to = Cursor {
+                sequence: last.sequence,
+                digest: Some(wanwright_schemas::Digest::of(&last.payload)),
+                time: Some(micros(last.time)),
+            };
+            checkpoint::advance(&mut transaction, self.model, &self.stream, &to).await?;
+            transaction.commit().await?;
+            *committed = to;
+            live::publish(&self.config.nats.client, &touched, &self.stream, committed.sequence).await;
+        }
+        stop.map_or(Ok(()), |stop| Err(stop.into()))
+    }
+
+    async fn fold(&self, connection: &mut PgConnection, batch: &[StoredMessage]) -> Result<Folded, Error> {
+        match self.model {
+            ReadModel::Events => fold_events(connection, "public", batch).await,
+            ReadModel::Overview => {
+                let (messages, stop) = readable(batch, EventMessage::read);
+                overview::apply(&self.config.pool, &messages).await?;
+                Ok(Folded { folded: messages.len(), touched: Touched::new(), stop })
+            }
+            ReadModel::Operations => {
+                let (records, stop) =
+                    readable(batch, |message| Ok((message.sequence, records::read_run(message)?)));
+                let touched = records::apply_runs(connection, &records).await?;
+                Ok(Folded { folded: records.len(), touched, stop })
+            }
+            ReadModel::Outcomes => {
+                let (rows, stop) = readable(batch, records::read_outcome);
+                let folded = rows.len();
+                Ok(Folded { folded, touched: records::apply_outcomes(connection, rows).await?, stop })
+            }
+            ReadModel::DeadLetters => {
+                let touched = records::apply_dead(connection, batch).await?;
+                Ok(Folded { folded: batch.len(), touched, stop: None })
+            }
+        }
+    }
+
+    fn moved(&self, committed: &Cursor, found: u64) -> Error {
+        Error::Moved { stream: self.stream.clone(), expected: committed.sequence, found }
+    }
+
+    fn report(&self, sequence: u64, target: u64, idle: bool) {
+        self.is(if sequence >= target || idle {
+            ReaderState::CaughtUp
+        } else {
+            ReaderState::CatchingUp { sequence, target }
+        });
+    }
+
+    fn is(&self, state: ReaderState) {
+        let name = format!("{} {}", self.model.name(), self.stream);
+        self.readiness.send_if_modified(|readiness| {
+            let before = readiness.readers.insert(name, state.clone());
+            before.as_ref() != Some(&state)
+        });
+    }
+}
+
+/// Reads messages up to the first that cannot be read.
+fn readable<T>(
+    batch: &[StoredMessage],
+    read: impl Fn(&StoredMessage) -> Result<T, Stop>,
+) -> (Vec<T>, Option<Stop>) {
+    let mut messages = Vec::with_capacity(batch.len());
+    for message in batch {
+        match read(message) {
+            Ok(message) => messages.push(message),
+            Err(stop) => return (messages, Some(stop)),
+        }
+    }
+    (messages, None)
+}
+
+/// Folds messages of EVENTS-* into the tables of a schema, up to the first that does not fit.
+pub(crate) async fn fold_events(
+    connection: &mut PgConnection,
+    schema: &str,
+    batch: &[StoredMessage],
+) -> Result<Folded, Error> {
+    let (messages, mut stop) = readable(batch, EventMessage::read);
+    let mut rows = EventRows::load(connection, schema, &messages).await?;
+    let mut folded = 0;
+    for message in &messages {
+        if let Err(found) = rows.fold(message) {
+            stop = Some(found);
+            break;
+        }
+        folded += 1;
+    }
+    rows.save(connection, schema).await?;
+    Ok(Folded { folded, touched: rows.touched, stop })
+}

@@ -1,0 +1,111 @@
+//! The folds of RUNS, OUTCOMES and DEAD: records that a stream keeps for a while.
+
+use std::collections::BTreeSet;
+
+use sqlx::PgConnection;
+use wanwright_nats::StoredMessage;
+use wanwright_schemas::run::{RUN_VERSION, RunRecord};
+use wanwright_schemas::{CommandId, CustomerId, Kind, ObjectRef, Outcome};
+
+use crate::error::{Error, Stop};
+use crate::events::Touched;
+use crate::message::micros;
+use crate::models::operations::OperationKey;
+use crate::models::{DeadLetterRow, OperationRow, OutcomeRow, RunLogRow};
+use crate::table::{self, Slots};
+
+/// Reads a record that starts with its version.
+fn read<T: serde::de::DeserializeOwned>(message: &StoredMessage, version: u64) -> Result<T, Stop> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        v: u64,
+    }
+    let stop =
+        |source| Stop::Record { stream: message.stream.clone(), sequence: message.sequence, version, source };
+    let found: Versioned = serde_json::from_slice(&message.payload).map_err(|error| stop(Some(error)))?;
+    if found.v > version {
+        return Err(stop(None));
+    }
+    serde_json::from_slice(&message.payload).map_err(|error| stop(Some(error)))
+}
+
+/// A record of RUNS.
+pub(crate) fn read_run(message: &StoredMessage) -> Result<RunRecord, Stop> {
+    read(message, RUN_VERSION)
+}
+
+/// Folds records of RUNS into `operations` and `run_log`.
+pub(crate) async fn apply_runs(
+    connection: &mut PgConnection,
+    records: &[(u64, RunRecord)],
+) -> Result<Touched, Error> {
+    let mut operations: Slots<OperationRow> = Slots::default();
+    let key = |record: &RunRecord| OperationKey { customer: record.customer.clone(), order_id: record.order };
+    let keys: BTreeSet<OperationKey> = records.iter().map(|(_, record)| key(record)).collect();
+    operations.load(connection, "public", &keys).await?;
+    let mut touched = Touched::new();
+    for (sequence, record) in records {
+        let row = OperationRow::after(operations.get(&key(record)), record, *sequence);
+        operations.put(row);
+        let object = match &record.target {
+            wanwright_schemas::Target::Site(id) => ObjectRef::Site(id.clone()),
+            wanwright_schemas::Target::Device(id) => ObjectRef::Device(id.clone()),
+        };
+        touched.insert((record.customer.clone(), object));
+    }
+    operations.save(connection, "public").await?;
+    let lines: Vec<RunLogRow> =
+        records.iter().map(|(sequence, record)| RunLogRow::of(record, *sequence)).collect();
+    table::write(connection, "public", &lines.iter().collect::<Vec<_>>()).await?;
+    Ok(touched)
+}
+
+/// An outcome; its subject says whose it is.
+pub(crate) fn read_outcome(message: &StoredMessage) -> Result<OutcomeRow, Stop> {
+    let Some((customer, command)) = whose(&message.subject) else {
+        return Err(Stop::Subject {
+            stream: message.stream.clone(),
+            sequence: message.sequence,
+            subject: message.subject.clone(),
+        });
+    };
+    let outcome: Outcome = read(message, Outcome::VERSION)?;
+    Ok(OutcomeRow::of(customer, command, outcome, micros(message.time), message.sequence))
+}
+
+fn whose(subject: &str) -> Option<(CustomerId, CommandId)> {
+    let (customer, command) = subject.strip_prefix("wan.out.")?.split_once('.')?;
+    Some((customer.parse().ok()?, command.parse().ok()?))
+}
+
+/// Writes outcomes. The last one of a key wins, as two in one statement would be refused.
+pub(crate) async fn apply_outcomes(
+    connection: &mut PgConnection,
+    rows: Vec<OutcomeRow>,
+) -> Result<Touched, Error> {
+    let mut slots = Slots::default();
+    let mut touched = Touched::new();
+    for row in rows {
+        touched.extend(object_of(&row));
+        slots.put(row);
+    }
+    slots.save(connection, "public").await?;
+    Ok(touched)
+}
+
+fn object_of(row: &OutcomeRow) -> Option<(CustomerId, ObjectRef)> {
+    let (kind, id): (Kind, &String) = (row.kind?, row.id.as_ref()?);
+    let object = ObjectRef::new(kind, id.parse().ok()?).ok()?;
+    Some((row.customer.clone(), object))
+}
+
+/// Writes dead letters.
+pub(crate) async fn apply_dead(
+    connection: &mut PgConnection,
+    messages: &[StoredMessage],
+) -> Result<Touched, Error> {
+    let rows: Vec<DeadLetterRow> = messages.iter().map(DeadLetterRow::of).collect();
+    table::write(connection, "public", &rows.iter().collect::<Vec<_>>()).await?;
+    let customers = rows.into_iter().filter_map(|row| row.customer);
+    Ok(customers.map(|customer| (customer.clone(), ObjectRef::Customer(customer))).collect())
+}

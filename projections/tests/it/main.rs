@@ -1,0 +1,11 @@
+//! The read models: folds without any server, everything else on a real Postgres and a real nats-server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod folds;
+mod given;
+mod holes;
+mod rebuilds;
+mod rows;
+mod servers;
+mod speed;
+mod trouble;

@@ -1,0 +1,75 @@
+//! Rebuild and verify, while the tables serve.
+
+use wanwright_projections::{rebuild, rebuild_customer, verify};
+
+use crate::given::*;
+use crate::rows::stream_of;
+use crate::servers::World;
+
+async fn history(world: &World) {
+    let mut writer = Writer::default();
+    for number in 0..40 {
+        let site = format!("s-{number}");
+        for customer in ["acme", "globex", "initech-0"] {
+            world.publish(writer.next(customer, &[site_created(&site), tunnel_created(&site, &site)])).await;
+            world
+                .publish(writer.next(customer, &[site_applied(&site, 1), site_drifted(&site, 90 + number)]))
+                .await;
+        }
+        if number % 3 == 0 {
+            let removed = about("site", &site, "SiteRemoved", serde_json::json!({"order": order(1)}));
+            world.publish(writer.next("acme", &[removed])).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
+    let world = World::new().await;
+    history(&world).await;
+    let acme = stream_of("acme");
+    let mut running = world.project_with(|config| config.batch = 1);
+    running.ready().await;
+    let good = world.rows().await;
+    let verified = verify(&world.pool, &world.nats.js, &acme).await.unwrap();
+    assert!(verified.different.is_empty() && verified.customers > 0, "{verified:?}");
+    let rebuilt = rebuild(&world.pool, &world.nats.js, &acme).await.unwrap();
+    assert_eq!((rebuilt.written, rebuilt.deleted), (0, 0), "rows that are right are left alone");
+    assert_eq!(world.rows().await, good);
+
+    // Somebody meddles with the tables.
+    for sql in [
+        "UPDATE sites SET health = 'Unknown' WHERE customer = 'acme' AND id = 's-1'",
+        "DELETE FROM timeline WHERE customer = 'acme' AND sequence < 10",
+        "UPDATE customers SET sites = 7 WHERE customer = 'acme'",
+        "INSERT INTO tunnels SELECT (jsonb_populate_record(t, '{\"id\": \"ghost\"}')).* FROM tunnels t
+         WHERE customer = 'acme' AND id = 's-1'",
+    ] {
+        sqlx::query(sql).execute(&world.pool).await.unwrap();
+    }
+    let verified = verify(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let tables: Vec<&str> = verified.different["acme"].iter().map(String::as_str).collect();
+    assert_eq!(verified.different.len(), 1);
+    assert_eq!(tables, ["customers", "sites", "timeline", "tunnels"]);
+
+    let rebuilt = rebuild_customer(&world.pool, &world.nats.js, &acme, &id("acme")).await.unwrap();
+    assert_eq!(rebuilt.deleted, 1);
+    assert_eq!(world.rows().await, good);
+
+    // Everything is lost; the reader has to find its place again.
+    sqlx::query("TRUNCATE customers, sites, tunnels, devices, drift_reports, timeline")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    for partition in 0..PARTITIONS {
+        let stream = wanwright_schemas::subjects::events_stream(partition);
+        rebuild(&world.pool, &world.nats.js, &stream).await.unwrap();
+    }
+    assert_eq!(world.rows().await, good);
+    let schemas: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'beside%'")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(schemas, 0);
+    running.stop().await;
+}
