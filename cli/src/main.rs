@@ -43,7 +43,7 @@ async fn main() -> std::process::ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             output::error(&error);
-            exit::of_error(&error).into()
+            exit::of_error(&error)
         }
     }
 }

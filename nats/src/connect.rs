@@ -24,7 +24,14 @@ pub async fn connect(url: &str, name: &str, partitions: u16) -> Result<Nats, Nat
     let address: ServerAddr = url
         .parse()
         .map_err(|error: std::io::Error| NatsError::Connect { url: shown.clone(), source: error.into() })?;
-    let client = ConnectOptions::new()
+    // The client library does not take the login from the address.
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => {
+            ConnectOptions::new().user_and_password(user.to_owned(), password.to_owned())
+        }
+        _ => ConnectOptions::new(),
+    };
+    let client = options
         .name(name)
         .connection_timeout(Duration::from_secs(5))
         .request_timeout(Some(Duration::from_secs(5)))
