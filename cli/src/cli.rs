@@ -46,6 +46,8 @@ pub enum Mode {
     Doctor(DoctorArgs),
     /// Show or create the streams that wanwright needs.
     Nats(NatsArgs),
+    /// Campaigns that measure and judge.
+    Bench(BenchArgs),
     /// Run one role; `up` and `demo` start them all.
     Serve(ServeArgs),
     /// Run the simulated vendor.
@@ -358,4 +360,38 @@ pub struct SimulatorArgs {
     /// Token of the back door.
     #[arg(long, env = "WANWRIGHT_SIMWAN_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: String,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Which campaign.
+    #[command(subcommand)]
+    pub what: BenchWhat,
+}
+
+/// `bench …`.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
+    Soak(SoakArgs),
+}
+
+/// `bench soak`.
+#[derive(Debug, Args)]
+pub struct SoakArgs {
+    /// How many kills.
+    #[arg(long, default_value_t = 30, value_name = "N")]
+    pub kills: u32,
+    /// Seed of the kills and the load: the same seed is the same plan.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Folder for the system; a temporary one, removed when all was well, when none is given.
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
 }

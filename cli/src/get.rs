@@ -243,7 +243,7 @@ pub fn drift_table(reports: &[Value]) -> String {
 /// Builds the event read models anew from the streams, or compares them.
 pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
     let nats = args.connection.nats("wanwright-rebuild").await?;
-    let pool = args.connection.postgres(4).await?;
+    let pool = args.connection.postgres(6).await?;
     let mut different = 0;
     for partition in 0..PARTITIONS {
         let stream = events_stream(partition);

@@ -1,5 +1,6 @@
 //! `wanwright`: the one binary. Every part is a mode of it, called by name.
 
+mod bench;
 mod cli;
 mod demo;
 mod doctor;
@@ -36,6 +37,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Drift(args) => drift::run(args).await,
         Mode::Replay(args) => replay::run(args).await,
         Mode::Rebuild(args) => get::rebuild(args).await,
+        Mode::Bench(args) => bench::run(args).await,
         Mode::Nats(args) => topology::run(args).await,
         Mode::Doctor(args) => doctor::run(args).await,
     };

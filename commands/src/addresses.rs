@@ -1,5 +1,7 @@
 //! Prefixes of one customer never overlap: LANs, tunnels, all of them together.
 
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use wanwright_schemas::ObjectRef;
 use wanwright_schemas::reason::{Reason, Refusal};
@@ -11,12 +13,23 @@ fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// Refuses a prefix with host bits: `10.7.0.1/24` is a typing error more often than a wish.
-pub(crate) fn no_host_bits(prefix: Ipv4Net, field: &str) -> Result<(), Refusal> {
-    if prefix.trunc() == prefix {
+/// Addresses that no host can have: "this network" (RFC 791), loopback (RFC 1122) and multicast (RFC 5771).
+const NEVER: [Ipv4Net; 3] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
+];
+
+/// Refuses a prefix with host bits, for `10.7.0.1/24` is a typing error more often than a wish, and one that holds
+/// addresses no host can have.
+pub(crate) fn well_formed(prefix: Ipv4Net, field: &str) -> Result<(), Refusal> {
+    let message = if prefix.trunc() != prefix {
+        format!("{prefix} has host bits set; the prefix is {}", prefix.trunc())
+    } else if let Some(never) = NEVER.into_iter().find(|never| overlap(*never, prefix)) {
+        format!("{prefix} overlaps {never}, which no network can have")
+    } else {
         return Ok(());
-    }
-    let message = format!("{prefix} has host bits set; the prefix is {}", prefix.trunc());
+    };
     Err(Refusal::new(Reason::InvalidValue, message).field(field))
 }
 

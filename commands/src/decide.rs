@@ -13,7 +13,7 @@ use wanwright_vendors::{Catalogue, Vendor};
 
 use crate::customer::Customer;
 use crate::object::Object;
-use crate::{device, site, tunnel};
+use crate::{device, report, site, tunnel};
 
 /// What a decision may depend on beside the customer's state.
 #[derive(Debug, Clone, Copy)]
@@ -39,15 +39,12 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         let message = format!("actor `{}` may not send `{}`", command.actor, command.verb());
         return Err(Refusal::new(Reason::NotAllowed, message));
     }
-    if let (Some(expected), Some(actual)) = (facts.expected_generation, state.generation(&command.object()))
-        && expected != actual
-    {
-        let message = format!("{} has generation {actual}, not {expected}", command.object());
-        return Err(Refusal::new(Reason::GenerationMismatch, message));
-    }
+    as_expected(state, command, facts)?;
     match &command.body {
         CommandBody::CheckCustomerDrift => check_all(state, facts),
-        CommandBody::Site(id, Ask::Report(report)) => Ok(crate::report::of_stack(state, id, report)),
+        CommandBody::Site(id, Ask::Report(report)) => {
+            Ok(report::of_stack(&command.customer, state, id, report, facts.vendors))
+        }
         CommandBody::Site(id, ask) => {
             let changes = site::decide(state, id, ask, facts)?;
             Ok(changes.into_iter().map(|change| Event::Site(id.clone(), change)).collect())
@@ -56,12 +53,29 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
             let changes = tunnel::decide(state, id, ask, facts)?;
             Ok(changes.into_iter().map(|change| Event::Tunnel(id.clone(), change)).collect())
         }
-        CommandBody::Device(id, Ask::Report(report)) => Ok(crate::report::of_device(state, id, report)),
+        CommandBody::Device(id, Ask::Report(report)) => {
+            Ok(report::of_device(&command.customer, state, id, report, facts.vendors))
+        }
         CommandBody::Device(id, ask) => {
             let changes = device::decide(state, id, ask, facts)?;
             Ok(changes.into_iter().map(|change| Event::Device(id.clone(), change)).collect())
         }
     }
+}
+
+/// Refuses a command whose sender saw another generation. Who creates saw nothing, which is generation 0.
+fn as_expected(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Result<(), Refusal> {
+    let object = command.object();
+    let message = match (facts.expected_generation, state.generation(&object)) {
+        (Some(expected), Some(actual)) if expected != actual => {
+            format!("{object} has generation {actual}, not {expected}")
+        }
+        (Some(expected), None) if expected != 0 && command.verb() == "create" => {
+            format!("there is no {object}, so it does not have generation {expected}")
+        }
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(Reason::GenerationMismatch, message))
 }
 
 /// Asks for a look at everything that the customer has at its vendors.
@@ -112,6 +126,14 @@ where
     Ok((&changed != spec).then_some(changed))
 }
 
+/// A change to this specification, unless the defaults that were filled in made it what it was.
+pub(crate) fn changed<S: PartialEq>(object: &Object<S>, spec: S) -> Vec<Change<S>> {
+    if object.spec == spec {
+        return Vec::new();
+    }
+    vec![Change::Changed { generation: object.generation + 1, spec }]
+}
+
 /// A field that must not change.
 pub(crate) fn unchanged<T: PartialEq>(before: &T, after: &T, field: &str) -> Result<(), Refusal> {
     if before == after {
@@ -150,10 +172,10 @@ pub(crate) fn settings(vendor: &Vendor, kind: &str, settings: &Settings) -> Resu
     }
 }
 
-/// Asks again: for an object that failed or drifted.
+/// Asks again: for an object that failed or drifted, and that nobody is working on.
 pub(crate) fn retry<S>(object: Option<&Object<S>>, name: &str) -> Result<Vec<Change<S>>, Refusal> {
     let object = object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))?;
-    if object.failure.is_none() && (object.drift.is_empty() || object.reapply) {
+    if object.failure.is_none() && (object.drift.is_empty() || object.pending()) {
         let message = format!("{name} has neither failed nor drifted");
         return Err(Refusal::new(Reason::NothingToRetry, message));
     }

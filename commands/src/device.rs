@@ -7,7 +7,7 @@ use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::DeviceSpec;
 
 use crate::customer::Customer;
-use crate::decide::{self, Circumstances, absent, live, patched, unchanged};
+use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::tunnel::vendor_of;
 
 pub(crate) fn decide(
@@ -30,7 +30,7 @@ pub(crate) fn decide(
             unchanged(&device.spec.serial, &spec.serial, "serial")?;
             unchanged(&device.spec.model, &spec.model, "model")?;
             let spec = checked(state, id, &spec, facts)?;
-            Ok(vec![Change::Changed { generation: device.generation + 1, spec }])
+            Ok(changed(device, spec))
         }
         Ask::Decommission => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),

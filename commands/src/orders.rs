@@ -10,7 +10,7 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CustomerId, SiteId, TunnelId};
 use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunnel, Intent, Order, Target};
 use wanwright_schemas::outcome::Position;
-use wanwright_schemas::spec::{Peer, SiteSpec, TunnelSpec};
+use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
 use wanwright_vendors::Vendor;
 
 use crate::customer::Customer;
@@ -40,9 +40,11 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
                     );
                 }
             }
-            Event::Tunnel(id, _) => {
-                targets.extend(state.tunnels.get(id).map(|tunnel| Target::Site(tunnel.spec.site.clone())));
-            }
+            Event::Tunnel(id, _) => match state.tunnels.get(id) {
+                Some(tunnel) => targets.extend([Target::Site(tunnel.spec.site.clone())]),
+                // It is gone, and whose it was went with it: a look that waited for this may be any site's.
+                None => targets.extend(state.sites.keys().cloned().map(Target::Site)),
+            },
             Event::Device(id, _) => {
                 targets.insert(Target::Device(id.clone()));
             }
@@ -90,7 +92,7 @@ fn of_stack(
 ) -> Option<Wanted> {
     let site = state.sites.get(id)?;
     let stack = Stack::read(customer, state, vendor, id);
-    let retries = site.retries + state.tunnels_of(id).map(|(_, tunnel)| tunnel.retries).sum::<u64>();
+    let retries = site.retries + stack.retries;
     let order = |intent: Intent| {
         let vendor = site.spec.vendor.clone();
         let desired = stack.desired(customer, id, site);
@@ -112,21 +114,31 @@ struct Stack {
     tunnels: BTreeMap<TunnelId, DesiredTunnel>,
     leaving: BTreeMap<TunnelId, wanwright_schemas::CommandId>,
     pending: bool,
+    /// Of the tunnels above only: then a retry never brings an order back that there was before.
+    retries: u64,
 }
 
 impl Stack {
     fn read(customer: &CustomerId, state: &Customer, vendor: &Vendor, site: &SiteId) -> Self {
-        let mut stack = Self { tunnels: BTreeMap::new(), leaving: BTreeMap::new(), pending: false };
+        let mut stack =
+            Self { tunnels: BTreeMap::new(), leaving: BTreeMap::new(), pending: false, retries: 0 };
         for (id, tunnel) in state.tunnels_of(site) {
             if tunnel.leaving {
                 stack.leaving.insert(id.clone(), tunnel.uid);
                 stack.pending |= tunnel.pending();
-            } else if let Some(peer_address) = peer_address(state, vendor, &tunnel.spec.peer) {
-                let moved = tunnel.failure.is_none() && tunnel.inputs_differ(&tunnel_inputs(&peer_address));
-                stack.pending |= tunnel.pending() || moved;
-                stack.tunnels.insert(id.clone(), desired_tunnel(customer, id, tunnel, peer_address));
+            } else if let Some(address) = peer_address(state, vendor, &tunnel.spec.peer) {
+                stack.pending |= tunnel.pending() || tunnel_moved(state, vendor, tunnel);
+                let desired = desired_tunnel(customer, id, tunnel, tunnel.generation, address);
+                stack.tunnels.insert(id.clone(), desired);
+            } else if let Some((generation, address)) = applied_address(tunnel) {
+                // What the vendor has is not taken down because its far end, or its next one, has no address now.
+                let desired = desired_tunnel(customer, id, tunnel, generation, address);
+                stack.tunnels.insert(id.clone(), desired);
+            } else {
+                // It waits for its far end, whose `Applied` brings it back here.
+                continue;
             }
-            // A tunnel whose far end has no address yet waits; the far end's `Applied` brings it back here.
+            stack.retries += tunnel.retries;
         }
         stack
     }
@@ -151,12 +163,13 @@ fn desired_tunnel(
     customer: &CustomerId,
     id: &TunnelId,
     tunnel: &Object<TunnelSpec>,
+    generation: u64,
     peer_address: String,
 ) -> DesiredTunnel {
     let spec = &tunnel.spec;
     DesiredTunnel {
         uid: tunnel.uid,
-        generation: tunnel.generation,
+        generation,
         name: format!("{customer}.{id}"),
         inside: spec.inside.to_string(),
         peer_address,
@@ -178,6 +191,33 @@ fn peer_address(state: &Customer, vendor: &Vendor, peer: &Peer) -> Option<String
     }
 }
 
+/// The address a tunnel was last applied with, and the generation that was.
+fn applied_address(tunnel: &Object<TunnelSpec>) -> Option<(u64, String)> {
+    let address = tunnel.output("inputs")?.get("peer_address")?.as_str()?;
+    Some((tunnel.observed.as_ref()?.generation, address.to_owned()))
+}
+
+/// Whether a tunnel has to be applied again because its far end has another address.
+pub(crate) fn tunnel_moved(state: &Customer, vendor: &Vendor, tunnel: &Object<TunnelSpec>) -> bool {
+    !tunnel.leaving
+        && tunnel.failure.is_none()
+        && peer_address(state, vendor, &tunnel.spec.peer)
+            .is_some_and(|address| tunnel.inputs_differ(&tunnel_inputs(&address)))
+}
+
+/// Whether a device has to be applied again because its site is another one at the vendor.
+pub(crate) fn device_moved(state: &Customer, device: &Object<DeviceSpec>) -> bool {
+    let inputs = device_inputs(state, device);
+    let waits = inputs.is_empty();
+    !device.leaving && !waits && device.failure.is_none() && device.inputs_differ(&inputs)
+}
+
+/// The values a device takes from its site, as its executor echoes them in the outputs.
+fn device_inputs(state: &Customer, device: &Object<DeviceSpec>) -> Map<String, Value> {
+    let site_id = state.sites.get(&device.spec.site).and_then(|site| site.output("id"));
+    site_id.map(|value| ("site_id".to_owned(), value.clone())).into_iter().collect()
+}
+
 fn of_device(
     customer: &CustomerId,
     state: &Customer,
@@ -187,9 +227,7 @@ fn of_device(
     let device = state.devices.get(id)?;
     let site = state.sites.get(&device.spec.site)?;
     // Until the site is at the vendor there is nothing to attach the device to; its `Applied` brings us back here.
-    let site_id = site.output("id");
-    let inputs: Map<String, Value> =
-        site_id.map(|value| ("site_id".to_owned(), value.clone())).into_iter().collect();
+    let inputs = device_inputs(state, device);
     let order = |intent: Intent| {
         let desired = Desired::Device(DesiredDevice {
             id: id.clone(),
@@ -205,15 +243,14 @@ fn of_device(
         let vendor = site.spec.vendor.clone();
         Order::new(customer.clone(), vendor, intent, device.retries, desired, position.clone())
     };
-    let moved = device.failure.is_none() && device.inputs_differ(&inputs);
-    let change = match (device.pending() || moved, device.leaving) {
+    let change = match (device.pending() || device_moved(state, device), device.leaving) {
         (true, true) => Some(order(Intent::Remove)),
-        (true, false) if site_id.is_some() => Some(order(Intent::Apply)),
+        (true, false) if !inputs.is_empty() => Some(order(Intent::Apply)),
         _ => None,
     };
     let look = device
         .check
-        .filter(|_| change.is_none() && site_id.is_some())
+        .filter(|_| change.is_none() && !inputs.is_empty())
         .map(|check| order(Intent::Observe { check }));
     Some(Wanted { change, look })
 }

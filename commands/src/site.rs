@@ -9,7 +9,7 @@ use wanwright_schemas::spec::SiteSpec;
 
 use crate::addresses;
 use crate::customer::Customer;
-use crate::decide::{self, Circumstances, absent, live, patched, unchanged};
+use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 
 /// Most networks behind one site.
 const MAX_LANS: usize = 256;
@@ -32,7 +32,7 @@ pub(crate) fn decide(
             let Some(spec) = patched(&site.spec, patch)? else { return Ok(Vec::new()) };
             unchanged(&site.spec.vendor, &spec.vendor, "vendor")?;
             let spec = checked(state, id, &spec, facts)?;
-            Ok(vec![Change::Changed { generation: site.generation + 1, spec }])
+            Ok(changed(site, spec))
         }
         Ask::Decommission => {
             let changes = decide::decommission(present, &name)?;
@@ -61,7 +61,7 @@ fn checked(
     let besides = ObjectRef::Site(id.clone());
     for (index, prefix) in spec.lan.iter().enumerate() {
         let field = format!("lan[{index}]");
-        addresses::no_host_bits(*prefix, &field)?;
+        addresses::well_formed(*prefix, &field)?;
         addresses::free(state, *prefix, &besides, &field)?;
     }
     addresses::disjoint(&spec.lan, "lan")?;

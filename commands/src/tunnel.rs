@@ -10,7 +10,7 @@ use wanwright_vendors::Vendor;
 
 use crate::addresses;
 use crate::customer::Customer;
-use crate::decide::{self, Circumstances, absent, live, patched, unchanged};
+use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 
 pub(crate) fn decide(
     state: &Customer,
@@ -38,11 +38,14 @@ pub(crate) fn decide(
             unchanged(&tunnel.spec.site, &spec.site, "site")?;
             let vendor = vendor_of(state, &spec.site, facts)?;
             let spec = checked(state, id, &spec, vendor)?;
-            Ok(vec![Change::Changed { generation: tunnel.generation + 1, spec }])
+            Ok(changed(tunnel, spec))
         }
         Ask::Decommission => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
-        Ask::CheckDrift | Ask::Report(_) => Ok(Vec::new()),
+        // A tunnel is looked at and reported about with its site.
+        Ask::CheckDrift | Ask::Report(_) => {
+            Err(Refusal::new(Reason::UnknownVerb, format!("`{}` is not a verb of a tunnel", ask.verb())))
+        }
     }
 }
 
@@ -86,7 +89,7 @@ fn checked(
         let message = format!("{} is not a /30 or /31", spec.inside);
         return Err(Refusal::new(Reason::InvalidValue, message).field("inside"));
     }
-    addresses::no_host_bits(spec.inside, "inside")?;
+    addresses::well_formed(spec.inside, "inside")?;
     addresses::free(state, spec.inside, &ObjectRef::Tunnel(id.clone()), "inside")?;
     if let Some(bgp) = spec.bgp {
         assigned(bgp.local_asn, "bgp.local_asn")?;

@@ -1,14 +1,10 @@
 //! The event store: the history of a customer is one subject of its partition's stream.
 //!
-//! Loading goes through batched direct gets, never through a consumer: a stream bears few of those, and each lingers.
-
-use std::time::Duration;
+//! What follows from a history is for others to say; here are bytes, sequences and conflicts.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
 use bytes::Bytes;
-use futures::StreamExt;
-use serde_json::json;
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::subjects;
 use wanwright_schemas::{CommandId, CustomerId};
@@ -16,13 +12,8 @@ use wanwright_schemas::{CommandId, CustomerId};
 use crate::connect::Nats;
 use crate::error::NatsError;
 use crate::follow::StoredMessage;
+use crate::load::load_subject;
 use crate::publish::{CheckedError, publish_expecting};
-
-/// How many messages one request of a load asks for.
-const BATCH: usize = 256;
-
-/// How long a batch may take between two messages.
-const BATCH_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a command was not appended.
 pub type AppendError = CheckedError;
@@ -47,17 +38,8 @@ impl History {
 
     /// The customer's messages after a sequence (0: all), in order.
     pub async fn load(&self, customer: &CustomerId, after: u64) -> Result<Vec<StoredMessage>, NatsError> {
-        let mut messages = Vec::new();
-        let mut next = after + 1;
-        loop {
-            let (batch, more) = self.batch(customer, next).await?;
-            let Some(last) = batch.last() else { return Ok(messages) };
-            next = last.sequence + 1;
-            messages.extend(batch);
-            if !more {
-                return Ok(messages);
-            }
-        }
+        let subject = subjects::events(customer, self.nats.partitions);
+        load_subject(&self.nats, &self.position(customer, 0).stream, &subject, after).await
     }
 
     /// The customer's last sequence, from the stream's leader: a direct get may answer from a replica that is behind.
@@ -87,52 +69,4 @@ impl History {
         let subject = subjects::events(customer, self.nats.partitions);
         publish_expecting(&self.nats.js, subject, expected, headers, payload).await
     }
-
-    async fn batch(&self, customer: &CustomerId, from: u64) -> Result<(Vec<StoredMessage>, bool), NatsError> {
-        let subject = subjects::events(customer, self.nats.partitions);
-        let stream = self.position(customer, 0).stream;
-        let doing = format!("loading {subject} from {from}");
-        let inbox = self.nats.client.new_inbox();
-        let mut answers =
-            self.nats.client.subscribe(inbox.clone()).await.map_err(NatsError::failed(doing.clone()))?;
-        let request = json!({ "seq": from, "next_by_subj": subject, "batch": BATCH }).to_string();
-        self.nats
-            .client
-            .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
-            .await
-            .map_err(NatsError::failed(doing.clone()))?;
-        let mut batch = Vec::new();
-        loop {
-            let answer = tokio::time::timeout(BATCH_WAIT, answers.next())
-                .await
-                .map_err(NatsError::failed(doing.clone()))?
-                .ok_or_else(|| NatsError::malformed(doing.clone(), "the connection closed"))?;
-            let status = answer.status.map(|status| status.as_u16());
-            match status {
-                None => batch
-                    .push(stored(&stream, answer).map_err(|what| NatsError::malformed(doing.clone(), what))?),
-                // 204 ends a batch and says how many are left; 404 says there is none.
-                Some(204) => return Ok((batch, pending(&answer) > 0)),
-                Some(404) => return Ok((batch, false)),
-                Some(code) => return Err(NatsError::malformed(doing, format!("the server answered {code}"))),
-            }
-        }
-    }
-}
-
-fn pending(answer: &async_nats::Message) -> u64 {
-    header(answer, "Nats-Num-Pending").and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-fn header<'a>(answer: &'a async_nats::Message, name: &str) -> Option<&'a str> {
-    Some(answer.headers.as_ref()?.get(name)?.as_str())
-}
-
-fn stored(stream: &str, answer: async_nats::Message) -> Result<StoredMessage, String> {
-    let get = |name: &str| header(&answer, name).ok_or_else(|| format!("an answer lacks the header {name}"));
-    let sequence = get("Nats-Sequence")?.parse().map_err(|error| format!("Nats-Sequence: {error}"))?;
-    let time = get("Nats-Time-Stamp")?.parse().map_err(|error| format!("Nats-Time-Stamp: {error}"))?;
-    let subject = get("Nats-Subject")?.to_owned();
-    let headers = answer.headers.unwrap_or_default();
-    Ok(StoredMessage { stream: stream.to_owned(), sequence, subject, time, headers, payload: answer.payload })
 }

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{Connection, PgConnection, PgPool};
 use wanwright_nats::{StoredMessage, StreamInfo, stream_info};
 use wanwright_schemas::{CustomerId, subjects};
 
@@ -31,8 +30,9 @@ pub(crate) struct Beside {
     tail: Tail,
     pending: VecDeque<StoredMessage>,
     customer: Option<CustomerId>,
-    /// Holds the lock that keeps a second rebuild of the stream away; it ends with the connection.
-    lock: PoolConnection<Postgres>,
+    /// Holds the lock that keeps a second rebuild of the stream away. It is no connection of the pool: whatever becomes of
+    /// this fold, the lock ends with it.
+    lock: PgConnection,
 }
 
 impl Beside {
@@ -43,10 +43,10 @@ impl Beside {
         stream: &str,
         customer: Option<CustomerId>,
     ) -> Result<Self, Error> {
-        let mut lock = pool.acquire().await?;
+        let mut lock = pool.acquire().await?.detach();
         let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
             .bind(lock_name(stream))
-            .fetch_one(&mut *lock)
+            .fetch_one(&mut lock)
             .await?;
         if !locked {
             return Err(Error::Busy { stream: stream.to_owned() });
@@ -118,8 +118,9 @@ impl Beside {
     /// Takes the schema away.
     pub async fn remove(mut self) -> Result<(), Error> {
         let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema);
-        sqlx::query(&sql).execute(&mut *self.lock).await?;
-        // Closing gives the lock back, whatever state the connection is in.
+        sqlx::query(&sql).execute(&mut self.lock).await?;
+        // Closing alone would give the lock back a moment later.
+        sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut self.lock).await?;
         self.lock.close().await?;
         Ok(())
     }

@@ -7,7 +7,7 @@ mod budget;
 mod credential;
 pub(crate) mod fair;
 mod forward;
-mod journal;
+pub(crate) mod journal;
 mod run;
 
 use std::collections::HashMap;

@@ -35,6 +35,21 @@ pub(super) struct Attempt {
     pub(super) phase: Phase,
 }
 
+impl Attempt {
+    /// Who was at it and died: a try that ends says so.
+    pub(super) fn died(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Running { executor } => Some(executor),
+            Phase::Waiting { .. } => None,
+        }
+    }
+
+    /// Which try comes next. One that died is not held against the order.
+    pub(super) fn next(&self) -> u32 {
+        if self.died().is_some() { self.number } else { self.number + 1 }
+    }
+}
+
 /// The tries of all rows.
 #[derive(Debug, Clone)]
 pub(super) struct Attempts {

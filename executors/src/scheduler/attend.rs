@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Lease, Leases, NatsError, OrderTable, timer};
-use wanwright_schemas::order::Order;
+use wanwright_schemas::order::{Intent, Order};
 use wanwright_schemas::reason::Reason;
-use wanwright_schemas::report::ObjectFinding;
+use wanwright_schemas::report::{Finding, ObjectFinding};
 use wanwright_schemas::run::RunEvent;
 use wanwright_vendors::{Engine, Vendor};
 
@@ -17,7 +17,7 @@ use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
 use super::{Config, News, backoff};
 use crate::engine::{self, Log, Outcome, Run};
-use crate::gateway::RunContext;
+use crate::gateway::{RunContext, journal};
 use crate::{records, reporting};
 
 /// How long a row waits whose target somebody else is at, or that met trouble with NATS.
@@ -102,14 +102,10 @@ impl Attendant {
             return Ok(Next::Later);
         };
         let context = records::context_of(&order);
-        let number = last.as_ref().filter(|last| last.order == order.id).map_or(1, |last| last.number + 1);
-        let died = match last {
-            Some(Attempt { number, phase: Phase::Running { executor }, .. }) => Some((number, executor)),
-            _ => None,
-        };
+        let number = last.as_ref().filter(|last| last.order == order.id).map_or(1, Attempt::next);
+        let died = last.as_ref().and_then(|last| Some((last.number, last.died()?.to_owned())));
         if let Some((attempt, executor)) = &died {
-            let unknown = RunEvent::Unknown { attempt: *attempt, executor: executor.clone() };
-            records::write(&self.config.nats, &context, unknown).await;
+            self.note_death(&context, *attempt, executor.clone()).await?;
         }
         let executor = self.config.executor.clone();
         let running =
@@ -158,6 +154,19 @@ impl Attendant {
         }
     }
 
+    /// Notes that a run died, with what the effect journal says it may have done.
+    async fn note_death(&self, context: &RunContext, attempt: u32, executor: String) -> Result<(), NatsError> {
+        let nats = &self.config.nats;
+        records::write(nats, context, RunEvent::Unknown { attempt, executor }).await;
+        for effect in journal::unanswered(nats, context).await? {
+            let key = effect.key.map(|key| format!(" under the key {key}")).unwrap_or_default();
+            let what =
+                format!("unknown: {} {}{key} was asked for and never answered", effect.method, effect.path);
+            Log::new(nats, context).line("warn", what).await;
+        }
+        Ok(())
+    }
+
     async fn carry_out(&self, run: &Run<'_>, vendor: &Vendor, stop: &CancellationToken) -> Outcome {
         let kind = run.order.target().kind();
         match vendor.engine(kind.as_str()) {
@@ -181,6 +190,8 @@ impl Attendant {
         succeeded: RunEvent,
     ) -> Result<(), NatsError> {
         let mut ending = failure_among(&findings).unwrap_or(succeeded);
+        let gone = matches!(order.intent, Intent::Remove)
+            && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
         if !findings.is_empty()
             && let Err(refusal) = reporting::report(&self.config.nats, order, findings).await
         {
@@ -191,6 +202,9 @@ impl Attendant {
             };
         }
         records::write(&self.config.nats, context, ending).await;
+        if gone {
+            journal::forget(&self.config.nats, context).await?;
+        }
         self.table.remove(row, sequence).await?;
         self.attempts.clear(row).await
     }
@@ -230,7 +244,7 @@ fn lease_of(row: &str) -> String {
 /// The failure to record for an order, if one of its objects failed for good.
 fn failure_among(findings: &[ObjectFinding]) -> Option<RunEvent> {
     findings.iter().find_map(|found| match &found.finding {
-        wanwright_schemas::report::Finding::Failed { code, message, .. } => {
+        Finding::Failed { code, message, .. } => {
             Some(RunEvent::Failed { code: *code, message: format!("{}: {message}", found.object) })
         }
         _ => None,

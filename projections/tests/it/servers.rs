@@ -27,14 +27,27 @@ struct Shared {
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A folder that another user may enter: Postgres does not run as root.
+/// A folder that another user may enter: Postgres does not run as root. It outlives this process, whose servers do not
+/// end before it; the next run takes it away.
 pub fn folder(name: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    static ROOT: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let root =
-        ROOT.get_or_init(|| tempfile::Builder::new().prefix("wanwright-projections-").tempdir().unwrap());
-    std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    root.path().join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+    const PREFIX: &str = "wanwright-projections-";
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    let root = ROOT.get_or_init(|| {
+        let all = std::env::temp_dir();
+        for old in std::fs::read_dir(&all).unwrap().flatten() {
+            let name = old.file_name().into_string().unwrap_or_default();
+            let of = name.strip_prefix(PREFIX).and_then(|pid| pid.parse::<u32>().ok());
+            if of.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = std::fs::remove_dir_all(old.path());
+            }
+        }
+        let root = all.join(format!("{PREFIX}{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
+        root
+    });
+    root.join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 pub fn cache() -> PathBuf {

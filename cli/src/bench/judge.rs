@@ -1,0 +1,104 @@
+//! The verdict of a soak: what the histories, the tables and the vendor say, compared.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+use wanwright_commands::Head;
+use wanwright_nats::{History, Nats};
+use wanwright_schemas::ids::CommandId;
+use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+
+use super::load::Accepted;
+use crate::drift;
+use crate::endpoints::Endpoints;
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+pub struct Verdict {
+    /// Accepted commands whose events are not in the history.
+    pub lost_commands: Vec<String>,
+    /// Commands whose events are there more than once.
+    pub doubled_commands: Vec<String>,
+    /// Objects that the vendor created more or less than once.
+    pub creations_not_one: Vec<String>,
+    /// Calls above the vendor's limit.
+    pub calls_above_limit: u64,
+    /// Objects whose last accepted value is not what the vendor has.
+    pub wrong_values: Vec<String>,
+    /// Customers whose rows are not the fold of their events.
+    pub rows_not_the_fold: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        self.lost_commands.is_empty()
+            && self.doubled_commands.is_empty()
+            && self.creations_not_one.is_empty()
+            && self.calls_above_limit == 0
+            && self.wrong_values.is_empty()
+            && self.rows_not_the_fold.is_empty()
+    }
+}
+
+/// Judges a running system.
+pub async fn judge(endpoints: &Endpoints, accepted: &Accepted) -> Result<Verdict> {
+    let nats = wanwright_nats::connect(&endpoints.nats, "wanwright-judge", PARTITIONS).await?;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(6).connect(&endpoints.postgres).await?;
+    let mut verdict = Verdict::default();
+    histories(&nats, &drift::everybody(&pool).await?, accepted, &mut verdict).await?;
+    vendor(endpoints, accepted, &mut verdict).await?;
+    for partition in 0..PARTITIONS {
+        let verified = wanwright_projections::verify(&pool, &nats.js, &events_stream(partition)).await?;
+        verdict.rows_not_the_fold.extend(verified.different.into_keys());
+    }
+    Ok(verdict)
+}
+
+async fn histories(
+    nats: &Nats,
+    customers: &[wanwright_schemas::CustomerId],
+    accepted: &Accepted,
+    verdict: &mut Verdict,
+) -> Result<()> {
+    let history = History::new(nats.clone());
+    let mut seen: BTreeMap<CommandId, u32> = BTreeMap::new();
+    for customer in customers {
+        let mut head = Head::default();
+        for message in history.load(customer, 0).await? {
+            let envelope = head.fold(message.sequence, &message.payload)?;
+            *seen.entry(envelope.command).or_default() += 1;
+        }
+    }
+    let lost = accepted.commands.iter().filter(|(_, id)| !seen.contains_key(id));
+    verdict.lost_commands = lost.map(|(customer, id)| format!("{customer} {id}")).collect();
+    verdict.doubled_commands =
+        seen.iter().filter(|(_, times)| **times > 1).map(|(id, _)| id.to_string()).collect();
+    Ok(())
+}
+
+async fn vendor(endpoints: &Endpoints, accepted: &Accepted, verdict: &mut Verdict) -> Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let (base, token) = (&endpoints.simulator, &endpoints.simulator_admin_token);
+    let get = |path: String| client.get(format!("{base}{path}")).bearer_auth(token).send();
+    let stats: wanwright_simulator::Stats =
+        get("/_sim/stats".into()).await?.error_for_status()?.json().await?;
+    verdict.calls_above_limit = stats.totals.above_limit;
+    for (kind, stats) in &stats.kinds {
+        let wrong = stats.names.iter().filter(|(_, counters)| counters.creations != 1);
+        verdict
+            .creations_not_one
+            .extend(wrong.map(|(name, counters)| format!("{kind} {name}: {} creations", counters.creations)));
+    }
+    for ((kind, name, field), value) in &accepted.values {
+        let found: Value =
+            get(format!("/_sim/objects/{kind}?name={name}")).await?.error_for_status()?.json().await?;
+        let there = found.pointer(&format!("/items/0/{field}")).cloned().unwrap_or_default();
+        if there != *value {
+            verdict.wrong_values.push(format!("{kind} {name}: {field} is {there}, last accepted {value}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! `wanwright bench`: campaigns that measure and judge, longer than tests may be.
+
+mod judge;
+mod load;
+mod soak;
+mod victims;
+
+use anyhow::Result;
+
+use crate::cli::{BenchArgs, BenchWhat};
+use crate::exit::Exit;
+
+/// Runs a campaign.
+pub async fn run(args: BenchArgs) -> Result<Exit> {
+    match args.what {
+        BenchWhat::Soak(soak) => soak::run(soak).await,
+    }
+}

@@ -1,0 +1,144 @@
+//! The head of a history: what does not fit its chain is not folded.
+
+use wanwright_commands::{BrokenHistory, Head};
+use wanwright_schemas::envelope::{Digest, Envelope, command_digest};
+use wanwright_schemas::{CommandId, Event};
+
+use crate::harness::*;
+
+/// The messages of a customer's history.
+fn messages(history: &[(CommandId, Vec<Event>)]) -> Vec<Vec<u8>> {
+    let mut prev = None;
+    let mut all = Vec::new();
+    for (command, events) in history {
+        let envelope = Envelope {
+            v: 1,
+            command: *command,
+            body_sha256: command_digest("site/oslo", "create", command.to_string().as_bytes()),
+            actor: "demo".parse().unwrap(),
+            cause: None,
+            correlation: None,
+            time: "2026-11-21T08:00:00Z".parse().unwrap(),
+            prev,
+            key: None,
+            events: events.clone(),
+        };
+        let bytes = envelope.encode().unwrap();
+        prev = Some(Digest::of(&bytes));
+        all.push(bytes);
+    }
+    all
+}
+
+/// A customer's life, as messages, and what it ends in.
+fn life() -> (Vec<Vec<u8>>, World) {
+    let mut world = World::running();
+    world.drift("device.d1");
+    world.accept("device.d1.retry", "");
+    world.fail("device.d1");
+    world.accept("device.d1.decommission", "");
+    world.accept("tunnel.t1.change", r#"{"peer":{"hub":"hub-b"}}"#);
+    world.accept("site.oslo.check-drift", "");
+    (messages(&world.history), world)
+}
+
+#[test]
+fn folding_ends_where_deciding_was() {
+    let (messages, world) = life();
+    let mut head = Head::default();
+    for (sequence, bytes) in (10..).zip(&messages) {
+        let envelope = head.fold(sequence, bytes).unwrap();
+        assert_eq!(head.recent[&envelope.command].sequence, sequence);
+        assert_eq!(head.recent[&envelope.command].digest, envelope.body_sha256);
+    }
+    assert_eq!(head.state, world.state);
+    assert_eq!(head.sequence, 9 + messages.len() as u64);
+    assert_eq!(head.digest, messages.last().map(|bytes| Digest::of(bytes)));
+}
+
+#[test]
+fn a_replay_wants_the_same_orders_and_no_others() {
+    let (messages, world) = life();
+    let orders = |head: &Head| {
+        let replayed = World { state: head.state.clone(), ..World::default() };
+        ["site.oslo", "device.d1"].map(|target| replayed.wanted_at(&target_of(target), head.sequence))
+    };
+    let fold = |shift: u64| {
+        let mut head = Head::default();
+        for (sequence, bytes) in (1 + shift..).zip(&messages) {
+            head.fold(sequence, bytes).unwrap();
+        }
+        head
+    };
+    assert_eq!(orders(&fold(0)), orders(&fold(0)));
+    let ids = |head: &Head| {
+        orders(head).map(|wanted| (wanted.change.map(|order| order.id), wanted.look.map(|order| order.id)))
+    };
+    assert_eq!(ids(&fold(0)), ids(&fold(1000)));
+    let live = ["site.oslo", "device.d1"].map(|target| world.wanted(target));
+    let live = live.map(|wanted| (wanted.change.map(|order| order.id), wanted.look.map(|order| order.id)));
+    assert_eq!(ids(&fold(0)), live);
+}
+
+#[test]
+fn a_hole_a_repeat_and_another_order_break_the_chain() {
+    let (messages, _) = life();
+    let mut head = Head::default();
+    for wrong in [&messages[1], &messages[2]] {
+        let error = head.fold(1, wrong).expect_err("not the first");
+        assert!(matches!(error, BrokenHistory::Chain { sequence: 1, .. }), "{error}");
+        assert!(error.to_string().contains("should be none"), "{error}");
+    }
+    head.fold(1, &messages[0]).unwrap();
+    head.fold(2, &messages[1]).unwrap();
+    for wrong in [&messages[0], &messages[1], &messages[3]] {
+        assert!(matches!(head.fold(3, wrong), Err(BrokenHistory::Chain { sequence: 3, .. })));
+    }
+    head.fold(3, &messages[2]).unwrap();
+}
+
+#[test]
+fn a_message_that_was_tampered_with_breaks_the_chain_after_it() {
+    let (mut messages, _) = life();
+    let text = String::from_utf8(messages[0].clone()).unwrap().replace("10.1.0.0/24", "10.9.0.0/24");
+    messages[0] = text.into_bytes();
+    let mut head = Head::default();
+    head.fold(1, &messages[0]).unwrap();
+    assert!(matches!(head.fold(2, &messages[1]), Err(BrokenHistory::Chain { .. })));
+}
+
+#[test]
+fn an_unreadable_message_is_named_and_changes_nothing() {
+    let (messages, _) = life();
+    let mut head = Head::default();
+    head.fold(1, &messages[0]).unwrap();
+    let before = head.clone();
+    let newer = String::from_utf8(messages[1].clone()).unwrap().replace("\"v\":1", "\"v\":2");
+    let unknown = String::from_utf8(messages[1].clone()).unwrap().replace("TunnelCreated", "TunnelPainted");
+    for bytes in [&b""[..], b"{", b"{}", b"[]", newer.as_bytes(), unknown.as_bytes()] {
+        let error = head.fold(2, bytes).expect_err("unreadable");
+        assert!(matches!(error, BrokenHistory::Unreadable { sequence: 2, .. }), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+    assert!(head.fold(2, &messages[2]).is_err());
+    assert_eq!((head.state, head.sequence, head.digest), (before.state, before.sequence, before.digest));
+    assert_eq!(head.recent, before.recent);
+}
+
+#[test]
+fn commands_are_forgotten_by_age() {
+    let (messages, world) = life();
+    let mut head = Head::default();
+    for (sequence, bytes) in (1..).zip(&messages) {
+        head.fold(sequence, bytes).unwrap();
+    }
+    let commands: Vec<CommandId> = world.history.iter().map(|(command, _)| *command).collect();
+    let third = commands[2].unix_millis();
+    head.forget_before(third);
+    assert_eq!(head.recent.keys().copied().collect::<Vec<_>>(), commands[2..]);
+    head.forget_before(0);
+    assert_eq!(head.recent.len(), commands.len() - 2);
+    head.forget_before(u64::MAX);
+    assert!(head.recent.is_empty());
+    assert_eq!(head.state, world.state);
+}

@@ -1,0 +1,14 @@
+//! The rules, without NATS: given accepted commands, when a command arrives on its subject, then events or a refusal.
+
+mod changes;
+mod device;
+mod harness;
+mod history;
+mod life;
+mod model;
+mod orders;
+mod properties;
+mod reports;
+mod site;
+mod stack;
+mod tunnel;
