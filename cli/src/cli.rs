@@ -42,6 +42,8 @@ pub enum Mode {
     Replay(ReplayArgs),
     /// Build every read model anew from the streams, beside the live tables, and compare.
     Rebuild(RebuildArgs),
+    /// Print where NATS, Postgres or the simulated vendor of the running system is.
+    Url(UrlArgs),
     /// Say what is missing on this machine, and how to get it.
     Doctor(DoctorArgs),
     /// Show or create the streams that wanwright needs.
@@ -394,4 +396,24 @@ pub struct SoakArgs {
     pub cache: Option<PathBuf>,
     #[command(flatten)]
     pub vendors: Vendors,
+}
+
+/// `url`.
+#[derive(Debug, Args)]
+pub struct UrlArgs {
+    #[command(flatten)]
+    pub home: Home,
+    /// Of what.
+    pub what: UrlOf,
+}
+
+/// What has a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UrlOf {
+    /// NATS, with login.
+    Nats,
+    /// Postgres, with login.
+    Postgres,
+    /// The simulated vendor.
+    Simulator,
 }

@@ -11,8 +11,9 @@ use sqlx::postgres::PgPoolOptions;
 use wanwright_nats::Nats;
 use wanwright_schemas::subjects::PARTITIONS;
 
-use crate::cli::Connection;
-use crate::exit::Unreachable;
+use crate::cli::{Connection, UrlArgs, UrlOf};
+use crate::exit::{Exit, Unreachable};
+use crate::output;
 
 /// The file in the home folder.
 const FILE: &str = "endpoints.json";
@@ -91,4 +92,15 @@ impl Connection {
             .acquire_timeout(std::time::Duration::from_secs(10));
         options.connect(&self.postgres_url()?).await.context("connecting to Postgres; is it running?")
     }
+}
+
+/// Prints where a part of the running system is.
+pub fn url(args: &UrlArgs) -> Result<Exit> {
+    let endpoints = Endpoints::read(&args.home.home)?;
+    output::line(match args.what {
+        UrlOf::Nats => endpoints.nats,
+        UrlOf::Postgres => endpoints.postgres,
+        UrlOf::Simulator => endpoints.simulator,
+    });
+    Ok(Exit::Done)
 }

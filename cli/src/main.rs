@@ -37,6 +37,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Drift(args) => drift::run(args).await,
         Mode::Replay(args) => replay::run(args).await,
         Mode::Rebuild(args) => get::rebuild(args).await,
+        Mode::Url(args) => endpoints::url(&args),
         Mode::Bench(args) => bench::run(args).await,
         Mode::Nats(args) => topology::run(args).await,
         Mode::Doctor(args) => doctor::run(args).await,

@@ -47,7 +47,7 @@ fn subjects() -> Vec<Subject> {
     let tunnel =
         |object: &str| Subject { kind: "tunnel", object: object.to_owned(), field: "mtu", range: 600..1500 };
     let mut subjects = Vec::new();
-    for (customer, city) in [("acme", "oslo"), ("globex", "lyon"), ("initech", "denver")] {
+    for (customer, city) in [("acme", "oslo"), ("globex", "milan"), ("initech", "denver")] {
         subjects.extend((1..=8).map(|n| device(&format!("{customer}/{city}-ap-{n:02}"))));
         subjects.push(tunnel(&format!("{customer}/{city}-01-eu")));
         subjects.push(tunnel(&format!("{customer}/{city}-01-us")));
