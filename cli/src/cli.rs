@@ -375,6 +375,8 @@ pub struct BenchArgs {
 /// `bench …`.
 #[derive(Debug, Subcommand)]
 pub enum BenchWhat {
+    /// What a command costs, beside what its messages cost bare and beside postgres-es. Build with --release.
+    Commands(CommandsArgs),
     /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
     Soak(SoakArgs),
 }
@@ -416,4 +418,26 @@ pub enum UrlOf {
     Postgres,
     /// The simulated vendor.
     Simulator,
+}
+
+/// `bench commands`.
+#[derive(Debug, Args)]
+pub struct CommandsArgs {
+    /// Commands in each measurement.
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    pub commands: u32,
+    /// Customers at work at once.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub at_once: usize,
+    /// Requests a second in the steady measurement.
+    #[arg(long, default_value_t = 833, value_name = "N")]
+    pub paced: u32,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
 }

@@ -26,53 +26,33 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Wrong usage that clap could not see.
-#[derive(Debug)]
-pub struct Usage(pub String);
-
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+/// A problem that has an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Wrong usage that clap could not see.
+    #[error("{0}")]
+    Usage(String),
+    /// NATS or Postgres could not be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Time ran out and the thing is still pending.
+    #[error("{0}")]
+    TimedOut(String),
 }
 
-impl std::error::Error for Usage {}
-
-/// NATS or Postgres could not be reached.
-#[derive(Debug)]
-pub struct Unreachable(pub String);
-
-impl std::fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unreachable {}
-
-/// Time ran out and the thing is still pending.
-#[derive(Debug)]
-pub struct TimedOut(pub String);
-
-impl std::fmt::Display for TimedOut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for TimedOut {}
+pub use Problem::{TimedOut, Unreachable, Usage};
 
 /// The exit code of an error: 2 wrong usage, 5 unreachable, 8 time ran out, 1 anything else.
 pub fn of_error(error: &anyhow::Error) -> ExitCode {
-    let unreachable = error.is::<Unreachable>()
-        || error.chain().any(|cause| {
-            matches!(cause.downcast_ref(), Some(wanwright_nats::NatsError::Connect { .. }))
-                || matches!(cause.downcast_ref(), Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut))
-        });
-    ExitCode::from(match () {
-        () if error.is::<Usage>() => 2,
-        () if unreachable => 5,
-        () if error.is::<TimedOut>() => 8,
-        () => 1,
+    let cannot_reach = error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(wanwright_nats::NatsError::Connect { .. }))
+            || matches!(cause.downcast_ref(), Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut))
+    });
+    ExitCode::from(match error.downcast_ref() {
+        Some(Usage(_)) => 2,
+        Some(Unreachable(_)) => 5,
+        Some(TimedOut(_)) => 8,
+        None if cannot_reach => 5,
+        None => 1,
     })
 }

@@ -48,3 +48,14 @@ impl NatsError {
         Self::Malformed { doing: doing.into(), what: what.into() }
     }
 }
+
+/// An error with its causes, in one line, for places that hold text: outcomes, records, logs.
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

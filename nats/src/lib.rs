@@ -17,7 +17,7 @@ pub mod timer;
 pub mod topology;
 
 pub use connect::{Nats, connect};
-pub use error::NatsError;
+pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};
 pub use lease::{Lease, Leases};

@@ -1,5 +1,6 @@
 //! `wanwright bench`: campaigns that measure and judge, longer than tests may be.
 
+mod commands;
 mod judge;
 mod load;
 mod soak;
@@ -13,6 +14,7 @@ use crate::exit::Exit;
 /// Runs a campaign.
 pub async fn run(args: BenchArgs) -> Result<Exit> {
     match args.what {
+        BenchWhat::Commands(commands) => commands::run(commands).await,
         BenchWhat::Soak(soak) => soak::run(soak).await,
     }
 }

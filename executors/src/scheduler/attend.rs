@@ -155,7 +155,12 @@ impl Attendant {
     }
 
     /// Notes that a run died, with what the effect journal says it may have done.
-    async fn note_death(&self, context: &RunContext, attempt: u32, executor: String) -> Result<(), NatsError> {
+    async fn note_death(
+        &self,
+        context: &RunContext,
+        attempt: u32,
+        executor: String,
+    ) -> Result<(), NatsError> {
         let nats = &self.config.nats;
         records::write(nats, context, RunEvent::Unknown { attempt, executor }).await;
         for effect in journal::unanswered(nats, context).await? {

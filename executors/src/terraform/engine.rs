@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use tokio::fs;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::chain;
 use wanwright_schemas::order::{Desired, Intent};
 use wanwright_schemas::reason::Reason;
 use wanwright_supervisor::ChildSpec;
@@ -324,15 +325,4 @@ impl Runner<'_> {
         let (_, text) = output(self.spec().args(["show", "-json", plan])).await?;
         serde_json::from_str(text.trim()).map_err(|error| TerraformError::Unreadable("the plan", error))
     }
-}
-
-/// An error with its causes, in one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

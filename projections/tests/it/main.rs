@@ -7,5 +7,4 @@ mod holes;
 mod rebuilds;
 mod rows;
 mod servers;
-mod speed;
 mod trouble;

@@ -1,0 +1,132 @@
+//! The command service, as a process of its own, by both doors.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_nats::HeaderMap;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use wanwright_nats::publish::publish;
+use wanwright_nats::topology::OUTCOMES;
+use wanwright_nats::{Follower, Nats, stream_info};
+use wanwright_schemas::headers;
+use wanwright_schemas::ids::CommandId;
+use wanwright_schemas::subjects::CommandSubject;
+use wanwright_supervisor::{Child, ChildSpec};
+
+use super::Servers;
+use super::work::{Measured, Plan, command, spread};
+use crate::send;
+
+/// The service under measurement.
+pub struct Service(Child);
+
+impl Service {
+    /// Starts it and waits until it is ready.
+    pub async fn start(servers: &Servers) -> Result<Self> {
+        let mut child = ChildSpec::new(std::env::current_exe()?)
+            .args(["serve", "commands", "--home"])
+            .arg(&servers.home)
+            .arg("--vendors")
+            .arg(&servers.vendors)
+            .env("WANWRIGHT_NATS", &servers.nats_url)
+            .log(servers.home.join("commands.log"))
+            .piped()
+            .spawn()?;
+        let mut lines = child.lines()?;
+        let first = lines.next().await?;
+        anyhow::ensure!(first.as_deref() == Some("ready"), "the command service did not start");
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next().await {} });
+        Ok(Self(child))
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        self.0.stop(Duration::from_secs(10)).await;
+    }
+}
+
+fn subject(what: &str, round: u32, number: u32, verb: &str) -> Result<CommandSubject> {
+    send::subject("bench", "site", verb, &format!("{what}-{round}-{number}/oslo-01"))
+}
+
+fn head(id: CommandId) -> HeaderMap {
+    let mut head = HeaderMap::new();
+    head.insert(headers::COMMAND_ID, id.to_string().as_str());
+    head
+}
+
+/// Request and reply: the answer is the outcome.
+pub async fn request_reply(nats: &Nats, plan: Plan, round: u32) -> Result<Measured> {
+    spread("c request and reply", plan, |number| async move {
+        let mut latencies = Vec::new();
+        for index in 0..plan.each() {
+            let (verb, body) = command(index);
+            let subject = subject("ask", round, number, verb)?;
+            let began = Instant::now();
+            let outcome = send::request(nats, &subject, head(CommandId::mint()), body.into_bytes()).await?;
+            latencies.push(began.elapsed());
+            anyhow::ensure!(outcome.position().is_some(), "{outcome:?}");
+        }
+        Ok(latencies)
+    })
+    .await
+}
+
+/// The durable inbox: from the first publish to the last outcome. Latencies are those of the publishes.
+pub async fn durable_inbox(nats: &Nats, plan: Plan, round: u32) -> Result<Measured> {
+    let from = stream_info(&nats.js, OUTCOMES).await?.last + 1;
+    let mut outcomes = Follower::open_filtered(nats.js.clone(), OUTCOMES, "wan.out.*.*".into(), from).await?;
+    let began = Instant::now();
+    let counting = tokio::spawn(async move {
+        let mut seen = 0;
+        while seen < plan.commands {
+            let batch = outcomes.next_batch(1000, Duration::from_secs(10)).await?;
+            anyhow::ensure!(!batch.is_empty(), "the inbox stands still at {seen}");
+            seen += u32::try_from(batch.len())?;
+        }
+        Ok(())
+    });
+    let published = spread("d durable inbox", plan, |number| async move {
+        let mut latencies = Vec::new();
+        for index in 0..plan.each() {
+            let (verb, body) = command(index);
+            let subject = subject("post", round, number, verb)?.durable();
+            let began = Instant::now();
+            publish(&nats.js, subject, head(CommandId::mint()), body.into_bytes().into()).await?;
+            latencies.push(began.elapsed());
+        }
+        Ok(latencies)
+    })
+    .await?;
+    counting.await.context("counting outcomes")??;
+    let per_second = f64::from(plan.commands) / began.elapsed().as_secs_f64();
+    Ok(Measured { per_second, ..published })
+}
+
+/// Requests at a steady rate, whether or not earlier ones were answered: the latency that people see.
+pub async fn paced(nats: &Nats, per_second: u32, time: Duration) -> Result<Measured> {
+    let total = per_second * u32::try_from(time.as_secs())?;
+    let latencies = Arc::new(Mutex::new(Vec::new()));
+    let mut requests = JoinSet::new();
+    let began = Instant::now();
+    for number in 0..total {
+        tokio::time::sleep_until(began + time.mul_f64(f64::from(number) / f64::from(total))).await;
+        let (nats, latencies) = (nats.clone(), Arc::clone(&latencies));
+        requests.spawn(async move {
+            let (verb, body) = command(0);
+            let subject = subject("pace", 0, number, verb)?;
+            let began = Instant::now();
+            send::request(&nats, &subject, head(CommandId::mint()), body.into_bytes()).await?;
+            latencies.lock().await.push(began.elapsed());
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = requests.join_next().await {
+        done??;
+    }
+    let latencies = std::mem::take(&mut *latencies.lock().await);
+    Ok(Measured::new(&format!("request and reply, steady at {per_second}/s"), latencies, began.elapsed()))
+}

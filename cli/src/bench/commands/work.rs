@@ -1,0 +1,87 @@
+//! How work is spread and measured: customers beside each other, a customer's commands one after the other.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Commands altogether.
+    pub commands: u32,
+    /// Customers they are spread over.
+    pub customers: u32,
+    /// Customers at work at once.
+    pub at_once: usize,
+}
+
+impl Plan {
+    /// Commands of each customer.
+    pub fn each(self) -> u32 {
+        self.commands / self.customers.max(1)
+    }
+}
+
+/// What a way of doing it came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// What was done.
+    pub name: String,
+    /// Commands a second.
+    pub per_second: f64,
+    /// Middle latency in milliseconds.
+    pub p50: f64,
+    /// The latency that one in a hundred exceeds, in milliseconds.
+    pub p99: f64,
+    /// The longest latency, in milliseconds.
+    pub max: f64,
+}
+
+impl Measured {
+    /// From the latencies of all commands and the time they took together.
+    pub fn new(name: &str, mut latencies: Vec<Duration>, took: Duration) -> Self {
+        latencies.sort_unstable();
+        let at = |share: f64| {
+            let last = latencies.len().saturating_sub(1);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "an index into a list of thousands"
+            )]
+            let index = (last as f64 * share) as usize;
+            latencies.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a count of thousands")]
+        let per_second = latencies.len() as f64 / took.as_secs_f64();
+        Self { name: name.to_owned(), per_second, p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+/// The verb and body of a customer's nth command: the first creates its site, the others change it, one event each.
+pub fn command(index: u32) -> (&'static str, String) {
+    let (verb, body) = match index {
+        0 => (
+            "create",
+            json!({ "vendor": "simwan", "lan": ["10.0.0.0/24"], "settings": { "location": "Oslo" } }),
+        ),
+        n => ("change", json!({ "settings": { "location": format!("room {n}") } })),
+    };
+    (verb, body.to_string())
+}
+
+/// Does the work of every customer, and measures each command: `one` answers the latencies of a customer's commands.
+pub async fn spread<F>(name: &str, plan: Plan, one: impl Fn(u32) -> F) -> Result<Measured>
+where
+    F: Future<Output = Result<Vec<Duration>>>,
+{
+    let began = Instant::now();
+    let latencies: Vec<Vec<Duration>> =
+        stream::iter(0..plan.customers).map(one).buffer_unordered(plan.at_once).try_collect().await?;
+    Ok(Measured::new(name, latencies.concat(), began.elapsed()))
+}
