@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, CustomerId, DeviceId, OrderId, SiteId};
+use wanwright_schemas::order::Desired;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report};
-use wanwright_schemas::{ObjectRef, Position, Target};
+use wanwright_schemas::spec::TunnelSpec;
+use wanwright_schemas::{ObjectRef, Position, Reason, Target};
 use wanwright_vendors::{Catalogue, Vendor};
 
 use crate::customer::Customer;
@@ -30,12 +32,13 @@ pub(crate) fn of_stack(
         ObjectRef::Site(id) if id == site => Some(Event::Site(id.clone(), run.news(owner, found, false)?)),
         ObjectRef::Tunnel(id) => {
             let tunnel = state.tunnels.get(id).filter(|tunnel| &tunnel.spec.site == site)?;
-            let moved = run.vendor.is_some_and(|vendor| orders::tunnel_moved(state, vendor, tunnel));
-            Some(Event::Tunnel(id.clone(), run.news(tunnel, found, moved)?))
+            Some(Event::Tunnel(id.clone(), run.news(tunnel, found, run.moved(state, tunnel))?))
         }
         _ => None,
     };
-    first_of_each(report).filter_map(news).collect()
+    let mut events: Vec<Event> = first_of_each(report).filter_map(news).collect();
+    events.extend(run.left_undone(state, report, &events));
+    events
 }
 
 /// A report about a device.
@@ -98,14 +101,9 @@ impl<'a> Run<'a> {
             Finding::Applied { generation, outputs } => self
                 .applied(object, *generation, outputs)
                 .then(|| Change::Applied { generation: *generation, order, outputs: outputs.clone() }),
-            Finding::Failed { generation, code, message } => {
-                self.failed(object, *generation, moved).then(|| Change::Failed {
-                    generation: object.generation,
-                    order,
-                    code: *code,
-                    message: message.clone(),
-                })
-            }
+            Finding::Failed { generation, code, message } => self
+                .fails(object, *generation, moved)
+                .then(|| failed(object.generation, order, *code, message)),
             Finding::Removed => object.leaving.then_some(Change::Removed { order }),
             Finding::Drifted { check, fields } if !fields.is_empty() => self
                 .answers(object, *check)
@@ -136,8 +134,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn failed<S>(&self, object: &Object<S>, generation: u64, moved: bool) -> bool {
-        let open = object.failure.is_none() && (object.behind() || moved);
+    fn fails<S>(&self, object: &Object<S>, generation: u64, moved: bool) -> bool {
+        let open = is_open(object, moved);
         let meant = generation == object.generation;
         if self.is_wanted() {
             // An order does not say which generation of a leaving tunnel is its absence; there is none after it.
@@ -148,12 +146,53 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A run that failed is over, and what it was to bring about and did not has failed with it. Otherwise its order
+    /// would stay wanted though its row is gone, and what is left of it could not even be retried.
+    fn left_undone(&self, state: &Customer, report: &Report, events: &[Event]) -> Vec<Event> {
+        let failure = report.findings.iter().find_map(|found| match &found.finding {
+            Finding::Failed { code, message, .. } => Some((*code, message)),
+            _ => None,
+        });
+        let desired = self.wanted.change.as_ref().filter(|_| self.is_wanted()).map(|change| &change.desired);
+        let (Some((code, message)), Some(Desired::Site { site, tunnels, leaving })) = (failure, desired)
+        else {
+            return Vec::new();
+        };
+        let silent = |object: &ObjectRef| !events.iter().any(|event| &event.object() == object);
+        let message = format!("undone, for the run failed: {message}");
+        let order = self.order;
+        let of_site = state.sites.get(&site.id).filter(|owner| owner.pending());
+        let of_site = of_site
+            .map(|owner| Event::Site(site.id.clone(), failed(owner.generation, order, code, &message)));
+        let of_tunnels = tunnels.keys().chain(leaving.keys()).filter_map(|id| {
+            let tunnel = state.tunnels.get(id)?;
+            // One that waits is in the order as it was, not as it is to be.
+            let meant = tunnels.get(id).is_none_or(|wish| wish.generation == tunnel.generation);
+            let open = meant && is_open(tunnel, self.moved(state, tunnel));
+            open.then(|| Event::Tunnel(id.clone(), failed(tunnel.generation, order, code, &message)))
+        });
+        of_site.into_iter().chain(of_tunnels).filter(|event| silent(&event.object())).collect()
+    }
+
+    fn moved(&self, state: &Customer, tunnel: &Object<TunnelSpec>) -> bool {
+        self.vendor.is_some_and(|vendor| orders::tunnel_moved(state, vendor, tunnel))
+    }
+
     /// Whether a finding answers the look that is wanted now. A look from before the last change compared with a
     /// wish that is gone; a tunnel of the stack that waits was compared with a wish that is yet to come.
     fn answers<S>(&self, object: &Object<S>, check: CommandId) -> bool {
         let current = self.wanted.look.as_ref().is_some_and(|look| look.id == self.order);
         let asked = object.check == Some(check);
         let settled = object.observed.as_ref().is_some_and(|known| known.generation == object.generation);
-        current && self.check == Some(check) && (asked || (settled && !object.leaving))
+        current && self.check == Some(check) && (asked || settled)
     }
+}
+
+/// Whether somebody should be at work on an object. `moved`: it was applied with other inputs.
+fn is_open<S>(object: &Object<S>, moved: bool) -> bool {
+    object.failure.is_none() && (object.behind() || moved)
+}
+
+fn failed<S>(generation: u64, order: OrderId, code: Reason, message: &str) -> Change<S> {
+    Change::Failed { generation, order, code, message: message.to_owned() }
 }

@@ -36,7 +36,9 @@ pub(crate) async fn report(nats: &Nats, order: &Order, findings: Vec<ObjectFindi
     let report = Report { order: order.id, findings };
     let body = serde_json::to_vec(&report).map_err(|error| internal(error.to_string()))?;
     let mut head = HeaderMap::new();
-    head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
+    let mint =
+        |head: &mut HeaderMap| head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
+    mint(&mut head);
     head.insert(headers::CAUSATION_ID, format!("order:{}", order.id).as_str());
     let mut pause = PAUSE;
     loop {
@@ -47,6 +49,11 @@ pub(crate) async fn report(nats: &Nats, order: &Order, findings: Vec<ObjectFindi
                     Ok(Verdict::Accepted { .. }) => return Ok(()),
                     Ok(Verdict::Refused { refusal, .. }) => match refusal.code {
                         Reason::Unavailable | Reason::HistoryDamaged => refusal.to_string(),
+                        // The service was away for a day, or the clocks disagree: the same report under a new id.
+                        Reason::CommandTooOld | Reason::CommandFromFuture => {
+                            mint(&mut head);
+                            refusal.to_string()
+                        }
                         _ => return Err(refusal),
                     },
                     Err(error) => format!("the answer is not an outcome: {error}"),

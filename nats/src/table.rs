@@ -1,4 +1,8 @@
 //! The table of orders: one row per subject, the newest wins.
+//!
+//! A row that is done is not removed: an empty message takes its place. The server forgets messages that a newer one
+//! replaced without writing that down, because after a crash it would find them replaced again. Were the newest one
+//! removed, an older order would be the newest after a `kill -9`, and would be carried out again.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
@@ -14,8 +18,15 @@ use crate::topology::ORDERS;
 pub struct TableRow {
     /// The sequence that names this very version of the row.
     pub sequence: u64,
-    /// The row.
+    /// The row; empty when it is done.
     pub payload: Bytes,
+}
+
+impl TableRow {
+    /// Whether nothing is left to be done.
+    pub fn is_done(&self) -> bool {
+        self.payload.is_empty()
+    }
 }
 
 /// The table of orders.
@@ -51,10 +62,11 @@ impl OrderTable {
         publish_expecting(&self.nats.js, subject, expected, HeaderMap::new(), payload).await
     }
 
-    /// Removes this very version of a row; a newer one stays.
-    pub async fn remove(&self, subject: &str, sequence: u64) -> Result<(), NatsError> {
-        let doing = format!("removing {subject} {sequence}");
-        let purge = self.stream(&doing).await?.purge().filter(subject).sequence(sequence + 1);
-        purge.await.map(drop).map_err(NatsError::failed(doing))
+    /// Marks this very version of a row as done; a newer one stays.
+    pub async fn done(&self, subject: &str, sequence: u64) -> Result<(), NatsError> {
+        match self.put(subject.to_owned(), sequence, Bytes::new()).await {
+            Ok(_) | Err(CheckedError::Conflict) => Ok(()),
+            Err(CheckedError::Failed(error)) => Err(error),
+        }
     }
 }

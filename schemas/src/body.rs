@@ -20,6 +20,21 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     Ok(value)
 }
 
+/// Refuses a body with the character U+0000 in it, which JSON can only write escaped and a Postgres text cannot hold: the
+/// rows would say something else than the customer did.
+pub fn refuse_nul(body: &[u8]) -> Result<(), Refusal> {
+    let mut rest = body;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        rest = &rest[at + 1..];
+        if rest.starts_with(b"u0000") {
+            return Err(Refusal::new(Reason::InvalidValue, "a text has the character U+0000"));
+        }
+        // What is escaped may be a backslash itself.
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Reads a JSON value as a type, with the same refusals.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
     serde_path_to_error::deserialize(value).map_err(refusal)
@@ -99,6 +114,12 @@ mod tests {
         assert_eq!(code(&deep).0, Reason::WrongType);
         let large = format!("\"{}\"", "x".repeat(MAX_BODY));
         assert_eq!(code(&large).0, Reason::BodyTooLarge);
+    }
+
+    #[test]
+    fn the_character_nul_is_refused_and_nothing_like_it() {
+        assert_eq!(refuse_nul(br#"{"a":"\\u0000","b":"\\\\u0000 \u0001","c":"\"#), Ok(()));
+        assert!(refuse_nul(br#"{"a":"\\\u0000"}"#).is_err());
     }
 
     #[test]

@@ -138,6 +138,10 @@ fn ask<S: serde::de::DeserializeOwned>(kind: Kind, verb: &str, bytes: &[u8]) -> 
         let message = format!("`{verb}` is not a verb of a {kind}; its verbs are {known}");
         return Err(Refusal::new(Reason::UnknownVerb, message));
     }
+    // A report says what a vendor said; nobody can be asked to say it in other words.
+    if verb != "report" {
+        body::refuse_nul(bytes)?;
+    }
     match verb {
         "create" => Ok(Ask::Create(body::parse(bytes)?)),
         "change" => {

@@ -2,6 +2,7 @@
 //! nothing meets a part that is not ready.
 
 mod roles;
+mod servers;
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -20,9 +21,7 @@ use crate::cli::UpArgs;
 use crate::endpoints::Endpoints;
 use crate::output::note;
 use roles::{Role, Roles};
-
-/// How long each server has to end.
-const SERVER_STOP: Duration = Duration::from_secs(8);
+use servers::Servers;
 
 /// The tokens of the simulated vendor, minted once and kept with its data.
 #[derive(Serialize, Deserialize)]
@@ -41,8 +40,7 @@ pub struct Stack {
     pub pool: PgPool,
     home: PathBuf,
     roles: Roles,
-    nats_server: wanwright_supervisor::Nats,
-    postgres: wanwright_supervisor::Postgres,
+    servers: Servers,
     _lock: DirLock,
 }
 
@@ -52,6 +50,8 @@ impl Stack {
         let home = std::path::absolute(&args.home.home)?;
         private(&home)?;
         let lock = DirLock::acquire(&home)?;
+        // That of a start that was killed leads nowhere.
+        Endpoints::remove(&home);
         let vendors = std::path::absolute(&args.vendors.vendors)?;
         anyhow::ensure!(
             vendors.join("simwan/vendor.toml").is_file(),
@@ -86,7 +86,7 @@ impl Stack {
         topology::apply(&nats, 1).await?;
         note("  durability: one replica, each write synced to disk before it is acknowledged");
         let tokens = tokens(&home.join("simulator"))?;
-        let mut roles = Roles::new(home.join("logs"), failed)?;
+        let mut roles = Roles::new(home.join("logs"), failed.clone())?;
         let port = free_port()?;
         let simulator = Role::new("simulator", &["simulator"])
             .args(["--listen".to_owned(), format!("127.0.0.1:{port}")])
@@ -116,8 +116,9 @@ impl Stack {
             }
             roles.start(role).await?;
         }
+        let servers = Servers::keep((nats_server, nats_options), (postgres, postgres_options), failed);
         endpoints.write(&home)?;
-        Ok(Self { endpoints, nats, pool, home, roles, nats_server, postgres, _lock: lock })
+        Ok(Self { endpoints, nats, pool, home, roles, servers, _lock: lock })
     }
 
     /// The folder of this installation.
@@ -130,7 +131,7 @@ impl Stack {
         Endpoints::remove(&self.home);
         self.roles.stop().await;
         self.pool.close().await;
-        tokio::join!(self.nats_server.stop(SERVER_STOP), self.postgres.stop(SERVER_STOP));
+        self.servers.stop().await;
     }
 }
 

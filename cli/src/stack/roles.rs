@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_supervisor::{Child, ChildSpec, Lines};
 
@@ -18,10 +17,10 @@ const READY: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(10);
 
 /// Pause before a role that died is started again.
-const PAUSE: Duration = Duration::from_secs(1);
+pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a role may die before everything is stopped.
-const MOST_DEATHS: u32 = 20;
+pub const MOST_DEATHS: u32 = 20;
 
 /// What of our own environment the roles get.
 const HANDED_ON: [&str; 6] =
@@ -55,9 +54,8 @@ impl Role {
 pub struct Roles {
     logs: PathBuf,
     program: PathBuf,
-    stop: CancellationToken,
     failed: CancellationToken,
-    watchers: Vec<(&'static str, tokio::task::JoinHandle<()>)>,
+    watchers: Vec<(CancellationToken, tokio::task::JoinHandle<()>)>,
 }
 
 impl Roles {
@@ -65,7 +63,7 @@ impl Roles {
     pub fn new(logs: PathBuf, failed: CancellationToken) -> Result<Self> {
         std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
         let program = std::env::current_exe().context("finding this program")?;
-        Ok(Self { logs, program, stop: CancellationToken::new(), failed, watchers: Vec::new() })
+        Ok(Self { logs, program, failed, watchers: Vec::new() })
     }
 
     /// Starts a role and waits until it is ready.
@@ -78,22 +76,18 @@ impl Roles {
             spec = spec.env(name, value);
         }
         let (child, lines) = spawn(&spec, role.name, &log).await?;
-        let keeper =
-            Keeper { name: role.name, spec, log, stop: self.stop.clone(), failed: self.failed.clone() };
-        self.watchers.push((role.name, tokio::spawn(keeper.keep(child, lines))));
+        let stop = CancellationToken::new();
+        let keeper = Keeper { name: role.name, spec, log, stop: stop.clone(), failed: self.failed.clone() };
+        self.watchers.push((stop, tokio::spawn(keeper.keep(child, lines))));
         Ok(())
     }
 
-    /// Stops all roles, the last started first to be told.
+    /// Stops all roles, the last started first: what acts still has somebody to report to.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        let mut ending: JoinSet<()> = JoinSet::new();
-        while let Some((_, watcher)) = self.watchers.pop() {
-            ending.spawn(async move {
-                let _ = watcher.await;
-            });
+        while let Some((stop, watcher)) = self.watchers.pop() {
+            stop.cancel();
+            let _ = watcher.await;
         }
-        while ending.join_next().await.is_some() {}
     }
 }
 
@@ -149,6 +143,7 @@ impl Keeper {
         let mut running = (child, lines);
         let mut deaths = 0;
         loop {
+            let born = tokio::time::Instant::now();
             let (child, lines) = &mut running;
             tokio::select! {
                 () = self.stop.cancelled() => {
@@ -159,6 +154,9 @@ impl Keeper {
                 () = drain(lines) => {}
             }
             let status = child.wait().await;
+            if born.elapsed() >= HEALTHY {
+                deaths = 0;
+            }
             if self.stop.is_cancelled() {
                 return;
             }

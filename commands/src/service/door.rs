@@ -54,9 +54,15 @@ const MAX_TEXT: usize = 200;
 impl Headers {
     /// Reads the headers; a command without an id gets `default`.
     pub fn read(headers: Option<&HeaderMap>, default: impl FnOnce() -> CommandId) -> Result<Self, Refusal> {
-        let get = |name: &str| Some(headers?.get(name)?.as_str().trim());
+        // People type names in any case, and a command whose id went unseen would be carried out twice.
+        let find =
+            |name: &str| headers?.iter().find(|(typed, _)| typed.to_string().eq_ignore_ascii_case(name));
+        let get = |name: &str| Some(find(name)?.1.first()?.as_str().trim());
         let bad =
             |name: &str, why: String| Refusal::new(Reason::BadHeader, format!("{name}: {why}")).field(name);
+        if let Some(unknown) = headers.and_then(unknown) {
+            return Err(bad(&unknown, format!("there is no such header; there are {}", KNOWN.join(", "))));
+        }
         let command = match get(headers::COMMAND_ID) {
             None => default(),
             Some(text) => text.parse().map_err(|error: wanwright_schemas::ids::InvalidCommandId| {
@@ -89,6 +95,24 @@ impl Headers {
             dry_run,
         })
     }
+}
+
+/// What a command's sender may say. Whoever asks for `Wan-Dryrun` must not have the command carried out.
+const KNOWN: [&str; 5] = [
+    headers::COMMAND_ID,
+    headers::EXPECTED_GENERATION,
+    headers::CAUSATION_ID,
+    headers::CORRELATION_ID,
+    headers::DRY_RUN,
+];
+
+/// A header that looks like one of ours and is none.
+fn unknown(headers: &HeaderMap) -> Option<String> {
+    let mut names = headers.iter().map(|(name, _)| name.to_string());
+    names.find(|name| {
+        name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("wan-"))
+            && !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name))
+    })
 }
 
 impl Asked {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
-use wanwright_nats::{Nats, NatsError};
+use wanwright_nats::{Nats, NatsError, chain};
 use wanwright_schemas::event::Event;
 use wanwright_schemas::outcome::{Outcome, Verdict};
 use wanwright_schemas::reason::{Reason, Refusal};
@@ -252,17 +252,6 @@ fn trouble(error: AggregateError<Refusal>) -> Trouble {
         | AggregateError::UnexpectedError(cause) => Trouble::Nats(cause),
         AggregateError::UserError(refusal) => Trouble::Nats(refusal.into()),
     }
-}
-
-/// An error with its causes, in one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 fn outcome(asked: &Asked, verdict: Verdict) -> Outcome {

@@ -8,7 +8,7 @@ use crate::harness::*;
 
 /// A device in Oslo, with these differences.
 fn device(differences: Value) -> String {
-    let mut body: Value = serde_json::from_str(DEVICE).unwrap();
+    let mut body: Value = serde_json::from_str(DEVICE).expect("JSON");
     merge_patch(&mut body, &differences);
     body.to_string()
 }

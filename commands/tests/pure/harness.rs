@@ -23,6 +23,12 @@ pub static VENDORS: LazyLock<Catalogue> = LazyLock::new(|| {
     Catalogue::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pure/vendors")).expect("the test vendors")
 });
 
+/// The same vendors later: North gave up a hub and a model, and its other hub moved.
+pub static VENDORS_LATER: LazyLock<Catalogue> = LazyLock::new(|| {
+    Catalogue::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pure/vendors-later"))
+        .expect("the later vendors")
+});
+
 /// The `number`th command's id: all commands have one, in the order in which they are sent.
 pub fn id(number: u64) -> CommandId {
     CommandId::of_message(1_795_000_000_000 + number, number)
@@ -42,13 +48,20 @@ pub fn parse(actor: &str, tail: &str, body: &str) -> Result<Command, Refusal> {
     Command::parse(subject.customer, subject.actor, &subject.object, &subject.verb, body.as_bytes())
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct World {
+    pub vendors: &'static Catalogue,
     pub state: Customer,
     /// How many commands were sent.
     pub sent: u64,
     /// What was accepted, by command.
     pub history: Vec<(CommandId, Vec<Event>)>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { vendors: &VENDORS, state: Customer::default(), sent: 0, history: Vec::new() }
+    }
 }
 
 impl World {
@@ -84,7 +97,7 @@ impl World {
         self.sent += 1;
         let command = parse(actor, tail, body)?;
         let by = id(self.sent);
-        let facts = Circumstances { command: by, expected_generation: expected, vendors: &VENDORS };
+        let facts = Circumstances { command: by, expected_generation: expected, vendors: self.vendors };
         let before = self.state.clone();
         let decided = decide(&self.state, &command, facts);
         assert_eq!(decide(&self.state, &command, facts), decided, "deciding is deterministic");
@@ -133,7 +146,7 @@ impl World {
 
     pub fn wanted_at(&self, target: &Target, sequence: u64) -> Wanted {
         let Some(vendor) = orders::vendor_of(&self.state, target) else { return Wanted::default() };
-        let vendor = VENDORS.get(vendor.as_str()).expect("a known vendor");
+        let vendor = self.vendors.get(vendor.as_str()).expect("a known vendor");
         orders::wanted(&customer(), &self.state, vendor, target, &position(sequence))
     }
 
@@ -228,8 +241,11 @@ pub fn target_of(text: &str) -> Target {
     }
 }
 
-/// What an order is about, object by object, with the generation it brings; none for what it takes down.
-pub fn objects(order: &Order) -> Vec<(ObjectRef, CommandId, Option<u64>, Map<String, Value>)> {
+/// An object of an order: who, the generation the order brings (none for what goes), what it will be at the vendor.
+pub type Item = (ObjectRef, CommandId, Option<u64>, Map<String, Value>);
+
+/// What an order is about, object by object.
+pub fn objects(order: &Order) -> Vec<Item> {
     let going = matches!(order.intent, Intent::Remove);
     match &order.desired {
         Desired::Site { site, tunnels, leaving } => {

@@ -15,15 +15,15 @@ fn messages(history: &[(CommandId, Vec<Event>)]) -> Vec<Vec<u8>> {
             v: 1,
             command: *command,
             body_sha256: command_digest("site/oslo", "create", command.to_string().as_bytes()),
-            actor: "demo".parse().unwrap(),
+            actor: "demo".parse().expect("an actor"),
             cause: None,
             correlation: None,
-            time: "2026-11-21T08:00:00Z".parse().unwrap(),
+            time: "2026-11-21T08:00:00Z".parse().expect("a time"),
             prev,
             key: None,
             events: events.clone(),
         };
-        let bytes = envelope.encode().unwrap();
+        let bytes = envelope.encode().expect("bytes");
         prev = Some(Digest::of(&bytes));
         all.push(bytes);
     }

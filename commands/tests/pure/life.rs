@@ -144,6 +144,11 @@ fn a_customer_is_looked_at_where_it_is_at_a_vendor() {
     assert_eq!(world.state.sites[&"oslo".parse().unwrap()].check, Some(id(world.sent)));
     world.accept("device.d1.decommission", "");
     assert_eq!(world.accept("customer.acme.check-drift", ""), ["oslo SiteDriftCheckRequested"]);
+    world.accept("tunnel.t1.decommission", "");
+    world.carry_out("site.oslo");
+    world.carry_out("device.d1");
+    world.accept("site.oslo.decommission", "");
+    world.refuse("customer.acme.check-drift", "", NothingToCheck, "");
 }
 
 #[test]

@@ -12,3 +12,4 @@ mod reports;
 mod site;
 mod stack;
 mod tunnel;
+mod vendors;

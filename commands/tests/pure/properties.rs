@@ -17,8 +17,8 @@ use crate::model::{Ask, End, HOST_BITS, Kind, MODELS, Model, PREFIXES, VENDORS};
 enum Step {
     Ask(Ask),
     /// An executor carries out a target's change; one bit for each object says whether it succeeded, the next ones at
-    /// which address the site is.
-    Run(usize, u8),
+    /// which address the site is. When something failed, nothing is said of the objects in the second mask.
+    Run(usize, u8, u8),
     /// An executor looks at a target; one bit for each object says whether it drifted.
     Look(usize, u8),
     /// An executor says again what it said before.
@@ -67,7 +67,8 @@ fn step() -> impl Strategy<Value = Step> {
     let bits = prop_oneof![3 => Just(0xff), 2 => any::<u8>()];
     prop_oneof![
         8 => ask().prop_map(Step::Ask),
-        6 => (0..6usize, bits.clone()).prop_map(|(target, bits)| Step::Run(target, bits)),
+        6 => (0..6usize, bits.clone(), prop_oneof![Just(0), any::<u8>()])
+            .prop_map(|(target, bits, silent)| Step::Run(target, bits, silent)),
         2 => (0..6usize, bits).prop_map(|(target, bits)| Step::Look(target, bits)),
         2 => any::<prop::sample::Index>().prop_map(|index| Step::Again(index.index(64))),
         1 => (0..10usize, any::<u8>()).prop_map(|(object, bits)| Step::Nonsense(object, bits)),
@@ -130,8 +131,8 @@ fn target(number: usize) -> String {
     if number < 3 { format!("site.s{number}") } else { format!("device.d{}", number - 3) }
 }
 
-/// What an honest executor says about an order: something about each of its objects.
-fn honest(order: &Order, bits: u8) -> (Target, Report) {
+/// What an honest executor says about an order: something about each of its objects, unless one failed.
+fn honest(order: &Order, bits: u8, silent: u8) -> (Target, Report) {
     let mut report = Report { order: order.id, findings: Vec::new() };
     for (at, (object, uid, generation, mut outputs)) in objects(order).into_iter().enumerate() {
         if matches!(object, ObjectRef::Site(_)) {
@@ -143,6 +144,12 @@ fn honest(order: &Order, bits: u8) -> (Target, Report) {
             (false, generation) => failure(generation.unwrap_or_default()),
         };
         report.findings.push(ObjectFinding { object, uid, finding });
+    }
+    let fails = |found: &ObjectFinding| matches!(found.finding, Finding::Failed { .. });
+    let said = |(at, found)| (silent >> at & 1 == 0).then_some(found);
+    let rest: Vec<_> = report.findings.iter().cloned().enumerate().filter_map(said).collect();
+    if rest.iter().any(fails) {
+        report.findings = rest;
     }
     (order.target(), report)
 }
@@ -174,7 +181,7 @@ impl Life {
         let before = self.world.clone();
         match step {
             Step::Ask(ask) => self.ask(ask),
-            Step::Run(number, bits) => self.run(&target(*number), *bits),
+            Step::Run(number, bits, silent) => self.run(&target(*number), *bits, *silent),
             Step::Look(number, bits) => self.look(&target(*number), *bits),
             Step::Again(index) if !self.said.is_empty() => {
                 let report = self.said[index % self.said.len()].clone();
@@ -205,9 +212,9 @@ impl Life {
         assert_eq!(self.world.report(report), Vec::<String>::new(), "a repeat");
     }
 
-    fn run(&mut self, target: &str, bits: u8) {
+    fn run(&mut self, target: &str, bits: u8, silent: u8) {
         let Some(order) = self.world.wanted(target).change else { return };
-        let report = honest(&order, bits);
+        let report = honest(&order, bits, silent);
         self.report(&report);
         self.said.push(report);
         let after = self.world.wanted(target).change;
@@ -273,7 +280,7 @@ impl Life {
             if busy.is_empty() {
                 return;
             }
-            busy.iter().for_each(|target| self.run(target, 0x3f));
+            busy.iter().for_each(|target| self.run(target, 0x3f, 0));
         }
         panic!("orders are issued endlessly");
     }

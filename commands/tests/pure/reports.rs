@@ -14,7 +14,7 @@ fn none() -> Vec<String> {
 }
 
 fn device(world: &World) -> wanwright_commands::Object<wanwright_schemas::spec::DeviceSpec> {
-    world.state.devices[&"d1".parse().unwrap()].clone()
+    world.state.devices[&"d1".parse().expect("an id")].clone()
 }
 
 /// Oslo at the vendor and a device that is not.
@@ -314,4 +314,64 @@ fn reports_about_nobody_say_nothing() {
     other.accept("device.d1.decommission", "");
     other.carry_out("device.d1");
     assert_eq!(other.report(&done(&order)), none());
+}
+
+#[test]
+fn a_failure_of_a_superseded_order_counts_while_nobody_asked_again() {
+    let mut world = World::running();
+    world.accept("tunnel.t1.change", r#"{"settings":{"mtu":1300}}"#);
+    let superseded = world.change("site.oslo");
+    world.accept("tunnel.t2.create", &TO_HUB.replace("0.0/30", "0.8/30"));
+    assert_ne!(world.change("site.oslo").id, superseded.id);
+    assert_eq!(world.report(&failed(&superseded)), ["t1 TunnelFailed 2"]);
+    world.accept("tunnel.t1.retry", "");
+    assert_eq!(world.report(&failed(&superseded)), none());
+}
+
+#[test]
+fn new_outputs_of_an_older_generation_are_news_though_the_next_failed() {
+    let mut world = World::running();
+    world.accept("device.d1.change", VLAN_7);
+    let order = world.change("device.d1");
+    world.report(&failed(&order));
+    let report = world.saying(&order, "device.d1", applied(1, map(json!({"id": "dv-d1", "firmware": "2"}))));
+    assert_eq!(world.report(&report), ["d1 DeviceApplied 1"]);
+    assert!(device(&world).failure.is_some());
+}
+
+#[test]
+fn an_absence_that_is_said_to_be_applied_is_still_to_be_brought_about() {
+    let mut world = World::running();
+    world.accept("device.d1.decommission", "");
+    let order = world.change("device.d1");
+    let report = world.saying(&order, "device.d1", applied(2, map(json!({"id": "dv-d1"}))));
+    world.report(&report);
+    assert_eq!(world.carry_out("device.d1"), ["d1 DeviceRemoved"]);
+}
+
+#[test]
+fn a_finding_of_a_look_names_the_check_of_its_order() {
+    let mut world = World::running();
+    world.accept("site.oslo.check-drift", "");
+    let look = world.look("site.oslo");
+    for object in ["site.oslo", "tunnel.t1"] {
+        let other = Finding::Drifted { check: id(1), fields: vec![field()] };
+        let report = world.saying(&look, object, other);
+        assert_eq!(world.report(&report), none());
+    }
+}
+
+#[test]
+fn a_name_and_an_identity_that_do_not_belong_together_mean_nobody() {
+    let mut world = World::running();
+    world.accept("device.d1.decommission", "");
+    let order = world.change("device.d1");
+    let (target, mut report) = done(&order);
+    report.findings[0].object = object_of("device.d2");
+    assert_eq!(world.report(&(target, report)), none());
+    world.accept("site.oslo.change", r#"{"settings":{"location":"Oslo"}}"#);
+    let (target, mut report) = done(&world.change("site.oslo"));
+    report.findings.truncate(1);
+    report.findings[0].object = object_of("site.paris");
+    assert_eq!(world.report(&(target, report)), none());
 }

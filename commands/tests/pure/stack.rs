@@ -29,7 +29,7 @@ fn to_paris() -> World {
 
 /// The targets concerned by the last command.
 fn affected(world: &World) -> Vec<String> {
-    let (_, events) = world.history.last().unwrap();
+    let (_, events) = world.history.last().expect("a command");
     orders::affected(&world.state, events).iter().map(ToString::to_string).collect()
 }
 
@@ -222,4 +222,61 @@ fn a_target_that_is_gone_has_no_vendor_and_no_orders() {
         let wanted = orders::wanted(&customer(), &world.state, vendor, &target_of(target), &position(1));
         assert_eq!(wanted, orders::Wanted::default());
     }
+}
+
+#[test]
+fn what_a_failed_run_says_nothing_of_has_failed_with_it() {
+    let mut world = World::given(&[("site.oslo.create", LAN), ("tunnel.t1.create", TO_HUB)]);
+    world.carry_out("site.oslo");
+    world.accept("site.oslo.change", r#"{"settings":{"location":"Oslo"}}"#);
+    world.accept("tunnel.t1.decommission", "");
+    world.accept("tunnel.t2.create", &TO_HUB.replace("0.0/30", "0.8/30"));
+    let order = world.change("site.oslo");
+    let site_only = world.saying(&order, "site.oslo", failure(2));
+    let events = world.report(&site_only);
+    assert_eq!(events, ["oslo SiteFailed 2", "t2 TunnelFailed 1", "t1 TunnelFailed 2"]);
+    world.idle("site.oslo");
+    assert_eq!(world.report(&site_only), Vec::<String>::new());
+    world.accept("tunnel.t1.retry", "");
+    world.carry_out("site.oslo");
+    world.idle("site.oslo");
+}
+
+#[test]
+fn what_a_failed_run_did_has_not_failed_with_it() {
+    let mut world = World::given(&[("site.oslo.create", LAN), ("site.paris.create", LAN_2)]);
+    world.accept("tunnel.t1.create", TO_HUB);
+    world.carry_out("site.oslo");
+    // It waits for Paris, and a run that knows nothing of that does not fail it.
+    world.accept("tunnel.t1.change", TO_PARIS_INSTEAD);
+    world.accept("tunnel.t2.create", &TO_HUB.replace("0.0/30", "0.8/30"));
+    let order = world.change("site.oslo");
+    let one = world.saying(&order, "tunnel.t2", failure(1));
+    assert_eq!(world.report(&one), ["t2 TunnelFailed 1"]);
+    world.idle("site.oslo");
+    world.carry_out("site.paris");
+    assert_eq!(world.carry_out("site.oslo"), ["t1 TunnelApplied 2", "t2 TunnelApplied 1"]);
+}
+
+#[test]
+fn a_run_of_a_superseded_order_fails_nothing_it_does_not_name() {
+    let mut world = World::given(&[("site.oslo.create", LAN), ("tunnel.t1.create", TO_HUB)]);
+    let superseded = world.change("site.oslo");
+    world.accept("tunnel.t2.create", &TO_HUB.replace("0.0/30", "0.8/30"));
+    let site_only = world.saying(&superseded, "site.oslo", failure(1));
+    assert_eq!(world.report(&site_only), ["oslo SiteFailed 1"]);
+    assert_eq!(tunnels(&world.change("site.oslo")).0.len(), 2);
+}
+
+#[test]
+fn a_move_that_a_failed_run_says_nothing_of_has_failed_with_it() {
+    let mut world = World::running();
+    world.accept("tunnel.t1.change", OTHER_HUB);
+    world.carry_out("site.oslo");
+    world.vendors = &VENDORS_LATER;
+    world.accept("site.oslo.change", r#"{"settings":{"location":"Oslo"}}"#);
+    let order = world.change("site.oslo");
+    let site_only = world.saying(&order, "site.oslo", failure(2));
+    assert_eq!(world.report(&site_only), ["oslo SiteFailed 2", "t1 TunnelFailed 2"]);
+    world.idle("site.oslo");
 }

@@ -8,7 +8,7 @@ use crate::harness::*;
 
 /// A tunnel from Oslo to a hub, with these differences.
 fn tunnel(differences: Value) -> String {
-    let mut body: Value = serde_json::from_str(TO_HUB).unwrap();
+    let mut body: Value = serde_json::from_str(TO_HUB).expect("JSON");
     merge_patch(&mut body, &differences);
     body.to_string()
 }

@@ -20,19 +20,20 @@ pub async fn run(run: &Run<'_>) -> Outcome {
         return Outcome::Passing {
             code: Reason::Internal,
             message: "the API engine carries out devices only".into(),
+            ours: true,
         };
     };
     match attempt(run, device).await {
         Ok(finding) => Outcome::Done(of_device(run.order, finding)),
         Err(error) if error.is_passing() => {
-            Outcome::Passing { code: reason_of(&error), message: error.to_string() }
+            Outcome::Passing { code: reason_of(&error), message: error.to_string(), ours: false }
         }
         Err(error) => {
             let (code, message) = (reason_of(&error), error.to_string());
             let generation = device.generation;
             match run.order.intent {
                 // A look that the vendor refuses says nothing about the device.
-                Intent::Observe { .. } => Outcome::Passing { code, message },
+                Intent::Observe { .. } => Outcome::Passing { code, message, ours: false },
                 _ => Outcome::Done(of_device(run.order, Finding::Failed { generation, code, message })),
             }
         }

@@ -25,6 +25,8 @@ pub enum Outcome {
         code: Reason,
         /// Why, in a sentence.
         message: String,
+        /// Whether it was ours and not the vendor's: then it is not held against the order.
+        ours: bool,
     },
 }
 

@@ -30,6 +30,10 @@ pub(super) struct Attempt {
     pub(super) order: OrderId,
     /// Which try it was, from 1.
     pub(super) number: u32,
+    /// How many tries failed at the vendor. Only these are held against the order.
+    pub(super) failures: u32,
+    /// Whether a run of this target died and none has succeeded since: what there is at the vendor has to be looked for.
+    pub(super) unsure: bool,
     /// Where it stands.
     #[serde(flatten)]
     pub(super) phase: Phase,
@@ -44,9 +48,21 @@ impl Attempt {
         }
     }
 
-    /// Which try comes next. One that died is not held against the order.
-    pub(super) fn next(&self) -> u32 {
-        if self.died().is_some() { self.number } else { self.number + 1 }
+    /// The try that comes now, after the last one of the row.
+    pub(super) fn begin(last: Option<&Self>, order: OrderId, executor: &str) -> Self {
+        let same = last.filter(|last| last.order == order);
+        Self {
+            order,
+            number: same.map_or(1, |last| last.number + 1),
+            failures: same.map_or(0, |last| last.failures),
+            unsure: last.is_some_and(|last| last.unsure || last.died().is_some()),
+            phase: Phase::Running { executor: executor.to_owned() },
+        }
+    }
+
+    /// The same try, ended in passing.
+    pub(super) fn waiting(&self, not_before: Timestamp, failures: u32) -> Self {
+        Self { failures, phase: Phase::Waiting { not_before }, ..self.clone() }
     }
 }
 
@@ -80,5 +96,24 @@ impl Attempts {
 
     pub(super) async fn clear(&self, row: &str) -> Result<(), NatsError> {
         self.store.purge(row).await.map_err(failed(row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_is_remembered_until_a_run_succeeds_but_not_held_against_the_order() {
+        let (order, newer) = (OrderId::of_digest([1; 32]), OrderId::of_digest([2; 32]));
+        let first = Attempt::begin(None, order, "one");
+        assert_eq!((first.number, first.failures, first.unsure), (1, 0, false));
+        let second = Attempt::begin(Some(&first), order, "two");
+        assert_eq!((second.number, second.failures, second.unsure), (2, 0, true));
+        let waiting = second.waiting(Timestamp::UNIX_EPOCH, 1);
+        let third = Attempt::begin(Some(&waiting), order, "two");
+        assert_eq!((third.number, third.failures, third.unsure), (3, 1, true));
+        let other = Attempt::begin(Some(&waiting), newer, "two");
+        assert_eq!((other.number, other.failures, other.unsure), (1, 0, true));
     }
 }

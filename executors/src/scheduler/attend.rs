@@ -1,4 +1,4 @@
-//! Attending to one row of the table: lease, newest order, run, report, removal of that very version.
+//! Attending to one row of the table: lease, newest order, run, report, that very version marked as done.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{Lease, Leases, NatsError, OrderTable, timer};
+use wanwright_nats::{Leases, NatsError, OrderTable, timer};
 use wanwright_schemas::order::{Intent, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding};
@@ -22,6 +22,9 @@ use crate::{records, reporting};
 
 /// How long a row waits whose target somebody else is at, or that met trouble with NATS.
 const BUSY: Duration = Duration::from_secs(2);
+
+/// How far the server's clock may be ahead of ours: a timer that fired is believed.
+const SKEW: Duration = Duration::from_secs(1);
 
 pub(super) struct Attendant {
     pub(super) leases: Leases,
@@ -45,10 +48,11 @@ impl Attendant {
     pub(super) async fn attend(
         &self,
         row: &str,
+        lease: &str,
         stop: &CancellationToken,
         tell: &mpsc::Sender<News>,
     ) -> Ended {
-        match self.try_attend(row, stop).await {
+        match self.try_attend(row, lease, stop).await {
             Ok(Next::Finished) => return Ended::Finished,
             Ok(Next::Later) => return Ended::Parked,
             Ok(Next::Soon) => {}
@@ -66,20 +70,24 @@ impl Attendant {
         Ended::Parked
     }
 
-    async fn try_attend(&self, row: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
-        let Some(lease) = self.leases.take(&lease_of(row)).await? else { return Ok(Next::Soon) };
-        let next = self.with_lease(row, &lease, stop).await;
+    async fn try_attend(&self, row: &str, lease: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
+        let Some(lease) = self.leases.take(lease).await? else { return Ok(Next::Soon) };
+        let next = tokio::select! {
+            next = self.work(row, stop) => next,
+            () = lease.lost() => {
+                // Somebody else may be at the target by now: nothing more is done or noted. The try that never ended
+                // tells whoever comes next.
+                tracing::warn!(row, "the lease was lost; the run is abandoned");
+                return Ok(Next::Soon);
+            }
+        };
         lease.release().await?;
         next
     }
 
-    async fn with_lease(
-        &self,
-        row: &str,
-        lease: &Lease,
-        stop: &CancellationToken,
-    ) -> Result<Next, NatsError> {
-        let Some(newest) = self.table.get(row).await? else {
+    /// Works a row off; its target is leased.
+    async fn work(&self, row: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
+        let Some(newest) = self.table.get(row).await?.filter(|newest| !newest.is_done()) else {
             self.attempts.clear(row).await?;
             return Ok(Next::Finished);
         };
@@ -93,25 +101,23 @@ impl Attendant {
         let last = self.attempts.get(row).await?;
         if let Some(Attempt { order: same, phase: Phase::Waiting { not_before }, .. }) = &last
             && *same == order.id
-            && *not_before > Timestamp::now()
+            && *not_before > Timestamp::now() + SKEW
         {
+            // Its timer may have been lost with whoever set it; setting it again changes nothing.
+            self.set_timer(row, &order, *not_before).await?;
             return Ok(Next::Later);
         }
         let Some(vendor) = self.config.vendors.get(order.vendor.as_str()) else {
-            tracing::error!(row, vendor = %order.vendor, "no folder for this vendor: the order waits for a restart");
-            return Ok(Next::Later);
+            tracing::error!(row, vendor = %order.vendor, "no folder for this vendor: the order waits");
+            return Ok(Next::Soon);
         };
         let context = records::context_of(&order);
-        let number = last.as_ref().filter(|last| last.order == order.id).map_or(1, Attempt::next);
-        let died = last.as_ref().and_then(|last| Some((last.number, last.died()?.to_owned())));
-        if let Some((attempt, executor)) = &died {
-            self.note_death(&context, *attempt, executor.clone()).await?;
+        if let Some((number, executor)) = last.as_ref().and_then(|last| Some((last.number, last.died()?))) {
+            self.note_death(&context, number, executor.to_owned()).await?;
         }
-        let executor = self.config.executor.clone();
-        let running =
-            Attempt { order: order.id, number, phase: Phase::Running { executor: executor.clone() } };
-        self.attempts.put(row, &running).await?;
-        let started = RunEvent::Started { attempt: number, executor };
+        let attempt = Attempt::begin(last.as_ref(), order.id, &self.config.executor);
+        self.attempts.put(row, &attempt).await?;
+        let started = RunEvent::Started { attempt: attempt.number, executor: self.config.executor.clone() };
         records::write(&self.config.nats, &context, started).await;
         let began = Instant::now();
         let opened = self.config.gateway.open(context.clone());
@@ -119,37 +125,30 @@ impl Attendant {
             order: &order,
             vendor,
             base_url: opened.base_url(),
-            observe_first: died.is_some(),
-            attempt: number,
+            observe_first: attempt.unsure,
+            attempt: attempt.number,
             log: Log::new(&self.config.nats, &context),
         };
-        let outcome = tokio::select! {
-            outcome = self.carry_out(&run, vendor, stop) => outcome,
-            () = lease.lost() => {
-                // Somebody else may be at the target by now; what this run did is unknown until it is observed.
-                tracing::warn!(row, "the lease was lost; the run is abandoned");
-                return Ok(Next::Soon);
-            }
-        };
+        let outcome = self.carry_out(&run, vendor, stop).await;
+        let calls = opened.calls();
+        drop(opened);
+        let work =
+            Work { row, sequence: newest.sequence, order: &order, context: &context, attempt: &attempt };
         match outcome {
             Outcome::Done(findings) => {
-                let succeeded =
-                    RunEvent::Succeeded { calls: opened.calls(), millis: millis(began.elapsed()) };
-                self.finish(row, newest.sequence, &order, &context, findings, succeeded).await?;
-                Ok(Next::Finished)
+                self.finish(&work, findings, RunEvent::Succeeded { calls, millis: millis(began.elapsed()) })
+                    .await
             }
-            Outcome::Passing { code, message } if number < backoff::MAX_TRIES => {
-                self.later(row, &order, &context, number, code, message).await?;
-                Ok(Next::Later)
-            }
-            Outcome::Passing { code, message } => {
-                let message = format!("{message} (tried {number} times)");
+            Outcome::Passing { code, message, ours } => {
+                let failures = attempt.failures + u32::from(!ours);
+                if failures < backoff::MAX_FAILURES {
+                    return self.later(&work, failures, ours, code, message).await;
+                }
+                let message = format!("{message} (failed {failures} times)");
                 // A look that fails says nothing about the object, so there is nothing to report.
                 let findings =
                     if order.changes() { engine::failed(&order, code, &message) } else { Vec::new() };
-                let failed = RunEvent::Failed { code, message };
-                self.finish(row, newest.sequence, &order, &context, findings, failed).await?;
-                Ok(Next::Finished)
+                self.finish(&work, findings, RunEvent::Failed { code, message }).await
             }
         }
     }
@@ -187,63 +186,67 @@ impl Attendant {
     /// Reports what there is to report, then removes the very version of the row that was carried out.
     async fn finish(
         &self,
-        row: &str,
-        sequence: u64,
-        order: &Order,
-        context: &RunContext,
+        work: &Work<'_>,
         findings: Vec<ObjectFinding>,
         succeeded: RunEvent,
-    ) -> Result<(), NatsError> {
-        let mut ending = failure_among(&findings).unwrap_or(succeeded);
-        let gone = matches!(order.intent, Intent::Remove)
+    ) -> Result<Next, NatsError> {
+        let nats = &self.config.nats;
+        let ending = failure_among(&findings).unwrap_or(succeeded);
+        let gone = matches!(work.order.intent, Intent::Remove)
             && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
         if !findings.is_empty()
-            && let Err(refusal) = reporting::report(&self.config.nats, order, findings).await
+            && let Err(refusal) = reporting::report(nats, work.order, findings).await
         {
-            tracing::error!(order = %order.id, %refusal, "a report was refused");
-            ending = RunEvent::Failed {
-                code: refusal.code,
-                message: format!("the report was refused: {refusal}"),
-            };
+            // The state still wants the order, so the order stays.
+            tracing::error!(order = %work.order.id, %refusal, "a report was refused; the order is tried again");
+            let message = format!("the report was refused: {refusal}");
+            return self.later(work, work.attempt.failures, true, refusal.code, message).await;
         }
-        records::write(&self.config.nats, context, ending).await;
+        records::write(nats, work.context, ending).await;
         if gone {
-            journal::forget(&self.config.nats, context).await?;
+            journal::forget(nats, work.context).await?;
         }
-        self.table.remove(row, sequence).await?;
-        self.attempts.clear(row).await
+        self.table.done(work.row, work.sequence).await?;
+        self.attempts.clear(work.row).await?;
+        Ok(Next::Finished)
     }
 
     async fn later(
         &self,
-        row: &str,
-        order: &Order,
-        context: &RunContext,
-        number: u32,
+        work: &Work<'_>,
+        failures: u32,
+        ours: bool,
         code: Reason,
         message: String,
-    ) -> Result<(), NatsError> {
-        let wait = backoff::wait(order.id, number);
+    ) -> Result<Next, NatsError> {
+        let wait = backoff::wait(work.order.id, work.attempt.number, ours);
         // Timers fire at full seconds.
         let at = Timestamp::from_second((Timestamp::now() + wait).as_second() + 1).unwrap_or(Timestamp::MAX);
-        let waiting = Attempt { order: order.id, number, phase: Phase::Waiting { not_before: at } };
-        self.attempts.put(row, &waiting).await?;
-        timer::set(
-            &self.config.nats.js,
-            &format!("retry.{}.{}", order.customer, order.id),
-            at,
-            row.to_owned(),
-        )
-        .await?;
-        let retrying = RunEvent::Retrying { attempt: number, code, message, at };
-        records::write(&self.config.nats, context, retrying).await;
-        Ok(())
+        // The timer first: one that fires for a row that does not wait does no harm, a row without one waits for ever.
+        self.set_timer(work.row, work.order, at).await?;
+        self.attempts.put(work.row, &work.attempt.waiting(at, failures)).await?;
+        let retrying = RunEvent::Retrying { attempt: work.attempt.number, code, message, at };
+        records::write(&self.config.nats, work.context, retrying).await;
+        Ok(Next::Later)
+    }
+
+    async fn set_timer(&self, row: &str, order: &Order, at: Timestamp) -> Result<(), NatsError> {
+        let look = if order.changes() { "change" } else { "look" };
+        let target = order.target();
+        let name =
+            format!("retry.{}.{}.{look}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
+        timer::set(&self.config.nats.js, &name, at, row.to_owned()).await
     }
 }
 
-/// Changing a target and looking at it share one lease: its row's name without the word that tells them apart.
-fn lease_of(row: &str) -> String {
-    row.replacen(".observe-", ".", 1)
+/// A row at work.
+struct Work<'a> {
+    row: &'a str,
+    /// The version of the row that is carried out.
+    sequence: u64,
+    order: &'a Order,
+    context: &'a RunContext,
+    attempt: &'a Attempt,
 }
 
 /// The failure to record for an order, if one of its objects failed for good.

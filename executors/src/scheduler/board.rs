@@ -44,6 +44,8 @@ pub(super) struct Place {
     pub(super) lane: LaneKey,
     pub(super) customer: CustomerId,
     pub(super) priority: Priority,
+    /// The lease of the row's target, which a change of it and a look at it share.
+    pub(super) lease: String,
 }
 
 /// How a run ended, for its row.
@@ -80,8 +82,14 @@ impl Board {
 
     /// A timer of the row fired.
     pub(super) fn due(&mut self, row: &str) {
-        if let Some((place, Standing::Parked)) = self.rows.get(row).cloned() {
-            self.queue(row.to_owned(), place);
+        match self.rows.get_mut(row) {
+            Some((place, Standing::Parked)) => {
+                let place = place.clone();
+                self.queue(row.to_owned(), place);
+            }
+            // The run that set the timer has not said yet that it ended.
+            Some((_, Standing::Running { again })) => *again = true,
+            Some((_, Standing::Waiting)) | None => {}
         }
     }
 
@@ -94,17 +102,16 @@ impl Board {
         self.rows.insert(row, (place, Standing::Waiting));
     }
 
-    /// The next row to carry out, with its lane, if a lane has a free slot and something waits.
-    pub(super) fn next(&mut self) -> Option<(String, LaneKey)> {
+    /// The next row to carry out, with its place, if a lane has a free slot and something waits.
+    pub(super) fn next(&mut self) -> Option<(String, Place)> {
         let slots = self.slots;
-        let (key, lane) =
+        let (_, lane) =
             self.lanes.iter_mut().find(|(key, lane)| lane.running < slots(key) && !lane.queue.is_empty())?;
         let row = lane.queue.pop()?;
+        let (place, standing) = self.rows.get_mut(&row)?;
         lane.running += 1;
-        if let Some((_, standing)) = self.rows.get_mut(&row) {
-            *standing = Standing::Running { again: false };
-        }
-        Some((row, key.clone()))
+        *standing = Standing::Running { again: false };
+        Some((row, place.clone()))
     }
 
     /// A run ended.
@@ -130,6 +137,7 @@ mod tests {
 
     fn place(customer: &str) -> Place {
         Place {
+            lease: String::new(),
             lane: LaneKey::new("simwan".parse().expect("an id"), Engine::Api),
             customer: customer.parse().expect("an id"),
             priority: Priority::Intent,
@@ -145,39 +153,59 @@ mod tests {
         let mut board = board();
         board.arrived("a".into(), place("acme"));
         board.arrived("b".into(), place("acme"));
-        let (row, lane) = board.next().expect("a row");
+        let (row, Place { lane, .. }) = board.next().expect("a row");
         assert_eq!(row, "a");
-        assert_eq!(board.next(), None, "the only slot is taken");
+        assert!(board.next().is_none(), "the only slot is taken");
         board.arrived("a".into(), place("acme"));
         board.ended("a", &lane, Ended::Finished);
         assert_eq!(board.next().map(|(row, _)| row), Some("b".into()));
         board.ended("b", &lane, Ended::Finished);
         assert_eq!(board.next().map(|(row, _)| row), Some("a".into()), "the newer version");
         board.ended("a", &lane, Ended::Finished);
-        assert_eq!(board.next(), None);
+        assert!(board.next().is_none());
     }
 
     #[test]
     fn ten_edits_that_wait_are_one_run() {
         let mut board = board();
         (0..10).for_each(|_| board.arrived("a".into(), place("acme")));
-        let (_, lane) = board.next().expect("a row");
+        let (_, Place { lane, .. }) = board.next().expect("a row");
         board.ended("a", &lane, Ended::Finished);
-        assert_eq!(board.next(), None);
+        assert!(board.next().is_none());
     }
 
     #[test]
     fn a_parked_row_comes_back_by_its_timer_or_a_newer_version() {
         let mut board = board();
         board.arrived("a".into(), place("acme"));
-        let (_, lane) = board.next().expect("a row");
+        let (_, Place { lane, .. }) = board.next().expect("a row");
         board.ended("a", &lane, Ended::Parked);
-        assert_eq!(board.next(), None);
+        assert!(board.next().is_none());
         board.due("a");
-        let (_, lane) = board.next().expect("the timer brought it back");
+        let (_, Place { lane, .. }) = board.next().expect("the timer brought it back");
         board.ended("a", &lane, Ended::Parked);
         board.arrived("a".into(), place("acme"));
         assert!(board.next().is_some());
         board.due("nobody");
+    }
+
+    #[test]
+    fn a_timer_that_fires_before_its_run_has_ended_is_not_lost() {
+        let mut board = board();
+        board.arrived("a".into(), place("acme"));
+        let (_, lane) = board.next().expect("a row");
+        board.due("a");
+        board.ended("a", &lane, Ended::Parked);
+        assert!(board.next().is_some());
+    }
+
+    #[test]
+    fn a_timer_that_fires_before_its_run_has_ended_is_not_forgotten() {
+        let mut board = board();
+        board.arrived("a".into(), place("acme"));
+        let (_, Place { lane, .. }) = board.next().expect("a row");
+        board.due("a");
+        board.ended("a", &lane, Ended::Parked);
+        assert!(board.next().is_some());
     }
 }

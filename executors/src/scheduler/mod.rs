@@ -82,12 +82,13 @@ pub async fn run(
     let timers = Follower::open_filtered(nats.js.clone(), TIMERS, due, 1).await?;
     let (tell, mut news) = mpsc::channel(BATCH);
     let vendors = Arc::clone(&config.vendors);
+    let mut watchers = JoinSet::new();
     let watch_rows = watch(rows, tell.clone(), stop.clone(), move |message| place(&vendors, message));
     let watch_timers = watch(timers, tell.clone(), stop.clone(), |message| {
         Some(News::Due(String::from_utf8_lossy(&message.payload).into_owned()))
     });
-    tokio::spawn(watch_rows);
-    tokio::spawn(watch_timers);
+    watchers.spawn(watch_rows);
+    watchers.spawn(watch_timers);
     ready();
     let mut board = Board::new(slots);
     let mut runs = JoinSet::new();
@@ -96,6 +97,10 @@ pub async fn run(
             () = stop.cancelled() => break,
             what = news.recv() => what,
             _ = runs.join_next(), if !runs.is_empty() => continue,
+            _ = watchers.join_next() => {
+                let source = "a task that watches the table or the timers has ended".into();
+                return Err(NatsError::Failed { doing: "scheduling orders".to_owned(), source });
+            }
         };
         match what {
             Some(News::Row(row, place)) => board.arrived(row, place),
@@ -103,13 +108,8 @@ pub async fn run(
             Some(News::Ended(row, lane, ended)) => board.ended(&row, &lane, ended),
             None => break,
         }
-        while let Some((row, lane)) = board.next() {
-            let (attendant, tell) = (Arc::clone(&attendant), tell.clone());
-            let stop = stop.clone();
-            runs.spawn(async move {
-                let ended = attendant.attend(&row, &stop, &tell).await;
-                let _ = tell.send(News::Ended(row, lane, ended)).await;
-            });
+        while let Some((row, place)) = board.next() {
+            runs.spawn(attend(Arc::clone(&attendant), row, place, stop.clone(), tell.clone()));
         }
     }
     // Whoever still waits to say how a run ended must not wait for ever.
@@ -119,6 +119,26 @@ pub async fn run(
         tracing::warn!("runs are left unfinished; the next start finds out what they did");
     }
     Ok(())
+}
+
+/// Attends to a row and says how that ended, whatever happens to the run.
+async fn attend(
+    attendant: Arc<Attendant>,
+    row: String,
+    place: Place,
+    stop: CancellationToken,
+    tell: mpsc::Sender<News>,
+) {
+    let run = {
+        let (row, lease, tell) = (row.clone(), place.lease, tell.clone());
+        tokio::spawn(async move { attendant.attend(&row, &lease, &stop, &tell).await })
+    };
+    let ended = run.await.unwrap_or_else(|error| {
+        tracing::error!(row, %error, "a run ended by itself; the next start finds out what it did");
+        Ended::Parked
+    });
+    // Nobody listens any more when the process stops.
+    let _ = tell.send(News::Ended(row, place.lane, ended)).await;
 }
 
 async fn watch(
@@ -148,8 +168,11 @@ async fn watch(
     }
 }
 
-/// Where a row of the table belongs.
+/// Where a row of the table belongs; nowhere if it is done.
 fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
+    if message.payload.is_empty() {
+        return None;
+    }
     let order: Order = match serde_json::from_slice(&message.payload) {
         Ok(order) => order,
         Err(error) => {
@@ -160,9 +183,8 @@ fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
     let kind = order.target().kind();
     let engine = vendors.get(order.vendor.as_str()).and_then(|vendor| vendor.engine(kind.as_str()));
     let lane = LaneKey::new(order.vendor.clone(), engine.unwrap_or(Engine::Api));
-    let context = records::context_of(&order);
-    Some(News::Row(
-        message.subject.clone(),
-        Place { lane, customer: order.customer, priority: context.priority },
-    ))
+    let priority = records::context_of(&order).priority;
+    let target = order.target();
+    let lease = format!("target.{}.{}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
+    Some(News::Row(message.subject.clone(), Place { lane, customer: order.customer, priority, lease }))
 }

@@ -141,12 +141,12 @@ impl TerraformEngine {
             Err(_) => format!("the run took longer than {} s", LIMIT.as_secs()),
         };
         run.log.line("error", message.clone()).await;
-        Outcome::Passing { code: Reason::Internal, message }
+        Outcome::Passing { code: Reason::Internal, message, ours: true }
     }
 
     async fn try_run(&self, run: &Run<'_>, stop: &CancellationToken) -> Result<Outcome, TerraformError> {
         let internal =
-            |message: &str| Ok(Outcome::Passing { code: Reason::Internal, message: message.to_owned() });
+            |message: &str| Ok(Outcome::Passing { code: Reason::Internal, message: message.to_owned(), ours: true });
         let Desired::Site { site, tunnels, leaving } = &run.order.desired else {
             return internal("the Terraform engine carries out stacks only");
         };
@@ -236,10 +236,12 @@ fn passing(said: &Said) -> Outcome {
                 Some(address) => format!("{address}: {}", problem.message),
                 None => problem.message.clone(),
             },
+            ours: false,
         },
         None => Outcome::Passing {
             code: Reason::Internal,
             message: "Terraform ended without saying why".to_owned(),
+            ours: true,
         },
     }
 }

@@ -3,6 +3,9 @@
 //! It reads every partition's events and, for each target they may concern, compares the state at the head of the
 //! history with the table. It never acts on an event itself, so reading one twice, or all of them again, issues nothing.
 
+mod compare;
+mod sweep;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +15,12 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::{Head, orders};
-use wanwright_nats::publish::CheckedError;
-use wanwright_nats::{History, Nats, NatsError, OrderTable};
+use wanwright_nats::{History, Nats, NatsError};
 use wanwright_schemas::envelope::Envelope;
-use wanwright_schemas::order::{Intent, Order, Target};
-use wanwright_schemas::run::RunEvent;
-use wanwright_schemas::{CustomerId, subjects};
+use wanwright_schemas::{CustomerId, VendorId, subjects};
 use wanwright_vendors::Catalogue;
 
-use crate::records;
+use compare::Compare;
 
 const CONSUMER: &str = "dispatcher";
 const PAUSE: Duration = Duration::from_secs(1);
@@ -42,16 +42,20 @@ pub async fn run(
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
         let reader = Partition {
-            nats: nats.clone(),
+            compare: Compare::new(nats.clone(), Arc::clone(&vendors)),
             history: History::new(nats.clone()),
-            table: OrderTable::new(nats.clone()),
-            vendors: Arc::clone(&vendors),
             heads: HashMap::new(),
         };
         partitions.spawn(reader.run(partition, consumer, stop.clone()));
     }
+    partitions.spawn(sweep::run(nats, vendors, stop.clone()));
     ready();
-    while partitions.join_next().await.is_some() {}
+    while let Some(ended) = partitions.join_next().await {
+        if !stop.is_cancelled() {
+            let source = ended.err().map_or_else(|| "a task ended by itself".into(), Into::into);
+            return Err(NatsError::Failed { doing: "dispatching orders".to_owned(), source });
+        }
+    }
     Ok(())
 }
 
@@ -67,8 +71,8 @@ async fn open(nats: &Nats, partition: u16) -> Result<Consumer, NatsError> {
     let config = consumer::pull::Config {
         durable_name: Some(CONSUMER.to_owned()),
         ack_policy: consumer::AckPolicy::Explicit,
-        ack_wait: Duration::from_secs(30),
-        max_ack_pending: 512,
+        ack_wait: Duration::from_secs(120),
+        max_ack_pending: 64,
         ..Default::default()
     };
     handle.get_or_create_consumer(CONSUMER, config).await.map_err(|error| failed(error.into()))
@@ -81,15 +85,17 @@ enum Stuck {
     Nats(#[from] NatsError),
     #[error("customer {0}: the history is damaged")]
     History(CustomerId, #[source] wanwright_commands::BrokenHistory),
+    #[error("customer {0}: a replica is behind; the event comes again")]
+    Behind(CustomerId),
+    #[error("there is no folder for vendor {0}; its orders wait for one")]
+    NoVendor(VendorId),
     #[error("an order could not be written as JSON")]
     Json(#[from] serde_json::Error),
 }
 
 struct Partition {
-    nats: Nats,
+    compare: Compare,
     history: History,
-    table: OrderTable,
-    vendors: Arc<Catalogue>,
     heads: HashMap<CustomerId, Head>,
 }
 
@@ -99,7 +105,7 @@ impl Partition {
         loop {
             let opened = match consumer.take() {
                 Some(consumer) => Ok(consumer),
-                None => open(&self.nats, partition).await,
+                None => open(&self.compare.nats, partition).await,
             };
             let error = match opened {
                 Ok(opened) => tokio::select! {
@@ -162,6 +168,9 @@ impl Partition {
                 let envelope = head.fold(message.sequence, &message.payload).map_err(broken)?;
                 events.extend(envelope.events);
             }
+            if head.sequence < sequence {
+                return Err(Stuck::Behind(customer.clone()));
+            }
         }
         if events.is_empty() {
             // The state is past this message already; what it concerned is compared once more.
@@ -173,7 +182,7 @@ impl Partition {
         // The dispatcher repeats no commands: ids are of no use to it.
         head.recent.clear();
         for target in orders::affected(&head.state, &events) {
-            self.compare(customer, &head, &target).await?;
+            self.compare.target(customer, &head, &target).await?;
         }
         if self.heads.len() >= CACHED
             && let Some(victim) = self.heads.keys().next().cloned()
@@ -182,75 +191,5 @@ impl Partition {
         }
         self.heads.insert(customer.clone(), head);
         Ok(())
-    }
-
-    /// Brings a target's two rows in line with its state.
-    async fn compare(&self, customer: &CustomerId, head: &Head, target: &Target) -> Result<(), Stuck> {
-        let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(()) };
-        let Some(vendor) = self.vendors.get(id.as_str()) else {
-            tracing::error!(%customer, %target, vendor = %id, "no folder for this vendor: its orders wait");
-            return Ok(());
-        };
-        let position = self.history.position(customer, head.sequence);
-        let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
-        let [change_row, look_row] = subjects::orders_of_target(id, customer, target);
-        // A look in the middle of a change would report the change as drift.
-        match (&wanted.look, &wanted.change) {
-            (Some(look), _) => self.put(look_row, look).await?,
-            (None, Some(_)) => self.withdraw(&look_row).await?,
-            (None, None) => {}
-        }
-        // A change that is done is removed by whoever carried it out.
-        match &wanted.change {
-            Some(change) => self.put(change_row, change).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Writes a row unless it says the same already. An older order that still waits is superseded.
-    async fn put(&self, row: String, order: &Order) -> Result<(), Stuck> {
-        loop {
-            let present = self.table.get(&row).await?;
-            let sequence = present.as_ref().map_or(0, |present| present.sequence);
-            let older: Option<Order> =
-                present.and_then(|present| serde_json::from_slice(&present.payload).ok());
-            if older.as_ref().is_some_and(|older| older.id == order.id) {
-                return Ok(());
-            }
-            let body = serde_json::to_vec(order)?;
-            match self.table.put(row.clone(), sequence, body.into()).await {
-                Ok(_) => {
-                    if let Some(older) = older {
-                        let superseded = RunEvent::Superseded { by: order.id };
-                        records::write(&self.nats, &records::context_of(&older), superseded).await;
-                    }
-                    let queued = RunEvent::Queued {
-                        intent: word(&order.intent).to_owned(),
-                        generation: order.generation(),
-                    };
-                    records::write(&self.nats, &records::context_of(order), queued).await;
-                    return Ok(());
-                }
-                Err(CheckedError::Conflict) => {}
-                Err(CheckedError::Failed(error)) => return Err(error.into()),
-            }
-        }
-    }
-
-    async fn withdraw(&self, row: &str) -> Result<(), Stuck> {
-        let Some(present) = self.table.get(row).await? else { return Ok(()) };
-        self.table.remove(row, present.sequence).await?;
-        if let Ok(order) = serde_json::from_slice::<Order>(&present.payload) {
-            records::write(&self.nats, &records::context_of(&order), RunEvent::Withdrawn).await;
-        }
-        Ok(())
-    }
-}
-
-fn word(intent: &Intent) -> &'static str {
-    match intent {
-        Intent::Apply => "apply",
-        Intent::Remove => "remove",
-        Intent::Observe { .. } => "observe",
     }
 }

@@ -1,0 +1,108 @@
+//! Comparing a target's state with its rows in the table of orders.
+
+use std::sync::Arc;
+
+use wanwright_commands::{Head, orders};
+use wanwright_nats::publish::CheckedError;
+use wanwright_nats::{History, Nats, OrderTable};
+use wanwright_schemas::order::{Intent, Order, Target};
+use wanwright_schemas::run::RunEvent;
+use wanwright_schemas::{CustomerId, subjects};
+use wanwright_vendors::Catalogue;
+
+use super::Stuck;
+use crate::records;
+
+/// What it takes to compare.
+pub(super) struct Compare {
+    pub(super) nats: Nats,
+    history: History,
+    table: OrderTable,
+    vendors: Arc<Catalogue>,
+}
+
+impl Compare {
+    pub(super) fn new(nats: Nats, vendors: Arc<Catalogue>) -> Self {
+        let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
+        Self { nats, history, table, vendors }
+    }
+
+    /// Brings a target's two rows in line with its state.
+    pub(super) async fn target(
+        &self,
+        customer: &CustomerId,
+        head: &Head,
+        target: &Target,
+    ) -> Result<(), Stuck> {
+        let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(()) };
+        let vendor = self.vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
+        let position = self.history.position(customer, head.sequence);
+        let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
+        let [change_row, look_row] = subjects::orders_of_target(id, customer, target);
+        // A look in the middle of a change would report the change as drift.
+        match (&wanted.look, &wanted.change) {
+            (Some(look), _) => self.put(head, look_row, look).await?,
+            (None, Some(_)) => self.withdraw(&look_row).await?,
+            (None, None) => {}
+        }
+        // A change is marked as done by whoever carried it out.
+        match &wanted.change {
+            Some(change) => self.put(head, change_row, change).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a row unless it says the same already, or something newer. An older order that still waits is superseded.
+    async fn put(&self, head: &Head, row: String, order: &Order) -> Result<(), Stuck> {
+        loop {
+            let present = self.table.get(&row).await?;
+            let sequence = present.as_ref().map_or(0, |present| present.sequence);
+            let waiting = present.filter(|present| !present.is_done());
+            let older: Option<Order> =
+                waiting.and_then(|present| serde_json::from_slice(&present.payload).ok());
+            match &older {
+                Some(older) if older.id == order.id => return Ok(()),
+                Some(older) if older.position.sequence > order.position.sequence => return Ok(()),
+                Some(_) => {}
+                // Nothing waits. If that is because the order has just been carried out, then its report is in the
+                // history by now, and whoever reads it compares again.
+                None if self.history.head(&order.customer).await? != head.sequence => return Ok(()),
+                None => {}
+            }
+            let body = serde_json::to_vec(order)?;
+            match self.table.put(row.clone(), sequence, body.into()).await {
+                Ok(_) => {
+                    if let Some(older) = older {
+                        let superseded = RunEvent::Superseded { by: order.id };
+                        records::write(&self.nats, &records::context_of(&older), superseded).await;
+                    }
+                    let queued = RunEvent::Queued {
+                        intent: word(&order.intent).to_owned(),
+                        generation: order.generation(),
+                    };
+                    records::write(&self.nats, &records::context_of(order), queued).await;
+                    return Ok(());
+                }
+                Err(CheckedError::Conflict) => {}
+                Err(CheckedError::Failed(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn withdraw(&self, row: &str) -> Result<(), Stuck> {
+        let Some(present) = self.table.get(row).await?.filter(|row| !row.is_done()) else { return Ok(()) };
+        self.table.done(row, present.sequence).await?;
+        if let Ok(order) = serde_json::from_slice::<Order>(&present.payload) {
+            records::write(&self.nats, &records::context_of(&order), RunEvent::Withdrawn).await;
+        }
+        Ok(())
+    }
+}
+
+fn word(intent: &Intent) -> &'static str {
+    match intent {
+        Intent::Apply => "apply",
+        Intent::Remove => "remove",
+        Intent::Observe { .. } => "observe",
+    }
+}

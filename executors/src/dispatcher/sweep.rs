@@ -1,0 +1,81 @@
+//! The sweep: compares every target with the table, again and again.
+//!
+//! Events bring most changes to the table at once. What an event cannot bring (an order that was lost, a vendor's folder
+//! that has changed) the sweep does: the table is right because it is compared, not because nothing ever went wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use tokio_util::sync::CancellationToken;
+use wanwright_commands::{Head, orders};
+use wanwright_nats::{History, Nats, NatsError};
+use wanwright_schemas::{CustomerId, subjects};
+use wanwright_vendors::Catalogue;
+
+use super::Stuck;
+use super::compare::Compare;
+
+/// Pause between two sweeps.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Sweeps until told to stop.
+pub(super) async fn run(nats: Nats, vendors: Arc<Catalogue>, stop: CancellationToken) {
+    let compare = Compare::new(nats.clone(), vendors);
+    loop {
+        let swept = tokio::select! {
+            () = stop.cancelled() => return,
+            swept = sweep(&nats, &compare) => swept,
+        };
+        if let Err(error) = swept {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of the orders did not finish");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
+    for partition in 0..nats.partitions {
+        for customer in customers(nats, partition).await? {
+            // One customer that cannot be compared holds back no other.
+            if let Err(stuck) = of_customer(nats, compare, &customer).await {
+                tracing::warn!(%customer, error = &stuck as &dyn std::error::Error, "orders were not compared");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn of_customer(nats: &Nats, compare: &Compare, customer: &CustomerId) -> Result<(), Stuck> {
+    let mut head = Head::default();
+    for message in History::new(nats.clone()).load(customer, 0).await? {
+        head.fold(message.sequence, &message.payload)
+            .map_err(|error| Stuck::History(customer.clone(), error))?;
+        // Ids are of no use here.
+        head.recent.clear();
+    }
+    for target in orders::targets(&head.state) {
+        compare.target(customer, &head, &target).await?;
+    }
+    Ok(())
+}
+
+/// The customers with a history in a partition.
+async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsError> {
+    let stream = subjects::events_stream(partition);
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Failed {
+        doing: format!("listing the customers of {stream}"),
+        source,
+    };
+    let handle = nats.js.get_stream_no_info(&stream).await.map_err(|error| failed(error.into()))?;
+    let subjects = handle
+        .info_with_subjects(subjects::events_of_partition(partition))
+        .await
+        .map_err(|error| failed(error.into()))?;
+    let subjects: Vec<(String, usize)> =
+        subjects.try_collect().await.map_err(|error| failed(error.into()))?;
+    Ok(subjects.iter().filter_map(|(subject, _)| subjects::customer_of_events(subject)).collect())
+}
