@@ -9,7 +9,7 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::Settings;
-use wanwright_vendors::{Catalogue, Vendor};
+use wanwright_vendors::{Catalogue, FieldErrorKind, Vendor};
 
 use crate::customer::Customer;
 use crate::object::Object;
@@ -166,8 +166,15 @@ pub(crate) fn settings(vendor: &Vendor, kind: &str, settings: &Settings) -> Resu
         Ok(_) => Ok(Settings::new()),
         Err(errors) => {
             let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let field = errors.first().map_or_else(|| "settings".to_owned(), |error| error.path.clone());
-            Err(Refusal::new(Reason::InvalidValue, message).field(field))
+            let first = errors.first();
+            let code = first.map_or(Reason::InvalidValue, |error| match error.kind {
+                FieldErrorKind::Unknown => Reason::UnknownField,
+                FieldErrorKind::Missing => Reason::MissingField,
+                FieldErrorKind::WrongType => Reason::WrongType,
+                FieldErrorKind::NotAllowed => Reason::InvalidValue,
+            });
+            let field = first.map_or_else(|| "settings".to_owned(), |error| error.path.clone());
+            Err(Refusal::new(code, message).field(field))
         }
     }
 }

@@ -7,6 +7,17 @@ use crate::connect::Nats;
 use crate::error::NatsError;
 use crate::topology::CLAIMS;
 
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// The name was free and is the owner's now.
+    New,
+    /// It was the owner's already.
+    Again,
+    /// It belongs to somebody else.
+    Taken,
+}
+
 /// The claims on a server.
 #[derive(Debug, Clone)]
 pub struct Claims {
@@ -20,17 +31,18 @@ impl Claims {
         Ok(Self { store })
     }
 
-    /// Claims a name for an owner, again if need be. `false`: it belongs to somebody else.
-    pub async fn claim(&self, name: &str, owner: &str) -> Result<bool, NatsError> {
+    /// Claims a name for an owner, again if need be.
+    pub async fn claim(&self, name: &str, owner: &str) -> Result<Claimed, NatsError> {
         let doing = format!("claiming {name}");
         let key = key(name);
         match self.store.create(&key, Bytes::copy_from_slice(owner.as_bytes())).await {
-            Ok(_) => return Ok(true),
+            Ok(_) => return Ok(Claimed::New),
             Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
             Err(error) => return Err(NatsError::failed(doing)(error)),
         }
         let holder = self.store.get(&key).await.map_err(NatsError::failed(doing))?;
-        Ok(holder.is_some_and(|holder| holder == owner.as_bytes()))
+        let own = holder.is_some_and(|holder| holder == owner.as_bytes());
+        Ok(if own { Claimed::Again } else { Claimed::Taken })
     }
 
     /// Gives a name back, if it is this owner's.

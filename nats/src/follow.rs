@@ -131,9 +131,9 @@ impl Follower {
         if self.messages.is_none() {
             self.subscribe().await?;
         }
-        let Some(messages) = self.messages.as_mut() else { return Ok(()) };
-        let doing = || format!("reading stream {}", self.stream);
+        let doing = format!("reading stream {}", self.stream);
         while batch.len() < max {
+            let Some(messages) = self.messages.as_mut() else { return Ok(()) };
             let next = if batch.is_empty() {
                 messages.next().await
             } else {
@@ -141,13 +141,21 @@ impl Follower {
             };
             let Some(message) = next else {
                 if batch.is_empty() {
-                    return Err(NatsError::malformed(doing(), "the reader ended"));
+                    return Err(NatsError::malformed(doing, "the reader ended"));
                 }
                 return Ok(());
             };
-            let message = message.map_err(NatsError::failed(doing()))?;
-            let info = message.info().map_err(NatsError::failed(doing()))?;
+            let message = message.map_err(NatsError::failed(doing.clone()))?;
+            let info = message.info().map_err(NatsError::failed(doing.clone()))?;
             let (sequence, time) = (info.stream_sequence, timestamp(info.published.unix_timestamp_nanos()));
+            if sequence < self.next {
+                // The client library makes a lost consumer anew, and one that had delivered nothing yet begins at the
+                // stream's first message, wherever it was told to begin.
+                tracing::debug!(stream = self.stream, sequence, next = self.next, "the reader fell back");
+                self.messages = None;
+                self.subscribe().await?;
+                continue;
+            }
             self.next = sequence + 1;
             let message = message.message;
             batch.push(StoredMessage {

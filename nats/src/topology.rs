@@ -115,8 +115,11 @@ pub struct Plan {
     pub differences: Vec<String>,
 }
 
+/// Facts by name, as a person reads them.
+type Facts = BTreeMap<&'static str, String>;
+
 /// The facts of a stream that the layout states.
-fn facts(config: &Config) -> BTreeMap<&'static str, String> {
+fn facts(config: &Config) -> Facts {
     let tag = |key: &str| config.metadata.get(key).cloned().unwrap_or_default();
     BTreeMap::from([
         ("subjects", config.subjects.join(" ")),
@@ -136,6 +139,35 @@ fn facts(config: &Config) -> BTreeMap<&'static str, String> {
     ])
 }
 
+/// The facts of a bucket that the layout states.
+fn bucket_facts(config: &kv::Config) -> Facts {
+    BTreeMap::from([
+        ("history", config.history.to_string()),
+        ("max age", format!("{:?}", config.max_age)),
+        ("replicas", config.num_replicas.to_string()),
+        ("storage", format!("{:?}", config.storage)),
+    ])
+}
+
+/// The same facts of the stream that a bucket is on the server.
+fn bucket_stream_facts(config: &Config) -> Facts {
+    BTreeMap::from([
+        ("history", config.max_messages_per_subject.to_string()),
+        ("max age", format!("{:?}", config.max_age)),
+        ("replicas", config.num_replicas.to_string()),
+        ("storage", format!("{:?}", config.storage)),
+    ])
+}
+
+/// A line for each fact that is not as it should be.
+fn differences(name: &str, wanted: &Facts, found: &Facts) -> Vec<String> {
+    let differing = wanted.iter().filter_map(|(fact, wanted)| {
+        let value = found.get(fact).cloned().unwrap_or_default();
+        (&value != wanted).then(|| format!("  {name}: {fact} is {value:?}, should be {wanted:?}"))
+    });
+    differing.collect()
+}
+
 /// The server answers -1 where nothing was asked for.
 fn unlimited(limit: i64) -> String {
     if limit <= 0 { "unlimited".to_owned() } else { limit.to_string() }
@@ -148,22 +180,21 @@ pub async fn plan(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
         match existing(nats, &wanted.name).await? {
             None => plan.create.push(wanted.name),
             Some(found) => {
-                let found = facts(&found);
-                for (fact, wanted_value) in facts(&wanted) {
-                    let value = found.get(fact).cloned().unwrap_or_default();
-                    if value != wanted_value {
-                        plan.differences.push(format!(
-                            "  {}: {fact} is {value:?}, should be {wanted_value:?}",
-                            wanted.name
-                        ));
-                    }
-                }
+                plan.differences.extend(differences(&wanted.name, &facts(&wanted), &facts(&found)))
             }
         }
     }
-    for bucket in buckets(replicas) {
-        if existing(nats, &format!("KV_{}", bucket.bucket)).await?.is_none() {
-            plan.create.push(format!("KV_{}", bucket.bucket));
+    for wanted in buckets(replicas) {
+        let name = format!("KV_{}", wanted.bucket);
+        match existing(nats, &name).await? {
+            None => plan.create.push(name),
+            Some(found) => {
+                plan.differences.extend(differences(
+                    &name,
+                    &bucket_facts(&wanted),
+                    &bucket_stream_facts(&found),
+                ));
+            }
         }
     }
     Ok(plan)

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::ids::OrderId;
 
 /// The version this code writes.
-pub const EFFECT_VERSION: u64 = 1;
+pub const EFFECT_VERSION: u64 = 2;
 
-/// Whether the change is about to be asked for, or was answered.
+/// Where a change stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "lowercase")]
 pub enum Phase {
@@ -21,9 +22,14 @@ pub enum Phase {
         /// The object's id at the vendor, where the answer named one.
         id: Option<String>,
     },
+    /// The request was not sent after all.
+    Withheld,
+    /// No change: a run ended well that brought the whole target to what is wanted, so nothing before is unknown any
+    /// more. Method and path are empty.
+    Settled,
 }
 
-/// One half of a change at a vendor.
+/// One entry of the journal: one half of a change at a vendor, or that the target is settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
     /// The record's version.
@@ -32,15 +38,15 @@ pub struct Effect {
     pub time: Timestamp,
     /// The order the change was made for.
     pub order: OrderId,
-    /// Joins before and after.
-    pub call: u64,
+    /// Joins before and after: an id of the change's own, because runs and their counts repeat.
+    pub call: Uuid,
     /// The HTTP method.
     pub method: String,
     /// The path, without query.
     pub path: String,
     /// The idempotency key, where the request had one.
     pub key: Option<String>,
-    /// Before or after.
+    /// Where it stands.
     #[serde(flatten)]
     pub phase: Phase,
 }

@@ -16,6 +16,10 @@ pub const DEAD_REASON: &str = "Wan-Dead-Reason";
 pub const DEAD_MESSAGE: &str = "Wan-Dead-Message";
 /// The subject a dead letter was published on.
 pub const DEAD_SUBJECT: &str = "Wan-Dead-Subject";
+/// How many bytes the body of a dead letter had; the dead letter may hold fewer.
+pub const DEAD_SIZE: &str = "Wan-Dead-Size";
+/// The digest of the whole body of a dead letter.
+pub const DEAD_DIGEST: &str = "Wan-Dead-Sha256";
 /// The sentence of a refusal, as NATS services carry it.
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// The number of a refusal, as NATS services carry it.

@@ -90,8 +90,8 @@ catalogue! {
 
     HistoryDamaged = 4001, 500, "The customer's history does not fit its hash chain; nothing was decided.",
         "Restore the stream; see ARCHITECTURE.md, \"A hole is never read over\".";
-    Unavailable = 4002, 503, "The command could not be recorded now; nothing was changed.",
-        "Send it again under the same id.";
+    Unavailable = 4002, 503, "The command could not be recorded for sure now.",
+        "Send it again under the same id: it is carried out once.";
 }
 
 impl std::fmt::Display for Reason {

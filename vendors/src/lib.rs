@@ -30,6 +30,6 @@ pub use client::{
 pub use error::LoadError;
 pub use kind::Kind;
 pub use resource::{Attribute, AttributeType, ListApi, Presence, ResourceApi, UpdateMethod};
-pub use schema::{FieldError, SchemaError, StructuralSchema};
+pub use schema::{FieldError, FieldErrorKind, SchemaError, StructuralSchema};
 pub use terraform::{StackOutput, TerraformTemplate};
 pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};

@@ -72,7 +72,7 @@ impl Roles {
     /// Starts a role and waits until it is ready.
     pub async fn start(&mut self, role: Role) -> Result<()> {
         let log = self.logs.join(format!("{}.log", role.name));
-        let mut spec = ChildSpec::new(&self.program).args(&role.args).log(&log).piped();
+        let mut spec = ChildSpec::new(&self.program).args(&role.args).log(&log).piped().process_group();
         let handed_on = HANDED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         spec = spec.envs(handed_on);
         for (name, value) in &role.env {

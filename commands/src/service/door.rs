@@ -2,12 +2,13 @@
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use tokio::sync::oneshot;
 use wanwright_schemas::envelope::{Digest, command_digest};
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::subjects::CommandSubject;
+
+use super::delivery::Delivery;
 
 /// Where the outcome goes.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub enum Answer {
     /// To whoever asked and waits.
     Reply(Option<Subject>),
     /// To the inbox, which removes the command.
-    Handled(oneshot::Sender<()>),
+    Inbox(Box<Delivery>),
 }
 
 /// A command at a door, its subject and headers read.
@@ -61,6 +62,7 @@ impl Headers {
         let bad =
             |name: &str, why: String| Refusal::new(Reason::BadHeader, format!("{name}: {why}")).field(name);
         if let Some(unknown) = headers.and_then(unknown) {
+            let unknown: String = unknown.chars().take(80).collect();
             return Err(bad(&unknown, format!("there is no such header; there are {}", KNOWN.join(", "))));
         }
         let command = match get(headers::COMMAND_ID) {
@@ -94,6 +96,25 @@ impl Headers {
             correlation: text(headers::CORRELATION_ID)?,
             dry_run,
         })
+    }
+}
+
+impl Headers {
+    /// The headers as a sender writes them.
+    pub fn write(&self, to: &mut HeaderMap) {
+        to.insert(headers::COMMAND_ID, self.command.to_string().as_str());
+        if let Some(generation) = self.expected_generation {
+            to.insert(headers::EXPECTED_GENERATION, generation.to_string().as_str());
+        }
+        if let Some(cause) = &self.cause {
+            to.insert(headers::CAUSATION_ID, cause.as_str());
+        }
+        if let Some(correlation) = &self.correlation {
+            to.insert(headers::CORRELATION_ID, correlation.as_str());
+        }
+        if self.dry_run {
+            to.insert(headers::DRY_RUN, "true");
+        }
     }
 }
 

@@ -3,21 +3,21 @@
 //! The consumer is made anew at every start. That puts everything unhandled back to the beginning of the queue, so a
 //! customer's commands keep their order over a crash; a kept consumer would redeliver the ones in flight last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::{self, AckKind, consumer};
+use async_nats::jetstream::{self, consumer};
 use futures::StreamExt;
-use tokio::sync::oneshot;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::publish::publish;
 use wanwright_nats::topology::COMMANDS;
 use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::Refusal;
 use wanwright_schemas::ids::CommandId;
-use wanwright_schemas::subjects::{self, CommandSubject};
-use wanwright_schemas::{Refusal, headers};
+use wanwright_schemas::subjects::CommandSubject;
 
 use super::Lanes;
+use super::delivery::{Delivery, bury};
 use super::door::{Answer, Asked, Headers};
 
 const CONSUMER: &str = "commands";
@@ -25,8 +25,15 @@ const CONSUMER: &str = "commands";
 /// A command waits in its lane at most as long as its predecessors take; nothing is delivered again before that.
 const ACK_WAIT: Duration = Duration::from_secs(30 * 60);
 
-/// How many commands are in the lanes at once.
+/// How many commands are in the lanes at once. A lane takes as many as come, so that one which stands still does not
+/// hold up the others before this number is reached.
 const IN_FLIGHT: i64 = 2048;
+
+/// How much memory the commands in the lanes may take, in KiB: the server counts them, not their bytes.
+const ROOM: usize = 256 * 1024;
+
+/// The least a command counts for, in KiB.
+const LEAST: usize = 4;
 
 /// How long to wait before the inbox is opened again after the connection was lost.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -51,27 +58,40 @@ pub(super) async fn open(nats: &Nats) -> Result<Inbox, NatsError> {
     stream.create_consumer(config).await.map_err(failed)
 }
 
-pub(super) async fn serve(inbox: Inbox, nats: Nats, lanes: Lanes, stop: CancellationToken) {
+pub(super) async fn serve(inbox: Inbox, nats: Nats, lanes: Lanes, stop: CancellationToken) -> &'static str {
+    let room = Arc::new(Semaphore::new(ROOM));
     let mut inbox = Some(inbox);
     while !stop.is_cancelled() {
-        let opened = match inbox.take() {
+        let result = match inbox.take() {
             Some(inbox) => Ok(inbox),
             None => open(&nats).await,
         };
-        let error = match opened {
-            Ok(opened) => tokio::select! {
-                () = stop.cancelled() => return,
-                error = drain(&opened, &nats, &lanes) => error,
-            },
+        let error = match result {
+            Ok(inbox) => {
+                // What is still in the lanes when the inbox is opened again comes again, in order.
+                let opened = CancellationToken::new();
+                let _ended = opened.clone().drop_guard();
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    error = drain(&inbox, &nats, &lanes, &room, &opened) => error,
+                }
+            }
             Err(error) => error,
         };
         tracing::warn!(error = &error as &dyn std::error::Error, "the inbox is away; opening it again");
         tokio::time::sleep(PAUSE).await;
     }
+    "the inbox"
 }
 
 /// Hands commands to the lanes until the inbox breaks.
-async fn drain(inbox: &Inbox, nats: &Nats, lanes: &Lanes) -> NatsError {
+async fn drain(
+    inbox: &Inbox,
+    nats: &Nats,
+    lanes: &Lanes,
+    room: &Arc<Semaphore>,
+    opened: &CancellationToken,
+) -> NatsError {
     let mut messages = match inbox.messages().await {
         Ok(messages) => messages,
         Err(error) => return failed(error),
@@ -82,32 +102,28 @@ async fn drain(inbox: &Inbox, nats: &Nats, lanes: &Lanes) -> NatsError {
             Err(error) => return failed(error),
         };
         match read(&message) {
-            Ok((asked, handled)) => {
-                lanes.hand(asked).await;
-                tokio::spawn(acknowledge(message, handled));
+            Ok((subject, headers, received_millis)) => {
+                let size = (message.payload.len() / 1024).clamp(LEAST, ROOM);
+                let size = u32::try_from(size).unwrap_or(u32::MAX);
+                let Ok(room) = Arc::clone(room).acquire_many_owned(size).await else {
+                    return failed("the inbox has no room");
+                };
+                let body = message.payload.clone();
+                let answer = Answer::Inbox(Box::new(Delivery::new(message, opened.clone(), room)));
+                lanes.hand(Asked { subject, headers, body, received_millis, answer });
             }
             Err(refusal) => {
                 if let Err(error) = bury(nats, &message, &refusal).await {
                     return error;
                 }
-                let _ = message.ack_with(AckKind::Ack).await;
             }
         }
     }
     failed("the inbox ended")
 }
 
-/// Removes the command from the inbox once its outcome is recorded.
-async fn acknowledge(message: jetstream::Message, handled: oneshot::Receiver<()>) {
-    // A lane that stops drops its end: the command stays and is handled after the next start.
-    if handled.await.is_ok()
-        && let Err(error) = message.ack().await
-    {
-        tracing::warn!(%error, "a handled command could not be removed from the inbox; it will be a repeat");
-    }
-}
-
-fn read(message: &jetstream::Message) -> Result<(Asked, oneshot::Receiver<()>), Refusal> {
+/// What a message says: the subject, the headers and when it was stored.
+fn read(message: &jetstream::Message) -> Result<(CommandSubject, Headers, u64), Refusal> {
     let subject = CommandSubject::parse(&message.subject)?;
     let (sequence, millis) = match message.info() {
         Ok(info) => {
@@ -117,17 +133,5 @@ fn read(message: &jetstream::Message) -> Result<(Asked, oneshot::Receiver<()>), 
         Err(_) => (0, 0),
     };
     let headers = Headers::read(message.headers.as_ref(), || CommandId::of_message(millis, sequence))?;
-    let (handled, wait) = oneshot::channel();
-    let answer = Answer::Handled(handled);
-    Ok((Asked { subject, headers, body: message.payload.clone(), received_millis: millis, answer }, wait))
-}
-
-/// Puts a message that is no command among the dead letters, with the reason.
-async fn bury(nats: &Nats, message: &jetstream::Message, refusal: &Refusal) -> Result<(), NatsError> {
-    let mut head = HeaderMap::new();
-    let text: String = refusal.message.chars().filter(|c| !c.is_control()).collect();
-    head.insert(headers::DEAD_REASON, refusal.code.code());
-    head.insert(headers::DEAD_MESSAGE, text.as_str());
-    head.insert(headers::DEAD_SUBJECT, message.subject.as_str());
-    publish(&nats.js, subjects::dead("command", refusal.code), head, message.payload.clone()).await.map(drop)
+    Ok((subject, headers, millis))
 }

@@ -13,7 +13,7 @@ use wanwright_schemas::subjects;
 /// The header that tells what the command said, so that a used id with another content is noticed.
 const BODY_HEADER: &str = "Wan-Body-Sha256";
 
-/// The first outcome of a command and the digest of what it said, if it had one lately.
+/// The first outcome of a command and the digest of what it said, if it had one lately that can be read.
 pub(super) async fn first(
     nats: &Nats,
     customer: &CustomerId,
@@ -30,7 +30,14 @@ pub(super) async fn first(
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error.into())),
     };
-    let outcome = serde_json::from_slice(&message.payload).map_err(|error| failed(error.into()))?;
+    let outcome = match serde_json::from_slice(&message.payload) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            // The history knows better; whoever waits must not wait for ever because of this.
+            tracing::error!(%subject, %error, "an outcome cannot be read; it is worked out again");
+            return Ok(None);
+        }
+    };
     let digest =
         message.headers.get(BODY_HEADER).and_then(|text| Digest::try_from(text.as_str().to_owned()).ok());
     Ok(Some((outcome, digest)))

@@ -10,8 +10,8 @@ use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::subjects::{self, CommandSubject};
 use wanwright_schemas::{Refusal, headers};
 
-use super::Lanes;
 use super::door::{Answer, Asked, Headers};
+use super::{Lanes, verdict};
 
 /// The queue group of the command services: each request reaches one of them.
 const QUEUE: &str = "commands";
@@ -31,19 +31,41 @@ pub(super) async fn open(nats: &Nats) -> Result<Subscriber, NatsError> {
     Ok(subscriber)
 }
 
-pub(super) async fn serve(mut requests: Subscriber, nats: Nats, lanes: Lanes, stop: CancellationToken) {
+/// Where answers may go. A reply subject is the sender's to choose, and an answer into a stream or into the server's own
+/// subjects would be written with this service's rights, not with the sender's.
+const ANSWERED: [&str; 2] = ["_INBOX.", "_R_."];
+
+pub(super) async fn serve(
+    mut requests: Subscriber,
+    nats: Nats,
+    lanes: Lanes,
+    stop: CancellationToken,
+) -> &'static str {
     loop {
         let request = tokio::select! {
             () = stop.cancelled() => break,
             request = requests.next() => request,
         };
         let Some(request) = request else { break };
-        match read(&request) {
-            Ok(asked) => lanes.hand(asked).await,
-            Err(refusal) => reply(&nats, request.reply, &Outcome::refused(None, None, refusal)).await,
+        if let Some(to) = request.reply.as_ref().filter(|to| !is_answered(to)) {
+            tracing::warn!(subject = %request.subject, reply = %to, "a command was not handled: nobody is answered there");
+            continue;
         }
+        let refused = match read(&request) {
+            Ok(asked) => match lanes.offer(asked) {
+                Ok(()) => continue,
+                Err(asked) => verdict::not_tried(&asked),
+            },
+            Err(refusal) => Outcome::refused(None, None, verdict::clipped(refusal)),
+        };
+        reply(&nats, request.reply, &refused).await;
     }
     let _ = requests.unsubscribe().await;
+    "the door for requests"
+}
+
+fn is_answered(reply: &str) -> bool {
+    ANSWERED.iter().any(|start| reply.starts_with(start))
 }
 
 fn read(request: &Message) -> Result<Asked, Refusal> {
@@ -62,12 +84,6 @@ fn read(request: &Message) -> Result<Asked, Refusal> {
 /// Answers a request. A refusal is in the headers too, as NATS services say it.
 pub(super) async fn reply(nats: &Nats, to: Option<Subject>, outcome: &Outcome) {
     let Some(to) = to else { return };
-    let mut head = HeaderMap::new();
-    if let Some(refusal) = outcome.refusal() {
-        let sentence: String = refusal.message.chars().filter(|c| !c.is_control()).collect();
-        head.insert(headers::SERVICE_ERROR, sentence.as_str());
-        head.insert(headers::SERVICE_ERROR_CODE, refusal.code.number().to_string().as_str());
-    }
     let body = match serde_json::to_vec(outcome) {
         Ok(body) => body,
         Err(error) => {
@@ -75,6 +91,20 @@ pub(super) async fn reply(nats: &Nats, to: Option<Subject>, outcome: &Outcome) {
             return;
         }
     };
+    let limit = nats.client.max_payload();
+    if body.len() + verdict::HEADROOM > limit {
+        // Only the answer to a dry run can grow like this, so the answer that takes its place hides nothing that happened.
+        let refused = verdict::too_large(body.len(), limit);
+        let refused =
+            Outcome { dry_run: true, ..Outcome::refused(outcome.command, outcome.object.clone(), refused) };
+        return Box::pin(reply(nats, Some(to), &refused)).await;
+    }
+    let mut head = HeaderMap::new();
+    if let Some(refusal) = outcome.refusal() {
+        let sentence: String = refusal.message.chars().filter(|c| !c.is_control()).collect();
+        head.insert(headers::SERVICE_ERROR, sentence.as_str());
+        head.insert(headers::SERVICE_ERROR_CODE, refusal.code.number().to_string().as_str());
+    }
     if let Err(error) = nats.client.publish_with_headers(to, head, body.into()).await {
         tracing::warn!(%error, "a reply could not be sent; its sender will ask again");
     }

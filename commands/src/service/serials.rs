@@ -1,7 +1,7 @@
 //! Serial numbers belong to one customer in the whole fleet, which no customer's history can know alone.
 
 use wanwright_nats::NatsError;
-use wanwright_nats::claim::Claims;
+use wanwright_nats::claim::{Claimed, Claims};
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::command::{Ask, CommandBody};
 use wanwright_schemas::event::{Change, Event};
@@ -18,41 +18,66 @@ fn owner(customer: &CustomerId, device: &DeviceId) -> String {
     format!("{customer}/{device}")
 }
 
-/// Claims the serial numbers that the events give to devices. Claimed before the append and re-entrant, so a command
-/// that is tried again finds its own claim.
+/// A device and its serial number.
+pub(super) type Serial = (DeviceId, String);
+
+/// Claims the serial numbers that the events give to devices, and notes in `fresh` those that were nobody's. Claimed
+/// before the append and re-entrant, so a command that is tried again finds its own claim.
 pub(super) async fn claim(
     claims: &Claims,
     customer: &CustomerId,
     events: &[Event],
+    fresh: &mut Vec<Serial>,
 ) -> Result<Result<(), Refusal>, NatsError> {
     for event in events {
         let Event::Device(id, Change::Created { spec, .. }) = event else { continue };
-        if !claims.claim(&name(&spec.serial), &owner(customer, id)).await? {
-            let message = format!("serial number {} belongs to another device", spec.serial);
-            return Ok(Err(Refusal::new(Reason::SerialTaken, message).field("serial")));
+        match claims.claim(&name(&spec.serial), &owner(customer, id)).await? {
+            Claimed::New => fresh.push((id.clone(), spec.serial.clone())),
+            Claimed::Again => {}
+            Claimed::Taken => {
+                let message = format!("serial number {} belongs to another device", spec.serial);
+                return Ok(Err(Refusal::new(Reason::SerialTaken, message).field("serial")));
+            }
         }
     }
     Ok(Ok(()))
 }
 
 /// The serial numbers that a report may free: those of the leaving devices it is about.
-pub(super) fn leaving(state: &Customer, body: &CommandBody) -> Vec<(DeviceId, String)> {
+pub(super) fn leaving(state: &Customer, body: &CommandBody) -> Vec<Serial> {
     let CommandBody::Device(id, Ask::Report(_)) = body else { return Vec::new() };
     let device = state.devices.get(id).filter(|device| device.leaving);
     device.map(|device| (id.clone(), device.spec.serial.clone())).into_iter().collect()
 }
 
-/// Gives back the serial numbers of the devices that are gone now.
-pub(super) async fn release(
-    claims: &Claims,
-    customer: &CustomerId,
-    leaving: &[(DeviceId, String)],
-    events: &[Event],
-) {
-    for (id, serial) in leaving {
-        let gone =
-            events.iter().any(|event| matches!(event, Event::Device(of, Change::Removed { .. }) if of == id));
-        if gone && let Err(error) = claims.release(&name(serial), &owner(customer, id)).await {
+/// The serial numbers of the devices that these events removed, where the state has no such device again.
+pub(super) fn removed(state: &Customer, known: &[Serial], events: &[Event]) -> Vec<Serial> {
+    let is_removed = |id: &DeviceId| {
+        events.iter().any(|event| matches!(event, Event::Device(of, Change::Removed { .. }) if of == id))
+    };
+    absent(state, known).into_iter().filter(|(id, _)| is_removed(id)).collect()
+}
+
+/// Those serial numbers that no device of this name has.
+pub(super) fn absent(state: &Customer, known: &[Serial]) -> Vec<Serial> {
+    let has =
+        |(id, serial): &&Serial| state.devices.get(id).is_some_and(|device| &device.spec.serial == serial);
+    known.iter().filter(|known| !has(known)).cloned().collect()
+}
+
+/// The serial numbers that events gave to devices.
+pub(super) fn given<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Serial> {
+    let serial = |event: &Event| match event {
+        Event::Device(id, Change::Created { spec, .. }) => Some((id.clone(), spec.serial.clone())),
+        _ => None,
+    };
+    events.filter_map(serial).collect()
+}
+
+/// Gives serial numbers back.
+pub(super) async fn release(claims: &Claims, customer: &CustomerId, serials: &[Serial]) {
+    for (id, serial) in serials {
+        if let Err(error) = claims.release(&name(serial), &owner(customer, id)).await {
             tracing::warn!(%serial, error = &error as &dyn std::error::Error, "a serial number stays claimed");
         }
     }

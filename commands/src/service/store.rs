@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use jiff::Timestamp;
-use wanwright_nats::{AppendError, History};
+use wanwright_nats::{AppendError, History, Nats};
 use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
 use wanwright_schemas::outcome::Position;
@@ -17,6 +17,8 @@ use wanwright_schemas::reason::Refusal;
 use crate::customer::Customer;
 use crate::head::Head;
 use crate::service::adapter::Recorded;
+use crate::service::seen::Seen;
+use crate::service::verdict;
 
 /// How many customers one lane keeps in memory.
 const CACHED: usize = 1024;
@@ -55,14 +57,17 @@ impl AggregateContext<Customer> for Loaded {
 /// The store of one lane, with the customers it saw last.
 #[derive(Debug)]
 pub struct CustomerStore {
+    nats: Nats,
     history: History,
     cache: Mutex<HashMap<CustomerId, Head>>,
+    seen: Seen,
 }
 
 impl CustomerStore {
-    /// A store over these histories.
-    pub fn new(history: History) -> Self {
-        Self { history, cache: Mutex::new(HashMap::new()) }
+    /// A store over the histories on this server.
+    pub fn new(nats: Nats) -> Self {
+        let history = History::new(nats.clone());
+        Self { nats, history, cache: Mutex::new(HashMap::new()), seen: Seen::default() }
     }
 
     /// Where a message of the customer is.
@@ -93,40 +98,53 @@ impl CustomerStore {
         self.cache.lock().ok()?.remove(customer)
     }
 
-    /// Loads from the server, at least up to the leader's head.
+    /// Loads from the server, at least up to the leader's head, through the last message that was seen here.
     async fn load(&self, customer: &CustomerId) -> Result<Head, Failed> {
         let target = self.history.head(customer).await.map_err(unavailable)?;
+        let mut proof = self.seen.proof(customer);
+        proof.ends_at(target).map_err(damaged)?;
         let deadline = tokio::time::Instant::now() + CATCH_UP;
         let mut head = Head::default();
         loop {
             for message in self.history.load(customer, head.sequence).await.map_err(unavailable)? {
-                head.fold(message.sequence, &message.payload)
-                    .map_err(|error| AggregateError::DeserializationError(Box::new(error)))?;
+                head.fold(message.sequence, &message.payload).map_err(damaged)?;
+                proof.passes(head.sequence, head.digest);
             }
             if head.sequence >= target {
+                proof.whole(head.sequence).map_err(damaged)?;
+                self.seen.note(customer, head.sequence, head.digest);
                 return Ok(head);
             }
             if tokio::time::Instant::now() >= deadline {
-                let what = format!("history of {customer} ends at {}, its head is {target}", head.sequence);
-                return Err(AggregateError::DeserializationError(what.into()));
+                // A replica that is behind is no damage: what it has so far fits the chain.
+                let what = format!(
+                    "the history of {customer} is read up to {}, its head is {target}",
+                    head.sequence
+                );
+                return Err(AggregateError::DatabaseConnectionError(what.into()));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// The envelope of a message of the customer.
-    pub async fn envelope(&self, customer: &CustomerId, sequence: u64) -> Result<Option<Envelope>, Failed> {
+    pub async fn envelope(&self, customer: &CustomerId, sequence: u64) -> Result<Envelope, Failed> {
         let messages = self.history.load(customer, sequence - 1).await.map_err(unavailable)?;
         let Some(message) = messages.first().filter(|message| message.sequence == sequence) else {
-            return Ok(None);
+            return Err(AggregateError::DatabaseConnectionError(
+                format!("the message of {customer} at {sequence} is not there").into(),
+            ));
         };
-        let envelope = Envelope::decode(&message.payload);
-        envelope.map(Some).map_err(|error| AggregateError::DeserializationError(Box::new(error)))
+        Envelope::decode(&message.payload).map_err(damaged)
     }
 }
 
 fn unavailable<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failed {
     AggregateError::DatabaseConnectionError(Box::new(error))
+}
+
+fn damaged<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failed {
+    AggregateError::DeserializationError(Box::new(error))
 }
 
 fn missing(what: &str) -> Failed {
@@ -161,8 +179,7 @@ impl EventStore<Customer> for CustomerStore {
         let customer: CustomerId = aggregate_id.parse().map_err(unavailable)?;
         let mut loaded = Vec::new();
         for message in self.history.load(&customer, 0).await.map_err(unavailable)? {
-            let envelope = Envelope::decode(&message.payload)
-                .map_err(|error| AggregateError::DeserializationError(Box::new(error)))?;
+            let envelope = Envelope::decode(&message.payload).map_err(damaged)?;
             let by = envelope.command;
             let metadata = HashMap::from([(key::SEQUENCE.to_owned(), message.sequence.to_string())]);
             loaded
@@ -189,6 +206,10 @@ impl EventStore<Customer> for CustomerStore {
     ) -> Result<Vec<EventEnvelope<Customer>>, Failed> {
         let envelope = envelope(&events, context.head.digest, &metadata)?;
         let bytes = Bytes::from(envelope.encode().map_err(unavailable)?);
+        let limit = self.nats.client.max_payload();
+        if bytes.len() + verdict::HEADROOM > limit {
+            return Err(AggregateError::UserError(verdict::too_large(bytes.len(), limit)));
+        }
         let appended = self
             .history
             .append(&context.customer, context.head.sequence, envelope.command, bytes.clone())
@@ -199,6 +220,7 @@ impl EventStore<Customer> for CustomerStore {
             Err(error) => return Err(unavailable(error)),
         };
         context.head.appended(sequence, Digest::of(&bytes), &envelope);
+        self.seen.note(&context.customer, sequence, context.head.digest);
         metadata.insert(key::SEQUENCE.to_owned(), sequence.to_string());
         let committed = numbered(
             context.customer.as_str(),

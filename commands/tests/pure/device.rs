@@ -82,14 +82,14 @@ fn site_serial_and_model_stay() {
 #[test]
 fn settings_are_checked_against_the_vendors_schema() {
     let mut world = sites();
-    for (settings, at) in [
-        (json!({"vlam": 1}), "settings.vlam"),
-        (json!({"vlan": "1"}), "settings.vlan"),
-        (json!({"vlan": 1.5}), "settings.vlan"),
-        (json!({"vlan": 4095}), "settings.vlan"),
-        (json!({"hostname": false}), "settings.hostname"),
+    for (settings, reason, at) in [
+        (json!({"vlam": 1}), UnknownField, "settings.vlam"),
+        (json!({"vlan": "1"}), WrongType, "settings.vlan"),
+        (json!({"vlan": 1.5}), WrongType, "settings.vlan"),
+        (json!({"vlan": 4095}), InvalidValue, "settings.vlan"),
+        (json!({"hostname": false}), WrongType, "settings.hostname"),
     ] {
-        world.refuse("device.d1.create", &device(json!({"settings": settings})), InvalidValue, at);
+        world.refuse("device.d1.create", &device(json!({"settings": settings})), reason, at);
     }
     world.accept("device.d1.create", &device(json!({"settings": {"vlan": 4094, "hostname": "ap"}})));
 }

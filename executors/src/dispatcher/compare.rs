@@ -7,7 +7,7 @@ use wanwright_nats::publish::CheckedError;
 use wanwright_nats::{History, Nats, OrderTable};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
-use wanwright_schemas::{CustomerId, subjects};
+use wanwright_schemas::{CustomerId, Event, subjects};
 use wanwright_vendors::Catalogue;
 
 use super::Stuck;
@@ -21,39 +21,80 @@ pub(super) struct Compare {
     vendors: Arc<Catalogue>,
 }
 
+/// How a comparison ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    /// The table says what the state asks for.
+    Equal,
+    /// The history has gone on; the state has to be read again.
+    HeadMoved,
+}
+
+/// Folds what has come since into a head.
+pub(super) async fn fold_on(
+    history: &History,
+    customer: &CustomerId,
+    head: &mut Head,
+) -> Result<Vec<Event>, Stuck> {
+    let mut events = Vec::new();
+    for message in history.load(customer, head.sequence).await? {
+        let folded = head.fold(message.sequence, &message.payload);
+        events.extend(folded.map_err(|error| Stuck::History(customer.clone(), error))?.events);
+        // The dispatcher repeats no commands: ids are of no use to it.
+        head.recent.clear();
+    }
+    Ok(events)
+}
+
 impl Compare {
     pub(super) fn new(nats: Nats, vendors: Arc<Catalogue>) -> Self {
         let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
         Self { nats, history, table, vendors }
     }
 
-    /// Brings a target's two rows in line with its state.
+    /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on.
     pub(super) async fn target(
+        &self,
+        customer: &CustomerId,
+        head: &mut Head,
+        target: &Target,
+    ) -> Result<(), Stuck> {
+        while self.try_target(customer, head, target).await? == Compared::HeadMoved {
+            fold_on(&self.history, customer, head).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_target(
         &self,
         customer: &CustomerId,
         head: &Head,
         target: &Target,
-    ) -> Result<(), Stuck> {
-        let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(()) };
+    ) -> Result<Compared, Stuck> {
+        let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(Compared::Equal) };
         let vendor = self.vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
         let position = self.history.position(customer, head.sequence);
         let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
         let [change_row, look_row] = subjects::orders_of_target(id, customer, target);
         // A look in the middle of a change would report the change as drift.
         match (&wanted.look, &wanted.change) {
-            (Some(look), _) => self.put(head, look_row, look).await?,
+            (Some(look), _) => {
+                if self.put(head, look_row, look).await? == Compared::HeadMoved {
+                    return Ok(Compared::HeadMoved);
+                }
+            }
             (None, Some(_)) => self.withdraw(&look_row).await?,
             (None, None) => {}
         }
         // A change is marked as done by whoever carried it out.
         match &wanted.change {
             Some(change) => self.put(head, change_row, change).await,
-            None => Ok(()),
+            None => Ok(Compared::Equal),
         }
     }
 
     /// Writes a row unless it says the same already, or something newer. An older order that still waits is superseded.
-    async fn put(&self, head: &Head, row: String, order: &Order) -> Result<(), Stuck> {
+    async fn put(&self, head: &Head, row: String, order: &Order) -> Result<Compared, Stuck> {
         loop {
             let present = self.table.get(&row).await?;
             let sequence = present.as_ref().map_or(0, |present| present.sequence);
@@ -61,12 +102,16 @@ impl Compare {
             let older: Option<Order> =
                 waiting.and_then(|present| serde_json::from_slice(&present.payload).ok());
             match &older {
-                Some(older) if older.id == order.id => return Ok(()),
-                Some(older) if older.position.sequence > order.position.sequence => return Ok(()),
+                Some(older) if older.id == order.id => return Ok(Compared::Equal),
+                Some(older) if older.position.sequence > order.position.sequence => {
+                    return Ok(Compared::Equal);
+                }
                 Some(_) => {}
                 // Nothing waits. If that is because the order has just been carried out, then its report is in the
-                // history by now, and whoever reads it compares again.
-                None if self.history.head(&order.customer).await? != head.sequence => return Ok(()),
+                // history by now, behind the head that still wants it.
+                None if self.history.head(&order.customer).await? != head.sequence => {
+                    return Ok(Compared::HeadMoved);
+                }
                 None => {}
             }
             let body = serde_json::to_vec(order)?;
@@ -81,7 +126,7 @@ impl Compare {
                         generation: order.generation(),
                     };
                     records::write(&self.nats, &records::context_of(order), queued).await;
-                    return Ok(());
+                    return Ok(Compared::Equal);
                 }
                 Err(CheckedError::Conflict) => {}
                 Err(CheckedError::Failed(error)) => return Err(error.into()),

@@ -20,7 +20,7 @@ use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
 use wanwright_vendors::Catalogue;
 
-use compare::Compare;
+use compare::{Compare, fold_on};
 
 const CONSUMER: &str = "dispatcher";
 const PAUSE: Duration = Duration::from_secs(1);
@@ -160,14 +160,10 @@ impl Partition {
     }
 
     async fn work(&mut self, customer: &CustomerId, sequence: u64, payload: &[u8]) -> Result<(), Stuck> {
-        let broken = |error| Stuck::History(customer.clone(), error);
         let mut head = self.heads.remove(customer).unwrap_or_default();
         let mut events = Vec::new();
         if head.sequence < sequence {
-            for message in self.history.load(customer, head.sequence).await? {
-                let envelope = head.fold(message.sequence, &message.payload).map_err(broken)?;
-                events.extend(envelope.events);
-            }
+            events = fold_on(&self.history, customer, &mut head).await?;
             if head.sequence < sequence {
                 return Err(Stuck::Behind(customer.clone()));
             }
@@ -175,14 +171,13 @@ impl Partition {
         if events.is_empty() {
             // The state is past this message already; what it concerned is compared once more.
             let envelope = Envelope::decode(payload).map_err(|source| {
-                broken(wanwright_commands::BrokenHistory::Unreadable { sequence, source })
+                let unreadable = wanwright_commands::BrokenHistory::Unreadable { sequence, source };
+                Stuck::History(customer.clone(), unreadable)
             })?;
             events = envelope.events;
         }
-        // The dispatcher repeats no commands: ids are of no use to it.
-        head.recent.clear();
         for target in orders::affected(&head.state, &events) {
-            self.compare.target(customer, &head, &target).await?;
+            self.compare.target(customer, &mut head, &target).await?;
         }
         if self.heads.len() >= CACHED
             && let Some(victim) = self.heads.keys().next().cloned()

@@ -14,7 +14,7 @@ use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Catalogue;
 
 use super::Stuck;
-use super::compare::Compare;
+use super::compare::{Compare, fold_on};
 
 /// Pause between two sweeps.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -51,14 +51,10 @@ async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
 
 async fn of_customer(nats: &Nats, compare: &Compare, customer: &CustomerId) -> Result<(), Stuck> {
     let mut head = Head::default();
-    for message in History::new(nats.clone()).load(customer, 0).await? {
-        head.fold(message.sequence, &message.payload)
-            .map_err(|error| Stuck::History(customer.clone(), error))?;
-        // Ids are of no use here.
-        head.recent.clear();
-    }
-    for target in orders::targets(&head.state) {
-        compare.target(customer, &head, &target).await?;
+    fold_on(&History::new(nats.clone()), customer, &mut head).await?;
+    let targets: Vec<_> = orders::targets(&head.state).collect();
+    for target in targets {
+        compare.target(customer, &mut head, &target).await?;
     }
     Ok(())
 }

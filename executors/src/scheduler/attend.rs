@@ -124,7 +124,7 @@ impl Attendant {
         let run = Run {
             order: &order,
             vendor,
-            base_url: opened.base_url(),
+            gateway: &opened,
             observe_first: attempt.unsure,
             attempt: attempt.number,
             log: Log::new(&self.config.nats, &context),

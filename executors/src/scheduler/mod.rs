@@ -94,10 +94,12 @@ pub async fn run(
     let mut runs = JoinSet::new();
     loop {
         let what = tokio::select! {
+            // In this order: the watchers end when they are told to.
+            biased;
             () = stop.cancelled() => break,
             what = news.recv() => what,
             _ = runs.join_next(), if !runs.is_empty() => continue,
-            _ = watchers.join_next() => {
+            _ = watchers.join_next(), if !stop.is_cancelled() => {
                 let source = "a task that watches the table or the timers has ended".into();
                 return Err(NatsError::Failed { doing: "scheduling orders".to_owned(), source });
             }

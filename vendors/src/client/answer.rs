@@ -33,9 +33,11 @@ pub(super) fn judge(
 ) -> Result<Answer, ClientError> {
     match status {
         200..=299 => Ok(Answer(body)),
-        429 | 503 => {
+        // 408, 423 and 425 are the vendor's way to say "not now" as well.
+        408 | 423 | 425 | 429 | 503 => {
             Err(ClientError::Busy { status, retry_after, message: Complaint::of(api, &body).message })
         }
+        401 | 403 | 407 => Err(ClientError::Denied { status, message: Complaint::of(api, &body).message }),
         400..=499 => {
             let complaint = Complaint::of(api, &body);
             Err(ClientError::Refused {

@@ -9,7 +9,7 @@ use super::RemoteObject;
 /// Why a call did not do what was asked.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The vendor refused (4xx). Repeating the same call gives the same answer.
+    /// The vendor refused (any other 4xx). Repeating the same call gives the same answer.
     #[error("the vendor refused (HTTP {status}): {message}")]
     Refused {
         /// HTTP status.
@@ -21,7 +21,16 @@ pub enum ClientError {
         /// The attribute the vendor complains about, or its own name for it if no attribute is there.
         field: Option<String>,
     },
-    /// The vendor has no time now (429 or 503).
+    /// The vendor does not accept the credential (401, 403, 407). It says nothing about the object: a credential that
+    /// was rotated is accepted again.
+    #[error("the vendor does not accept the credential (HTTP {status}): {message}")]
+    Denied {
+        /// HTTP status.
+        status: u16,
+        /// The vendor's sentence.
+        message: String,
+    },
+    /// The vendor has no time now (408, 423, 425, 429 or 503).
     #[error("the vendor is busy (HTTP {status}): {message}")]
     Busy {
         /// HTTP status.
@@ -76,7 +85,7 @@ impl ClientError {
             Self::Refused { .. } => "VendorRefused",
             Self::Busy { .. } => "VendorBusy",
             Self::Network { .. } => "Network",
-            Self::Unexpected { .. } | Self::Configuration { .. } => "Unexpected",
+            Self::Denied { .. } | Self::Unexpected { .. } | Self::Configuration { .. } => "Unexpected",
         }
     }
 
@@ -84,7 +93,9 @@ impl ClientError {
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused { status, .. } | Self::Busy { status, .. } => Some(*status),
+            Self::Refused { status, .. } | Self::Denied { status, .. } | Self::Busy { status, .. } => {
+                Some(*status)
+            }
             Self::Unexpected { status, .. } => *status,
             Self::Network { .. } | Self::Configuration { .. } => None,
         }
@@ -100,8 +111,9 @@ impl ClientError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Network { .. } => true,
-            Self::Unexpected { status, .. } => status.is_some_and(|status| status >= 500),
+            Self::Denied { .. } | Self::Busy { .. } | Self::Network { .. } => true,
+            // Without a status it is a body of another form: a proxy's page in a 200, say.
+            Self::Unexpected { status, .. } => status.is_none_or(|status| status >= 500),
             Self::Refused { .. } | Self::Configuration { .. } => false,
         }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
 
-use super::{FieldError, Node, Shape};
+use super::FieldErrorKind::{Missing, NotAllowed, Unknown, WrongType};
+use super::{FieldError, FieldErrorKind, Node, Shape};
 use crate::suggest;
 
 /// Most errors reported at once: a large wrong value says enough with these.
@@ -35,8 +36,8 @@ fn visit(node: &Node, path: &str, value: &Value, errors: &mut Vec<FieldError>) -
             .collect(),
         _ => match scalar(&node.shape, value) {
             Ok(value) => value,
-            Err(message) => {
-                push(errors, path, message, expected(node));
+            Err((kind, message)) => {
+                push(errors, kind, path, message, expected(node));
                 Value::Null
             }
         },
@@ -45,7 +46,7 @@ fn visit(node: &Node, path: &str, value: &Value, errors: &mut Vec<FieldError>) -
         && errors.len() == before
         && !choices.contains(&found)
     {
-        push(errors, path, format!("is {}", shown(value)), expected(node));
+        push(errors, NotAllowed, path, format!("is {}", shown(value)), expected(node));
     }
     found
 }
@@ -63,7 +64,7 @@ fn object(
         let message = format!("is not known: {}", suggest::advice(key, &known));
         let expected =
             if known.is_empty() { "no field".to_owned() } else { format!("one of {}", known.join(", ")) };
-        push(errors, &format!("{path}.{}", clip(key)), message, expected);
+        push(errors, Unknown, &format!("{path}.{}", clip(key)), message, expected);
     }
     for (name, node) in properties {
         let at = format!("{path}.{name}");
@@ -75,7 +76,7 @@ fn object(
                 found.insert(name.clone(), default.clone());
             }
             (None, None) if required.contains(name) => {
-                push(errors, &at, "is missing".to_owned(), expected(node));
+                push(errors, Missing, &at, "is missing".to_owned(), expected(node));
             }
             (None, None) => {}
         }
@@ -84,32 +85,33 @@ fn object(
 }
 
 /// The value in its canonical form, or what is wrong with it.
-fn scalar(shape: &Shape, value: &Value) -> Result<Value, String> {
+fn scalar(shape: &Shape, value: &Value) -> Result<Value, (FieldErrorKind, String)> {
     match (shape, value) {
         (Shape::String { shortest, longest }, Value::String(text)) => {
             let length = text.chars().count() as u64;
             if length < *shortest {
-                return Err(format!("has {length} characters, fewer than {shortest}"));
+                return Err((NotAllowed, format!("has {length} characters, fewer than {shortest}")));
             }
             match longest {
                 Some(longest) if length > *longest => {
-                    Err(format!("has {length} characters, more than {longest}"))
+                    Err((NotAllowed, format!("has {length} characters, more than {longest}")))
                 }
                 _ => Ok(value.clone()),
             }
         }
         (Shape::Integer { minimum, maximum }, Value::Number(number)) => {
-            let whole = integer(number).ok_or_else(|| format!("is {number}, not a whole number"))?;
-            within(whole, *minimum, *maximum)?;
+            let whole =
+                integer(number).ok_or_else(|| (WrongType, format!("is {number}, not a whole number")))?;
+            within(whole, *minimum, *maximum).map_err(|message| (NotAllowed, message))?;
             Ok(Value::from(whole))
         }
         (Shape::Number { minimum, maximum }, Value::Number(number)) => {
-            let float = number.as_f64().ok_or_else(|| format!("is {number}, out of range"))?;
-            within(float, *minimum, *maximum)?;
+            let float = number.as_f64().ok_or_else(|| (NotAllowed, format!("is {number}, out of range")))?;
+            within(float, *minimum, *maximum).map_err(|message| (NotAllowed, message))?;
             Ok(value.clone())
         }
         (Shape::Boolean, Value::Bool(_)) => Ok(value.clone()),
-        _ => Err(format!("is {}", shown(value))),
+        _ => Err((WrongType, format!("is {}", shown(value)))),
     }
 }
 
@@ -181,8 +183,8 @@ fn clip(text: &str) -> String {
     }
 }
 
-fn push(errors: &mut Vec<FieldError>, path: &str, message: String, expected: String) {
+fn push(errors: &mut Vec<FieldError>, kind: FieldErrorKind, path: &str, message: String, expected: String) {
     if errors.len() < MOST_ERRORS {
-        errors.push(FieldError { path: path.to_owned(), message, expected });
+        errors.push(FieldError { kind, path: path.to_owned(), message, expected });
     }
 }

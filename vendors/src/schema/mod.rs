@@ -35,12 +35,27 @@ pub struct SchemaError {
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("`{path}` {message}")]
 pub struct FieldError {
+    /// What kind of error it is.
+    pub kind: FieldErrorKind,
     /// Where in the value, `settings.vlan` or `settings.dns[2]`.
     pub path: String,
     /// What is wrong, to be read after the path: `is 5000, more than 4094`.
     pub message: String,
     /// What would be right: `a whole number from 1 to 4094`.
     pub expected: String,
+}
+
+/// What kind of error a [`FieldError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FieldErrorKind {
+    /// There is no such field.
+    Unknown,
+    /// A required field is not there.
+    Missing,
+    /// The value is of another type.
+    WrongType,
+    /// The type is right and the value is not allowed.
+    NotAllowed,
 }
 
 /// One place in a schema.

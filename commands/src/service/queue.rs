@@ -1,0 +1,201 @@
+//! What waits for a lane, and how long a command is tried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use wanwright_schemas::CustomerId;
+use wanwright_schemas::outcome::Outcome;
+use wanwright_schemas::reason::{Reason, Refusal};
+
+use super::delivery::Delivery;
+use super::door::{Answer, Asked, Headers};
+use super::lane::{Lane, Trouble};
+use super::{requests, verdict};
+
+/// How many lanes there are: commands of that many customers are decided at once.
+pub(super) const LANES: u16 = 16;
+
+/// How many requests wait for a lane before the next one is told to come again.
+const DEPTH: usize = 256;
+
+/// How often a request is tried while NATS is in trouble before its sender is told so.
+const TRIES: u32 = 6;
+
+/// How often a request is decided anew because others append to its customer.
+const CONFLICTS: u32 = 100;
+
+/// The first pause between two tries; each next one is twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Longest pause of the inbox, which never gives up.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause after a conflict: whoever was first is done, so it is short.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+
+/// The ways into a lane. They are two, so that a request does not wait behind a thousand commands of the inbox.
+#[derive(Debug)]
+struct Entry {
+    requests: mpsc::Sender<Asked>,
+    inbox: mpsc::UnboundedSender<Asked>,
+}
+
+/// What waits for a lane.
+#[derive(Debug)]
+pub(super) struct Queue {
+    requests: mpsc::Receiver<Asked>,
+    inbox: mpsc::UnboundedReceiver<Asked>,
+}
+
+/// The lanes, by customer.
+#[derive(Clone, Debug)]
+pub(super) struct Lanes {
+    entries: Arc<[Entry]>,
+}
+
+impl Lanes {
+    /// The ways into the lanes, and what each lane takes its commands from.
+    pub(super) fn new() -> (Self, Vec<Queue>) {
+        let lane = |_| {
+            let (requests, asked) = mpsc::channel(DEPTH);
+            let (inbox, delivered) = mpsc::unbounded_channel();
+            (Entry { requests, inbox }, Queue { requests: asked, inbox: delivered })
+        };
+        let (entries, queues): (Vec<_>, Vec<_>) = (0..LANES).map(lane).unzip();
+        (Self { entries: entries.into() }, queues)
+    }
+
+    fn entry(&self, customer: &CustomerId) -> Option<&Entry> {
+        self.entries.get(usize::from(wanwright_schemas::subjects::partition(customer, LANES)))
+    }
+
+    /// Offers a request to its customer's lane, which gives it back when it is full: a customer whose commands cannot be
+    /// decided must not stop all the others.
+    pub(super) fn offer(&self, asked: Asked) -> Result<(), Box<Asked>> {
+        match self.entry(&asked.subject.customer) {
+            Some(entry) => entry.requests.try_send(asked).map_err(|refused| Box::new(refused.into_inner())),
+            None => Err(Box::new(asked)),
+        }
+    }
+
+    /// Hands a command of the inbox to its customer's lane. The inbox itself says how many it lets out.
+    pub(super) fn hand(&self, asked: Asked) {
+        // A closed lane means that the service stops: what is not acknowledged is delivered again.
+        if let Some(entry) = self.entry(&asked.subject.customer) {
+            let _ = entry.inbox.send(asked);
+        }
+    }
+}
+
+impl Queue {
+    /// The next command, by turns from both doors; none when both are closed and nothing waits.
+    async fn next(&mut self) -> Option<Asked> {
+        tokio::select! {
+            Some(asked) = self.requests.recv() => Some(asked),
+            Some(asked) = self.inbox.recv() => Some(asked),
+            else => None,
+        }
+    }
+}
+
+/// Handles commands until the doors are closed and nothing waits.
+pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) -> &'static str {
+    while let Some(asked) = queue.next().await {
+        let Some(outcome) = settle(&lane, &mut queue, &asked, &stop).await else { continue };
+        let unrecorded = outcome.refusal().map(|refusal| (refusal.code, refusal));
+        match (asked.answer, unrecorded) {
+            (Answer::Reply(to), _) => requests::reply(&lane.nats, to, &outcome).await,
+            // It stays in the inbox.
+            (Answer::Inbox(_), Some((Reason::Unavailable, _))) => {}
+            (Answer::Inbox(delivery), Some((Reason::HistoryDamaged, refusal))) => {
+                bury(&lane, *delivery, &asked.headers, refusal, &stop).await;
+            }
+            (Answer::Inbox(delivery), _) => delivery.handled().await,
+        }
+    }
+    "a lane"
+}
+
+/// Tries a command until it has an outcome. None when it is delivered again.
+async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &CancellationToken) -> Option<Outcome> {
+    let is_durable = matches!(asked.answer, Answer::Inbox(_));
+    let (mut pause, mut tries, mut conflicts) = (PAUSE, 0, 0);
+    let mut fresh = Vec::new();
+    loop {
+        if matches!(&asked.answer, Answer::Inbox(delivery) if delivery.is_over()) {
+            return None;
+        }
+        let trouble = match lane.judge(asked, &mut fresh).await {
+            Ok(outcome) => {
+                if outcome.position().is_none() && !fresh.is_empty() {
+                    lane.give_back(asked, &fresh).await;
+                }
+                return Some(outcome);
+            }
+            Err(trouble) => trouble,
+        };
+        lane.store.forget(&asked.subject.customer);
+        let (error, wait, is_enough) = match trouble {
+            Trouble::Damaged(error) => {
+                tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a history is damaged");
+                return Some(verdict::damaged(asked, error.as_ref()));
+            }
+            Trouble::Conflict => {
+                conflicts += 1;
+                (
+                    "other commands of the customer always came first".into(),
+                    CONFLICT_PAUSE,
+                    conflicts >= CONFLICTS,
+                )
+            }
+            Trouble::Nats(error) => {
+                tries += 1;
+                tracing::warn!(command = %asked.headers.command, error = error.as_ref(), "trying a command again");
+                let wait = pause;
+                pause = (pause * 2).min(MAX_PAUSE);
+                (error, wait, tries >= TRIES)
+            }
+        };
+        if stop.is_cancelled() || (is_enough && !is_durable) {
+            return Some(verdict::unavailable(asked, error.as_ref()));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => {}
+            () = turn_away(lane, queue), if tries >= TRIES => {}
+        }
+    }
+}
+
+/// Answers the requests that wait behind a command of the inbox which cannot be recorded: their senders do not wait as
+/// long as the inbox does.
+async fn turn_away(lane: &Lane, queue: &mut Queue) {
+    while let Some(asked) = queue.requests.recv().await {
+        let outcome = verdict::not_tried(&asked);
+        if let Answer::Reply(to) = asked.answer {
+            requests::reply(&lane.nats, to, &outcome).await;
+        }
+    }
+    // The door is closed; the pause goes on.
+    std::future::pending().await
+}
+
+/// Puts a command among the dead letters before the customer's next one is looked at, so that they keep their order.
+async fn bury(
+    lane: &Lane,
+    delivery: Delivery,
+    headers: &Headers,
+    refusal: &Refusal,
+    stop: &CancellationToken,
+) {
+    while !delivery.is_over() && !stop.is_cancelled() {
+        let Err(error) = delivery.bury(&lane.nats, headers, refusal).await else {
+            return delivery.handled().await;
+        };
+        let error = wanwright_nats::chain(&error);
+        tracing::warn!(command = %headers.command, error, "a command could not be put among the dead letters yet");
+        tokio::time::sleep(MAX_PAUSE).await;
+    }
+}

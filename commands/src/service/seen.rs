@@ -1,0 +1,103 @@
+//! How far each customer's history was seen here. A stream whose newest block is damaged gives its sequences out again
+//! and looks healthy; only who remembers can tell.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use wanwright_schemas::{CustomerId, Digest};
+
+/// A history that is not the one that was seen here before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Regressed {
+    /// It ends earlier.
+    #[error("the history ends at {end}, and this process has seen it up to {seen}")]
+    Shorter {
+        /// Where it ends.
+        end: u64,
+        /// How far it was seen.
+        seen: u64,
+    },
+    /// The message that was the last one is missing or another one.
+    #[error("the message at {seen}, which this process has seen, is missing or another one")]
+    Rewritten {
+        /// Where.
+        seen: u64,
+    },
+}
+
+/// The last message of each customer that was seen here. It forgets nobody: a customer takes a hundred bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    last: Mutex<HashMap<CustomerId, (u64, Option<Digest>)>>,
+}
+
+impl Seen {
+    /// Notes the end of a customer's history.
+    pub(crate) fn note(&self, customer: &CustomerId, sequence: u64, digest: Option<Digest>) {
+        if sequence > 0
+            && let Ok(mut last) = self.last.lock()
+        {
+            last.insert(customer.clone(), (sequence, digest));
+        }
+    }
+
+    /// What a load of this customer has to pass.
+    pub(crate) fn proof(&self, customer: &CustomerId) -> Proof {
+        let seen = self.last.lock().ok().and_then(|last| last.get(customer).copied());
+        Proof { seen, passed: seen.is_none() }
+    }
+}
+
+/// Whether a load goes through the last message that was seen.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    seen: Option<(u64, Option<Digest>)>,
+    passed: bool,
+}
+
+impl Proof {
+    /// Looks at the sequence that the server says is the last one.
+    pub(crate) fn ends_at(&self, end: u64) -> Result<(), Regressed> {
+        match self.seen {
+            Some((seen, _)) if end < seen => Err(Regressed::Shorter { end, seen }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at a message of the history.
+    pub(crate) fn passes(&mut self, sequence: u64, digest: Option<Digest>) {
+        self.passed |= self.seen == Some((sequence, digest));
+    }
+
+    /// Looks at the whole history.
+    pub(crate) fn whole(&self, end: u64) -> Result<(), Regressed> {
+        self.ends_at(end)?;
+        match self.seen {
+            Some((seen, _)) if !self.passed => Err(Regressed::Rewritten { seen }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_goes_on_where_it_was_seen() {
+        let acme: CustomerId = "acme".parse().expect("an id");
+        let (one, other) = (Some(Digest::of(b"one")), Some(Digest::of(b"other")));
+        let seen = Seen::default();
+        assert!(seen.proof(&acme).whole(0).is_ok());
+        seen.note(&acme, 7, one);
+        let load = |messages: &[(u64, Option<Digest>)]| {
+            let mut proof = seen.proof(&acme);
+            messages.iter().for_each(|(sequence, digest)| proof.passes(*sequence, *digest));
+            proof.whole(messages.last().map_or(0, |last| last.0))
+        };
+        assert!(load(&[(3, other), (7, one), (9, other)]).is_ok());
+        assert!(matches!(load(&[(3, other)]), Err(Regressed::Shorter { end: 3, seen: 7 })));
+        assert!(matches!(load(&[(7, other)]), Err(Regressed::Rewritten { seen: 7 })));
+        assert!(matches!(load(&[(3, other), (9, one)]), Err(Regressed::Rewritten { seen: 7 })));
+    }
+}

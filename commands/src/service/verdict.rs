@@ -1,0 +1,122 @@
+//! The answers a lane gives, in words.
+
+use jiff::Timestamp;
+use wanwright_nats::chain;
+use wanwright_schemas::event::Event;
+use wanwright_schemas::ids::CommandId;
+use wanwright_schemas::outcome::{Outcome, Position, Verdict};
+use wanwright_schemas::reason::{Reason, Refusal};
+
+use super::door::Asked;
+use super::{CLOCK_SKEW, WINDOW};
+
+type Cause = dyn std::error::Error + Send + Sync + 'static;
+
+/// What headers and the server's own words may take beside the body of a message.
+pub(crate) const HEADROOM: usize = 4 * 1024;
+
+/// The longest sentence of a refusal, in characters: it may quote what somebody typed, of any length.
+const LONGEST: usize = 2000;
+
+/// The longest name of a field, in characters.
+const LONGEST_FIELD: usize = 200;
+
+fn outcome(asked: &Asked, verdict: Verdict) -> Outcome {
+    Outcome {
+        v: Outcome::VERSION,
+        command: Some(asked.headers.command),
+        object: Some(asked.subject.object.clone()),
+        verdict,
+        repeated: false,
+        dry_run: asked.headers.dry_run,
+    }
+}
+
+pub(super) fn accepted(
+    asked: &Asked,
+    position: Option<Position>,
+    events: &[Event],
+    generation: Option<u64>,
+) -> Outcome {
+    let events = events.iter().map(Event::type_name).collect();
+    outcome(asked, Verdict::Accepted { position, events, generation, would_follow: None })
+}
+
+pub(super) fn would_be(asked: &Asked, events: Vec<Event>, generation: Option<u64>) -> Outcome {
+    let names = events.iter().map(Event::type_name).collect();
+    let verdict = Verdict::Accepted { position: None, events: names, generation, would_follow: Some(events) };
+    outcome(asked, verdict)
+}
+
+pub(super) fn refused(asked: &Asked, refusal: Refusal) -> Outcome {
+    let (command, object) = (asked.headers.command, asked.subject.object.clone());
+    let outcome = Outcome::refused(Some(command), Some(object), clipped(refusal));
+    Outcome { dry_run: asked.headers.dry_run, ..outcome }
+}
+
+/// A refusal that fits into a message whatever it quotes.
+pub(super) fn clipped(refusal: Refusal) -> Refusal {
+    let clip = |text: String, longest| match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    };
+    Refusal {
+        message: clip(refusal.message, LONGEST),
+        field: refusal.field.map(|field| clip(field, LONGEST_FIELD)),
+        ..refusal
+    }
+}
+
+/// NATS did not do its part. An append whose answer was lost may have happened.
+pub(super) fn unavailable(asked: &Asked, error: &Cause) -> Outcome {
+    let message = format!(
+        "the command may or may not have been recorded; send it again under the same id: {}",
+        chain(error)
+    );
+    refused(asked, Refusal::new(Reason::Unavailable, message))
+}
+
+/// Too much waits for the customer's lane, or what is before it cannot be recorded.
+pub(super) fn not_tried(asked: &Asked) -> Outcome {
+    let message = format!(
+        "commands of customer {} cannot be taken now; this one was not tried",
+        asked.subject.customer
+    );
+    refused(asked, Refusal::new(Reason::Unavailable, message))
+}
+
+pub(super) fn damaged(asked: &Asked, error: &Cause) -> Outcome {
+    let message = format!("customer {}: {}", asked.subject.customer, chain(error));
+    refused(asked, Refusal::new(Reason::HistoryDamaged, message))
+}
+
+pub(super) fn reused(asked: &Asked) -> Refusal {
+    let message = format!("command {} was another command before", asked.headers.command);
+    Refusal::new(Reason::CommandIdReused, message)
+}
+
+/// The decision does not fit into a message, and a command has one message only.
+pub(crate) fn too_large(bytes: usize, limit: usize) -> Refusal {
+    let message = format!("the decision has {bytes} bytes, and the server takes messages of at most {limit}");
+    Refusal::new(Reason::BodyTooLarge, message).next("Ask for less with one command.")
+}
+
+/// An id is remembered for a window; outside of it nobody can tell a repeat from a new command.
+pub(super) fn too_old_or_new(command: CommandId, received_millis: u64) -> Option<Refusal> {
+    let (minted, received) = (u128::from(command.unix_millis()), u128::from(received_millis));
+    if minted + WINDOW.as_millis() < received {
+        let message = format!("command {command} is more than 24 hours old");
+        return Some(Refusal::new(Reason::CommandTooOld, message));
+    }
+    if minted > received + CLOCK_SKEW.as_millis() {
+        let message = format!("command {command} was minted more than 5 minutes from now");
+        return Some(Refusal::new(Reason::CommandFromFuture, message));
+    }
+    None
+}
+
+/// From which minting time on ids are remembered: longer than the window, so that none is new again at its very end.
+pub(super) fn horizon() -> u64 {
+    let millis = Timestamp::now().as_millisecond() - 2 * i64::try_from(WINDOW.as_millis()).unwrap_or(0);
+    u64::try_from(millis).unwrap_or_default()
+}

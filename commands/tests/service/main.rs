@@ -1,0 +1,8 @@
+//! The command service on a real nats-server: what happens at its doors when something is wrong.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod damage;
+mod doors;
+mod repeats;
+mod serials;
+mod world;

@@ -1,0 +1,145 @@
+//! A nats-server and a command service for one test.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::stream::DirectGetErrorKind;
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wanwright_commands::service;
+use wanwright_nats::{Nats, NatsError, StoredMessage, load_subject, topology};
+use wanwright_schemas::{CommandId, CustomerId, Outcome, Reason, headers, subjects};
+use wanwright_supervisor::{NatsOptions, SyncInterval};
+use wanwright_vendors::Catalogue;
+
+pub const PARTITIONS: u16 = 8;
+pub const LIMIT: Duration = Duration::from_secs(20);
+pub const SITE: &str = r#"{"vendor":"simwan","lan":["10.1.0.0/24"]}"#;
+
+pub struct World {
+    pub nats: Nats,
+    stop: CancellationToken,
+    service: JoinHandle<Result<(), NatsError>>,
+    _server: wanwright_supervisor::Nats,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With more configuration of the server.
+    pub async fn with(extra: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let mut options = NatsOptions::new(dir.path(), cache);
+        options.sync_interval = SyncInterval::Lazy;
+        options.extra = extra.to_owned();
+        let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
+        let nats = wanwright_nats::connect(&server.url_with_login(), "test", PARTITIONS).await.unwrap();
+        topology::apply(&nats, 1).await.unwrap();
+        let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
+        let vendors = Arc::new(Catalogue::load(vendors).unwrap());
+        let stop = CancellationToken::new();
+        let (open, opened) = tokio::sync::oneshot::channel();
+        let ready = move || {
+            let _ = open.send(());
+        };
+        let service = tokio::spawn(service::run(nats.clone(), vendors, stop.clone(), ready));
+        opened.await.unwrap();
+        Self { nats, stop, service, _server: server, _dir: dir }
+    }
+
+    /// Sends a command and waits for its outcome.
+    pub async fn ask(&self, tail: &str, id: CommandId, body: &str) -> Outcome {
+        let subject = format!("wan.do.{tail}");
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let answer = self.nats.client.request_with_headers(subject, with(id), body).await.unwrap();
+        serde_json::from_slice(&answer.payload).unwrap()
+    }
+
+    /// Puts a command into the inbox.
+    pub async fn put(&self, tail: &str, id: CommandId, body: Bytes) {
+        let sent = self.nats.js.publish_with_headers(format!("wan.cmd.{tail}"), with(id), body).await;
+        sent.unwrap().await.unwrap();
+    }
+
+    /// Waits for the outcome of a command from the inbox.
+    pub async fn outcome(&self, customer: &str, id: CommandId) -> Outcome {
+        let subject = subjects::outcome(&self::customer(customer), id);
+        let message = self.first(topology::OUTCOMES, &subject).await;
+        serde_json::from_slice(&message.payload).unwrap()
+    }
+
+    /// Waits for a message under a subject.
+    pub async fn first(&self, stream: &str, subject: &str) -> StoredMessage {
+        let found = async {
+            loop {
+                if let Some(message) = self.stored(stream, subject).await.into_iter().next() {
+                    return message;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, found).await.unwrap_or_else(|_| panic!("nothing came under {subject}"))
+    }
+
+    pub async fn stored(&self, stream: &str, subject: &str) -> Vec<StoredMessage> {
+        load_subject(&self.nats, stream, subject, 0).await.unwrap()
+    }
+
+    /// The messages of a customer's history.
+    pub async fn history(&self, customer: &str) -> Vec<StoredMessage> {
+        let customer = self::customer(customer);
+        self.stored(&stream_of(&customer), &subjects::events(&customer, PARTITIONS)).await
+    }
+
+    /// Waits until nothing is in the inbox.
+    pub async fn inbox_is_empty(&self) {
+        let empty = async {
+            loop {
+                let inbox = self.nats.js.get_stream(topology::COMMANDS).await.unwrap();
+                if inbox.cached_info().state.messages == 0 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, empty).await.unwrap();
+    }
+
+    pub async fn forget_outcome(&self, customer: &str, id: CommandId) {
+        let subject = subjects::outcome(&self::customer(customer), id);
+        let stream = self.nats.js.get_stream_no_info(topology::OUTCOMES).await.unwrap();
+        stream.purge().filter(&subject).await.unwrap();
+        let gone = stream.direct_get_last_for_subject(&subject).await.unwrap_err();
+        assert_eq!(gone.kind(), DirectGetErrorKind::NotFound);
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(LIMIT, self.service).await.unwrap().unwrap().unwrap();
+    }
+}
+
+pub fn with(id: CommandId) -> HeaderMap {
+    let mut head = HeaderMap::new();
+    head.insert(headers::COMMAND_ID, id.to_string().as_str());
+    head
+}
+
+pub fn customer(name: &str) -> CustomerId {
+    name.parse().unwrap()
+}
+
+pub fn stream_of(customer: &CustomerId) -> String {
+    subjects::events_stream(subjects::partition(customer, PARTITIONS))
+}
+
+pub fn code(outcome: &Outcome) -> Option<Reason> {
+    outcome.refusal().map(|refusal| refusal.code)
+}

@@ -1,0 +1,61 @@
+//! Streams on a real nats-server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_nats::jetstream::{kv, stream};
+use futures::TryStreamExt;
+use wanwright_nats::{Follower, Nats, topology};
+use wanwright_supervisor::{NatsOptions, SyncInterval};
+
+async fn server(dir: &Path) -> (wanwright_supervisor::Nats, Nats) {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    let mut options = NatsOptions::new(dir, cache);
+    options.sync_interval = SyncInterval::Lazy;
+    let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
+    let nats = wanwright_nats::connect(&server.url_with_login(), "test", 2).await.unwrap();
+    (server, nats)
+}
+
+#[tokio::test]
+async fn a_follower_never_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    let config = stream::Config { name: "S".into(), subjects: vec!["s".into()], ..stream::Config::default() };
+    let stream = nats.js.create_stream(config).await.unwrap();
+    for number in 1..=3 {
+        nats.js.publish("s", number.to_string().into()).await.unwrap().await.unwrap();
+    }
+    let mut follower = Follower::open(nats.js.clone(), "S", 4).await.unwrap();
+    assert!(follower.next_batch(10, Duration::from_millis(200)).await.unwrap().is_empty());
+    // The server forgets the consumer, as it does when it starts again or loses a peer.
+    let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    for name in names {
+        stream.delete_consumer(&name).await.unwrap();
+    }
+    assert!(follower.next_batch(10, Duration::from_millis(500)).await.unwrap().is_empty());
+    nats.js.publish("s", "4".into()).await.unwrap().await.unwrap();
+    let batch = follower.next_batch(10, Duration::from_secs(20)).await.unwrap();
+    let sequences: Vec<u64> = batch.iter().map(|message| message.sequence).collect();
+    assert_eq!(sequences, [4]);
+}
+
+#[tokio::test]
+async fn a_bucket_that_differs_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    assert_eq!(topology::plan(&nats, 1).await.unwrap(), topology::Plan::default());
+
+    nats.js.delete_key_value(topology::LEASES).await.unwrap();
+    let config = kv::Config {
+        bucket: topology::LEASES.to_owned(),
+        max_age: Duration::from_secs(60),
+        ..kv::Config::default()
+    };
+    nats.js.create_key_value(config).await.unwrap();
+    let plan = topology::plan(&nats, 1).await.unwrap();
+    assert_eq!(plan.differences, ["  KV_leases: max age is \"60s\", should be \"9s\""]);
+    assert!(topology::apply(&nats, 1).await.is_err());
+}
