@@ -112,15 +112,23 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         program: found.path,
         version: found.version,
     };
-    let terraform = Arc::new(TerraformEngine::start(config, stop.clone()).await?);
+    let terraform = Arc::new(TerraformEngine::start(config).await?);
     let gateway = Gateway::start(nats.clone(), &vendors, &urls, stop.clone()).await?;
-    let config = scheduler::Config { nats, vendors, gateway, terraform, executor };
+    let config = scheduler::Config {
+        nats,
+        vendors,
+        gateway: gateway.clone(),
+        terraform: Arc::clone(&terraform),
+        executor,
+    };
     tokio::select! {
         ended = scheduler::run(config, stop, ready) => {
             ended?;
             lease.release().await?;
             Ok(())
         }
+        () = gateway.failed() => anyhow::bail!("a part of the gateway ended that has to go on"),
+        () = terraform.failed() => anyhow::bail!("a part of the state backend ended that has to go on"),
         () = lease.lost() => anyhow::bail!("the lease of the vendors' budgets was lost; another executor may have it"),
     }
 }

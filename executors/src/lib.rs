@@ -11,3 +11,4 @@ mod records;
 mod reporting;
 pub mod scheduler;
 pub mod terraform;
+mod vital;

@@ -216,6 +216,20 @@ async fn errors_have_their_class() {
 }
 
 #[tokio::test]
+async fn a_credential_or_a_lock_may_be_right_again_later() {
+    let (_script, client) = vendor([401, 403, 408, 423, 425].map(|status| answer(status, ""))).await;
+    for _ in 0..2 {
+        let error = client.read("a").await.unwrap_err();
+        assert!(matches!(error, ClientError::Denied { .. }) && error.is_passing(), "{error}");
+        assert_eq!(error.class(), "Unexpected");
+    }
+    for _ in 0..3 {
+        let error = client.read("a").await.unwrap_err();
+        assert!(matches!(error, ClientError::Busy { .. }) && error.is_passing(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn lists_are_read_page_by_page() {
     let page = |ids: &[&str], next: Value| {
         let items: Vec<Value> = ids.iter().map(|id| json!({"id": id, "name": format!("n-{id}")})).collect();

@@ -1,18 +1,15 @@
 //! The API engine: carries a device's order out with the vendor's HTTP API, as the vendor's folder describes it.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Finding, Outputs};
-use wanwright_vendors::{ClientError, ClientOptions, RemoteObject, ResourceClient, VendorHttp};
+use wanwright_vendors::{ClientError, Deleted, RemoteObject, ResourceClient};
 
 use super::{Outcome, Run, of_device, reason_of, with_inputs};
 
-/// Longer than the gateway lets a call wait and a vendor answer, so that it is the gateway that gives up first.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// The code of a create whose key belongs to another object.
+const OTHER_VALUES: &str = "created_with_other_values";
 
 /// Runs an order about a device.
 pub async fn run(run: &Run<'_>) -> Outcome {
@@ -20,40 +17,35 @@ pub async fn run(run: &Run<'_>) -> Outcome {
         return Outcome::Passing {
             code: Reason::Internal,
             message: "the API engine carries out devices only".into(),
-            ours: true,
+            ours: false,
         };
     };
-    match attempt(run, device).await {
+    let outcome = match attempt(run, device).await {
         Ok(finding) => Outcome::Done(of_device(run.order, finding)),
-        Err(error) if error.is_passing() => {
-            Outcome::Passing { code: reason_of(&error), message: error.to_string(), ours: false }
-        }
-        Err(error) => {
-            let (code, message) = (reason_of(&error), error.to_string());
-            let generation = device.generation;
-            match run.order.intent {
-                // A look that the vendor refuses says nothing about the device.
-                Intent::Observe { .. } => Outcome::Passing { code, message, ours: false },
-                _ => Outcome::Done(of_device(run.order, Finding::Failed { generation, code, message })),
-            }
-        }
+        Err(error) => failed(run, device, &error),
+    };
+    super::ended(run, outcome).await
+}
+
+fn failed(run: &Run<'_>, device: &DesiredDevice, error: &ClientError) -> Outcome {
+    let (code, message) = (reason_of(error), error.to_string());
+    // A look that the vendor refuses says nothing about the device.
+    if error.is_passing() || !run.order.changes() {
+        // Between here and the gateway there is nothing of the vendor's.
+        let ours = matches!(error, ClientError::Network { .. });
+        return Outcome::Passing { code, message, ours };
     }
+    let failed = Finding::Failed { generation: device.generation, code, message };
+    Outcome::Done(of_device(run.order, failed))
 }
 
 async fn attempt(run: &Run<'_>, device: &DesiredDevice) -> Result<Finding, ClientError> {
     let configuration = |message: String| ClientError::Configuration { message };
-    let api = run.vendor.api.get("device");
-    let api =
-        api.ok_or_else(|| configuration(format!("vendor {} has no api/device.toml", run.vendor.name)))?;
-    let http = VendorHttp::new(&ClientOptions {
-        base_url: run.base_url.to_owned(),
-        connect_timeout: Duration::from_secs(5),
-        call_timeout: CALL_TIMEOUT,
-        headers: Vec::new(),
-    })?;
-    let client = ResourceClient::new(http, Arc::clone(api));
+    let client = super::client(run, "device")?;
+    let client =
+        client.ok_or_else(|| configuration(format!("vendor {} has no api/device.toml", run.vendor.name)))?;
     let desired = serde_json::to_value(device).map_err(|error| configuration(error.to_string()))?;
-    let attributes = api.desired_attributes(&desired);
+    let attributes = client.api().desired_attributes(&desired);
     match run.order.intent {
         Intent::Apply => {
             let object = apply(run, &client, device, &attributes).await?;
@@ -61,18 +53,31 @@ async fn attempt(run: &Run<'_>, device: &DesiredDevice) -> Result<Finding, Clien
             Ok(Finding::Applied { generation: device.generation, outputs })
         }
         Intent::Remove => {
-            if let Some(id) = find(run, &client, device).await? {
-                client.delete(&id).await?;
-            }
+            remove(run, &client, device).await?;
             Ok(Finding::Removed)
         }
         Intent::Observe { check } => {
-            let Some(id) = known(device) else { return Ok(Finding::InSync { check }) };
-            let observed = client.read(id).await?;
+            let observed = match known(device) {
+                Some(id) => client.read(id).await?,
+                None => client.find_by_name(&device.name).await?,
+            };
+            let id = known(device).unwrap_or_default();
             let fields = differences(&client, &attributes, id, observed.as_ref());
             Ok(if fields.is_empty() { Finding::InSync { check } } else { Finding::Drifted { check, fields } })
         }
     }
+}
+
+/// Deletes the device. One that a dead run created anew has another id than the known one, and is found by its name.
+async fn remove(run: &Run<'_>, client: &ResourceClient, device: &DesiredDevice) -> Result<(), ClientError> {
+    let deleted = match known(device) {
+        Some(id) => client.delete(id).await?,
+        None => Deleted::Before,
+    };
+    if deleted == Deleted::Before || run.observe_first {
+        super::delete_by_name(run, client, &device.name).await?;
+    }
+    Ok(())
 }
 
 /// The id that the vendor gave the device, as far as it was reported.
@@ -96,6 +101,7 @@ async fn find(
     Ok(found.map(|found| found.id))
 }
 
+/// Brings the device to what is wanted and answers it as the vendor has it then.
 async fn apply(
     run: &Run<'_>,
     client: &ResourceClient,
@@ -109,20 +115,97 @@ async fn apply(
         None if unsure => find(run, client, device).await?,
         None => None,
     };
-    if let Some(id) = id {
-        match client.update(&id, attributes).await {
-            Err(error) if error.is_not_found() => {
-                run.log.line("warn", format!("{id} is gone at the vendor; creating it again")).await;
-            }
-            updated => return updated,
+    let updated = match id {
+        Some(id) => update(run, client, &id, attributes).await?,
+        None => None,
+    };
+    let object = match updated {
+        Some(object) => object,
+        None => create(run, client, device, attributes).await?,
+    };
+    as_asked(client, attributes, &object)?;
+    Ok(object)
+}
+
+/// Changes the device; `None` if it has to be created, because it is gone or has to be another one.
+async fn update(
+    run: &Run<'_>,
+    client: &ResourceClient,
+    id: &str,
+    attributes: &Map<String, Value>,
+) -> Result<Option<RemoteObject>, ClientError> {
+    let present = match client.update(id, attributes).await {
+        Ok(object) => object,
+        Err(error) if error.is_not_found() => {
+            run.log.line("warn", format!("{id} is gone at the vendor; creating it again")).await;
+            return Ok(None);
         }
-    }
-    let created = client.create(attributes, Some(&device.uid.to_string())).await;
-    let created = created.map_err(|error| error.source)?;
+        // Perhaps it refused what cannot be changed.
+        Err(refused @ ClientError::Refused { .. }) => match client.read(id).await? {
+            Some(present) if replaced_by(client, attributes, &present).is_some() => present,
+            Some(_) => return Err(refused),
+            None => return Ok(None),
+        },
+        Err(error) => return Err(error),
+    };
+    let Some(field) = replaced_by(client, attributes, &present) else { return Ok(Some(present)) };
+    run.log
+        .line("warn", format!("`{field}` of {id} cannot be changed; it is deleted and created anew"))
+        .await;
+    client.delete(id).await?;
+    Ok(None)
+}
+
+async fn create(
+    run: &Run<'_>,
+    client: &ResourceClient,
+    device: &DesiredDevice,
+    attributes: &Map<String, Value>,
+) -> Result<RemoteObject, ClientError> {
+    let key = device.uid.to_string();
+    let created = match client.create(attributes, Some(&key)).await.map_err(|error| error.source) {
+        // The key's object is one that a dead run made with other inputs, and which cannot be changed into this one.
+        Err(ClientError::Refused { code: Some(code), .. }) if code == OTHER_VALUES => {
+            super::delete_by_name(run, client, &device.name).await?;
+            client.create(attributes, Some(&key)).await.map_err(|error| error.source)?
+        }
+        created => created?,
+    };
     if created.adopted {
         run.log.line("info", format!("an earlier run had made {}; it is adopted", created.object.id)).await;
     }
     Ok(created.object)
+}
+
+/// The first attribute that differs and makes the device another one.
+fn replaced_by(
+    client: &ResourceClient,
+    desired: &Map<String, Value>,
+    present: &RemoteObject,
+) -> Option<String> {
+    let api = client.api();
+    let differences = api.differences(desired, &present.attributes).into_iter();
+    let mut names = differences.map(|difference| difference.attribute);
+    names.find(|name| api.attributes.get(name).is_some_and(|attribute| attribute.replace))
+}
+
+/// Fails if the vendor took a change and has something else than what it was sent.
+fn as_asked(
+    client: &ResourceClient,
+    desired: &Map<String, Value>,
+    object: &RemoteObject,
+) -> Result<(), ClientError> {
+    let differences = client.api().differences(desired, &object.attributes);
+    let Some(first) = differences.into_iter().next() else { return Ok(()) };
+    Err(ClientError::Refused {
+        status: 200,
+        code: Some("ignored".to_owned()),
+        message: format!(
+            "it took the change and has `{}` {} instead of {}",
+            first.attribute, first.observed, first.desired
+        ),
+        field: Some(first.attribute),
+    })
 }
 
 /// What others may need of the device: its id and whatever the vendor computes.

@@ -2,17 +2,22 @@
 
 pub mod api;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use wanwright_nats::Nats;
 use wanwright_schemas::command::ObjectRef;
 use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs};
 use wanwright_schemas::run::RunEvent;
-use wanwright_vendors::ClientError;
-use wanwright_vendors::Vendor;
+use wanwright_vendors::{ClientError, ClientOptions, ResourceClient, Vendor, VendorHttp};
 
-use crate::gateway::RunContext;
+use crate::gateway::{Opened, RunContext, journal};
 use crate::records;
+
+/// Longer than the gateway lets a call wait and a vendor answer, so that it is the gateway that gives up first.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub struct Run<'a> {
     /// The vendor's folder.
     pub vendor: &'a Vendor,
     /// What stands for the vendor: the run's path through the gateway.
-    pub base_url: &'a str,
+    pub gateway: &'a Opened,
     /// Whether an earlier run died, so that what it did has to be looked for first.
     pub observe_first: bool,
     /// Which try this is, from 1.
@@ -67,6 +72,58 @@ impl<'a> Log<'a> {
     }
 }
 
+/// Ends a run for either engine: whose failure it was, and what the journal may forget.
+pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Passing { code, message, ours } => {
+            Outcome::Passing { code, message, ours: ours || run.gateway.failed_by_us() }
+        }
+        Outcome::Done(findings) => {
+            let whole = !findings.iter().any(|found| matches!(found.finding, Finding::Failed { .. }));
+            // What dead runs left unknown has been observed by this one.
+            if whole
+                && run.order.changes()
+                && let Err(error) = journal::settle(run.log.nats, run.log.context).await
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the journal still names changes as unknown that are known"
+                );
+            }
+            Outcome::Done(findings)
+        }
+    }
+}
+
+/// A client of one kind of object at the run's vendor. `None` if the vendor's folder does not describe the kind.
+pub(crate) fn client(run: &Run<'_>, kind: &str) -> Result<Option<ResourceClient>, ClientError> {
+    let Some(api) = run.vendor.api.get(kind) else { return Ok(None) };
+    let http = VendorHttp::new(&ClientOptions {
+        base_url: run.gateway.base_url().to_owned(),
+        connect_timeout: Duration::from_secs(5),
+        call_timeout: CALL_TIMEOUT,
+        headers: Vec::new(),
+    })?;
+    Ok(Some(ResourceClient::new(http, Arc::clone(api))))
+}
+
+/// Deletes what the vendor has under this name, and says whether there was anything.
+pub(crate) async fn delete_by_name(
+    run: &Run<'_>,
+    client: &ResourceClient,
+    name: &str,
+) -> Result<bool, ClientError> {
+    if client.api().list.is_none() {
+        let what = format!("{name} cannot be looked for: the vendor's folder has no list of its kind");
+        run.log.line("warn", what).await;
+        return Ok(false);
+    }
+    let Some(found) = client.find_by_name(name).await? else { return Ok(false) };
+    run.log.line("warn", format!("the vendor still has {name} as {}; it is deleted", found.id)).await;
+    client.delete(&found.id).await?;
+    Ok(true)
+}
+
 /// The reason a vendor client's error has in the catalogue.
 pub(crate) fn reason_of(error: &ClientError) -> Reason {
     match error {
@@ -74,7 +131,9 @@ pub(crate) fn reason_of(error: &ClientError) -> Reason {
         ClientError::Busy { .. } => Reason::VendorBusy,
         ClientError::Network { .. } => Reason::Network,
         ClientError::Unexpected { status: Some(_), .. } => Reason::VendorBusy,
-        ClientError::Unexpected { .. } | ClientError::Configuration { .. } => Reason::Internal,
+        ClientError::Denied { .. } | ClientError::Unexpected { .. } | ClientError::Configuration { .. } => {
+            Reason::Internal
+        }
     }
 }
 
@@ -99,12 +158,15 @@ pub(crate) fn of_device(order: &Order, finding: Finding) -> Vec<ObjectFinding> {
     }
 }
 
+/// The generation of a failure about a leaving tunnel: an order does not say which one is its absence.
+pub(crate) const ABSENCE: u64 = 0;
+
 /// The same failure for every object of an order.
 pub(crate) fn failed(order: &Order, code: Reason, message: &str) -> Vec<ObjectFinding> {
     let failed = |generation| Finding::Failed { generation, code, message: message.to_owned() };
     match &order.desired {
         Desired::Device(device) => of_device(order, failed(device.generation)),
-        Desired::Site { site, tunnels, .. } => {
+        Desired::Site { site, tunnels, leaving } => {
             let of_site = ObjectFinding {
                 object: ObjectRef::Site(site.id.clone()),
                 uid: site.uid,
@@ -115,7 +177,12 @@ pub(crate) fn failed(order: &Order, code: Reason, message: &str) -> Vec<ObjectFi
                 uid: tunnel.uid,
                 finding: failed(tunnel.generation),
             });
-            std::iter::once(of_site).chain(of_tunnels).collect()
+            let of_leaving = leaving.iter().map(|(id, uid)| ObjectFinding {
+                object: ObjectRef::Tunnel(id.clone()),
+                uid: *uid,
+                finding: failed(ABSENCE),
+            });
+            std::iter::once(of_site).chain(of_tunnels).chain(of_leaving).collect()
         }
     }
 }

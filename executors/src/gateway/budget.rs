@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_schemas::CustomerId;
 
 use super::fair::FairQueue;
+use crate::vital;
 
 /// Why a call is made; the lesser goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,14 +42,20 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Starts handing out turns, from an empty bucket: the process before us may have spent the burst a moment ago.
-    pub(super) fn start(limit: wanwright_vendors::Budget, stop: CancellationToken) -> Self {
+    /// `failed` is cancelled should that end before `stop`.
+    pub(super) fn start(
+        limit: wanwright_vendors::Budget,
+        stop: &CancellationToken,
+        failed: &CancellationToken,
+    ) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue::new()),
             arrived: Notify::new(),
             blocked_until: Mutex::new(Instant::now()),
         });
         let limiter = limiter(limit);
-        tokio::spawn(hand_out(Arc::clone(&shared), limiter, stop));
+        let handing_out = hand_out(Arc::clone(&shared), limiter, stop.clone());
+        vital::spawn("budget", stop, failed, handing_out);
         Self { shared }
     }
 
@@ -91,8 +98,14 @@ async fn hand_out(shared: Arc<Shared>, limiter: DefaultDirectRateLimiter, stop: 
                 shared.arrived.notified().await;
                 continue;
             }
+            if wait_while_blocked(&shared).await {
+                // The bucket filled up meanwhile. The vendor's did not: a burst now would meet the next 429.
+                while limiter.check().is_ok() {}
+            }
             limiter.until_ready().await;
-            wait_while_blocked(&shared).await;
+            if blocked(&shared).is_some() {
+                continue;
+            }
             // Whoever gave up waiting does not cost a token.
             while let Some(turn) = shared.queue.lock().ok().and_then(|mut queue| queue.pop()) {
                 if turn.send(()).is_ok() {
@@ -111,12 +124,18 @@ async fn hand_out(shared: Arc<Shared>, limiter: DefaultDirectRateLimiter, stop: 
     }
 }
 
-async fn wait_while_blocked(shared: &Shared) {
-    loop {
-        let until = shared.blocked_until.lock().map_or_else(|_| Instant::now(), |until| *until);
-        if until <= Instant::now() {
-            return;
-        }
+/// Until when nothing may be handed out, if that is not over.
+fn blocked(shared: &Shared) -> Option<Instant> {
+    let until = shared.blocked_until.lock().ok()?;
+    Some(*until).filter(|until| *until > Instant::now())
+}
+
+/// Waits until turns may be handed out, and says whether that took a wait.
+async fn wait_while_blocked(shared: &Shared) -> bool {
+    let mut waited = false;
+    while let Some(until) = blocked(shared) {
         tokio::time::sleep_until(until).await;
+        waited = true;
     }
+    waited
 }

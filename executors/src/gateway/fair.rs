@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 
+/// Of so many turns one is reserved for what is not of the highest priority, so that a flood of changes does not end
+/// the looks for drift.
+const RESERVED: u64 = 8;
+
 /// Waiting items, in turns: one of each customer that has any, highest priority first.
 #[derive(Debug)]
 pub(crate) struct FairQueue<P, C, T> {
     levels: BTreeMap<P, Turns<C, T>>,
     waiting: usize,
+    turns: u64,
 }
 
 #[derive(Debug)]
@@ -18,7 +23,7 @@ struct Turns<C, T> {
 
 impl<P: Ord, C: Eq + Hash + Clone, T> FairQueue<P, C, T> {
     pub(crate) fn new() -> Self {
-        Self { levels: BTreeMap::new(), waiting: 0 }
+        Self { levels: BTreeMap::new(), waiting: 0, turns: 0 }
     }
 
     /// Queues an item; of two priorities the lesser goes first.
@@ -37,7 +42,17 @@ impl<P: Ord, C: Eq + Hash + Clone, T> FairQueue<P, C, T> {
 
     /// Takes the next item: the oldest of the customer whose turn it is.
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let level = self.levels.values_mut().find(|level| !level.order.is_empty())?;
+        let behind = self.levels.values().filter(|level| !level.order.is_empty()).count().saturating_sub(1);
+        self.turns = self.turns.wrapping_add(u64::from(behind > 0));
+        // Reserved turns go to the levels behind the first one by one, the lowest first.
+        let skipped = match self.turns % RESERVED {
+            0 if behind > 0 => {
+                let reserved = usize::try_from(self.turns / RESERVED).unwrap_or_default().saturating_sub(1);
+                behind - reserved % behind
+            }
+            _ => 0,
+        };
+        let level = self.levels.values_mut().filter(|level| !level.order.is_empty()).nth(skipped)?;
         let customer = level.order.pop_front()?;
         let items = level.items.get_mut(&customer)?;
         let item = items.pop_front();
@@ -66,6 +81,23 @@ mod tests {
         queue.push(0, "single", ("single", 0));
         let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).take(3).collect();
         assert_eq!(taken, [("bulk", 0), ("single", 0), ("bulk", 1)]);
+    }
+
+    #[test]
+    fn every_eighth_turn_is_for_what_is_behind() {
+        let mut queue = FairQueue::new();
+        for n in 0..100 {
+            queue.push(0, ["a", "b"][n % 2], "change");
+            queue.push(2, "a", "look");
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).take(16).collect();
+        assert_eq!(taken.iter().filter(|what| **what == "look").count(), 2);
+        assert_eq!((taken[7], taken[15]), ("look", "look"));
+        queue.push(1, "a", "preview");
+        let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).take(16).collect();
+        assert!(taken.contains(&"preview"), "a level in the middle does not starve either");
+        let taken = std::iter::from_fn(|| queue.pop()).count();
+        assert_eq!(taken, 201 - 32, "nothing is lost");
     }
 
     #[test]

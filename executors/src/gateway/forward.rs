@@ -17,7 +17,7 @@ use crate::records;
 
 /// Longest time a call waits for its turn and through the vendor's `Retry-After`, before its caller is told to try
 /// again later.
-const MAX_WAIT: Duration = Duration::from_secs(45);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Pause after a 429 that names none.
 const DEFAULT_PENALTY: Duration = Duration::from_secs(1);
@@ -26,7 +26,9 @@ const DEFAULT_PENALTY: Duration = Duration::from_secs(1);
 const MAX_PENALTY: Duration = Duration::from_secs(300);
 
 /// Headers that concern one connection only, and what the gateway sets itself.
-const NOT_FORWARDED: [HeaderName; 9] = [
+const NOT_FORWARDED: [HeaderName; 10] = [
+    // An answer that is packed could not be looked through for the credential.
+    header::ACCEPT_ENCODING,
     header::HOST,
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -63,9 +65,20 @@ pub(super) fn problem(status: u16, what: &str) -> Response {
     response
 }
 
+/// An answer of the gateway itself because of something that is ours: the vendor has not done anything wrong.
+fn ours(run: &Run, what: &str) -> Response {
+    run.failed_by_us();
+    problem(503, what)
+}
+
+/// A run that ended makes no calls any more: somebody else may be at its target.
+fn ended(run: &Run) -> Response {
+    ours(run, "the run has ended, so the call was not made")
+}
+
 pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
     let Some(lane) = inner.lanes.get(&run.context.vendor) else {
-        return problem(502, "the gateway does not know the run's vendor");
+        return ours(run, "the gateway does not know the run's vendor");
     };
     let deadline = Instant::now() + MAX_WAIT;
     let mut attempt = 0;
@@ -73,23 +86,32 @@ pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
         attempt += 1;
         let asked = Instant::now();
         let turn = lane.budget.turn(run.context.priority, &run.context.customer);
-        match tokio::time::timeout_at(deadline, turn).await {
+        let turn = tokio::select! {
+            biased;
+            () = run.closed.cancelled() => return ended(run),
+            turn = tokio::time::timeout_at(deadline, turn) => turn,
+        };
+        match turn {
             Ok(true) => {}
-            Ok(false) => return problem(503, "the gateway is stopping"),
-            Err(_) => return problem(503, "the vendor's budget had no turn for the call in time"),
+            Ok(false) => return ours(run, "the gateway is stopping"),
+            Err(_) => return ours(run, "the vendor's budget had no turn for the call in time"),
         }
         let waited = asked.elapsed();
         let answered = match perform(inner, run, lane, &call, attempt, waited).await {
             Ok(answered) => answered,
             Err(response) => return response,
         };
+        if matches!(answered.status.as_u16(), 401 | 403 | 407) {
+            // The credential is ours.
+            run.failed_by_us();
+        }
         if answered.status != StatusCode::TOO_MANY_REQUESTS {
-            return respond(answered);
+            return respond(lane, answered);
         }
         let penalty = retry_after(&answered.headers);
         lane.budget.block_for(penalty);
         if Instant::now() + penalty >= deadline {
-            return respond(answered);
+            return respond(lane, answered);
         }
     }
 }
@@ -104,23 +126,13 @@ async fn perform(
     waited: Duration,
 ) -> Result<Answered, Response> {
     let context = &run.context;
-    let number = run.count();
-    let changes = !matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let change = changes.then(|| Change {
-        call: number,
-        method: call.method.to_string(),
-        path: call.path.clone(),
-        key: call.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned),
-    });
-    if let Some(change) = &change
-        && let Err(error) = journal::write(&inner.nats, context, change, Phase::Before).await
-    {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a change was not made: its journal is away"
-        );
-        return Err(problem(503, "the effect journal cannot be written, so the change was not made"));
+    let change = change_of(call);
+    if let Some(change) = &change {
+        announce(inner, run, change).await?;
+    } else if run.closed.is_cancelled() {
+        return Err(ended(run));
     }
+    run.count();
     let began = Instant::now();
     let result = send(inner, lane, call).await;
     let took = began.elapsed();
@@ -148,6 +160,38 @@ async fn perform(
         tracing::debug!(%error, "a call to a vendor failed");
         problem(502, "the vendor gave no answer")
     })
+}
+
+/// The change that a call is, if it is one.
+fn change_of(call: &Call) -> Option<Change> {
+    let looks = matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    (!looks).then(|| Change {
+        call: uuid::Uuid::new_v4(),
+        method: call.method.to_string(),
+        path: call.path.clone(),
+        key: call.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned),
+    })
+}
+
+/// Writes down that a change is about to be asked for. Without that it is not made.
+async fn announce(inner: &Inner, run: &Run, change: &Change) -> Result<(), Response> {
+    if run.closed.is_cancelled() {
+        return Err(ended(run));
+    }
+    let away = |error: wanwright_nats::NatsError| {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a change was not made: its journal is away"
+        );
+        ours(run, "the effect journal cannot be written, so the change was not made")
+    };
+    journal::write(&inner.nats, &run.context, change, Phase::Before).await.map_err(away)?;
+    // Writing takes its time, and the run may have ended in it.
+    if run.closed.is_cancelled() {
+        journal::write(&inner.nats, &run.context, change, Phase::Withheld).await.map_err(away)?;
+        return Err(ended(run));
+    }
+    Ok(())
 }
 
 fn millis(time: Duration) -> u64 {
@@ -179,13 +223,13 @@ async fn send(
     Ok(Answered { status, headers, body: body.into() })
 }
 
-fn respond(answered: Answered) -> Response {
-    let mut response = Response::new(Body::from(answered.body));
+fn respond(lane: &Lane, answered: Answered) -> Response {
+    let mut response = Response::new(Body::from(lane.credential.mask(answered.body)));
     *response.status_mut() = answered.status;
     let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ETAG, header::LOCATION, header::LINK];
     for (name, value) in &answered.headers {
         if kept.contains(name) || name.as_str().starts_with("idempotent-") {
-            response.headers_mut().append(name.clone(), value.clone());
+            response.headers_mut().append(name.clone(), lane.credential.mask_header(value));
         }
     }
     response

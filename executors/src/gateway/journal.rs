@@ -1,6 +1,7 @@
 //! The effect journal: each change at a vendor, before it is asked for and after it was answered.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 use wanwright_nats::publish::publish;
 use wanwright_nats::topology::EFFECTS;
 use wanwright_nats::{Nats, NatsError, load_subject};
@@ -10,8 +11,9 @@ use wanwright_schemas::subjects;
 use super::run::RunContext;
 
 /// What a change is asked for with.
+#[derive(Default)]
 pub(super) struct Change {
-    pub(super) call: u64,
+    pub(super) call: Uuid,
     pub(super) method: String,
     pub(super) path: String,
     pub(super) key: Option<String>,
@@ -40,25 +42,39 @@ pub(super) async fn write(
     publish(&nats.js, subject, async_nats::HeaderMap::new(), body.into()).await.map(drop)
 }
 
+/// Notes that the target is as wanted after a run: what was unknown before has been observed.
+pub(crate) async fn settle(nats: &Nats, context: &RunContext) -> Result<(), NatsError> {
+    write(nats, context, &Change::default(), Phase::Settled).await
+}
+
 /// The changes of a target that were asked for and never answered: what a run that died may have done.
 pub(crate) async fn unanswered(nats: &Nats, context: &RunContext) -> Result<Vec<Effect>, NatsError> {
     let subject = subjects::effect(&context.customer, &context.target);
-    let mut open: Vec<Effect> = Vec::new();
+    let mut effects = Vec::new();
     for message in load_subject(nats, EFFECTS, &subject, 0).await? {
-        let effect: Effect = match serde_json::from_slice(&message.payload) {
-            Ok(effect) => effect,
+        match serde_json::from_slice(&message.payload) {
+            Ok(effect) => effects.push(effect),
             Err(error) => {
                 tracing::error!(subject, sequence = message.sequence, %error, "an entry of the journal cannot be read");
-                continue;
             }
-        };
-        open.retain(|before| (before.order, before.call) != (effect.order, effect.call));
-        // Status 0: the vendor was asked and gave no answer.
-        if matches!(effect.phase, Phase::Before | Phase::After { status: 0, .. }) {
-            open.push(effect);
         }
     }
-    Ok(open)
+    Ok(open(effects))
+}
+
+/// The changes without an answer, those before the target was last settled left out.
+fn open(effects: Vec<Effect>) -> Vec<Effect> {
+    let mut open: Vec<Effect> = Vec::new();
+    for effect in effects {
+        open.retain(|before| before.call != effect.call);
+        match effect.phase {
+            // Status 0: the vendor was asked and gave no answer.
+            Phase::Before | Phase::After { status: 0, .. } => open.push(effect),
+            Phase::After { .. } | Phase::Withheld => {}
+            Phase::Settled => open.clear(),
+        }
+    }
+    open
 }
 
 /// Forgets the journal of a target that is gone at the vendor.
@@ -70,4 +86,39 @@ pub(crate) async fn forget(nats: &Nats, context: &RunContext) -> Result<(), Nats
     };
     let stream = nats.js.get_stream_no_info(EFFECTS).await.map_err(|error| failed(error.into()))?;
     stream.purge().filter(&subject).await.map(drop).map_err(|error| failed(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wanwright_schemas::OrderId;
+
+    fn effect(call: u128, phase: Phase) -> Effect {
+        Effect {
+            v: EFFECT_VERSION,
+            time: Timestamp::UNIX_EPOCH,
+            order: OrderId::of_digest([0; 32]),
+            call: Uuid::from_u128(call),
+            method: "POST".to_owned(),
+            path: "/v1/devices".to_owned(),
+            key: None,
+            phase,
+        }
+    }
+
+    fn after(status: u16) -> Phase {
+        Phase::After { status, id: None }
+    }
+
+    #[test]
+    fn what_was_answered_withheld_or_settled_is_not_open() {
+        let calls = |effects: Vec<Effect>| -> Vec<u128> {
+            open(effects).iter().map(|effect| effect.call.as_u128()).collect()
+        };
+        let asked = |call| effect(call, Phase::Before);
+        assert_eq!(calls(vec![asked(1), effect(1, after(201)), asked(2)]), [2]);
+        assert_eq!(calls(vec![asked(1), effect(1, after(0))]), [1], "asked, and no answer came");
+        assert_eq!(calls(vec![asked(1), effect(1, Phase::Withheld)]), [0_u128; 0]);
+        assert_eq!(calls(vec![asked(1), effect(0, Phase::Settled), asked(2)]), [2]);
+    }
 }

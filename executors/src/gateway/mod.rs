@@ -31,11 +31,14 @@ pub use run::{Opened, RunContext};
 use budget::Budget;
 use credential::Credential;
 
+use crate::vital;
+
 /// Largest request or answer that passes, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Longest time a vendor may take for one answer.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time a vendor may take for one answer. With the longest wait for a turn it stays well below what callers
+/// wait (120 s), so that it is the gateway that gives up first and knows what became of the call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +81,7 @@ struct Inner {
 pub struct Gateway {
     inner: Arc<Inner>,
     address: SocketAddr,
+    failed: CancellationToken,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -106,6 +110,7 @@ impl Gateway {
             .timeout(CALL_TIMEOUT)
             .build()
             .map_err(|error| GatewayError::Start { doing: "make an HTTP client", source: error.into() })?;
+        let failed_early = CancellationToken::new();
         let mut lanes = HashMap::new();
         for vendor in vendors.iter() {
             let id: VendorId =
@@ -115,7 +120,7 @@ impl Gateway {
             let lane = Lane {
                 base_url: urls.get(&vendor.name).unwrap_or(&vendor.base_url).trim_end_matches('/').to_owned(),
                 credential: Credential::read(&vendor.name, &vendor.credential)?,
-                budget: Budget::start(vendor.budget, stop.clone()),
+                budget: Budget::start(vendor.budget, &stop, &failed_early),
             };
             lanes.insert(id, lane);
         }
@@ -126,13 +131,19 @@ impl Gateway {
             .route("/r/{run}/{*path}", axum::routing::any(serve))
             .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
             .with_state(Arc::clone(&inner));
-        tokio::spawn(async move {
-            let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
+        let stopped = stop.clone().cancelled_owned();
+        vital::spawn("gateway", &stop, &failed_early, async move {
+            let served = axum::serve(listener, routes).with_graceful_shutdown(stopped).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the gateway stopped");
             }
         });
-        Ok(Self { inner, address })
+        Ok(Self { inner, address, failed: failed_early })
+    }
+
+    /// Waits until a part of the gateway ended that was not told to: calls then wait for nothing.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// Opens a path of its own for a run. It closes when the answer is dropped.
@@ -162,7 +173,10 @@ async fn serve(
     body: Bytes,
 ) -> Response {
     let run = inner.runs.lock().ok().and_then(|runs| runs.get(&token).cloned());
-    let Some(run) = run else { return forward::problem(404, "no run has this path; it may have ended") };
+    let Some(run) = run else {
+        // Not 404: callers read that as the vendor's word that the object is gone.
+        return forward::problem(503, "no run has this path; it may have ended");
+    };
     // The raw path: what the caller percent-encoded stays so.
     let raw = uri.path().split_once(&token).map_or_else(|| format!("/{path}"), |(_, rest)| rest.to_owned());
     let call = forward::Call { method, path: raw, query: uri.query().map(str::to_owned), headers, body };

@@ -1,8 +1,9 @@
 //! A run as the gateway knows it: whose calls these are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
 
@@ -26,17 +27,30 @@ pub struct RunContext {
 /// A run with its count of calls.
 pub(super) struct Run {
     pub(super) context: RunContext,
+    /// Cancelled when the run has ended: what it still has in the queue is not sent any more.
+    pub(super) closed: CancellationToken,
     calls: AtomicU64,
+    ours: AtomicBool,
 }
 
 impl Run {
     pub(super) fn new(context: RunContext) -> Self {
-        Self { context, calls: AtomicU64::new(0) }
+        Self {
+            context,
+            closed: CancellationToken::new(),
+            calls: AtomicU64::new(0),
+            ours: AtomicBool::new(false),
+        }
     }
 
-    /// Counts a call and answers its number.
-    pub(super) fn count(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    /// Counts a call.
+    pub(super) fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a call failed for a reason of ours.
+    pub(super) fn failed_by_us(&self) {
+        self.ours.store(true, Ordering::Relaxed);
     }
 }
 
@@ -68,10 +82,17 @@ impl Opened {
     pub fn calls(&self) -> u64 {
         self.run.calls.load(Ordering::Relaxed)
     }
+
+    /// Whether a call failed for a reason that is ours and not the vendor's: there was no turn in time, the journal
+    /// was away, the gateway was stopping, or the vendor did not accept our credential.
+    pub fn failed_by_us(&self) -> bool {
+        self.run.ours.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        self.run.closed.cancel();
         if let Some(close) = self.close.take() {
             close();
         }

@@ -190,16 +190,6 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_that_fires_before_its_run_has_ended_is_not_lost() {
-        let mut board = board();
-        board.arrived("a".into(), place("acme"));
-        let (_, lane) = board.next().expect("a row");
-        board.due("a");
-        board.ended("a", &lane, Ended::Parked);
-        assert!(board.next().is_some());
-    }
-
-    #[test]
     fn a_timer_that_fires_before_its_run_has_ended_is_not_forgotten() {
         let mut board = board();
         board.arrived("a".into(), place("acme"));

@@ -11,23 +11,36 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::chain;
 use wanwright_schemas::order::{Desired, Intent};
 use wanwright_schemas::reason::Reason;
-use wanwright_supervisor::ChildSpec;
-use wanwright_vendors::Catalogue;
+use wanwright_supervisor::{ChildSpec, Lines};
+use wanwright_vendors::{Catalogue, ClientError};
 
 use super::findings::Stack;
 use super::inputs;
 use super::messages::Said;
 use super::process::{Terraform, output};
 use super::provider::Provider;
+use super::remains;
 use super::state::{StateServer, StateSession};
+use super::store::StoreError;
 use super::template::{Ready, Templates};
-use crate::engine::{Outcome, Run};
+use crate::engine::{self, Outcome, Run};
 
 /// Longest run. What takes longer is stopped and tried again.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// How long Terraform has to write its state after it was asked to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(6);
+
+/// What Terraform leaves in its folder when the state backend did not take its last write.
+const ERRORED: &str = "errored.tfstate";
+
+const VARIABLES: &str = "variables.json";
+
+const APPLY: [&str; 5] = ["apply", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
+const DESTROY: [&str; 6] =
+    ["apply", "-destroy", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
+const LOOK: [&str; 6] =
+    ["plan", "-refresh-only", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
 
 /// What went wrong around Terraform; what goes wrong inside is a finding.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +66,12 @@ pub enum TerraformError {
     /// What Terraform printed is not what it should be.
     #[error("reading {0}")]
     Unreadable(&'static str, #[source] serde_json::Error),
-    /// The state cannot be read.
-    #[error("reading the stack's state")]
+    /// The state cannot be read or kept.
+    #[error("reading or keeping the stack's state")]
     State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A step before or after a run that takes no time took too much.
+    #[error("Terraform did not end within {} s", .0.as_secs())]
+    Slow(Duration),
 }
 
 /// What the engine needs.
@@ -91,6 +107,7 @@ impl std::fmt::Debug for TerraformEngine {
 
 impl Drop for TerraformEngine {
     fn drop(&mut self) {
+        self.states.stop();
         let _ = std::fs::remove_dir_all(&self.sockets);
     }
 }
@@ -107,13 +124,14 @@ async fn private(dir: &Path) -> Result<(), TerraformError> {
 
 impl TerraformEngine {
     /// Starts the state backend and makes the engine's folders. Run folders of a process that died are removed: what
-    /// matters of them is in the state and the spool.
+    /// matters of them is in the state and the spool, and a state that Terraform could not hand over is taken in now.
+    ///
+    /// The state backend serves until the engine is dropped: a run that is told to stop still has to write its state.
     ///
     /// # Errors
     /// [`TerraformError`].
-    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, TerraformError> {
+    pub async fn start(config: Config) -> Result<Self, TerraformError> {
         let runs = config.work.join("runs");
-        let _ = fs::remove_dir_all(&runs).await;
         private(&config.work).await?;
         private(&runs).await?;
         // A socket's path has at most 107 bytes, so sockets are not below the work folder.
@@ -121,109 +139,136 @@ impl TerraformEngine {
         private(&sockets).await?;
         let spool = config.work.join("spool");
         let states =
-            StateServer::start(config.pool, &spool, stop).await.map_err(io("serving states from", &spool))?;
-        Ok(Self {
+            StateServer::start(config.pool, &spool).await.map_err(io("serving states from", &spool))?;
+        let engine = Self {
             terraform: Terraform { program: config.program, version: config.version },
             vendors: config.vendors,
             templates: Templates::new(config.work.join("templates")),
             states,
             runs,
             sockets,
-        })
+        };
+        engine.clear_runs().await?;
+        Ok(engine)
+    }
+
+    /// Waits until a part of the engine ended that was not told to: runs then have no state.
+    pub async fn failed(&self) {
+        self.states.failed().await;
+    }
+
+    /// Removes the run folders of the process before this one.
+    async fn clear_runs(&self) -> Result<(), TerraformError> {
+        let mut left = fs::read_dir(&self.runs).await.map_err(io("reading", &self.runs))?;
+        while let Some(entry) = left.next_entry().await.map_err(io("reading", &self.runs))? {
+            let dir = entry.path();
+            match self.adopt_left(&dir).await {
+                Ok(()) => {
+                    let _ = fs::remove_dir_all(&dir).await;
+                }
+                Err(StoreError::NoState(what)) => {
+                    tracing::error!(dir = %dir.display(), what, "a run's folder is kept: its state cannot be read");
+                }
+                Err(error) => return Err(TerraformError::State(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt_left(&self, dir: &Path) -> Result<(), StoreError> {
+        let Ok(body) = fs::read(dir.join(ERRORED)).await else { return Ok(()) };
+        let order = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let variables: Value = fs::read(dir.join(VARIABLES))
+            .await
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let stack = variables.pointer("/site/uid").and_then(Value::as_str);
+        let stack = stack.ok_or_else(|| StoreError::NoState("its folder names no site".to_owned()))?;
+        match self.states.adopt(stack, &order, body).await {
+            // It was set aside.
+            Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs an order about a site's stack.
     pub async fn run(&self, run: &Run<'_>, stop: &CancellationToken) -> Outcome {
-        let result = tokio::time::timeout(LIMIT, self.try_run(run, stop)).await;
-        let message = match result {
-            Ok(Ok(outcome)) => return outcome,
-            Ok(Err(error)) => chain(&error),
-            Err(_) => format!("the run took longer than {} s", LIMIT.as_secs()),
+        let outcome = match self.try_run(run, stop).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let message = chain(&error);
+                run.log.line("error", message.clone()).await;
+                Outcome::Passing { code: Reason::Internal, message, ours: true }
+            }
         };
-        run.log.line("error", message.clone()).await;
-        Outcome::Passing { code: Reason::Internal, message, ours: true }
+        engine::ended(run, outcome).await
     }
 
     async fn try_run(&self, run: &Run<'_>, stop: &CancellationToken) -> Result<Outcome, TerraformError> {
-        let internal =
-            |message: &str| Ok(Outcome::Passing { code: Reason::Internal, message: message.to_owned(), ours: true });
         let Desired::Site { site, tunnels, leaving } = &run.order.desired else {
-            return internal("the Terraform engine carries out stacks only");
+            return Ok(internal("the Terraform engine carries out stacks only"));
         };
         let Some(template) = &run.vendor.terraform else {
-            return internal("the vendor's folder has no Terraform template");
+            return Ok(internal("the vendor's folder has no Terraform template"));
         };
         let stack = Stack { site, tunnels, leaving, vendor: run.vendor, template };
         let uid = site.uid.to_string();
         let session = self.states.open(&uid, &run.order.id.to_string());
         let ready = self.templates.get(&self.terraform, template, &session).await?;
+        let before = self.state(&uid).await?;
+        if run.order.changes()
+            && let Err(error) = remains::clear_tunnels(run, &stack, &before).await
+        {
+            return Ok(not_cleared(run, &error));
+        }
         let dir = self.runs.join(format!("{}-{}", run.order.id, run.attempt));
         let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
-        let provider = Provider::start(&self.vendors, &self.sockets, run.base_url).await?;
+        let provider = Provider::start(&self.vendors, &self.sockets, run.gateway.base_url()).await?;
         let runner = Runner { engine: self, run, stop, folder: &folder, ready: &ready, provider, session };
-        match run.order.intent {
-            Intent::Apply => {
-                let args = ["apply", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
-                match runner.terraform(&args).await? {
-                    Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
-                    Ended::Badly(said) => self.failed(&stack, &said, &uid).await,
-                    Ended::Stopped => internal("the executor stopped"),
-                }
+        let outcome = runner.carry_out(&stack, &before, &uid).await?;
+        Ok(match outcome {
+            Outcome::Passing { code, message, ours } => {
+                Outcome::Passing { code, message, ours: ours || runner.session.troubled() }
             }
-            Intent::Remove => {
-                let args = [
-                    "apply",
-                    "-destroy",
-                    "-json",
-                    "-input=false",
-                    "-auto-approve",
-                    "-var-file=variables.json",
-                ];
-                match runner.terraform(&args).await? {
-                    Ended::Well(_) => Ok(Outcome::Done(stack.removed())),
-                    Ended::Badly(said) => self.failed(&stack, &said, &uid).await,
-                    Ended::Stopped => internal("the executor stopped"),
-                }
-            }
-            Intent::Observe { check } => {
-                let args = [
-                    "plan",
-                    "-refresh-only",
-                    "-json",
-                    "-input=false",
-                    "-var-file=variables.json",
-                    "-out=plan",
-                ];
-                match runner.terraform(&args).await? {
-                    Ended::Well(said) if !said.drifted => Ok(Outcome::Done(stack.observed(check, None))),
-                    Ended::Well(_) => {
-                        let plan = runner.show("plan").await?;
-                        Ok(Outcome::Done(stack.observed(check, Some(&plan))))
-                    }
-                    Ended::Badly(said) => Ok(passing(&said)),
-                    Ended::Stopped => internal("the executor stopped"),
-                }
-            }
-        }
+            done @ Outcome::Done(_) => done,
+        })
+    }
+
+    async fn state(&self, uid: &str) -> Result<Value, TerraformError> {
+        self.states.newest(uid).await.map_err(|error| TerraformError::State(error.into()))
     }
 
     /// A run with errors: for good if the vendor refused each thing that failed, else in passing.
-    async fn failed(&self, stack: &Stack<'_>, said: &Said, uid: &str) -> Result<Outcome, TerraformError> {
+    async fn judge(
+        &self,
+        stack: &Stack<'_>,
+        said: &Said,
+        intent: &Intent,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
         let refused = |problem: &super::messages::Problem| problem.class == Some(Reason::VendorRefused);
         if said.problems.is_empty() || !said.problems.iter().all(refused) {
             return Ok(passing(said));
         }
-        let state = self.states.newest(uid).await.map_err(|error| TerraformError::State(error.into()))?;
-        let state: Value = match state {
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| TerraformError::Unreadable("the state", error))?,
-            None => Value::Null,
-        };
-        if let Some(findings) = stack.partly(&said.problems, &state) {
-            return Ok(Outcome::Done(findings));
-        }
-        Ok(passing(said))
+        let state = self.state(uid).await?;
+        Ok(stack.partly(said, &state, intent).map_or_else(|| passing(said), Outcome::Done))
     }
+}
+
+fn internal(message: &str) -> Outcome {
+    Outcome::Passing { code: Reason::Internal, message: message.to_owned(), ours: false }
+}
+
+/// What Terraform does not know could not be removed.
+fn not_cleared(run: &Run<'_>, error: &ClientError) -> Outcome {
+    let (code, message) = (engine::reason_of(error), format!("removing what a dead run left: {error}"));
+    if error.is_passing() {
+        // Between here and the gateway there is nothing of the vendor's.
+        let ours = matches!(error, ClientError::Network { .. });
+        return Outcome::Passing { code, message, ours };
+    }
+    Outcome::Done(engine::failed(run.order, code, &message))
 }
 
 /// The first problem that may pass stands for the run.
@@ -246,7 +291,8 @@ fn passing(said: &Said) -> Outcome {
     }
 }
 
-/// The folder of a run. It is removed when this is dropped.
+/// The folder of a run. It is removed when this is dropped, unless there is a state in it that nobody has taken in: the
+/// next start does.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -257,7 +303,7 @@ impl Folder {
             let to = folder.0.join(name);
             fs::copy(ready.files.join(name), &to).await.map_err(io("copying a template to", &to))?;
         }
-        let file = folder.0.join("variables.json");
+        let file = folder.0.join(VARIABLES);
         fs::write(&file, variables.to_string()).await.map_err(io("writing", &file))?;
         Ok(folder)
     }
@@ -265,7 +311,9 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.0.join(ERRORED).exists() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
 
@@ -274,6 +322,19 @@ enum Ended {
     Well(Said),
     Badly(Said),
     Stopped,
+    TooLong,
+}
+
+impl Ended {
+    /// The outcome of a run that came to no end of its own.
+    fn cut_short(&self) -> Outcome {
+        let ours = matches!(self, Self::Stopped);
+        let message = match self {
+            Self::TooLong => format!("the run took longer than {} s", LIMIT.as_secs()),
+            _ => "the executor stopped".to_owned(),
+        };
+        Outcome::Passing { code: Reason::Internal, message, ours }
+    }
 }
 
 /// Terraform in the folder of one run.
@@ -296,30 +357,87 @@ impl Runner<'_> {
             .envs(self.session.env())
     }
 
+    /// Does what the order asks for. `before` is the state the run begins with.
+    async fn carry_out(
+        &self,
+        stack: &Stack<'_>,
+        before: &Value,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
+        let intent = &self.run.order.intent;
+        match intent {
+            Intent::Apply => match self.terraform(&APPLY).await? {
+                Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
+                Ended::Badly(said) => self.engine.judge(stack, &said, intent, uid).await,
+                cut => Ok(cut.cut_short()),
+            },
+            Intent::Remove => match self.terraform(&DESTROY).await? {
+                Ended::Well(_) => Ok(match remains::clear_site(self.run, stack, before).await {
+                    Ok(()) => Outcome::Done(stack.removed()),
+                    Err(error) => not_cleared(self.run, &error),
+                }),
+                Ended::Badly(said) => self.engine.judge(stack, &said, intent, uid).await,
+                cut => Ok(cut.cut_short()),
+            },
+            Intent::Observe { check } => match self.terraform(&LOOK).await? {
+                Ended::Well(said) => {
+                    let plan = if said.drifted { Some(self.show("plan").await?) } else { None };
+                    Ok(Outcome::Done(stack.observed(*check, plan.as_ref(), before)))
+                }
+                Ended::Badly(said) => Ok(passing(&said)),
+                cut => Ok(cut.cut_short()),
+            },
+        }
+    }
+
     /// Runs a command, its messages into the live log as they come.
     async fn terraform(&self, args: &[&str]) -> Result<Ended, TerraformError> {
         let mut child = self.spec().args(args).spawn().map_err(TerraformError::Process)?;
         let mut lines = child.lines().map_err(TerraformError::Process)?;
         let mut said = Said::default();
-        loop {
-            let line = tokio::select! {
-                line = lines.next() => line,
-                () = self.stop.cancelled() => {
-                    child.stop(STOP_LIMIT).await;
-                    return Ok(Ended::Stopped);
-                }
-            };
-            let line = line.map_err(|source| TerraformError::Io {
-                doing: "reading what Terraform says".to_owned(),
-                source,
-            })?;
-            let Some(line) = line else { break };
+        let cut = tokio::select! {
+            heard = self.listen(&mut lines, &mut said) => heard.map(|()| None)?,
+            () = self.stop.cancelled() => Some(Ended::Stopped),
+            () = tokio::time::sleep(LIMIT) => Some(Ended::TooLong),
+        };
+        if let Some(cut) = cut {
+            // It goes on talking, and must not wait for somebody to listen.
+            let (_, heard) = tokio::join!(child.stop(STOP_LIMIT), self.listen(&mut lines, &mut said));
+            self.adopt().await?;
+            return heard.map(|()| cut);
+        }
+        let status = child.wait().await;
+        self.adopt().await?;
+        Ok(if status.success() { Ended::Well(said) } else { Ended::Badly(said) })
+    }
+
+    async fn listen(&self, lines: &mut Lines, said: &mut Said) -> Result<(), TerraformError> {
+        let unheard = |source| TerraformError::Io { doing: "reading what Terraform says".to_owned(), source };
+        while let Some(line) = lines.next().await.map_err(unheard)? {
             if let Some((level, text)) = said.line(&line) {
                 self.run.log.line(level, text).await;
             }
         }
-        let status = child.wait().await;
-        Ok(if status.success() { Ended::Well(said) } else { Ended::Badly(said) })
+        Ok(())
+    }
+
+    /// Takes in the state that Terraform could not hand over, if there is one.
+    async fn adopt(&self) -> Result<(), TerraformError> {
+        let file = self.folder.0.join(ERRORED);
+        let body = match fs::read(&file).await {
+            Ok(body) => body,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io("reading", &file)(error)),
+        };
+        match self.session.adopt(body).await {
+            Ok(()) => {
+                self.run.log.line("warn", "a state that Terraform could not hand over is taken in").await
+            }
+            // It was set aside, for a person.
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(TerraformError::State(error.into())),
+        }
+        fs::remove_file(&file).await.map_err(io("removing", &file))
     }
 
     /// A plan as JSON.

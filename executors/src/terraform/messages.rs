@@ -1,5 +1,7 @@
 //! What Terraform says with `-json`, one message a line.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 use wanwright_schemas::reason::Reason;
 
@@ -23,9 +25,29 @@ pub(super) struct Said {
     pub(super) outputs: Map<String, Value>,
     /// Whether a refreshed resource differs from the state.
     pub(super) drifted: bool,
+    /// What the plan does to which resource. One that it does nothing to is not in here.
+    planned: BTreeMap<String, String>,
+    /// What was done: resource and action. A replacement is a `delete` and a `create`.
+    done: BTreeSet<(String, String)>,
+    /// Whether the plan was made to its end.
+    plan_ended: bool,
+    /// Whether anything of the plan was begun. Terraform also prints what there is of a plan that failed, and then
+    /// begins nothing.
+    applying: bool,
 }
 
 impl Said {
+    /// Whether a resource is as planned: there was nothing to do to it, or it was done.
+    pub(super) fn is_done(&self, address: &str) -> bool {
+        let done = |action: &str| self.done.contains(&(address.to_owned(), action.to_owned()));
+        self.plan_ended
+            && self.applying
+            && self.planned.get(address).is_none_or(|planned| match planned.as_str() {
+                "replace" => done("create") && done("delete"),
+                action => done(action),
+            })
+    }
+
     /// Takes a line in, and answers what of it belongs into the live log: level and text.
     pub(super) fn line(&mut self, line: &str) -> Option<(&'static str, String)> {
         let Ok(message) = serde_json::from_str::<Value>(line) else {
@@ -56,7 +78,25 @@ impl Said {
                 }
                 None
             }
-            Some("apply_start" | "apply_complete" | "change_summary" | "planned_change") => {
+            Some("planned_change") => {
+                if let (Some(address), Some(action)) = (text("/change/resource/addr"), text("/change/action"))
+                {
+                    self.planned.insert(address.to_owned(), action.to_owned());
+                }
+                Some(("info", said))
+            }
+            Some("change_summary") => {
+                self.plan_ended |= text("/changes/operation") == Some("plan");
+                Some(("info", said))
+            }
+            Some("apply_start") => {
+                self.applying = true;
+                Some(("info", said))
+            }
+            Some("apply_complete") => {
+                if let (Some(address), Some(action)) = (text("/hook/resource/addr"), text("/hook/action")) {
+                    self.done.insert((address.to_owned(), action.to_owned()));
+                }
                 Some(("info", said))
             }
             Some("apply_errored") => Some(("error", said)),
@@ -87,6 +127,24 @@ mod tests {
         assert_eq!(said.line(&line).map(|(level, _)| level), Some("error"));
         assert_eq!(said.problems[0].class, Some(Reason::VendorRefused));
         assert_eq!(said.problems[0].address.as_deref(), Some("wanwright_simwan_tunnel.tunnel[\"t1\"]"));
+    }
+
+    #[test]
+    fn done_is_what_was_not_planned_or_completed() {
+        let mut said = Said::default();
+        let mut hear = |line: &str| drop(said.line(line));
+        hear(r#"{"type":"planned_change","change":{"resource":{"addr":"a"},"action":"replace"}}"#);
+        hear(r#"{"type":"planned_change","change":{"resource":{"addr":"b"},"action":"update"}}"#);
+        hear(r#"{"type":"change_summary","changes":{"operation":"plan"}}"#);
+        assert!(!said.is_done("c"), "a plan that failed is printed too, but nothing of it is begun");
+        let mut hear = |line: &str| drop(said.line(line));
+        hear(r#"{"type":"apply_start","hook":{"resource":{"addr":"a"},"action":"delete"}}"#);
+        hear(r#"{"type":"apply_complete","hook":{"resource":{"addr":"a"},"action":"delete"}}"#);
+        assert!(said.is_done("c"));
+        assert!(!said.is_done("a"), "deleted, but not created again");
+        assert!(!said.is_done("b"));
+        said.line(r#"{"type":"apply_complete","hook":{"resource":{"addr":"a"},"action":"create"}}"#);
+        assert!(said.is_done("a"));
     }
 
     #[test]

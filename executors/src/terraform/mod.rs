@@ -3,9 +3,11 @@
 mod engine;
 mod findings;
 mod inputs;
+mod keeper;
 mod messages;
 mod process;
 mod provider;
+mod remains;
 mod spool;
 mod state;
 mod store;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use wanwright_supervisor::{ChildSpec, Signal};
 
@@ -34,8 +35,15 @@ impl Terraform {
     }
 }
 
+/// Longest a command may take that only prepares or prints.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// Runs a command to its end and answers what it printed.
 pub(super) async fn output(spec: ChildSpec) -> Result<(ExitStatus, String), TerraformError> {
+    tokio::time::timeout(LIMIT, to_its_end(spec)).await.unwrap_or(Err(TerraformError::Slow(LIMIT)))
+}
+
+async fn to_its_end(spec: ChildSpec) -> Result<(ExitStatus, String), TerraformError> {
     let mut child = spec.spawn().map_err(TerraformError::Process)?;
     let mut lines = child.lines().map_err(TerraformError::Process)?;
     let mut text = String::new();

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -15,17 +14,17 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
+use serde_json::Value;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use super::keeper::Keeper;
 use super::spool::Spool;
-use super::store::{self, StoreError, Version};
+use super::store::{Mark, StoreError, Version};
+use crate::vital;
 
 /// Largest state, in bytes.
 const MAX_STATE: usize = 64 * 1024 * 1024;
-
-/// How often the spool is looked through for what Postgres did not take at once.
-const FLUSH: Duration = Duration::from_secs(2);
 
 /// The user name that goes with a run's token.
 const USER: &str = "run";
@@ -34,19 +33,30 @@ struct Session {
     stack: String,
     order: String,
     lock: Option<String>,
+    /// The version that was last served to the run, or taken from it: what it writes next is made from that.
+    seen: Option<Mark>,
+    /// Whether the backend let the run down.
+    troubled: bool,
 }
 
 struct Inner {
-    pool: PgPool,
-    spool: Spool,
+    keeper: Arc<Keeper>,
     sessions: Mutex<HashMap<String, Session>>,
 }
 
-/// The running backend.
-#[derive(Clone)]
+impl Inner {
+    fn session<T>(&self, token: &str, with: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.get_mut(token).map(with)
+    }
+}
+
+/// The running backend. It has to serve as long as there are runs, so it ends when it is told to, after them.
 pub(super) struct StateServer {
     inner: Arc<Inner>,
     address: SocketAddr,
+    stop: CancellationToken,
+    failed: CancellationToken,
 }
 
 /// A run's right to read and write the state of its stack. It ends when this is dropped.
@@ -57,40 +67,65 @@ pub(super) struct StateSession {
 }
 
 impl StateServer {
-    /// Serves states until told to stop.
-    pub(super) async fn start(pool: PgPool, spool: &Path, stop: CancellationToken) -> io::Result<Self> {
-        let inner =
-            Arc::new(Inner { pool, spool: Spool::open(spool).await?, sessions: Mutex::new(HashMap::new()) });
+    /// Serves states until [`StateServer::stop`].
+    pub(super) async fn start(pool: PgPool, spool: &Path) -> io::Result<Self> {
+        let keeper = Arc::new(Keeper::new(pool, Spool::open(spool).await?));
+        let inner = Arc::new(Inner { keeper: Arc::clone(&keeper), sessions: Mutex::new(HashMap::new()) });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let routes = Router::new()
             .fallback(serve)
             .layer(axum::extract::DefaultBodyLimit::max(MAX_STATE))
             .with_state(Arc::clone(&inner));
-        tokio::spawn(flush(Arc::clone(&inner), stop.clone()));
-        tokio::spawn(async move {
-            if let Err(error) =
-                axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
-            {
+        let (stop, failed) = (CancellationToken::new(), CancellationToken::new());
+        let stopped = stop.clone();
+        vital::spawn("state flush", &stop, &failed, async move {
+            stopped.run_until_cancelled(keeper.flush()).await;
+        });
+        let stopped = stop.clone().cancelled_owned();
+        vital::spawn("state backend", &stop, &failed, async move {
+            if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stopped).await {
                 tracing::error!(%error, "the state backend stopped");
             }
         });
-        Ok(Self { inner, address })
+        Ok(Self { inner, address, stop, failed })
+    }
+
+    /// Ends serving.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until a part of the backend ended that was not told to.
+    pub(super) async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// Opens the state of a stack for one run.
     pub(super) fn open(&self, stack: &str, order: &str) -> StateSession {
         let token = uuid::Uuid::new_v4().simple().to_string();
-        let session = Session { stack: stack.to_owned(), order: order.to_owned(), lock: None };
-        if let Ok(mut sessions) = self.inner.sessions.lock() {
-            sessions.insert(token.clone(), session);
-        }
+        let session = Session {
+            stack: stack.to_owned(),
+            order: order.to_owned(),
+            lock: None,
+            seen: None,
+            troubled: false,
+        };
+        let mut sessions = self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(token.clone(), session);
+        drop(sessions);
         StateSession { inner: Arc::clone(&self.inner), address: self.address, token }
     }
 
-    /// The newest state of a stack, wherever it is.
-    pub(super) async fn newest(&self, stack: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        newest(&self.inner, stack).await
+    /// The newest state of a stack as JSON; null if there is none.
+    pub(super) async fn newest(&self, stack: &str) -> Result<Value, StoreError> {
+        let Some(version) = self.inner.keeper.newest(stack).await? else { return Ok(Value::Null) };
+        serde_json::from_slice(&version.body).map_err(|error| StoreError::NoState(error.to_string()))
+    }
+
+    /// Takes in a state that a run of a process before this one left on disk.
+    pub(super) async fn adopt(&self, stack: &str, order: &str, body: Vec<u8>) -> Result<(), StoreError> {
+        self.inner.keeper.adopt(stack, order, body, None).await
     }
 }
 
@@ -109,6 +144,18 @@ impl StateSession {
             ("TF_HTTP_RETRY_MAX", "2".to_owned()),
         ]
     }
+
+    /// Whether the backend let the run down: what went wrong in it is then not the vendor's.
+    pub(super) fn troubled(&self) -> bool {
+        self.inner.session(&self.token, |session| session.troubled).unwrap_or_default()
+    }
+
+    /// Takes in a state that Terraform could not hand over.
+    pub(super) async fn adopt(&self, body: Vec<u8>) -> Result<(), StoreError> {
+        let session = |session: &mut Session| (session.stack.clone(), session.order.clone(), session.seen);
+        let Some((stack, order, seen)) = self.inner.session(&self.token, session) else { return Ok(()) };
+        self.inner.keeper.adopt(&stack, &order, body, Some(seen)).await
+    }
 }
 
 impl Drop for StateSession {
@@ -117,13 +164,6 @@ impl Drop for StateSession {
             sessions.remove(&self.token);
         }
     }
-}
-
-async fn newest(inner: &Inner, stack: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    if let Some(spooled) = inner.spool.get(stack).await? {
-        return Ok(Some(spooled.body));
-    }
-    Ok(store::newest(&inner.pool, stack).await?)
 }
 
 #[derive(Deserialize)]
@@ -152,34 +192,30 @@ async fn serve(
     body: Bytes,
 ) -> Response {
     let Some(token) = token(&headers) else { return answer(StatusCode::UNAUTHORIZED, "") };
-    let session = inner.sessions.lock().ok().and_then(|sessions| {
-        sessions.get(&token).map(|open| (open.stack.clone(), open.order.clone(), open.lock.clone()))
+    let session = inner.session(&token, |session| {
+        (session.stack.clone(), session.order.clone(), session.lock.clone(), session.seen)
     });
-    let Some((stack, order, lock)) = session else { return answer(StatusCode::UNAUTHORIZED, "") };
-    match method.as_str() {
-        "GET" => match newest(&inner, &stack).await {
-            Ok(Some(state)) => answer(StatusCode::OK, state),
-            Ok(None) => answer(StatusCode::NO_CONTENT, ""),
-            Err(error) => {
-                tracing::warn!(stack, error = &error as &dyn std::error::Error, "a state cannot be read");
-                answer(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-            }
-        },
+    let Some((stack, order, lock, seen)) = session else { return answer(StatusCode::UNAUTHORIZED, "") };
+    let response = match method.as_str() {
+        "GET" => read(&inner, &token, &stack).await,
         "POST" if lock.is_none() || query.id != lock => {
             answer(StatusCode::CONFLICT, "the state is not locked by this run")
         }
-        "POST" => write(&inner, &stack, &order, body).await,
+        "POST" => match Version::read(&stack, &order, body.to_vec(), vec![seen]) {
+            Ok(version) => write(&inner, &token, version).await,
+            Err(error) => answer(StatusCode::BAD_REQUEST, error.to_string()),
+        },
         "LOCK" => lock_stack(&inner, &token, &body),
         "UNLOCK" => {
-            if let Ok(mut sessions) = inner.sessions.lock()
-                && let Some(session) = sessions.get_mut(&token)
-            {
-                session.lock = None;
-            }
+            inner.session(&token, |session| session.lock = None);
             answer(StatusCode::OK, "")
         }
         _ => answer(StatusCode::METHOD_NOT_ALLOWED, ""),
+    };
+    if response.status().is_server_error() || response.status().is_client_error() {
+        inner.session(&token, |session| session.troubled = true);
     }
+    response
 }
 
 /// Locks the stack for the run. Runs of one stack exclude each other by their target's lease already; a second lock can
@@ -201,57 +237,35 @@ fn lock_stack(inner: &Inner, token: &str, body: &[u8]) -> Response {
     answer(StatusCode::OK, "")
 }
 
-/// Takes a write: on our disk first, then to Postgres, which may be late.
-async fn write(inner: &Inner, stack: &str, order: &str, body: Bytes) -> Response {
-    let version = match Version::read(stack, order, body.to_vec()) {
-        Ok(version) => version,
-        Err(error) => return answer(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    if let Err(error) = inner.spool.put(&version).await {
-        tracing::error!(stack, %error, "a state cannot be spooled");
-        return answer(
-            StatusCode::INSUFFICIENT_STORAGE,
-            format!("the state cannot be written to disk: {error}"),
-        );
-    }
-    match settle(inner, &version).await {
-        Ok(()) => answer(StatusCode::OK, ""),
-        Err(error @ StoreError::Conflict { .. }) => {
-            tracing::error!(stack, %error, "a state does not follow the one before it");
-            answer(StatusCode::CONFLICT, error.to_string())
+/// Serves the newest state, and remembers which one the run has got.
+async fn read(inner: &Inner, token: &str, stack: &str) -> Response {
+    match inner.keeper.newest(stack).await {
+        Ok(state) => {
+            let seen = state.as_ref().map(Version::mark);
+            inner.session(token, |session| session.seen = seen);
+            state.map_or_else(
+                || answer(StatusCode::NO_CONTENT, ""),
+                |state| answer(StatusCode::OK, state.body),
+            )
         }
-        // It is safe on disk; the flush brings it to Postgres.
         Err(error) => {
-            tracing::warn!(stack, error = &error as &dyn std::error::Error, "a state waits for Postgres");
+            tracing::warn!(stack, error = &error as &dyn std::error::Error, "a state cannot be read");
+            answer(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        }
+    }
+}
+
+async fn write(inner: &Inner, token: &str, version: Version) -> Response {
+    let (stack, mark) = (version.stack.clone(), version.mark());
+    match inner.keeper.keep(version).await {
+        Ok(()) => {
+            inner.session(token, |session| session.seen = Some(mark));
             answer(StatusCode::OK, "")
         }
-    }
-}
-
-/// Brings a spooled version to Postgres.
-async fn settle(inner: &Inner, version: &Version) -> Result<(), StoreError> {
-    let stored = store::store(&inner.pool, version).await;
-    if matches!(stored, Ok(()) | Err(StoreError::Conflict { .. })) {
-        inner.spool.done(version).await?;
-    }
-    stored
-}
-
-async fn flush(inner: Arc<Inner>, stop: CancellationToken) {
-    while tokio::time::timeout(FLUSH, stop.cancelled()).await.is_err() {
-        for stack in inner.spool.waiting().await.unwrap_or_default() {
-            let settled = match inner.spool.get(&stack).await {
-                Ok(Some(version)) => settle(&inner, &version).await,
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = settled {
-                tracing::debug!(
-                    stack,
-                    error = &error as &dyn std::error::Error,
-                    "a state still waits for Postgres"
-                );
-            }
+        Err(error @ StoreError::Conflict { .. }) => answer(StatusCode::CONFLICT, error.to_string()),
+        Err(error) => {
+            tracing::error!(stack, error = &error as &dyn std::error::Error, "a state cannot be kept");
+            answer(StatusCode::INSUFFICIENT_STORAGE, error.to_string())
         }
     }
 }

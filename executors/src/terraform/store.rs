@@ -1,7 +1,18 @@
 //! Terraform's states in Postgres: every version of every stack, written with compare and set.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgPool, Row};
+use wanwright_schemas::envelope::Digest;
+
+/// Which version of a stack's state something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    /// The serial Terraform gave it.
+    pub(super) serial: i64,
+    /// The digest of what Terraform wrote.
+    pub(super) digest: Digest,
+}
 
 /// A version of a stack's state.
 #[derive(Debug, Clone)]
@@ -16,6 +27,9 @@ pub(super) struct Version {
     pub(super) serial: i64,
     /// The lineage Terraform gave the stack.
     pub(super) lineage: String,
+    /// The versions it may follow: the one it was made from (`None`: there was none), and those in between that waited
+    /// for Postgres and may never have reached it.
+    pub(super) after: Vec<Option<Mark>>,
 }
 
 /// Why a state was not stored.
@@ -24,28 +38,43 @@ pub(super) enum StoreError {
     /// Postgres did not do its part.
     #[error("Postgres")]
     Postgres(#[from] sqlx::Error),
-    /// The stack has another history than this state.
+    /// Postgres gave no answer in time.
+    #[error("Postgres gave no answer in time")]
+    Late,
+    /// The stack is at another version than the one this state was made from.
     #[error(
-        "the stack has lineage {present} at serial {serial}; this state has lineage {offered} and serial {offered_serial}"
+        "the stack is at {present}; this state has lineage {lineage} and serial {serial}, and was made from another version"
     )]
     Conflict {
-        /// The lineage that is there.
+        /// What is there.
         present: String,
-        /// The serial that is there.
-        serial: i64,
         /// The lineage of the state.
-        offered: String,
+        lineage: String,
         /// The serial of the state.
-        offered_serial: i64,
+        serial: i64,
     },
     /// Not a state.
     #[error("not a Terraform state: {0}")]
     NoState(String),
+    /// The spool's folder or a file in it.
+    #[error("{doing}")]
+    Spool {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl Version {
     /// Reads serial and lineage out of what Terraform wrote.
-    pub(super) fn read(stack: &str, order: &str, body: Vec<u8>) -> Result<Self, StoreError> {
+    pub(super) fn read(
+        stack: &str,
+        order: &str,
+        body: Vec<u8>,
+        after: Vec<Option<Mark>>,
+    ) -> Result<Self, StoreError> {
         let state: Value =
             serde_json::from_slice(&body).map_err(|error| StoreError::NoState(error.to_string()))?;
         let serial = state.get("serial").and_then(Value::as_i64);
@@ -54,20 +83,48 @@ impl Version {
             return Err(StoreError::NoState("it has no serial or no lineage".to_owned()));
         };
         let lineage = lineage.to_owned();
-        Ok(Self { stack: stack.to_owned(), order: order.to_owned(), body, serial, lineage })
+        Ok(Self { stack: stack.to_owned(), order: order.to_owned(), body, serial, lineage, after })
+    }
+
+    /// Which version this is.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { serial: self.serial, digest: Digest::of(&self.body) }
+    }
+
+    /// What is said when the stack is at another version.
+    pub(super) fn conflict(&self, present: Option<&Self>) -> StoreError {
+        let present = present.map_or_else(
+            || "no version at all".to_owned(),
+            |present| format!("lineage {} and serial {}", present.lineage, present.serial),
+        );
+        StoreError::Conflict { present, lineage: self.lineage.clone(), serial: self.serial }
+    }
+
+    /// Whether it may stand behind what is there.
+    pub(super) fn follows(&self, present: Option<&Self>) -> bool {
+        let in_line =
+            present.is_none_or(|present| present.lineage == self.lineage && present.serial < self.serial);
+        in_line && self.after.contains(&present.map(Self::mark))
     }
 }
 
 /// The newest version of a stack's state.
-pub(super) async fn newest(pool: &PgPool, stack: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    let row = sqlx::query("SELECT body FROM terraform.states WHERE stack = $1 ORDER BY serial DESC LIMIT 1")
-        .bind(stack)
-        .fetch_optional(pool)
-        .await?;
-    row.map(|row| row.try_get("body")).transpose()
+pub(super) async fn newest(
+    connection: impl sqlx::PgExecutor<'_>,
+    stack: &str,
+) -> Result<Option<Version>, StoreError> {
+    let row = sqlx::query(
+        "SELECT wan_order, body FROM terraform.states WHERE stack = $1 ORDER BY serial DESC LIMIT 1",
+    )
+    .bind(stack)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (order, body): (String, Vec<u8>) = (row.try_get("wan_order")?, row.try_get("body")?);
+    Version::read(stack, &order, body, Vec::new()).map(Some)
 }
 
-/// Stores a version behind the newest one: same lineage, higher serial. The same version again changes nothing.
+/// Stores a version behind the very one it was made from. The same version again changes nothing.
 pub(super) async fn store(pool: &PgPool, version: &Version) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
     // Serialises writers of one stack, the first write included, which has no row to lock.
@@ -75,26 +132,12 @@ pub(super) async fn store(pool: &PgPool, version: &Version) -> Result<(), StoreE
         .bind(&version.stack)
         .execute(&mut *transaction)
         .await?;
-    let newest = sqlx::query(
-        "SELECT serial, lineage, body FROM terraform.states WHERE stack = $1 ORDER BY serial DESC LIMIT 1",
-    )
-    .bind(&version.stack)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    if let Some(newest) = newest {
-        let (serial, lineage): (i64, String) = (newest.try_get("serial")?, newest.try_get("lineage")?);
-        let body: Vec<u8> = newest.try_get("body")?;
-        if serial == version.serial && lineage == version.lineage && body == version.body {
-            return Ok(());
-        }
-        if lineage != version.lineage || version.serial <= serial {
-            return Err(StoreError::Conflict {
-                present: lineage,
-                serial,
-                offered: version.lineage.clone(),
-                offered_serial: version.serial,
-            });
-        }
+    let present = newest(&mut *transaction, &version.stack).await?;
+    if present.as_ref().is_some_and(|present| present.body == version.body) {
+        return Ok(());
+    }
+    if !version.follows(present.as_ref()) {
+        return Err(version.conflict(present.as_ref()));
     }
     sqlx::query(
         "INSERT INTO terraform.states (stack, serial, lineage, wan_order, body) VALUES ($1, $2, $3, $4, $5)",

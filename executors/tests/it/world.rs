@@ -1,0 +1,150 @@
+//! A nats-server, a vendor and a gateway between them, for one test.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wanwright_executors::gateway::{Gateway, Opened, Priority, RunContext};
+use wanwright_nats::{Nats, load_subject, topology};
+use wanwright_schemas::effect::{Effect, Phase};
+use wanwright_schemas::order::Target;
+use wanwright_schemas::run::{RunEvent, RunRecord};
+use wanwright_schemas::{OrderId, subjects};
+use wanwright_simulator::{Config, Running, Simulator, Stats};
+use wanwright_supervisor::NatsOptions;
+use wanwright_vendors::Catalogue;
+
+const TOKEN: &str = "the-vendors-token";
+const ADMIN: &str = "admin";
+
+pub struct World {
+    pub gateway: Gateway,
+    pub http: reqwest::Client,
+    pub nats: Nats,
+    pub catalogue: Catalogue,
+    vendor: Running,
+    _server: wanwright_supervisor::Nats,
+    _stop: DropGuard,
+    _dir: TempDir,
+}
+
+/// The vendor's folder with another budget, and its credential in a file.
+fn vendors(dir: &Path, per_second: u32) -> Catalogue {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
+    let to = dir.join("vendors/simwan");
+    copy(&from, &to);
+    let credential = dir.join("credential");
+    std::fs::write(&credential, TOKEN).unwrap();
+    let file = to.join("vendor.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace("env = \"WANWRIGHT_SIMWAN_TOKEN\"", &format!("file = \"{}\"", credential.display()))
+        .replace("per_second = 50\nburst = 50", &format!("per_second = {per_second}\nburst = 1"));
+    assert!(text.contains("burst = 1\n") && text.contains("file = "), "the folder has changed: {text}");
+    std::fs::write(file, text).unwrap();
+    Catalogue::load(dir.join("vendors")).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.unwrap().path(), to);
+        let to = to.join(entry.file_name().unwrap());
+        if entry.is_dir() { copy(&entry, &to) } else { std::fs::copy(&entry, &to).map(drop).unwrap() }
+    }
+}
+
+impl World {
+    pub async fn new(per_second: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let server = wanwright_supervisor::Nats::start(&NatsOptions::new(dir.path().join("nats"), cache))
+            .await
+            .unwrap();
+        let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
+        topology::apply(&nats, 1).await.unwrap();
+        let catalogue = vendors(dir.path(), per_second);
+        let folder = dir.path().join("vendors/simwan");
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = Config::new(listen, dir.path().join("vendor"), folder, TOKEN, ADMIN);
+        let vendor = Simulator::start(config).await.unwrap();
+        let stop = CancellationToken::new();
+        let urls = HashMap::from([("simwan".to_owned(), vendor.url().to_string())]);
+        let gateway = Gateway::start(nats.clone(), &catalogue, &urls, stop.clone()).await.unwrap();
+        Self {
+            gateway,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            nats,
+            catalogue,
+            vendor,
+            _server: server,
+            _stop: stop.drop_guard(),
+            _dir: dir,
+        }
+    }
+
+    /// A run about the device of this name.
+    pub fn run(&self, device: &str) -> (RunContext, Opened) {
+        let context = RunContext {
+            customer: "acme".parse().unwrap(),
+            vendor: "simwan".parse().unwrap(),
+            order: OrderId::of_digest([7; 32]),
+            target: Target::Device(device.parse().unwrap()),
+            priority: Priority::Intent,
+        };
+        (context.clone(), self.gateway.open(context))
+    }
+
+    /// Creates a site through a run's path: status and body.
+    pub async fn create_site(http: reqwest::Client, base: String, name: &str) -> (u16, Value) {
+        let site = json!({"name": name, "lan": ["10.0.0.0/24"], "location": "Oslo"});
+        let answer = http.post(format!("{base}/v1/sites")).json(&site).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
+    }
+
+    async fn loaded<T: DeserializeOwned>(&self, stream: &str, subject: &str) -> Vec<T> {
+        let messages = load_subject(&self.nats, stream, subject, 0).await.unwrap();
+        messages.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
+    }
+
+    /// The phases in a target's journal.
+    pub async fn journal(&self, of: &RunContext) -> Vec<Phase> {
+        let subject = subjects::effect(&of.customer, &of.target);
+        let effects: Vec<Effect> = self.loaded(topology::EFFECTS, &subject).await;
+        effects.into_iter().map(|effect| effect.phase).collect()
+    }
+
+    /// The statuses of the calls that were recorded for an order.
+    pub async fn recorded(&self, of: &RunContext) -> Vec<u16> {
+        let subject = subjects::run(&of.customer, of.order, "call");
+        let records: Vec<RunRecord> = self.loaded(topology::RUNS, &subject).await;
+        let calls = records.into_iter().filter_map(|record| match record.event {
+            RunEvent::Call { status, .. } => Some(status),
+            _ => None,
+        });
+        calls.collect()
+    }
+
+    fn back_door(&self, path: &str) -> String {
+        format!("{}/_sim/{path}", self.vendor.url().to_string().trim_end_matches('/'))
+    }
+
+    /// What the vendor counted.
+    pub async fn stats(&self) -> Stats {
+        let request =
+            self.http.get(self.back_door("stats")).bearer_auth(ADMIN).timeout(Duration::from_secs(10));
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Has the vendor answer 429 for so long.
+    pub async fn storm(&self, seconds: u32) {
+        let faults = json!({"storm_seconds": seconds});
+        let request = self.http.put(self.back_door("faults")).bearer_auth(ADMIN).json(&faults);
+        assert!(request.send().await.unwrap().status().is_success());
+    }
+}
