@@ -18,7 +18,7 @@ use super::findings::Stack;
 use super::inputs;
 use super::messages::Said;
 use super::process::{Terraform, output};
-use super::provider::Provider;
+use super::provider::{self, Provider};
 use super::remains;
 use super::state::{StateServer, StateSession};
 use super::store::StoreError;
@@ -117,6 +117,17 @@ fn io(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> TerraformError
     move |source| TerraformError::Io { doing, source }
 }
 
+/// Where the providers' sockets are: below the work folder, unless a socket's path would be longer than the 107 bytes it
+/// may have. Elsewhere the folder's name says whose it is, so that the next start clears it.
+fn sockets_of(work: &Path) -> PathBuf {
+    const LONGEST_FOLDER: usize = 107 - "/sockets/".len() - provider::SOCKET_NAME;
+    if work.as_os_str().len() <= LONGEST_FOLDER {
+        return work.join("sockets");
+    }
+    let digest = wanwright_schemas::Digest::of(work.as_os_str().as_encoded_bytes()).to_string();
+    std::env::temp_dir().join(format!("wanwright-{}", &digest["sha256:".len()..][..16]))
+}
+
 async fn private(dir: &Path) -> Result<(), TerraformError> {
     fs::create_dir_all(dir).await.map_err(io("making", dir))?;
     fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).await.map_err(io("closing", dir))
@@ -134,8 +145,9 @@ impl TerraformEngine {
         let runs = config.work.join("runs");
         private(&config.work).await?;
         private(&runs).await?;
-        // A socket's path has at most 107 bytes, so sockets are not below the work folder.
-        let sockets = std::env::temp_dir().join(format!("wanwright-{}", uuid::Uuid::new_v4().simple()));
+        let sockets = sockets_of(&config.work);
+        // What a process that was killed left there.
+        let _ = fs::remove_dir_all(&sockets).await;
         private(&sockets).await?;
         let spool = config.work.join("spool");
         let states =

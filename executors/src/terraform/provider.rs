@@ -12,6 +12,9 @@ use wanwright_vendors::Catalogue;
 
 use super::engine::TerraformError;
 
+/// How long a socket's name is.
+pub(super) const SOCKET_NAME: usize = 16;
+
 /// A provider that serves one run. It ends when this is dropped.
 pub(super) struct Provider {
     /// The value of `TF_REATTACH_PROVIDERS`.
@@ -26,7 +29,7 @@ impl Provider {
         sockets: &Path,
         base_url: &str,
     ) -> Result<Self, TerraformError> {
-        let socket: PathBuf = sockets.join(uuid::Uuid::new_v4().simple().to_string());
+        let socket: PathBuf = sockets.join(&uuid::Uuid::new_v4().simple().to_string()[..SOCKET_NAME]);
         let options = ServeOptions::new(socket, "", Some(base_url.to_owned()));
         let listening = Listening::start_with(vendors, &options)
             .await
