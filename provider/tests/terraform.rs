@@ -129,7 +129,7 @@ async fn a_vendors_refusal_says_what_and_where() {
     };
     let busy = json!({"error": {"message": "slow down"}});
     assert_eq!(summary(429, busy).await, "VendorBusy: slow down");
-    assert!(summary(500, Value::Null).await.starts_with("Unexpected: "));
+    assert!(summary(500, Value::Null).await.starts_with("VendorBusy: "));
     // Nothing is half done: the next apply does it all.
     stack.world.lock().unwrap().refusal = None;
     assert_eq!(stack.apply(&oslo()).await, [2, 0, 0]);

@@ -203,7 +203,7 @@ async fn errors_have_their_class() {
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
     assert!(matches!(client.read("a").await, Err(ClientError::Busy { retry_after: None, .. })));
     let error = client.read("a").await.unwrap_err();
-    assert!(error.is_passing() && error.class() == "Unexpected", "{error}");
+    assert!(error.is_passing() && error.class() == "VendorBusy", "{error}");
     for says in ["HTTP 302", "no JSON", "no id", "`name`", "larger than"] {
         let error = client.read("a").await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");

@@ -1,6 +1,7 @@
 //! Everything on this machine: servers, streams, tables, the simulated vendor and the roles, in an order in which
 //! nothing meets a part that is not ready.
 
+mod first;
 mod roles;
 mod servers;
 
@@ -20,6 +21,7 @@ use wanwright_supervisor::{DirLock, NatsOptions, PostgresOptions};
 use crate::cli::UpArgs;
 use crate::endpoints::Endpoints;
 use crate::output::note;
+use first::FirstStart;
 use roles::{Role, Roles};
 use servers::Servers;
 
@@ -65,6 +67,7 @@ impl Stack {
             NatsOptions::new(home.join("nats"), &cache),
             PostgresOptions::new(home.join("postgres"), &cache),
         );
+        let first = FirstStart::begin(&home)?;
         let (nats_server, postgres) = tokio::join!(
             wanwright_supervisor::Nats::start(&nats_options),
             wanwright_supervisor::Postgres::start(&postgres_options),
@@ -84,6 +87,7 @@ impl Stack {
         wanwright_projections::migrate(&pool).await?;
         let nats = wanwright_nats::connect(&nats_server.url_with_login(), "wanwright-up", PARTITIONS).await?;
         topology::apply(&nats, 1).await?;
+        first.done()?;
         note("  durability: one replica, each write synced to disk before it is acknowledged");
         let tokens = tokens(&home.join("simulator"))?;
         let mut roles = Roles::new(home.join("logs"), failed.clone())?;

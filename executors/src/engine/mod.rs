@@ -126,15 +126,7 @@ pub(crate) async fn delete_by_name(
 
 /// The reason a vendor client's error has in the catalogue.
 pub(crate) fn reason_of(error: &ClientError) -> Reason {
-    match error {
-        ClientError::Refused { .. } => Reason::VendorRefused,
-        ClientError::Busy { .. } => Reason::VendorBusy,
-        ClientError::Network { .. } => Reason::Network,
-        ClientError::Unexpected { status: Some(_), .. } => Reason::VendorBusy,
-        ClientError::Denied { .. } | ClientError::Unexpected { .. } | ClientError::Configuration { .. } => {
-            Reason::Internal
-        }
-    }
+    reason_of_class(error.class()).unwrap_or(Reason::Internal)
 }
 
 /// The reason that a diagnostic's class word names.

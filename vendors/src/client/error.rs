@@ -83,8 +83,9 @@ impl ClientError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Refused { .. } => "VendorRefused",
-            Self::Busy { .. } => "VendorBusy",
-            Self::Network { .. } => "Network",
+            // Whoever stands between us and the vendor says with these two that he could not reach it.
+            Self::Network { .. } | Self::Unexpected { status: Some(502 | 504), .. } => "Network",
+            Self::Busy { .. } | Self::Unexpected { status: Some(500..), .. } => "VendorBusy",
             Self::Denied { .. } | Self::Unexpected { .. } | Self::Configuration { .. } => "Unexpected",
         }
     }
