@@ -20,7 +20,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a role has to live for its earlier deaths to be forgotten.
-const HEALTHY: Duration = Duration::from_secs(60);
+pub const HEALTHY: Duration = Duration::from_secs(60);
 
 /// How often a role may die before everything is stopped.
 pub const MOST_DEATHS: u32 = 20;

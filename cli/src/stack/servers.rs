@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_supervisor::{Child, Nats, NatsOptions, Postgres, PostgresOptions};
 
-use super::roles::{MOST_DEATHS, PAUSE};
+use super::roles::{HEALTHY, MOST_DEATHS, PAUSE};
 use crate::output::note;
 
 /// How long each server has to end.
@@ -82,7 +82,9 @@ async fn keep<S: Server>(
     stop: CancellationToken,
     failed: CancellationToken,
 ) {
-    for _ in 0..MOST_DEATHS {
+    let mut deaths = 0;
+    while deaths < MOST_DEATHS {
+        let born = tokio::time::Instant::now();
         let status = tokio::select! {
             () = stop.cancelled() => {
                 server.child().stop(STOP).await;
@@ -91,6 +93,7 @@ async fn keep<S: Server>(
             status = server.child().wait() => status,
         };
         note(format!("{} ended with {status}; starting it again", S::NAME));
+        deaths = if born.elapsed() >= HEALTHY { 1 } else { deaths + 1 };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PAUSE) => {}

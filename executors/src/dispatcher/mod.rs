@@ -149,10 +149,15 @@ impl Partition {
                     }
                 }
                 Err(stuck) => {
-                    // Nothing is skipped: the message comes again after the pause, and the log names the customer.
                     self.heads.remove(&customer);
                     tracing::error!(%customer, error = &stuck as &dyn std::error::Error, "an event cannot be dispatched");
-                    let _ = message.ack_with(AckKind::Nak(Some(PAUSE * 5))).await;
+                    // What waits for a person must not hold up the partition: the sweep compares this customer again
+                    // and again. What passes comes again.
+                    let again = match stuck {
+                        Stuck::History(..) | Stuck::NoVendor(_) => AckKind::Ack,
+                        Stuck::Nats(_) | Stuck::Behind(_) | Stuck::Json(_) => AckKind::Nak(Some(PAUSE * 5)),
+                    };
+                    let _ = message.ack_with(again).await;
                 }
             }
         }

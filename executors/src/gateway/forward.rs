@@ -19,6 +19,12 @@ use crate::records;
 /// again later.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// How often a call is made that the vendor answers with 503.
+const TRIES: u32 = 4;
+
+/// Half of the pause before such a call is made again; each next one is twice as long.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Pause after a 429 that names none.
 const DEFAULT_PENALTY: Duration = Duration::from_secs(1);
 
@@ -105,6 +111,13 @@ pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
             // The credential is ours.
             run.failed_by_us();
         }
+        if answered.status == StatusCode::SERVICE_UNAVAILABLE && attempt < TRIES && is_repeatable(&call) {
+            let pause = AGAIN * 2_u32.pow(attempt);
+            if Instant::now() + pause < deadline {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+        }
         if answered.status != StatusCode::TOO_MANY_REQUESTS {
             return respond(lane, answered);
         }
@@ -114,6 +127,12 @@ pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
             return respond(lane, answered);
         }
     }
+}
+
+/// Whether the call may be made twice: it changes nothing, says what should be, or carries a key.
+fn is_repeatable(call: &Call) -> bool {
+    call.method != Method::POST && call.method != Method::PATCH
+        || call.headers.contains_key("idempotency-key")
 }
 
 /// Makes the call once, with its records before and after.
