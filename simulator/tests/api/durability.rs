@@ -15,9 +15,8 @@ use crate::support::{Bench, Caller, Folder, WIDE, config, device, site};
 const FOLDER: &str = "SIMULATOR_TEST_FOLDER";
 const LIMIT: &str = "SIMULATOR_TEST_LIMIT";
 
-/// Not a test: the process that the tests below start and kill.
+/// The process that the tests below start and kill; called without their folder it has nothing to do.
 #[tokio::test]
-#[ignore = "run by other tests as a child process"]
 async fn child_process() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let limit: Limit = serde_json::from_str(&std::env::var(LIMIT).unwrap()).unwrap();
@@ -37,7 +36,7 @@ struct Process {
 impl Process {
     fn start(folder: &Folder, limit: Limit) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "durability::child_process", "--ignored", "--nocapture"])
+            .args(["--exact", "durability::child_process", "--nocapture"])
             .env(FOLDER, folder.path())
             .env(LIMIT, json!(limit).to_string())
             .stdout(Stdio::piped())
