@@ -29,10 +29,14 @@ impl FirstStart {
     /// Every stream is there: from here on what they hold is kept.
     pub fn done(self) -> Result<()> {
         match fs::remove_file(&self.mark) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {}", self.mark.display()))
+            // A mark that came back with a power cut would cost the history: its removal is on disk before we go on.
+            Ok(()) => {
+                let home = self.mark.parent().unwrap_or(Path::new("/"));
+                let synced = fs::File::open(home).and_then(|folder| folder.sync_all());
+                synced.with_context(|| format!("syncing {}", home.display()))
             }
-            _ => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("removing {}", self.mark.display())),
         }
     }
 }
