@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use wanwright_supervisor::{ChildSpec, obtain_postgres};
-use wanwright_tests::{Home, Running, Timing};
+use wanwright_tests::{Home, Running, Timing, level};
 
 use crate::support;
 
@@ -39,6 +39,52 @@ async fn bash(home: &Home, dir: &Path, path: &str, script: &str) -> Result<(bool
     Ok((status.success(), said))
 }
 
+/// The NATS client, in a folder of the home.
+async fn install_nats_py(home: &Home, path: &str) -> Result<()> {
+    let install =
+        format!("python3 -m pip install --quiet --target {} {NATS_PY}", home.join("python").display());
+    let (well, said) = bash(home, home.path(), path, &install).await?;
+    ensure!(well, "{NATS_PY} could not be installed: {said}");
+    Ok(())
+}
+
+/// `PATH` with psql, which comes with Postgres; where only the fetched one is there, it is not on ours.
+async fn path_with_psql(home: &Home) -> Result<String> {
+    let postgres = obtain_postgres(&home.join("cache")).await?;
+    Ok(format!("{}:{}", std::env::var("PATH")?, postgres.path.display()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_up_prints_to_try_runs_as_pasted() -> Result<()> {
+    let home: Arc<Home> = support::home()?;
+    let running = Running::up(&support::program(), &home).await?;
+    let path = path_with_psql(&home).await?;
+    install_nats_py(&home, &path).await?;
+    let printed = async || Ok(home.read("said.log").contains("Ctrl-C stops everything"));
+    level::until("the hints are printed", level::LONG, printed).await?;
+    let said = home.read("said.log");
+    let hints = said.split_once("Publish a command:").context("nothing to try was printed")?.1;
+    let hints = hints.split_once("Ctrl-C stops everything").context("the hints do not end")?.0;
+    let is_heading = |line: &&str| {
+        ["the same as", "Query a table:", "Replay a customer", "Look for drift"]
+            .iter()
+            .any(|head| line.starts_with(head))
+    };
+    let script: String =
+        hints.lines().filter(|line| !is_heading(line)).map(|line| format!("{line}\n")).collect();
+    ensure!(script.matches("wanwright ").count() >= 4 && script.contains("psql "), "{script}");
+    // The drift check looks at what the first commands created, once it is there.
+    let rows = running.rows().await?;
+    let (first, rest) = script.split_once("\nPY\n").context("the hints have no Python")?;
+    let first = format!("{first}\nPY\n");
+    let (well, said) = bash(&home, home.path(), &path, &first).await?;
+    ensure!(well && said.contains("\"status\":\"accepted\""), "{first}\n{said}");
+    rows.healthy("demo", 2, std::time::Duration::from_secs(30)).await?;
+    let (well, said) = bash(&home, home.path(), &path, rest).await?;
+    ensure!(well && said.contains("SiteCreated") && said.contains("no drift"), "{rest}\n{said}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_of_the_readme_run_as_pasted() -> Result<()> {
     let timing = Timing::of("readme");
@@ -56,13 +102,8 @@ async fn the_commands_of_the_readme_run_as_pasted() -> Result<()> {
     std::fs::create_dir_all(checkout.join("target/debug"))?;
     symlink(support::program().path(), checkout.join("target/debug/wanwright"))?;
     symlink(home.path(), checkout.join(".wanwright"))?;
-    // psql comes with Postgres; where only the fetched one is there, it is not on PATH.
-    let postgres = obtain_postgres(&home.join("cache")).await?;
-    let path = format!("{}:{}", std::env::var("PATH")?, postgres.path.display());
-    let install =
-        format!("python3 -m pip install --quiet --target {} {NATS_PY}", home.join("python").display());
-    let (well, said) = bash(&home, &checkout, &path, &install).await?;
-    ensure!(well, "{NATS_PY} could not be installed: {said}");
+    let path = path_with_psql(&home).await?;
+    install_nats_py(&home, &path).await?;
     timing.say("ready");
 
     let mut all = String::new();

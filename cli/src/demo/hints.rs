@@ -1,12 +1,14 @@
 //! What to try next, as commands that work when pasted.
 
+use std::path::Path;
+
 use crate::output::line;
 use crate::stack::Stack;
 
 /// Prints where everything is and what to try.
 pub fn print(stack: &Stack, found: Option<bool>) {
     let endpoints = &stack.endpoints;
-    let program = program();
+    let program = program(stack.home());
     let customer = if found.is_some() { "acme" } else { "demo" };
     line(format!("\n  NATS       {}", endpoints.nats));
     line(format!("  Postgres   {}", endpoints.postgres));
@@ -33,16 +35,19 @@ pub fn print(stack: &Stack, found: Option<bool>) {
     line("\nCtrl-C stops everything. The data stays and the next start goes on with it.");
 }
 
-/// How this program was called, so that a pasted line calls it the same way.
-fn program() -> String {
-    let program = std::env::current_exe().ok();
-    let here = std::env::current_dir().ok();
-    match (program, here) {
-        (Some(program), Some(here)) => match program.strip_prefix(&here) {
-            Ok(relative) => format!("./{}", relative.display()),
-            Err(_) => program.display().to_string(),
-        },
-        _ => "wanwright".to_owned(),
+/// How this program is called from here, so that a pasted line finds this system.
+fn program(home: &Path) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "wanwright".into());
+    let Ok(here) = std::env::current_dir() else { return program.display().to_string() };
+    let program = match program.strip_prefix(&here) {
+        Ok(relative) => format!("./{}", relative.display()),
+        Err(_) => program.display().to_string(),
+    };
+    // Where nothing is said, a call looks for the system below the folder it is made in.
+    if home == here.join(".wanwright") {
+        program
+    } else {
+        format!("WANWRIGHT_HOME={} {program}", home.display())
     }
 }
 
