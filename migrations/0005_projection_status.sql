@@ -36,17 +36,17 @@ CREATE VIEW status AS
     SELECT customer, 'site' AS kind, id, health, sync, generation, observed_generation,
            coalesce(failure_code, CASE WHEN drift IS NOT NULL THEN 'Drifted' END) AS reason,
            coalesce(failure_message, conditions->2->>'message') AS message,
-           updated_at AS since, vendor, id AS site, uid
+           (SELECT max((c->>'lastTransitionTime')::timestamptz) FROM jsonb_array_elements(conditions) AS c) AS since, vendor, id AS site, uid
     FROM sites
     UNION ALL
     SELECT customer, 'tunnel', id, health, sync, generation, observed_generation,
            coalesce(failure_code, CASE WHEN drift IS NOT NULL THEN 'Drifted' END),
-           coalesce(failure_message, conditions->2->>'message'), updated_at, vendor, site, uid
+           coalesce(failure_message, conditions->2->>'message'), (SELECT max((c->>'lastTransitionTime')::timestamptz) FROM jsonb_array_elements(conditions) AS c), vendor, site, uid
     FROM tunnels
     UNION ALL
     SELECT customer, 'device', id, health, sync, generation, observed_generation,
            coalesce(failure_code, CASE WHEN drift IS NOT NULL THEN 'Drifted' END),
-           coalesce(failure_message, conditions->2->>'message'), updated_at, vendor, site, uid
+           coalesce(failure_message, conditions->2->>'message'), (SELECT max((c->>'lastTransitionTime')::timestamptz) FROM jsonb_array_elements(conditions) AS c), vendor, site, uid
     FROM devices;
 COMMENT ON VIEW status IS 'How every object is: one row per site, tunnel and device.';
 

@@ -140,8 +140,8 @@ pub struct SendArgs {
     /// Answer what would follow, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Publish it into the durable inbox and do not wait for the outcome.
-    #[arg(long = "async")]
+    /// Publish it into the durable inbox and do not wait for the outcome; `get outcomes` shows it later.
+    #[arg(long = "async", conflicts_with = "dry_run")]
     pub durable: bool,
     /// How to print the outcome.
     #[arg(short, long, default_value = "text")]
@@ -190,8 +190,11 @@ pub enum Rows {
     Operations,
     /// Drift reports.
     Drift,
-    /// What happened, newest first.
+    /// What happened to a customer, newest first.
     Timeline,
+    /// Outcomes of commands, newest first.
+    #[value(alias = "outcome")]
+    Outcomes,
     /// How far each read model is.
     Projections,
 }
@@ -212,10 +215,10 @@ pub struct GetArgs {
     /// Of this customer only.
     #[arg(short, long)]
     pub customer: Option<String>,
-    /// With this health only: Healthy, Progressing, Degraded or Unknown.
+    /// With this health only (sites, tunnels, devices): Healthy, Progressing, Degraded, Suspended, Missing or Unknown.
     #[arg(long)]
     pub health: Option<String>,
-    /// With this state only (operations).
+    /// With this state only (operations): waiting, running, retrying, succeeded, failed, superseded, withdrawn, unknown.
     #[arg(long)]
     pub state: Option<String>,
     /// Most rows to show.

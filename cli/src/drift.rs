@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use wanwright_nats::Nats;
+use wanwright_projections::WaitError;
 use wanwright_projections::read::{self, Filter, Page};
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::headers;
@@ -28,6 +29,10 @@ pub async fn run(args: DriftArgs) -> Result<Exit> {
             .map(|text| text.parse().map_err(|error| Usage(format!("{error}")).into()))
             .collect::<Result<Vec<CustomerId>>>()?,
     };
+    let known = everybody(&pool).await?;
+    if let Some(unknown) = customers.iter().find(|customer| !known.contains(customer)) {
+        anyhow::bail!("there is no customer {unknown}; see `wanwright get customers`");
+    }
     if !args.known {
         let nats = args.connection.nats("wanwright-drift").await?;
         check(&nats, &pool, &customers, Duration::from_secs(args.timeout)).await?;
@@ -73,7 +78,14 @@ pub async fn check(nats: &Nats, pool: &PgPool, customers: &[CustomerId], limit: 
             Some(refusal) => anyhow::bail!("customer {customer}: {refusal}"),
             None => {
                 if let Some(position) = outcome.position() {
-                    wanwright_projections::wait_for(pool, position, limit).await?;
+                    let waited = wanwright_projections::wait_for(pool, position, limit).await;
+                    waited.map_err(|error| match error {
+                        WaitError::Late { .. } => TimedOut(
+                            "the tables do not show the check yet; see `wanwright get projections`".into(),
+                        )
+                        .into(),
+                        other => anyhow::Error::new(other),
+                    })?;
                 }
             }
         }

@@ -48,13 +48,17 @@ impl Endpoints {
     /// Reads the file.
     pub fn read(home: &Path) -> Result<Self> {
         let path = home.join(FILE);
-        let text = std::fs::read(&path).map_err(|error| {
-            let what = format!(
-                "no wanwright has been started in {} ({error}); start one with `wanwright up`, or say where one is with \
-                 --nats and --postgres",
-                home.display()
-            );
-            anyhow::Error::new(Unreachable(what))
+        let text = std::fs::read(&path).map_err(|_| {
+            let shown = std::path::absolute(home).unwrap_or_else(|_| home.to_owned());
+            let shown = shown.display();
+            anyhow::Error::new(Unreachable(if home.join("nats").exists() {
+                format!("wanwright is not running in {shown}; its data is there: start it with `wanwright up`")
+            } else {
+                format!(
+                    "there is no wanwright in {shown}; start one with `wanwright up`, name its folder with --home, or \
+                     say where one is with --nats and --postgres"
+                )
+            }))
         })?;
         serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
     }
@@ -89,8 +93,11 @@ impl Connection {
     pub async fn postgres(&self, connections: u32) -> Result<PgPool> {
         let options = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(std::time::Duration::from_secs(10));
-        options.connect(&self.postgres_url()?).await.context("connecting to Postgres; is it running?")
+            .acquire_timeout(std::time::Duration::from_secs(5));
+        options
+            .connect(&self.postgres_url()?)
+            .await
+            .context("Postgres does not answer; `wanwright up` starts one, `wanwright doctor` looks")
     }
 }
 

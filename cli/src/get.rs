@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use wanwright_projections::models::OutcomeRow;
 use wanwright_projections::read::{self, Cursor, Filter, Listed, Page};
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 
@@ -80,6 +81,16 @@ const TIMELINE: &[Column] = &[
     ("actor", "/actor"),
     ("what", "/summary"),
 ];
+const OUTCOMES: &[Column] = &[
+    ("time", "/time"),
+    ("customer", "/customer"),
+    ("kind", "/kind"),
+    ("id", "/id"),
+    ("command", "/command"),
+    ("status", "/status"),
+    ("code", "/code"),
+    ("message", "/message"),
+];
 const PROJECTIONS: &[Column] = &[
     ("read model", "/read_model"),
     ("stream", "/stream"),
@@ -113,6 +124,7 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
                 .ok_or_else(|| Usage("a timeline is a customer's: add -c CUSTOMER".to_owned()))?;
             (TIMELINE, values(read::timeline(&pool, &of, &filter, &page).await?)?)
         }
+        Rows::Outcomes => (OUTCOMES, values(outcomes(&pool, &args, &filter, &page).await?)?),
         Rows::Projections => {
             let rows = read::projection_status(&pool).await?;
             (PROJECTIONS, values(Listed { rows, next: None })?)
@@ -130,7 +142,27 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Outcomes, or the one of a command.
+async fn outcomes(pool: &PgPool, args: &GetArgs, filter: &Filter, page: &Page) -> Result<Listed<OutcomeRow>> {
+    let Some(id) = &args.id else { return Ok(read::outcomes(pool, filter, page).await?) };
+    let command = id.parse().map_err(|error| Usage(format!("{error}")))?;
+    let of = filter.customer.clone();
+    let of = of.ok_or_else(|| Usage("an outcome is a customer's: add -c CUSTOMER".to_owned()))?;
+    let rows = read::outcome(pool, &of, command).await?.into_iter().collect();
+    Ok(Listed { rows, next: None })
+}
+
 fn filter(args: &GetArgs) -> Result<Filter> {
+    let objects = matches!(args.rows, Rows::Sites | Rows::Tunnels | Rows::Devices);
+    if args.health.is_some() && !objects {
+        return Err(Usage("--health is for sites, tunnels and devices".to_owned()).into());
+    }
+    if args.state.is_some() && args.rows != Rows::Operations {
+        return Err(Usage("--state is for operations".to_owned()).into());
+    }
+    if args.limit == 0 {
+        return Err(Usage("--limit must be at least 1".to_owned()).into());
+    }
     Ok(Filter {
         customer: args
             .customer
@@ -197,6 +229,7 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Tunnels => format!("tunnel/{}/{}", text("customer"), text("id")),
         Rows::Devices => format!("device/{}/{}", text("customer"), text("id")),
         Rows::Operations => format!("operation/{}", text("order_id")),
+        Rows::Outcomes => format!("outcome/{}", text("command")),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
         Rows::Drift | Rows::Timeline => format!("{}/{}/{}", text("kind"), text("customer"), text("id")),
     }

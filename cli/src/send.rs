@@ -38,10 +38,17 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
     }
     let nats = args.connection.nats("wanwright-send").await?;
     if args.durable {
+        let customer = subject.customer.clone();
         let subject = subject.durable();
         let sequence =
             wanwright_nats::publish::publish(&nats.js, subject, head, body.into_bytes().into()).await?;
-        output::line(format!("stored in the inbox at {sequence}  command {id}"));
+        match args.output {
+            OutcomeFormat::Json => {
+                output::line(serde_json::json!({ "stored": sequence, "command": id }));
+            }
+            OutcomeFormat::Text => output::line(format!("stored in the inbox at {sequence}  command {id}")),
+        }
+        output::note(format!("its outcome, once it has one: wanwright get outcomes {id} -c {customer}"));
         return Ok(Exit::Done);
     }
     let outcome = request(&nats, &subject, head, body.into_bytes()).await?;

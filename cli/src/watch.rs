@@ -36,7 +36,7 @@ pub async fn run(args: WatchArgs) -> Result<Exit> {
     output::note("watching; Ctrl-C ends it");
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(Exit::Done),
+            () = stop.cancelled() => return Ok(Exit::Interrupted),
             line = lines.recv() => match line {
                 Some(line) => output::line(line),
                 None => return Ok(Exit::Done),

@@ -45,6 +45,13 @@ impl Claims {
         Ok(if own { Claimed::Again } else { Claimed::Taken })
     }
 
+    /// Whether a name belongs to somebody else than this owner.
+    pub async fn is_taken(&self, name: &str, owner: &str) -> Result<bool, NatsError> {
+        let holder =
+            self.store.get(key(name)).await.map_err(NatsError::failed(format!("asking about {name}")))?;
+        Ok(holder.is_some_and(|holder| holder != owner.as_bytes()))
+    }
+
     /// Gives a name back, if it is this owner's.
     pub async fn release(&self, name: &str, owner: &str) -> Result<(), NatsError> {
         let doing = format!("releasing {name}");

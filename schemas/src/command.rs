@@ -134,7 +134,9 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
 
 fn ask<S: serde::de::DeserializeOwned>(kind: Kind, verb: &str, bytes: &[u8]) -> Result<Ask<S>, Refusal> {
     if !verbs(kind).contains(&verb) {
-        let known = verbs(kind).join(", ");
+        // `report` is for executors; nobody else is told of it.
+        let known: Vec<&str> = verbs(kind).iter().copied().filter(|known| *known != "report").collect();
+        let known = known.join(", ");
         let message = format!("`{verb}` is not a verb of a {kind}; its verbs are {known}");
         return Err(Refusal::new(Reason::UnknownVerb, message));
     }

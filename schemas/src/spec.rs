@@ -24,12 +24,37 @@ pub struct SiteSpec {
 
 /// The far end of a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "Ends")]
 pub enum Peer {
     /// Another site of the same customer.
     Site(SiteId),
     /// A hub that the vendor's folder names.
     Hub(String),
+}
+
+/// A far end as people type it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ends {
+    #[serde(default)]
+    site: Option<SiteId>,
+    #[serde(default)]
+    hub: Option<String>,
+}
+
+impl TryFrom<Ends> for Peer {
+    type Error = &'static str;
+
+    fn try_from(ends: Ends) -> Result<Self, Self::Error> {
+        match (ends.site, ends.hub) {
+            (Some(site), None) => Ok(Self::Site(site)),
+            (None, Some(hub)) => Ok(Self::Hub(hub)),
+            (None, None) => Err("a tunnel has one far end: give `hub` or `site`"),
+            (Some(_), Some(_)) => {
+                Err("a tunnel has one far end: give `hub` or `site`, and set the other to null")
+            }
+        }
+    }
 }
 
 /// A BGP session inside a tunnel.

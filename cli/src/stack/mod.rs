@@ -49,17 +49,17 @@ pub struct Stack {
 impl Stack {
     /// Starts everything. What was started ends again when a later part fails: children die with what holds them.
     pub async fn start(args: &UpArgs, failed: CancellationToken) -> Result<Self> {
-        let home = std::path::absolute(&args.home.home)?;
-        private(&home)?;
-        let lock = DirLock::acquire(&home)?;
-        // That of a start that was killed leads nowhere.
-        Endpoints::remove(&home);
         let vendors = std::path::absolute(&args.vendors.vendors)?;
         anyhow::ensure!(
             vendors.join("simwan/vendor.toml").is_file(),
             "there is no {}; run wanwright in its checkout, or name the folder with --vendors",
             vendors.join("simwan/vendor.toml").display()
         );
+        let home = std::path::absolute(&args.home.home)?;
+        private(&home)?;
+        let lock = DirLock::acquire(&home)?;
+        // That of a start that was killed leads nowhere.
+        Endpoints::remove(&home);
         let terraform = wanwright_supervisor::find_terraform().await?;
         note(format!("  {terraform}"));
         let cache = home.join("cache");

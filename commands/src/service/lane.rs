@@ -161,7 +161,11 @@ impl Lane {
         }
         // From here on the loaded state has the events applied: it serves the next command only if they are recorded.
         if asked.headers.dry_run {
-            return Ok(verdict::would_be(asked, events, generation));
+            let claimed = serials::would_claim(&self.claims, &subject.customer, &events).await?;
+            return Ok(match claimed {
+                Ok(()) => verdict::would_be(asked, events, generation),
+                Err(refusal) => verdict::refused(asked, refusal),
+            });
         }
         if let Err(refusal) = serials::claim(&self.claims, &subject.customer, &events, fresh).await? {
             return Ok(verdict::refused(asked, refusal));

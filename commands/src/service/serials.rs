@@ -34,13 +34,30 @@ pub(super) async fn claim(
         match claims.claim(&name(&spec.serial), &owner(customer, id)).await? {
             Claimed::New => fresh.push((id.clone(), spec.serial.clone())),
             Claimed::Again => {}
-            Claimed::Taken => {
-                let message = format!("serial number {} belongs to another device", spec.serial);
-                return Ok(Err(Refusal::new(Reason::SerialTaken, message).field("serial")));
-            }
+            Claimed::Taken => return Ok(Err(taken(&spec.serial))),
         }
     }
     Ok(Ok(()))
+}
+
+/// The same question without claiming anything, for a dry run.
+pub(super) async fn would_claim(
+    claims: &Claims,
+    customer: &CustomerId,
+    events: &[Event],
+) -> Result<Result<(), Refusal>, NatsError> {
+    for event in events {
+        let Event::Device(id, Change::Created { spec, .. }) = event else { continue };
+        if claims.is_taken(&name(&spec.serial), &owner(customer, id)).await? {
+            return Ok(Err(taken(&spec.serial)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn taken(serial: &str) -> Refusal {
+    let message = format!("serial number {serial} belongs to another device");
+    Refusal::new(Reason::SerialTaken, message).field("serial")
 }
 
 /// The serial numbers that a report may free: those of the leaving devices it is about.
