@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     version,
     after_help = "Exit codes: 0 done; 1 failed, or there is a difference; 2 wrong usage; 3 refused by a \
-    rule;\n5 NATS or Postgres cannot be reached; 8 time ran out; 130 interrupted.\n\nStart with: wanwright demo"
+    rule;\n5 NATS or Postgres cannot be reached; 8 time ran out; 130 interrupted before the end\n(`up` and `demo` that are stopped after they were ready end with 0).\n\nStart with: wanwright demo"
 )]
 pub struct Cli {
     /// What to log to standard error, for example `info` or `wanwright_commands=debug`.

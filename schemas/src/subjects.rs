@@ -20,8 +20,6 @@ pub const ORDER_ALL: &str = "wan.order.*.*.*.*";
 pub const RUN_ALL: &str = "wan.run.*.*.*";
 /// Every effect.
 pub const EFFECT_ALL: &str = "wan.effect.*.*.*";
-/// Timers that wait.
-pub const TIMER_WAIT_ALL: &str = "wan.timer.wait.>";
 /// Timers that fired.
 pub const TIMER_DUE_ALL: &str = "wan.timer.due.>";
 /// Everything about timers.

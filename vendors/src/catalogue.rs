@@ -42,12 +42,6 @@ impl Catalogue {
         self.vendors.get(name).map(Arc::as_ref)
     }
 
-    /// The vendor of that name, to be kept.
-    #[must_use]
-    pub fn get_shared(&self, name: &str) -> Option<Arc<Vendor>> {
-        self.vendors.get(name).cloned()
-    }
-
     /// Every vendor, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Vendor> {
         self.vendors.values().map(Arc::as_ref)

@@ -44,7 +44,7 @@ async fn attempt(run: &Run<'_>, device: &DesiredDevice) -> Result<Finding, Clien
     let client = super::client(run, "device")?;
     let client =
         client.ok_or_else(|| configuration(format!("vendor {} has no api/device.toml", run.vendor.name)))?;
-    let desired = serde_json::to_value(device).map_err(|error| configuration(error.to_string()))?;
+    let desired = run.order.desired_json().map_err(|error| configuration(error.to_string()))?;
     let attributes = client.api().desired_attributes(&desired);
     match run.order.intent {
         Intent::Apply => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::{kv, stream};
 use futures::TryStreamExt;
 use wanwright_nats::{Follower, Nats, topology};
+use wanwright_schemas::subjects;
 use wanwright_supervisor::{NatsOptions, SyncInterval};
 
 async fn server(dir: &Path) -> (wanwright_supervisor::Nats, Nats) {
@@ -58,4 +59,28 @@ async fn a_bucket_that_differs_is_named() {
     let plan = topology::plan(&nats, 1).await.unwrap();
     assert_eq!(plan.differences, ["  KV_leases: max age is \"60s\", should be \"9s\""]);
     assert!(topology::apply(&nats, 1).await.is_err());
+}
+
+#[tokio::test]
+async fn the_partition_of_a_customer_is_the_servers_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    let transform = stream::SubjectTransform {
+        source: "in.*".into(),
+        destination: "out.{{partition(8,1)}}.{{wildcard(1)}}".into(),
+    };
+    let config = stream::Config {
+        name: "P".into(),
+        subjects: vec!["in.*".into()],
+        subject_transform: Some(transform),
+        ..stream::Config::default()
+    };
+    nats.js.create_stream(config).await.unwrap();
+    let mut follower = Follower::open(nats.js.clone(), "P", 1).await.unwrap();
+    for name in ["acme", "globex", "initech", "a", "0", "customer-00042", "z-9-z", "wan"] {
+        nats.js.publish(format!("in.{name}"), "".into()).await.unwrap().await.unwrap();
+        let stored = follower.next_batch(1, Duration::from_secs(10)).await.unwrap().remove(0).subject;
+        let ours = subjects::partition(&name.parse().unwrap(), 8);
+        assert_eq!(stored, format!("out.{ours}.{name}"));
+    }
 }

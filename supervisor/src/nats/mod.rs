@@ -112,11 +112,6 @@ impl Nats {
         &self.state.system
     }
 
-    /// The monitoring pages: `/healthz`, `/jsz`, `/varz`.
-    pub fn monitor_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.monitor)
-    }
-
     /// Does it say it is healthy now?
     pub async fn is_healthy(&self) -> bool {
         http::is_ok(self.ports.monitor, "/healthz").await
