@@ -49,7 +49,8 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     match args.role {
         Role::Commands => {
             let vendors = catalogue(&args)?;
-            wanwright_commands::service::run(nats, vendors, stop, ready).await?;
+            let options = wanwright_commands::service::Options::default();
+            wanwright_commands::service::run(nats, vendors, options, stop, ready).await?;
         }
         Role::Dispatcher => dispatcher::run(nats, catalogue(&args)?, stop, ready).await?,
         Role::Executors => executors(&args, nats, stop).await?,

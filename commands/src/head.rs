@@ -1,20 +1,13 @@
 //! The state of a customer at the end of its history, with what is needed to append to it.
 
-use std::collections::BTreeMap;
-
+use serde::{Deserialize, Serialize};
 use wanwright_schemas::envelope::{Digest, Envelope, UnreadableEnvelope};
-use wanwright_schemas::ids::CommandId;
 
 use crate::customer::Customer;
+use crate::recent::{Recent, Recents};
 
-/// A command that was decided lately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recent {
-    /// Where its events are.
-    pub sequence: u64,
-    /// What it was about and what it said.
-    pub digest: Digest,
-}
+/// The version of what [`Head::freeze`] writes. A test fails when it changes without this number.
+pub const STATE_VERSION: u32 = 1;
 
 /// A history that cannot be trusted or read. Nothing is decided on it.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +36,7 @@ pub enum BrokenHistory {
 }
 
 /// A customer at the end of its history.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Head {
     /// The state.
     pub state: Customer,
@@ -51,9 +44,20 @@ pub struct Head {
     pub sequence: u64,
     /// The digest of the last message.
     pub digest: Option<Digest>,
-    /// The commands decided within the window, by id.
-    pub recent: BTreeMap<CommandId, Recent>,
+    /// The commands decided within the window.
+    pub recent: Recents,
+    /// How many messages were folded since the state was last frozen.
+    #[serde(skip)]
+    pub unfrozen: usize,
+    /// How many bytes the state was made of: what it takes in memory is a small multiple of that.
+    #[serde(skip)]
+    pub weight: usize,
 }
+
+/// A frozen state that cannot be used; the history can.
+#[derive(Debug, thiserror::Error)]
+#[error("a frozen state cannot be read")]
+pub struct Unthawable(#[source] serde_json::Error);
 
 impl Head {
     /// Folds the next message of the history, whose bytes must name the digest of the one before.
@@ -76,24 +80,35 @@ impl Head {
         for event in &envelope.events {
             self.state.evolve(event, envelope.command);
         }
-        self.appended(sequence, Digest::of(bytes), &envelope);
+        self.appended(sequence, bytes, &envelope);
         Ok(envelope)
     }
 
     /// Notes a message whose events the state has already.
-    pub fn appended(&mut self, sequence: u64, digest: Digest, envelope: &Envelope) {
+    pub fn appended(&mut self, sequence: u64, bytes: &[u8], envelope: &Envelope) {
         self.sequence = sequence;
-        self.digest = Some(digest);
-        self.recent.insert(envelope.command, Recent { sequence, digest: envelope.body_sha256 });
+        self.digest = Some(Digest::of(bytes));
+        self.unfrozen += 1;
+        self.weight += bytes.len();
+        let millis = u64::try_from(envelope.time.as_millisecond()).unwrap_or_default();
+        self.recent.insert(envelope.command, Recent { sequence, digest: envelope.body_sha256, millis });
     }
 
-    /// Forgets the commands whose ids are older than the window: they are refused by their age.
-    pub fn forget_before(&mut self, unix_millis: u64) {
-        while let Some(entry) = self.recent.first_entry() {
-            if entry.key().unix_millis() >= unix_millis {
-                break;
-            }
-            entry.remove();
-        }
+    /// The state as bytes that [`Head::thaw`] reads.
+    ///
+    /// # Errors
+    /// When the state cannot be written as JSON.
+    pub fn freeze(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// Reads what [`Head::freeze`] of this [`STATE_VERSION`] wrote. Whether the history still goes through that place is
+    /// for the caller to see.
+    ///
+    /// # Errors
+    /// [`Unthawable`], when the bytes are something else.
+    pub fn thaw(bytes: &[u8]) -> Result<Self, Unthawable> {
+        let head: Self = serde_json::from_slice(bytes).map_err(Unthawable)?;
+        Ok(Self { weight: bytes.len(), ..head })
     }
 }

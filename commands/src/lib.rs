@@ -11,14 +11,16 @@ mod device;
 mod head;
 mod object;
 pub mod orders;
+mod recent;
 mod report;
 mod site;
 mod tunnel;
 
 pub use customer::Customer;
 pub use decide::{Circumstances, decide};
-pub use head::{BrokenHistory, Head, Recent};
+pub use head::{BrokenHistory, Head, STATE_VERSION, Unthawable};
 pub use object::{Failure, Object, Observed};
+pub use recent::{Recent, Recents};
 
 #[cfg(feature = "service")]
 pub mod service;

@@ -39,7 +39,8 @@ pub enum NatsError {
 }
 
 impl NatsError {
-    pub(crate) fn failed<E: Into<Cause>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+    /// Says what was being done when something failed.
+    pub fn failed<E: Into<Cause>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
         move |source| Self::Failed { doing, source: source.into() }
     }

@@ -27,6 +27,20 @@ pub struct StoredMessage {
     pub payload: Bytes,
 }
 
+impl StoredMessage {
+    /// A message that was asked for by itself.
+    pub(crate) fn read(stream: &str, message: jetstream::message::StreamMessage) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            sequence: message.sequence,
+            subject: message.subject.to_string(),
+            time: timestamp(message.time.unix_timestamp_nanos()),
+            headers: message.headers,
+            payload: message.payload,
+        }
+    }
+}
+
 /// Facts about a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {

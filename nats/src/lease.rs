@@ -1,6 +1,6 @@
 //! Leases: a right that one process at a time has, and loses when it dies.
 //!
-//! The bucket drops a key that was not written for [`LEASE_TIME`]. A holder counts from before it sent its last write, and
+//! A bucket drops a key that was not written for its time. A holder counts from before it sent its last write, and
 //! takes the lease for lost a third of that time before the server could have dropped it: by then its work must stop.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
-use crate::topology::{LEASE_TIME, LEASES};
+use crate::topology::{LEASE_TIME, LEASES, PARTITION_LEASE_TIME, PARTITIONS};
 
 /// Pause after a renewal that failed.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -24,6 +24,7 @@ pub struct Leases {
     nats: Nats,
     store: kv::Store,
     holder: Arc<str>,
+    time: Duration,
 }
 
 /// A lease that is held until it is released, dropped or lost.
@@ -32,14 +33,24 @@ pub struct Lease {
     key: String,
     release: Option<oneshot::Sender<()>>,
     keeping: tokio::task::JoinHandle<Result<(), NatsError>>,
-    lost: watch::Receiver<bool>,
+    /// Until when it is surely held; none when it is lost.
+    held: watch::Receiver<Option<Instant>>,
 }
 
 impl Leases {
-    /// Opens the leases; `holder` names this process to others.
+    /// Opens the leases of executors and sweepers; `holder` names this process to others.
     pub async fn open(nats: &Nats, holder: &str) -> Result<Self, NatsError> {
-        let store = nats.js.get_key_value(LEASES).await.map_err(NatsError::failed("opening the leases"))?;
-        Ok(Self { nats: nats.clone(), store, holder: holder.into() })
+        Self::of(nats, holder, LEASES, LEASE_TIME).await
+    }
+
+    /// Opens the leases on partitions, which run out sooner.
+    pub async fn of_partitions(nats: &Nats, holder: &str) -> Result<Self, NatsError> {
+        Self::of(nats, holder, PARTITIONS, PARTITION_LEASE_TIME).await
+    }
+
+    async fn of(nats: &Nats, holder: &str, bucket: &str, time: Duration) -> Result<Self, NatsError> {
+        let store = nats.js.get_key_value(bucket).await.map_err(NatsError::failed("opening the leases"))?;
+        Ok(Self { nats: nats.clone(), store, holder: holder.into(), time })
     }
 
     /// Takes a lease, or answers `None` when somebody else holds it.
@@ -52,11 +63,12 @@ impl Leases {
             Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(NatsError::failed(format!("taking the lease {key}"))(error)),
         };
-        let (tell_lost, lost) = watch::channel(false);
+        let (tell, held) = watch::channel(Some(asked + self.time * 2 / 3));
         let (release, released) = oneshot::channel();
-        let keeper = Keeper { store: self.store.clone(), key: key.to_owned(), value, revision, asked };
-        let keeping = tokio::spawn(keeper.keep(released, tell_lost));
-        Ok(Some(Lease { key: key.to_owned(), release: Some(release), keeping, lost }))
+        let (store, key) = (self.store.clone(), key.to_owned());
+        let keeper = Keeper { store, key: key.clone(), value, revision, asked, time: self.time };
+        let keeping = tokio::spawn(keeper.keep(released, tell));
+        Ok(Some(Lease { key, release: Some(release), keeping, held }))
     }
 
     /// Who holds a lease.
@@ -76,13 +88,15 @@ struct Keeper {
     revision: u64,
     /// When the last write that was stored had been sent.
     asked: Instant,
+    /// How long the bucket keeps it from then on.
+    time: Duration,
 }
 
 impl Keeper {
     async fn keep(
         mut self,
         mut released: oneshot::Receiver<()>,
-        lost: watch::Sender<bool>,
+        tell: watch::Sender<Option<Instant>>,
     ) -> Result<(), NatsError> {
         loop {
             tokio::select! {
@@ -93,19 +107,25 @@ impl Keeper {
                         Err(_) => Ok(()),
                     };
                 }
-                () = tokio::time::sleep_until(self.asked + LEASE_TIME / 3) => {}
+                () = tokio::time::sleep_until(self.asked + self.time / 3) => {}
             }
-            if !self.renew().await {
-                // A closed channel is the same news to a holder that comes too late to be told.
-                let _ = lost.send(true);
+            let held = self.renew().await;
+            // A closed channel is the same news to a holder that comes too late to be told.
+            let _ = tell.send(held.then(|| self.until()));
+            if !held {
                 return Ok(());
             }
         }
     }
 
+    /// Until when it is surely held: a third of its time before the server could drop it.
+    fn until(&self) -> Instant {
+        self.asked + self.time * 2 / 3
+    }
+
     /// Renews until it worked, or until the lease has to be taken for lost.
     async fn renew(&mut self) -> bool {
-        let deadline = self.asked + LEASE_TIME * 2 / 3;
+        let deadline = self.until();
         while Instant::now() < deadline {
             let asked = Instant::now();
             let update = self.store.update(&self.key, self.value.clone(), self.revision);
@@ -145,9 +165,14 @@ impl Keeper {
 impl Lease {
     /// Resolves when the lease is lost: what it protected must stop.
     pub async fn lost(&self) {
-        let mut lost = self.lost.clone();
+        let mut held = self.held.clone();
         // A closed channel means that nobody keeps it, which is a loss as well.
-        let _ = lost.wait_for(|lost| *lost).await;
+        let _ = held.wait_for(Option::is_none).await;
+    }
+
+    /// Whether it is held now, by the clock: the news of a loss may come late to a process that stood still.
+    pub fn is_held(&self) -> bool {
+        self.held.borrow().is_some_and(|until| Instant::now() < until)
     }
 
     /// Gives the lease back. One that was lost is somebody else's by now and is left alone.

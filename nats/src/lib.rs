@@ -2,7 +2,7 @@
 //!
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
-//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`follow`] reads a stream for ever.
+//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a history, [`follow`] reads a stream for ever.
 
 pub mod claim;
 pub mod connect;
@@ -12,6 +12,7 @@ pub mod history;
 pub mod lease;
 pub mod load;
 pub mod publish;
+pub mod snapshot;
 pub mod table;
 pub mod timer;
 pub mod topology;
@@ -22,4 +23,5 @@ pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};
 pub use lease::{Lease, Leases};
 pub use load::load_subject;
+pub use snapshot::{Snapshot, Snapshots};
 pub use table::{OrderTable, TableRow};

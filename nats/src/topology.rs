@@ -5,18 +5,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType, SubjectTransform,
+};
 use wanwright_schemas::subjects;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
 
 /// The version of this layout, recorded in every stream.
-pub const LAYOUT: &str = "1";
+pub const LAYOUT: &str = "2";
 /// The durable inbox of commands.
 pub const COMMANDS: &str = "COMMANDS";
 /// The outcomes of commands.
 pub const OUTCOMES: &str = "OUTCOMES";
+/// The outcomes that no event tells: refusals, and commands that had nothing to change.
+pub const VERDICTS: &str = "VERDICTS";
+/// The snapshots of customers' states.
+pub const SNAPSHOTS: &str = "SNAPSHOTS";
 /// The table of orders.
 pub const ORDERS: &str = "ORDERS";
 /// The run records.
@@ -29,6 +35,8 @@ pub const TIMERS: &str = "TIMERS";
 pub const DEAD: &str = "DEAD";
 /// The bucket of leases.
 pub const LEASES: &str = "leases";
+/// The bucket of leases on partitions.
+pub const PARTITIONS: &str = "partitions";
 /// The bucket of claims.
 pub const CLAIMS: &str = "claims";
 /// The bucket in which executors remember which try an order is at.
@@ -36,6 +44,9 @@ pub const ATTEMPTS: &str = "attempts";
 
 /// How long a lease lives without renewal.
 pub const LEASE_TIME: Duration = Duration::from_secs(9);
+
+/// How long a lease on a partition lives without renewal: as long as its customers may have to wait when its holder dies.
+pub const PARTITION_LEASE_TIME: Duration = Duration::from_secs(4);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LAYOUT_KEY: &str = "wanwright-layout";
@@ -57,6 +68,12 @@ fn stream(name: &str, subjects: &[&str], partitions: u16, replicas: usize) -> Co
     }
 }
 
+/// What a loss of power may take the last moments of, because it is made again from the events. Replicas keep it anyway:
+/// the server has no such mode for them.
+fn rebuildable(replicas: usize) -> Option<PersistenceMode> {
+    (replicas == 1).then_some(PersistenceMode::Async)
+}
+
 /// Every stream, as it should be on the server.
 pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
     let new = |name: &str, subjects: &[&str]| stream(name, subjects, partitions, replicas);
@@ -68,6 +85,7 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
             ..new(&subjects::events_stream(partition), &[&subjects::events_of_partition(partition)])
         })
         .collect();
+    let (taken, stored) = subjects::inbox_transform(partitions);
     streams.extend([
         Config {
             // A full inbox refuses the newest command, loudly, instead of dropping the oldest in silence.
@@ -75,9 +93,18 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
             discard: DiscardPolicy::New,
             max_messages: 1_000_000,
             max_bytes: 4 << 30,
-            ..new(COMMANDS, &[subjects::CMD_ALL])
+            subject_transform: Some(SubjectTransform { source: taken.to_owned(), destination: stored }),
+            ..new(COMMANDS, &[subjects::CMD_TAKEN])
         },
-        Config { max_age: DAY, max_messages_per_subject: 1, ..new(OUTCOMES, &[subjects::OUT_ALL]) },
+        Config {
+            max_age: DAY,
+            max_messages_per_subject: 1,
+            persist_mode: rebuildable(replicas),
+            ..new(OUTCOMES, &[subjects::OUT_ALL])
+        },
+        // As long as ids are remembered by the events, which is twice the window.
+        Config { max_age: 2 * DAY, max_messages_per_subject: 1, ..new(VERDICTS, &[subjects::VERDICT_ALL]) },
+        Config { persist_mode: rebuildable(replicas), ..new(SNAPSHOTS, &[subjects::SNAPSHOT_ALL]) },
         Config { max_messages_per_subject: 1, ..new(ORDERS, &[subjects::ORDER_ALL]) },
         Config { max_age: 30 * DAY, ..new(RUNS, &[subjects::RUN_ALL]) },
         new(EFFECTS, &[subjects::EFFECT_ALL]),
@@ -103,7 +130,12 @@ pub fn buckets(replicas: usize) -> Vec<kv::Config> {
         storage: StorageType::File,
         ..kv::Config::default()
     };
-    vec![bucket(LEASES, LEASE_TIME), bucket(CLAIMS, Duration::ZERO), bucket(ATTEMPTS, 30 * DAY)]
+    vec![
+        bucket(LEASES, LEASE_TIME),
+        bucket(PARTITIONS, PARTITION_LEASE_TIME),
+        bucket(CLAIMS, Duration::ZERO),
+        bucket(ATTEMPTS, 30 * DAY),
+    ]
 }
 
 /// What [`apply`] would do, and what it will not do.
@@ -121,8 +153,11 @@ type Facts = BTreeMap<&'static str, String>;
 /// The facts of a stream that the layout states.
 fn facts(config: &Config) -> Facts {
     let tag = |key: &str| config.metadata.get(key).cloned().unwrap_or_default();
+    let transform = config.subject_transform.as_ref();
     BTreeMap::from([
         ("subjects", config.subjects.join(" ")),
+        ("stored as", transform.map(|to| to.destination.clone()).unwrap_or_default()),
+        ("persistence", format!("{:?}", config.persist_mode.unwrap_or_default())),
         ("retention", format!("{:?}", config.retention)),
         ("discard", format!("{:?}", config.discard)),
         ("storage", format!("{:?}", config.storage)),

@@ -12,6 +12,18 @@ pub const PARTITIONS: u16 = 8;
 pub const DO_ALL: &str = "wan.do.>";
 /// Commands to publish and forget.
 pub const CMD_ALL: &str = "wan.cmd.>";
+/// Commands by request and reply, as the server's mapping hands them to the partitions.
+pub const DECIDE_ALL: &str = "wan.decide.*.>";
+/// Durable commands as the inbox stores them, by partition.
+pub const INBOX_ALL: &str = "wan.inbox.*.>";
+/// What the inbox takes in: every subject that names a customer at least.
+pub const CMD_TAKEN: &str = "wan.cmd.*.>";
+/// Outcomes that no event tells.
+pub const VERDICT_ALL: &str = "wan.verdict.*.*.*";
+/// Every snapshot of a customer's state.
+pub const SNAPSHOT_ALL: &str = "wan.snapshot.*";
+/// What the command services tell each other: who is there, and with which partitions.
+pub const MEMBERS: &str = "wan.member.commands";
 /// Every outcome.
 pub const OUT_ALL: &str = "wan.out.*.*";
 /// Every order.
@@ -34,6 +46,48 @@ pub fn partition(customer: &CustomerId, partitions: u16) -> u16 {
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     u16::try_from(hash % u32::from(partitions)).unwrap_or_default()
+}
+
+/// How the server's own mapping sends a request to the partition of its customer.
+pub fn decide_mapping(partitions: u16) -> (&'static str, String) {
+    ("wan.do.*.>", format!("wan.decide.{{{{partition({partitions},1)}}}}.{{{{wildcard(1)}}}}.>"))
+}
+
+/// How the inbox stores a durable command: under the partition of its customer.
+pub fn inbox_transform(partitions: u16) -> (&'static str, String) {
+    (CMD_TAKEN, format!("wan.inbox.{{{{partition({partitions},1)}}}}.{{{{wildcard(1)}}}}.>"))
+}
+
+/// The requests of a partition.
+pub fn decide_of_partition(partition: u16) -> String {
+    format!("wan.decide.{partition}.>")
+}
+
+/// The durable commands of a partition.
+pub fn inbox_of_partition(partition: u16) -> String {
+    format!("wan.inbox.{partition}.>")
+}
+
+/// An outcome that no event tells.
+pub fn verdict(customer: &CustomerId, command: CommandId, partitions: u16) -> String {
+    format!("wan.verdict.{}.{customer}.{command}", partition(customer, partitions))
+}
+
+/// The outcomes of a partition that no event tells.
+pub fn verdicts_of_partition(partition: u16) -> String {
+    format!("wan.verdict.{partition}.*.*")
+}
+
+/// The customer and the command that a verdict's subject names.
+pub fn command_of_verdict(subject: &str) -> Option<(CustomerId, CommandId)> {
+    let mut tokens = subject.strip_prefix("wan.verdict.")?.split('.').skip(1);
+    let named = (tokens.next()?.parse().ok()?, tokens.next()?.parse().ok()?);
+    tokens.next().is_none().then_some(named)
+}
+
+/// The snapshot of a customer's state.
+pub fn snapshot(customer: &CustomerId) -> String {
+    format!("wan.snapshot.{customer}")
 }
 
 /// The stream with a partition's events.
@@ -128,17 +182,31 @@ impl CommandSubject {
         self.with("cmd")
     }
 
+    /// The subject of a request that was handed to a partition.
+    pub fn of_partition(&self, partition: u16) -> String {
+        self.with(&format!("decide.{partition}"))
+    }
+
     fn with(&self, door: &str) -> String {
         let Self { customer, actor, object, verb } = self;
         format!("wan.{door}.{customer}.{actor}.{}.{}.{verb}", object.kind(), object.id())
     }
 
-    /// Reads a subject of either door.
+    /// Reads a subject of either door, as its sender wrote it or as the server handed it to a partition.
     pub fn parse(subject: &str) -> Result<Self, Refusal> {
         let bad = |why: String| Refusal::new(Reason::BadSubject, why);
-        let shown: String = subject.chars().take(200).collect();
-        let tokens: Vec<&str> = subject.split('.').collect();
+        let mut tokens: Vec<&str> = subject.split('.').collect();
+        let door = match tokens[..] {
+            ["wan", "decide", _, _, ..] => Some("do"),
+            ["wan", "inbox", _, _, ..] => Some("cmd"),
+            _ => None,
+        };
+        if let Some(door) = door {
+            // What the sender wrote: a refusal must not speak of partitions.
+            tokens.splice(1..3, [door]);
+        }
         let ["wan", "do" | "cmd", customer, actor, kind, id, verb] = tokens[..] else {
+            let shown: String = tokens.join(".").chars().take(200).collect();
             return Err(bad(format!("`{shown}` does not have the seven tokens of a command's subject")));
         };
         let kind = Kind::parse(kind).ok_or_else(|| {
@@ -176,6 +244,22 @@ mod tests {
         assert_eq!(reason("wan.do.acme.demo.site.os lo.create"), Reason::BadSubject);
         assert_eq!(reason("wan.do.acme.demo.router.oslo-01.create"), Reason::UnknownKind);
         assert_eq!(reason(""), Reason::BadSubject);
+    }
+
+    #[test]
+    fn a_partition_reads_what_the_sender_wrote() {
+        let sent = CommandSubject::parse("wan.do.acme.demo.site.oslo-01.create");
+        assert_eq!(CommandSubject::parse("wan.decide.7.acme.demo.site.oslo-01.create"), sent);
+        assert_eq!(CommandSubject::parse("wan.inbox.7.acme.demo.site.oslo-01.create"), sent);
+        let refusal = CommandSubject::parse("wan.decide.7.acme.demo").expect_err("too short");
+        assert!(refusal.message.contains("`wan.do.acme.demo`"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn a_verdict_names_its_command() {
+        let (acme, id): (CustomerId, _) = ("acme".parse().expect("an id"), CommandId::of_message(1, 2));
+        assert_eq!(command_of_verdict(&verdict(&acme, id, 8)), Some((acme, id)));
+        assert_eq!(command_of_verdict("wan.verdict.3.acme"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The door for those who publish and forget: `wan.cmd.…`, kept in the stream COMMANDS until it is handled.
 //!
-//! The consumer is made anew at every start. That puts everything unhandled back to the beginning of the queue, so a
+//! Each partition has a consumer, which is made anew whenever somebody takes the partition. That puts everything unhandled back to the beginning of the queue, so a
 //! customer's commands keep their order over a crash; a kept consumer would redeliver the ones in flight last.
 
 use std::sync::Arc;
@@ -14,23 +14,26 @@ use wanwright_nats::topology::COMMANDS;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::Refusal;
 use wanwright_schemas::ids::CommandId;
-use wanwright_schemas::subjects::CommandSubject;
+use wanwright_schemas::subjects::{self, CommandSubject};
 
 use super::Lanes;
 use super::delivery::{Delivery, bury};
 use super::door::{Answer, Asked, Headers};
 
-const CONSUMER: &str = "commands";
+/// The consumer of a partition.
+fn consumer_name(partition: u16) -> String {
+    format!("commands-{partition}")
+}
 
 /// A command waits in its lane at most as long as its predecessors take; nothing is delivered again before that.
 const ACK_WAIT: Duration = Duration::from_secs(30 * 60);
 
-/// How many commands are in the lanes at once. A lane takes as many as come, so that one which stands still does not
+/// How many commands are in a partition's lanes at once. A lane takes as many as come, so that one which stands still does not
 /// hold up the others before this number is reached.
-const IN_FLIGHT: i64 = 2048;
+const IN_FLIGHT: i64 = 512;
 
-/// How much memory the commands in the lanes may take, in KiB: the server counts them, not their bytes.
-const ROOM: usize = 256 * 1024;
+/// How much memory the commands in a partition's lanes may take, in KiB: the server counts them, not their bytes.
+const ROOM: usize = 64 * 1024;
 
 /// The least a command counts for, in KiB.
 const LEAST: usize = 4;
@@ -44,12 +47,14 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> NatsEr
     NatsError::Failed { doing: "opening the inbox".to_owned(), source: error.into() }
 }
 
-pub(super) async fn open(nats: &Nats) -> Result<Inbox, NatsError> {
+pub(super) async fn open(nats: &Nats, partition: u16) -> Result<Inbox, NatsError> {
     let stream = nats.js.get_stream_no_info(COMMANDS).await.map_err(failed)?;
+    let name = consumer_name(partition);
     // Not there at the first start.
-    let _ = stream.delete_consumer(CONSUMER).await;
+    let _ = stream.delete_consumer(&name).await;
     let config = consumer::pull::Config {
-        durable_name: Some(CONSUMER.to_owned()),
+        durable_name: Some(name),
+        filter_subject: subjects::inbox_of_partition(partition),
         ack_policy: consumer::AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
         max_ack_pending: IN_FLIGHT,
@@ -58,13 +63,19 @@ pub(super) async fn open(nats: &Nats) -> Result<Inbox, NatsError> {
     stream.create_consumer(config).await.map_err(failed)
 }
 
-pub(super) async fn serve(inbox: Inbox, nats: Nats, lanes: Lanes, stop: CancellationToken) -> &'static str {
+pub(super) async fn serve(
+    inbox: Inbox,
+    partition: u16,
+    nats: Nats,
+    lanes: Lanes,
+    stop: CancellationToken,
+) -> &'static str {
     let room = Arc::new(Semaphore::new(ROOM));
     let mut inbox = Some(inbox);
     while !stop.is_cancelled() {
         let result = match inbox.take() {
             Some(inbox) => Ok(inbox),
-            None => open(&nats).await,
+            None => open(&nats, partition).await,
         };
         let error = match result {
             Ok(inbox) => {
@@ -79,7 +90,10 @@ pub(super) async fn serve(inbox: Inbox, nats: Nats, lanes: Lanes, stop: Cancella
             Err(error) => error,
         };
         tracing::warn!(error = &error as &dyn std::error::Error, "the inbox is away; opening it again");
-        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(PAUSE) => {}
+        }
     }
     "the inbox"
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, EventStore};
 use jiff::Timestamp;
 use wanwright_nats::claim::Claims;
-use wanwright_nats::{Nats, NatsError};
+use wanwright_nats::{Lease, Nats, NatsError};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::Refusal;
@@ -18,8 +19,9 @@ use super::adapter::{Judged, Recorded};
 use super::door::Asked;
 use super::serials::Serial;
 use super::store::{CustomerStore, Loaded, key};
+use super::verdicts::Verdicts;
 use super::{outcomes, serials, verdict};
-use crate::head::Recent;
+use crate::recent::Recent;
 
 /// Why a command has no outcome yet.
 pub(super) enum Trouble {
@@ -27,6 +29,8 @@ pub(super) enum Trouble {
     Conflict,
     /// NATS did not do its part.
     Nats(Box<dyn std::error::Error + Send + Sync>),
+    /// The partition is somebody else's by now, who will be asked again.
+    NotHeld,
     /// The customer's history cannot be trusted or read.
     Damaged(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -51,11 +55,15 @@ impl From<AggregateError<Refusal>> for Trouble {
 }
 
 /// What a lane decides with.
+#[derive(Clone)]
 pub(super) struct Lane {
     pub(super) nats: Nats,
     pub(super) store: CustomerStore,
+    pub(super) verdicts: Arc<Verdicts>,
     pub(super) vendors: Arc<Catalogue>,
     pub(super) claims: Claims,
+    pub(super) lease: Arc<Lease>,
+    pub(super) window: Duration,
 }
 
 impl Lane {
@@ -64,26 +72,37 @@ impl Lane {
         let digest = asked.digest();
         let (customer, command) = (&asked.subject.customer, asked.headers.command);
         let mut loaded = self.store.load_aggregate(customer.as_str()).await?;
-        loaded.head.forget_before(verdict::horizon());
-        if let Some(recent) = loaded.head.recent.get(&command).copied() {
+        let horizon = verdict::horizon(self.window);
+        loaded.head.recent.forget_before(horizon);
+        if let Some(recent) = loaded.head.recent.get(command) {
             return self.repeat(asked, digest, recent, loaded).await;
         }
-        if let Some((outcome, said)) = outcomes::first(&self.nats, customer, command).await? {
+        if let Some((outcome, said)) = self.verdicts.first(customer, command, horizon).await? {
             self.store.keep(loaded);
             return Ok(said_again(asked, outcome, said, digest));
         }
         // Only now: an old id whose command is still known is no danger.
-        let outcome = match verdict::too_old_or_new(command, asked.received_millis) {
+        let outcome = match verdict::too_old_or_new(command, asked.received_millis, self.window) {
             Some(refusal) => {
                 self.store.keep(loaded);
                 verdict::refused(asked, refusal)
             }
             None => self.decide(asked, digest, loaded, fresh).await?,
         };
-        if !asked.headers.dry_run {
-            outcomes::record(&self.nats, customer, command, digest, &outcome).await?;
+        if asked.headers.dry_run || outcome.position().is_some() {
+            return Ok(outcome);
         }
-        Ok(outcome)
+        // No event tells of it, so nobody may hear of it before it is recorded.
+        let now = verdict::now_millis();
+        let first = self.verdicts.record(customer, command, digest, &outcome, now).await?;
+        if !self.lease.is_held() {
+            // Whoever holds the partition now may not know of this verdict.
+            return Err(Trouble::NotHeld);
+        }
+        Ok(match first {
+            Some((first, said)) => said_again(asked, first, said, digest),
+            None => outcome,
+        })
     }
 
     /// A command whose events are in the history: its outcome, rebuilt from them if need be.
@@ -99,12 +118,12 @@ impl Lane {
             return Ok(verdict::refused(asked, verdict::reused(asked)));
         }
         let customer = &asked.subject.customer;
-        if let Some((outcome, _)) = outcomes::first(&self.nats, customer, asked.headers.command).await? {
+        if let Some(outcome) = outcomes::first(&self.nats, customer, asked.headers.command).await? {
             self.store.keep(loaded);
             return Ok(Outcome { repeated: true, ..outcome });
         }
         let events = self.store.envelope(customer, recent.sequence).await?.events;
-        // Whoever recorded the events did not come as far as to record the outcome, nor to give back serial numbers.
+        // Whoever recorded the events did not come as far as to tell the outcome, nor to give back serial numbers.
         if events.iter().any(|event| matches!(event, Event::Device(_, Change::Removed { .. }))) {
             let history = self.store.load_events(customer.as_str()).await?;
             let known = serials::given(history.iter().map(|recorded| &recorded.payload.event));
@@ -115,7 +134,7 @@ impl Lane {
         self.store.keep(loaded);
         let position = self.store.position(customer, recent.sequence);
         let outcome = verdict::accepted(asked, Some(position), &events, generation);
-        outcomes::record(&self.nats, customer, asked.headers.command, digest, &outcome).await?;
+        outcomes::record(&self.nats, customer, &outcome).await?;
         Ok(Outcome { repeated: true, ..outcome })
     }
 

@@ -1,14 +1,18 @@
 //! The command service: takes commands from both doors, decides them, records the decision and answers.
 //!
-//! Every customer belongs to one lane, and a lane handles one command at a time: within this process a customer is
-//! never decided twice at once. Between processes the append check is the fence.
+//! Every customer belongs to one partition, which one process holds by a lease, and there to one lane, which handles one
+//! command at a time. The lease makes that fast and keeps the order of the inbox; the append check is the fence.
 
 mod adapter;
+mod cache;
 mod delivery;
 mod door;
 mod inbox;
 mod lane;
+mod members;
 mod outcomes;
+mod partition;
+mod partitions;
 mod queue;
 mod requests;
 mod seen;
@@ -16,6 +20,7 @@ mod serials;
 mod store;
 mod tasks;
 mod verdict;
+mod verdicts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,22 +29,46 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::CommandId;
 use wanwright_vendors::Catalogue;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
 pub use store::{CustomerStore, Loaded};
 
-use lane::Lane;
+use partitions::Partitions;
 use queue::Lanes;
-
-/// How long command ids are remembered.
-pub const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+use store::Shared;
 
 /// How far ahead of ours a sender's clock may be.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// Runs the command service until it is told to stop. `ready` is called once, when both doors are open.
+/// What can be chosen about a command service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How long command ids are remembered; at most 24 hours, which is how long the streams keep what it takes.
+    pub window: Duration,
+    /// How much memory the states of customers may take, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(24 * 60 * 60), cache_bytes: 512 << 20 }
+    }
+}
+
+/// What all partitions of a process work with.
+struct Parts {
+    nats: Nats,
+    vendors: Arc<Catalogue>,
+    claims: Claims,
+    shared: Shared,
+    options: Options,
+}
+
+/// Runs the command service until it is told to stop: it holds a fair share of the partitions, with whichever other
+/// processes run it. `ready` is called once, when every partition is served by somebody.
 ///
 /// # Errors
 /// [`NatsError`] when the doors cannot be opened, or when a part of the service ends or panics: then the process should
@@ -47,21 +76,17 @@ const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 pub async fn run(
     nats: Nats,
     vendors: Arc<Catalogue>,
+    options: Options,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
     let claims = Claims::open(&nats).await?;
-    let mut parts = JoinSet::new();
-    let (lanes, queues) = Lanes::new();
-    for queue in queues {
-        let store = CustomerStore::new(nats.clone());
-        let lane = Lane { nats: nats.clone(), store, vendors: Arc::clone(&vendors), claims: claims.clone() };
-        parts.spawn(queue::work(lane, queue, stop.clone()));
-    }
-    let requests = requests::open(&nats).await?;
-    let inbox = inbox::open(&nats).await?;
-    parts.spawn(requests::serve(requests, nats.clone(), lanes.clone(), stop.clone()));
-    parts.spawn(inbox::serve(inbox, nats.clone(), lanes, stop.clone()));
-    ready();
-    tasks::all(parts, &stop).await
+    let shared = Shared::new(nats.clone(), options.cache_bytes);
+    let unmapped = requests::open_unmapped(&nats).await?;
+    let member = CommandId::mint().to_string();
+    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, shared, options });
+    let partitions = Partitions::open(parts, member).await?;
+    let mut others = JoinSet::new();
+    others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
+    tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

@@ -1,5 +1,6 @@
 //! What waits for a lane, and how long a command is tried.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use wanwright_schemas::reason::{Reason, Refusal};
 use super::delivery::Delivery;
 use super::door::{Answer, Asked, Headers};
 use super::lane::{Lane, Trouble};
-use super::{requests, verdict};
+use super::serials::Serial;
+use super::{outcomes, requests, verdict};
 
-/// How many lanes there are: commands of that many customers are decided at once.
-pub(super) const LANES: u16 = 16;
+/// How many lanes a partition has: commands of that many of its customers are decided at once.
+const LANES: u64 = 4;
 
 /// How many requests wait for a lane before the next one is told to come again.
 const DEPTH: usize = 256;
@@ -49,7 +51,7 @@ pub(super) struct Queue {
     inbox: mpsc::UnboundedReceiver<Asked>,
 }
 
-/// The lanes, by customer.
+/// The lanes of a partition, by customer.
 #[derive(Clone, Debug)]
 pub(super) struct Lanes {
     entries: Arc<[Entry]>,
@@ -68,7 +70,10 @@ impl Lanes {
     }
 
     fn entry(&self, customer: &CustomerId) -> Option<&Entry> {
-        self.entries.get(usize::from(wanwright_schemas::subjects::partition(customer, LANES)))
+        // Not the hash of the partition, which its customers have in common.
+        let mut hasher = DefaultHasher::new();
+        customer.hash(&mut hasher);
+        self.entries.get(usize::try_from(hasher.finish() % LANES).unwrap_or_default())
     }
 
     /// Offers a request to its customer's lane, which gives it back when it is full: a customer whose commands cannot be
@@ -106,7 +111,16 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
         let Some(outcome) = settle(&lane, &mut queue, &asked, &stop).await else { continue };
         let unrecorded = outcome.refusal().map(|refusal| (refusal.code, refusal));
         match (asked.answer, unrecorded) {
-            (Answer::Reply(to), _) => requests::reply(&lane.nats, to, &outcome).await,
+            (Answer::Reply(to), unrecorded) => {
+                let is_recorded = !matches!(
+                    unrecorded,
+                    Some((Reason::Unavailable | Reason::HistoryDamaged | Reason::CommandIdReused, _))
+                );
+                requests::reply(&lane.nats, to, &outcome).await;
+                if is_recorded && !outcome.repeated && !outcome.dry_run {
+                    tell(&lane, &asked.subject.customer, &outcome).await;
+                }
+            }
             // It stays in the inbox.
             (Answer::Inbox(_), Some((Reason::Unavailable, _))) => {}
             (Answer::Inbox(delivery), Some((Reason::HistoryDamaged, refusal))) => {
@@ -118,6 +132,26 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
     "a lane"
 }
 
+async fn tell(lane: &Lane, customer: &CustomerId, outcome: &Outcome) {
+    if let Err(error) = outcomes::tell(&lane.nats, customer, outcome).await {
+        let error = wanwright_nats::chain(&error);
+        tracing::warn!(
+            error,
+            "an outcome could not be published; it is made again when somebody asks for it"
+        );
+    }
+}
+
+/// Finds the outcome of a command. Who reads it from the stream of outcomes finds it there before the inbox forgets
+/// the command.
+async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Serial>) -> Result<Outcome, Trouble> {
+    let outcome = lane.judge(asked, fresh).await?;
+    if matches!(asked.answer, Answer::Inbox(_)) && !outcome.repeated && !outcome.dry_run {
+        outcomes::record(&lane.nats, &asked.subject.customer, &outcome).await?;
+    }
+    Ok(outcome)
+}
+
 /// Tries a command until it has an outcome. None when it is delivered again.
 async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &CancellationToken) -> Option<Outcome> {
     let is_durable = matches!(asked.answer, Answer::Inbox(_));
@@ -127,7 +161,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
         if matches!(&asked.answer, Answer::Inbox(delivery) if delivery.is_over()) {
             return None;
         }
-        let trouble = match lane.judge(asked, &mut fresh).await {
+        let trouble = match judge(lane, asked, &mut fresh).await {
             Ok(outcome) => {
                 if outcome.position().is_none() && !fresh.is_empty() {
                     lane.give_back(asked, &fresh).await;
@@ -138,6 +172,8 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
         };
         lane.store.forget(&asked.subject.customer);
         let (error, wait, is_enough) = match trouble {
+            // No answer: who asks again reaches the holder, and the inbox hands the command to him.
+            Trouble::NotHeld => return None,
             Trouble::Damaged(error) => {
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a history is damaged");
                 return Some(verdict::damaged(asked, error.as_ref()));

@@ -1,8 +1,10 @@
 //! The door for those who wait: request and reply on `wan.do.…`.
+//!
+//! The server's own mapping hands a request to the partition of its customer. One that comes unmapped, or to another
+//! partition because the mapping counts otherwise, is handed on from here.
 
 use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use futures::StreamExt;
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::ids::CommandId;
@@ -16,18 +18,22 @@ use super::{Lanes, verdict};
 /// The queue group of the command services: each request reaches one of them.
 const QUEUE: &str = "commands";
 
-pub(super) async fn open(nats: &Nats) -> Result<Subscriber, NatsError> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Failed {
-        doing: format!("subscribing to {}", subjects::DO_ALL),
-        source,
-    };
-    let subscriber = nats
-        .client
-        .queue_subscribe(subjects::DO_ALL, QUEUE.to_owned())
-        .await
-        .map_err(|error| failed(error.into()))?;
+/// Subscribes to the requests of a partition.
+pub(super) async fn open(nats: &Nats, partition: u16) -> Result<Subscriber, NatsError> {
+    subscribe(nats, subjects::decide_of_partition(partition)).await
+}
+
+/// Subscribes to the requests that no mapping handed to a partition.
+pub(super) async fn open_unmapped(nats: &Nats) -> Result<Subscriber, NatsError> {
+    subscribe(nats, subjects::DO_ALL.to_owned()).await
+}
+
+async fn subscribe(nats: &Nats, subject: String) -> Result<Subscriber, NatsError> {
+    let doing = format!("subscribing to {subject}");
+    let subscriber = nats.client.queue_subscribe(subject, QUEUE.to_owned()).await;
+    let subscriber = subscriber.map_err(NatsError::failed(doing.clone()))?;
     // Only after the flush does the server know of the subscription.
-    nats.client.flush().await.map_err(|error| failed(error.into()))?;
+    nats.client.flush().await.map_err(NatsError::failed(doing))?;
     Ok(subscriber)
 }
 
@@ -35,10 +41,11 @@ pub(super) async fn open(nats: &Nats) -> Result<Subscriber, NatsError> {
 /// subjects would be written with this service's rights, not with the sender's.
 const ANSWERED: [&str; 2] = ["_INBOX.", "_R_."];
 
+/// Takes the requests of a partition; none for those that have none yet.
 pub(super) async fn serve(
     mut requests: Subscriber,
+    own: Option<(u16, Lanes)>,
     nats: Nats,
-    lanes: Lanes,
     stop: CancellationToken,
 ) -> &'static str {
     loop {
@@ -52,16 +59,36 @@ pub(super) async fn serve(
             continue;
         }
         let refused = match read(&request) {
-            Ok(asked) => match lanes.offer(asked) {
-                Ok(()) => continue,
-                Err(asked) => verdict::not_tried(&asked),
-            },
+            Ok(asked) => {
+                let partition = subjects::partition(&asked.subject.customer, nats.partitions);
+                let Some((_, lanes)) = own.as_ref().filter(|(own, _)| *own == partition) else {
+                    hand_on(&nats, request, &asked.subject, partition).await;
+                    continue;
+                };
+                match lanes.offer(asked) {
+                    Ok(()) => continue,
+                    Err(asked) => verdict::not_tried(&asked),
+                }
+            }
             Err(refusal) => Outcome::refused(None, None, verdict::clipped(refusal)),
         };
         reply(&nats, request.reply, &refused).await;
     }
     let _ = requests.unsubscribe().await;
     "the door for requests"
+}
+
+/// Sends a request to the partition it belongs to, whose holder answers it.
+async fn hand_on(nats: &Nats, request: Message, subject: &CommandSubject, partition: u16) {
+    let to = subject.of_partition(partition);
+    let headers = request.headers.unwrap_or_default();
+    let sent = match request.reply {
+        Some(reply) => nats.client.publish_with_reply_and_headers(to, reply, headers, request.payload).await,
+        None => nats.client.publish_with_headers(to, headers, request.payload).await,
+    };
+    if let Err(error) = sent {
+        tracing::warn!(%error, "a request could not be handed on; its sender will ask again");
+    }
 }
 
 fn is_answered(reply: &str) -> bool {
@@ -76,7 +103,7 @@ fn read(request: &Message) -> Result<Asked, Refusal> {
         subject,
         headers,
         body: request.payload.clone(),
-        received_millis: u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default(),
+        received_millis: verdict::now_millis(),
         answer: Answer::Reply(request.reply.clone()),
     })
 }

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 
 use wanwright_schemas::{CustomerId, Digest};
 
-/// A history that is not the one that was seen here before.
+/// A history that is not the one that was seen before, by this process or by who made a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Regressed {
     /// It ends earlier.
-    #[error("the history ends at {end}, and this process has seen it up to {seen}")]
+    #[error("the history ends at {end}, and it was seen up to {seen}")]
     Shorter {
         /// Where it ends.
         end: u64,
@@ -18,7 +18,7 @@ pub(crate) enum Regressed {
         seen: u64,
     },
     /// The message that was the last one is missing or another one.
-    #[error("the message at {seen}, which this process has seen, is missing or another one")]
+    #[error("the message at {seen}, which was seen before, is missing or another one")]
     Rewritten {
         /// Where.
         seen: u64,

@@ -2,26 +2,35 @@
 //! that was decided on.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use jiff::Timestamp;
-use wanwright_nats::{AppendError, History, Nats};
+use tokio::sync::Semaphore;
+use wanwright_nats::{AppendError, History, Nats, Snapshot, Snapshots};
 use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::reason::Refusal;
 
 use crate::customer::Customer;
-use crate::head::Head;
+use crate::head::{Head, STATE_VERSION};
 use crate::service::adapter::Recorded;
-use crate::service::seen::Seen;
+use crate::service::cache::Cache;
+use crate::service::seen::{Regressed, Seen};
 use crate::service::verdict;
 
-/// How many customers one lane keeps in memory.
-const CACHED: usize = 1024;
+/// A state is frozen after this many messages, and later the larger it is: freezing costs what it weighs, and a load
+/// reads what came since.
+const FREEZE_AFTER: usize = 128;
+
+/// How many bytes of a state make it wait for another message.
+const BYTES_A_MESSAGE: usize = 4 * 1024;
+
+/// How many states are frozen at once; the others are frozen after a later message.
+const FREEZING: usize = 2;
 
 /// How long a load waits for a replica that is behind the leader.
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -54,20 +63,46 @@ impl AggregateContext<Customer> for Loaded {
     }
 }
 
-/// The store of one lane, with the customers it saw last.
-#[derive(Debug)]
+/// What all stores of a process share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    cache: Cache,
+    seen: Arc<Seen>,
+    snapshots: Snapshots,
+    freezing: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Nothing yet; at most `cache_bytes` of states are kept in memory.
+    pub(super) fn new(nats: Nats, cache_bytes: u64) -> Self {
+        Self {
+            cache: Cache::new(cache_bytes),
+            seen: Arc::default(),
+            snapshots: Snapshots::new(nats),
+            freezing: Arc::new(Semaphore::new(FREEZING)),
+        }
+    }
+
+    /// Forgets what belongs to a holding that ended.
+    pub(super) fn forget(&self, holding: u64) {
+        self.cache.forget(holding);
+    }
+}
+
+/// The store of a partition that is held.
+#[derive(Debug, Clone)]
 pub struct CustomerStore {
     nats: Nats,
     history: History,
-    cache: Mutex<HashMap<CustomerId, Head>>,
-    seen: Seen,
+    holding: u64,
+    shared: Shared,
 }
 
 impl CustomerStore {
-    /// A store over the histories on this server.
-    pub fn new(nats: Nats) -> Self {
+    /// A store over the histories on this server; `holding` is another number each time a partition is held.
+    pub(super) fn new(nats: Nats, holding: u64, shared: Shared) -> Self {
         let history = History::new(nats.clone());
-        Self { nats, history, cache: Mutex::new(HashMap::new()), seen: Seen::default() }
+        Self { nats, history, holding, shared }
     }
 
     /// Where a message of the customer is.
@@ -77,54 +112,96 @@ impl CustomerStore {
 
     /// Takes back what was loaded and not changed.
     pub fn keep(&self, loaded: Loaded) {
-        let Ok(mut cache) = self.cache.lock() else { return };
-        // Without order of use: a customer thrown away is loaded again, which costs a few requests.
-        if cache.len() >= CACHED
-            && let Some(victim) = cache.keys().next().cloned()
-        {
-            cache.remove(&victim);
-        }
-        cache.insert(loaded.customer, loaded.head);
+        self.shared.cache.keep(self.holding, loaded.customer, loaded.head);
     }
 
     /// Forgets a customer, so that it is loaded anew.
     pub fn forget(&self, customer: &CustomerId) {
-        if let Ok(mut cache) = self.cache.lock() {
-            cache.remove(customer);
-        }
+        self.take(customer);
     }
 
     fn take(&self, customer: &CustomerId) -> Option<Head> {
-        self.cache.lock().ok()?.remove(customer)
+        self.shared.cache.take(self.holding, customer)
     }
 
-    /// Loads from the server, at least up to the leader's head, through the last message that was seen here.
+    /// Loads from the newest snapshot on, at least up to the leader's head, through the last message that was seen here.
     async fn load(&self, customer: &CustomerId) -> Result<Head, Failed> {
-        let target = self.history.head(customer).await.map_err(unavailable)?;
-        let mut proof = self.seen.proof(customer);
+        let (target, thawed) = tokio::join!(self.history.head(customer), self.thaw(customer));
+        let (target, thawed) = (target.map_err(unavailable)?, thawed?);
+        let mut proof = self.shared.seen.proof(customer);
         proof.ends_at(target).map_err(damaged)?;
         let deadline = tokio::time::Instant::now() + CATCH_UP;
         let mut head = Head::default();
+        let mut next = 1;
+        if let Some(thawed) = &thawed {
+            // The message it was frozen at is read again: the history has to go through it.
+            thawed.ends_at(target)?;
+            next = thawed.head.sequence;
+        }
+        let mut thawed = thawed;
         loop {
-            for message in self.history.load(customer, head.sequence).await.map_err(unavailable)? {
-                head.fold(message.sequence, &message.payload).map_err(damaged)?;
+            for message in self.history.load(customer, next - 1).await.map_err(unavailable)? {
+                next = message.sequence + 1;
+                match thawed.take() {
+                    Some(thawed) => head = thawed.goes_on(message.sequence, &message.payload)?,
+                    None => {
+                        head.fold(message.sequence, &message.payload).map_err(damaged)?;
+                    }
+                }
                 proof.passes(head.sequence, head.digest);
             }
-            if head.sequence >= target {
+            if head.sequence >= target && thawed.is_none() {
                 proof.whole(head.sequence).map_err(damaged)?;
-                self.seen.note(customer, head.sequence, head.digest);
+                self.shared.seen.note(customer, head.sequence, head.digest);
+                self.freeze(customer, &mut head);
                 return Ok(head);
             }
             if tokio::time::Instant::now() >= deadline {
                 // A replica that is behind is no damage: what it has so far fits the chain.
-                let what = format!(
-                    "the history of {customer} is read up to {}, its head is {target}",
-                    head.sequence
-                );
+                let what =
+                    format!("the history of {customer} is read up to {}, its head is {target}", next - 1);
                 return Err(AggregateError::DatabaseConnectionError(what.into()));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The newest frozen state, if there is one that can be used.
+    async fn thaw(&self, customer: &CustomerId) -> Result<Option<Thawed>, Failed> {
+        let snapshot = self.shared.snapshots.get(customer, STATE_VERSION).await.map_err(unavailable)?;
+        let Some(snapshot) = snapshot else { return Ok(None) };
+        match Head::thaw(&snapshot.state) {
+            Ok(head) if head.sequence == snapshot.sequence && head.sequence > 0 => Ok(Some(Thawed { head })),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                let error = wanwright_nats::chain(&error);
+                tracing::warn!(%customer, error, "a snapshot cannot be read; the history is read instead");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Freezes a state in the background when enough came since the last time.
+    fn freeze(&self, customer: &CustomerId, head: &mut Head) {
+        if head.unfrozen < FREEZE_AFTER + head.weight / BYTES_A_MESSAGE {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.shared.freezing).try_acquire_owned() else { return };
+        head.unfrozen = 0;
+        let (customer, copy, snapshots) = (customer.clone(), head.clone(), self.shared.snapshots.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let frozen = tokio::task::spawn_blocking(move || (copy.sequence, copy.freeze())).await;
+            let Ok((sequence, Ok(state))) = frozen else {
+                tracing::error!(%customer, "a state could not be frozen");
+                return;
+            };
+            let snapshot = Snapshot { version: STATE_VERSION, sequence, state: state.into() };
+            if let Err(error) = snapshots.put(&customer, &snapshot).await {
+                let error = wanwright_nats::chain(&error);
+                tracing::warn!(%customer, error, "a snapshot could not be kept; loads read the history instead");
+            }
+        });
     }
 
     /// The envelope of a message of the customer.
@@ -136,6 +213,26 @@ impl CustomerStore {
             ));
         };
         Envelope::decode(&message.payload).map_err(damaged)
+    }
+}
+
+/// A frozen state that the history has to go through: it says what was there when it was made.
+struct Thawed {
+    head: Head,
+}
+
+impl Thawed {
+    fn ends_at(&self, end: u64) -> Result<(), Failed> {
+        let seen = self.head.sequence;
+        if end < seen { Err(damaged(Regressed::Shorter { end, seen })) } else { Ok(()) }
+    }
+
+    /// The state, if this is the message it was frozen at.
+    fn goes_on(self, sequence: u64, bytes: &[u8]) -> Result<Head, Failed> {
+        if (sequence, Some(Digest::of(bytes))) == (self.head.sequence, self.head.digest) {
+            return Ok(self.head);
+        }
+        Err(damaged(Regressed::Rewritten { seen: self.head.sequence }))
     }
 }
 
@@ -219,8 +316,9 @@ impl EventStore<Customer> for CustomerStore {
             Err(AppendError::Conflict) => return Err(AggregateError::AggregateConflict),
             Err(error) => return Err(unavailable(error)),
         };
-        context.head.appended(sequence, Digest::of(&bytes), &envelope);
-        self.seen.note(&context.customer, sequence, context.head.digest);
+        context.head.appended(sequence, &bytes, &envelope);
+        self.shared.seen.note(&context.customer, sequence, context.head.digest);
+        self.freeze(&context.customer, &mut context.head);
         metadata.insert(key::SEQUENCE.to_owned(), sequence.to_string());
         let committed = numbered(
             context.customer.as_str(),

@@ -9,7 +9,10 @@ use wanwright_nats::NatsError;
 /// # Errors
 /// At once, when one ends before the service is told to stop: the others would go on as if nothing were missing. When
 /// one panics afterwards, once the others are done.
-pub(super) async fn all(mut tasks: JoinSet<&'static str>, stop: &CancellationToken) -> Result<(), NatsError> {
+pub(super) async fn all(
+    tasks: &mut JoinSet<&'static str>,
+    stop: &CancellationToken,
+) -> Result<(), NatsError> {
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
         let stopping = stop.is_cancelled();
@@ -41,7 +44,7 @@ mod tests {
             "a patient task"
         });
         tasks.spawn(ends);
-        all(tasks, stop).await.is_ok()
+        all(&mut tasks, stop).await.is_ok()
     }
 
     #[tokio::test]

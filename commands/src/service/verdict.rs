@@ -1,5 +1,7 @@
 //! The answers a lane gives, in words.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use wanwright_nats::chain;
 use wanwright_schemas::event::Event;
@@ -7,8 +9,8 @@ use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::outcome::{Outcome, Position, Verdict};
 use wanwright_schemas::reason::{Reason, Refusal};
 
+use super::CLOCK_SKEW;
 use super::door::Asked;
-use super::{CLOCK_SKEW, WINDOW};
 
 type Cause = dyn std::error::Error + Send + Sync + 'static;
 
@@ -102,10 +104,11 @@ pub(crate) fn too_large(bytes: usize, limit: usize) -> Refusal {
 }
 
 /// An id is remembered for a window; outside of it nobody can tell a repeat from a new command.
-pub(super) fn too_old_or_new(command: CommandId, received_millis: u64) -> Option<Refusal> {
+pub(super) fn too_old_or_new(command: CommandId, received_millis: u64, window: Duration) -> Option<Refusal> {
     let (minted, received) = (u128::from(command.unix_millis()), u128::from(received_millis));
-    if minted + WINDOW.as_millis() < received {
-        let message = format!("command {command} is more than 24 hours old");
+    if minted + window.as_millis() < received {
+        let hours = window.as_secs_f64() / 3600.0;
+        let message = format!("command {command} is more than {hours} hours old");
         return Some(Refusal::new(Reason::CommandTooOld, message));
     }
     if minted > received + CLOCK_SKEW.as_millis() {
@@ -115,8 +118,13 @@ pub(super) fn too_old_or_new(command: CommandId, received_millis: u64) -> Option
     None
 }
 
-/// From which minting time on ids are remembered: longer than the window, so that none is new again at its very end.
-pub(super) fn horizon() -> u64 {
-    let millis = Timestamp::now().as_millisecond() - 2 * i64::try_from(WINDOW.as_millis()).unwrap_or(0);
-    u64::try_from(millis).unwrap_or_default()
+/// Milliseconds since 1970, by this process's clock.
+pub(super) fn now_millis() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
+}
+
+/// From when on decisions are remembered: longer than the window, so that no id is new again at its very end.
+pub(super) fn horizon(window: Duration) -> u64 {
+    let twice = u64::try_from(2 * window.as_millis()).unwrap_or(u64::MAX);
+    now_millis().saturating_sub(twice)
 }

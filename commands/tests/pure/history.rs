@@ -1,6 +1,6 @@
 //! The head of a history: what does not fit its chain is not folded.
 
-use wanwright_commands::{BrokenHistory, Head};
+use wanwright_commands::{BrokenHistory, Head, STATE_VERSION};
 use wanwright_schemas::envelope::{Digest, Envelope, command_digest};
 use wanwright_schemas::{CommandId, Event};
 
@@ -48,8 +48,8 @@ fn folding_ends_where_deciding_was() {
     let mut head = Head::default();
     for (sequence, bytes) in (10..).zip(&messages) {
         let envelope = head.fold(sequence, bytes).unwrap();
-        assert_eq!(head.recent[&envelope.command].sequence, sequence);
-        assert_eq!(head.recent[&envelope.command].digest, envelope.body_sha256);
+        let recent = head.recent.get(envelope.command).expect("a recent command");
+        assert_eq!((recent.sequence, recent.digest), (sequence, envelope.body_sha256));
     }
     assert_eq!(head.state, world.state);
     assert_eq!(head.sequence, 9 + messages.len() as u64);
@@ -126,19 +126,50 @@ fn an_unreadable_message_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn commands_are_forgotten_by_age() {
+fn a_frozen_state_goes_on_as_if_it_had_been_folded() {
     let (messages, world) = life();
+    let mut folded = Head::default();
+    for (sequence, bytes) in (1..).zip(&messages) {
+        let mut thawed = Head::thaw(&folded.freeze().unwrap()).unwrap();
+        folded.fold(sequence, bytes).unwrap();
+        thawed.fold(sequence, bytes).unwrap();
+        assert_eq!(thawed.state, folded.state);
+        assert_eq!((thawed.sequence, thawed.digest), (folded.sequence, folded.digest));
+        assert_eq!(thawed.recent, folded.recent);
+    }
+    assert_eq!(folded.state, world.state);
+    for bytes in [&b""[..], b"{}", b"null", br#"{"state":{}}"#] {
+        assert!(Head::thaw(bytes).is_err());
+    }
+}
+
+/// Whoever changes what a state looks like reads snapshots of the old look as the new one, unless the version says so.
+#[test]
+fn the_look_of_a_frozen_state_belongs_to_its_version() {
+    let (messages, _) = life();
     let mut head = Head::default();
     for (sequence, bytes) in (1..).zip(&messages) {
         head.fold(sequence, bytes).unwrap();
     }
-    let commands: Vec<CommandId> = world.history.iter().map(|(command, _)| *command).collect();
-    let third = commands[2].unix_millis();
-    head.forget_before(third);
-    assert_eq!(head.recent.keys().copied().collect::<Vec<_>>(), commands[2..]);
-    head.forget_before(0);
-    assert_eq!(head.recent.len(), commands.len() - 2);
-    head.forget_before(u64::MAX);
-    assert!(head.recent.is_empty());
-    assert_eq!(head.state, world.state);
+    let frozen: serde_json::Value = serde_json::from_slice(&head.freeze().unwrap()).unwrap();
+    let look = (STATE_VERSION, Digest::of(look(&frozen).as_bytes()).to_string());
+    let expected = "sha256:1020364fa04633464c563f42050eaf2867d78ebc846db5fc535e24f209d3c117";
+    assert_eq!(look, (1, expected.to_owned()), "raise STATE_VERSION and note the new digest here");
+}
+
+/// The names and kinds of values of a JSON text, without the values.
+fn look(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| format!("{name}:{{{}}}", look(value))).collect()
+        }
+        Value::Array(values) => {
+            values.iter().map(look).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        }
+        Value::String(_) => "text".into(),
+        Value::Number(_) => "number".into(),
+        Value::Bool(_) => "bool".into(),
+        Value::Null => "null".into(),
+    }
 }

@@ -49,7 +49,13 @@ impl World {
         let ready = move || {
             let _ = open.send(());
         };
-        let service = tokio::spawn(service::run(nats.clone(), vendors, stop.clone(), ready));
+        let service = tokio::spawn(service::run(
+            nats.clone(),
+            vendors,
+            service::Options::default(),
+            stop.clone(),
+            ready,
+        ));
         opened.await.unwrap();
         Self { nats, stop, service, _server: server, _dir: dir }
     }

@@ -1,0 +1,82 @@
+//! The command services among themselves: who is there, and which partitions each of them holds.
+//!
+//! Nothing is decided here. Each says a few times a second what it holds, and works out its fair share from what it
+//! hears; the lease on a partition says who has it, and the append check is the fence.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// How often a service says that it is there.
+pub(super) const BEAT: Duration = Duration::from_millis(500);
+
+/// How long a service is taken to be there after it was last heard of.
+const GONE_AFTER: Duration = Duration::from_secs(2);
+
+/// What a service says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Beat {
+    /// Which service.
+    pub(super) member: String,
+    /// What it holds.
+    pub(super) partitions: BTreeSet<u16>,
+    /// Whether it is about to end.
+    pub(super) is_leaving: bool,
+}
+
+/// The others, as far as they were heard of.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    others: HashMap<String, (Instant, BTreeSet<u16>)>,
+}
+
+impl Members {
+    /// Notes what another one said.
+    pub(super) fn heard(&mut self, beat: Beat, now: Instant) {
+        if beat.is_leaving {
+            self.others.remove(&beat.member);
+        } else {
+            self.others.insert(beat.member, (now, beat.partitions));
+        }
+    }
+
+    /// Forgets those that were not heard of for a while.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.others.retain(|_, (heard, _)| now.duration_since(*heard) < GONE_AFTER);
+    }
+
+    /// Whether somebody else says that he holds this partition.
+    pub(super) fn hold(&self, partition: u16) -> bool {
+        self.others.values().any(|(_, partitions)| partitions.contains(&partition))
+    }
+
+    /// The most partitions that one service should hold of so many.
+    pub(super) fn share(&self, partitions: u16) -> usize {
+        usize::from(partitions).div_ceil(self.others.len() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_follow_who_is_there() {
+        let beat = |member: &str, partitions: &[u16], is_leaving| Beat {
+            member: member.into(),
+            partitions: partitions.iter().copied().collect(),
+            is_leaving,
+        };
+        let (mut members, now) = (Members::default(), Instant::now());
+        assert_eq!(members.share(8), 8);
+        members.heard(beat("b", &[1, 2], false), now);
+        members.heard(beat("c", &[3], false), now + BEAT);
+        assert_eq!((members.share(8), members.hold(2), members.hold(4)), (3, true, false));
+        members.forget(now + GONE_AFTER);
+        assert_eq!((members.share(8), members.hold(2)), (4, false));
+        members.heard(beat("c", &[3], true), now + GONE_AFTER);
+        assert_eq!((members.share(8), members.hold(3)), (8, false));
+    }
+}

@@ -1,0 +1,169 @@
+//! The outcomes that no event tells: refusals, and commands that had nothing to change.
+//!
+//! Like events they are on the disk before anybody hears of them, so a repeat gets the same answer after any failure.
+//! Whoever holds the partition knows the ids of all of them, so a new command needs no question to the server.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use futures::TryStreamExt;
+use wanwright_nats::publish::{CheckedError, publish_expecting};
+use wanwright_nats::topology::VERDICTS;
+use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::envelope::Digest;
+use wanwright_schemas::ids::{CommandId, CustomerId};
+use wanwright_schemas::outcome::Outcome;
+use wanwright_schemas::subjects;
+
+use super::outcomes;
+
+/// How many ids are kept in memory for a partition; beyond it the server is asked.
+const MOST: usize = 250_000;
+
+/// The verdicts of one partition, as its holder knows them.
+#[derive(Debug)]
+pub(super) struct Verdicts {
+    nats: Nats,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// When each was learnt, in milliseconds since 1970.
+    ids: HashMap<CommandId, u64>,
+    order: VecDeque<CommandId>,
+    /// Whether some had to be left out.
+    is_partial: bool,
+}
+
+impl Known {
+    fn note(&mut self, id: CommandId, millis: u64) {
+        if self.ids.insert(id, millis).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > MOST {
+            self.is_partial = true;
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(id) = self.order.pop_front() {
+            self.ids.remove(&id);
+        }
+    }
+
+    fn forget_before(&mut self, millis: u64) {
+        while self.order.front().and_then(|id| self.ids.get(id)).is_some_and(|learnt| *learnt < millis) {
+            self.forget_oldest();
+        }
+    }
+}
+
+impl Verdicts {
+    /// Reads the ids of a partition. Whoever holds its lease by now misses none.
+    ///
+    /// # Errors
+    /// [`NatsError`], when the server cannot be asked.
+    pub(super) async fn open(nats: &Nats, partition: u16, now_millis: u64) -> Result<Self, NatsError> {
+        let doing = || format!("reading the verdicts of partition {partition}");
+        let stream = nats.js.get_stream_no_info(VERDICTS).await.map_err(NatsError::failed(doing()))?;
+        let filter = subjects::verdicts_of_partition(partition);
+        let mut subjects = stream.info_with_subjects(filter).await.map_err(NatsError::failed(doing()))?;
+        let mut known = Known::default();
+        while let Some((subject, _)) = subjects.try_next().await.map_err(NatsError::failed(doing()))? {
+            if let Some((_, id)) = subjects::command_of_verdict(&subject) {
+                known.note(id, now_millis);
+            }
+        }
+        Ok(Self { nats: nats.clone(), known: Mutex::new(known) })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first outcome of a command and the digest of what it said, if it is one of these.
+    ///
+    /// # Errors
+    /// [`NatsError`], when the server cannot be asked.
+    pub(super) async fn first(
+        &self,
+        customer: &CustomerId,
+        command: CommandId,
+        horizon_millis: u64,
+    ) -> Result<Option<(Outcome, Option<Digest>)>, NatsError> {
+        {
+            let mut known = self.known();
+            known.forget_before(horizon_millis);
+            if !known.is_partial && !known.ids.contains_key(&command) {
+                return Ok(None);
+            }
+        }
+        self.read(customer, command).await
+    }
+
+    /// Asks the leader: a replica may be behind what is known to be there.
+    async fn read(
+        &self,
+        customer: &CustomerId,
+        command: CommandId,
+    ) -> Result<Option<(Outcome, Option<Digest>)>, NatsError> {
+        let subject = subjects::verdict(customer, command, self.nats.partitions);
+        let doing = format!("reading {subject}");
+        let stream =
+            self.nats.js.get_stream_no_info(VERDICTS).await.map_err(NatsError::failed(doing.clone()))?;
+        match stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => Ok(outcomes::read(&subject, &message.payload, &message.headers)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(NatsError::failed(doing)(error)),
+        }
+    }
+
+    /// Records an outcome where there is none yet. Answers the one that is there, if somebody was faster.
+    ///
+    /// # Errors
+    /// [`NatsError`]: it may or may not be recorded.
+    pub(super) async fn record(
+        &self,
+        customer: &CustomerId,
+        command: CommandId,
+        digest: Digest,
+        outcome: &Outcome,
+        now_millis: u64,
+    ) -> Result<Option<(Outcome, Option<Digest>)>, NatsError> {
+        let subject = subjects::verdict(customer, command, self.nats.partitions);
+        let body = outcomes::write(&subject, outcome)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(outcomes::BODY_HEADER, digest.to_string().as_str());
+        let recorded = publish_expecting(&self.nats.js, subject, 0, headers, body).await;
+        let first = match recorded {
+            Ok(_) => None,
+            Err(CheckedError::Conflict) => self.read(customer, command).await?,
+            Err(CheckedError::Failed(error)) => return Err(error),
+        };
+        self.known().note(command, now_millis);
+        Ok(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_asked_for() {
+        let id = |number: usize| CommandId::of_message(7, number as u64);
+        let mut known = Known::default();
+        (0..MOST).for_each(|number| known.note(id(number), number as u64));
+        assert!(!known.is_partial);
+        known.forget_before(10);
+        assert_eq!((known.ids.len(), known.order.len()), (MOST - 10, MOST - 10));
+        (MOST..MOST + 10).for_each(|number| known.note(id(number), number as u64));
+        assert!(!known.is_partial);
+        known.note(id(1), MOST as u64);
+        assert!(known.is_partial && known.ids.len() == MOST && !known.ids.contains_key(&id(10)));
+    }
+}
