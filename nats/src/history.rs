@@ -56,15 +56,16 @@ impl History {
         }
     }
 
-    /// Appends one message where the customer's last sequence is still `expected`, and answers the new one.
+    /// Appends one message where the customer's last sequence is still `expected`, and answers the new one. The headers
+    /// are for who reads the stream; nothing is decided on them.
     pub async fn append(
         &self,
         customer: &CustomerId,
         expected: u64,
         command: CommandId,
+        mut headers: HeaderMap,
         payload: Bytes,
     ) -> Result<u64, AppendError> {
-        let mut headers = HeaderMap::new();
         headers.insert(wanwright_schemas::headers::COMMAND_ID, command.to_string().as_str());
         let subject = subjects::events(customer, self.nats.partitions);
         publish_expecting(&self.nats.js, subject, expected, headers, payload).await

@@ -10,6 +10,12 @@ pub const CAUSATION_ID: &str = "Wan-Causation-Id";
 pub const EXPECTED_GENERATION: &str = "Wan-Expected-Generation";
 /// `true`: answer what would follow and write nothing.
 pub const DRY_RUN: &str = "Wan-Dry-Run";
+/// In messages of a history: the object the command was about, as `site/oslo-01`.
+pub const OBJECT: &str = "Wan-Object";
+/// In messages of a history: the verb of the command.
+pub const VERB: &str = "Wan-Verb";
+/// In messages of a history: the generation of the command's object afterwards, where it has one.
+pub const GENERATION: &str = "Wan-Generation";
 /// Why a message is in the dead-letter stream: the reason's code.
 pub const DEAD_REASON: &str = "Wan-Dead-Reason";
 /// Why a message is in the dead-letter stream, in a sentence.

@@ -212,7 +212,11 @@ impl Lane {
             (key::BODY.to_owned(), digest.to_string()),
             (key::ACTOR.to_owned(), asked.subject.actor.to_string()),
             (key::TIME.to_owned(), Timestamp::now().to_string()),
+            (key::OBJECT.to_owned(), asked.subject.object.to_string()),
+            (key::VERB.to_owned(), asked.subject.verb.clone()),
         ]);
+        let generation = loaded.head.state.generation(&asked.subject.object);
+        metadata.extend(generation.map(|generation| (key::GENERATION.to_owned(), generation.to_string())));
         metadata.extend(headers.cause.clone().map(|cause| (key::CAUSE.to_owned(), cause)));
         metadata.extend(headers.correlation.clone().map(|text| (key::CORRELATION.to_owned(), text)));
         let committed = match self.store.commit(recorded, loaded, metadata).await {

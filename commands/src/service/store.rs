@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use jiff::Timestamp;
@@ -43,6 +44,9 @@ pub(crate) mod key {
     pub(crate) const CAUSE: &str = "cause";
     pub(crate) const CORRELATION: &str = "correlation";
     pub(crate) const TIME: &str = "time";
+    pub(crate) const OBJECT: &str = "object";
+    pub(crate) const VERB: &str = "verb";
+    pub(crate) const GENERATION: &str = "generation";
     pub(crate) const SEQUENCE: &str = "sequence";
 }
 
@@ -139,6 +143,10 @@ impl CustomerStore {
             next = thawed.head.sequence;
         }
         let mut thawed = thawed;
+        if target == 0 {
+            proof.whole(0).map_err(damaged)?;
+            return Ok(head);
+        }
         loop {
             for message in self.history.load(customer, next - 1).await.map_err(unavailable)? {
                 next = message.sequence + 1;
@@ -269,6 +277,20 @@ fn envelope(
     })
 }
 
+/// What the message says to who reads the stream and knows no command.
+fn headers(metadata: &HashMap<String, String>) -> HeaderMap {
+    use wanwright_schemas::headers;
+    let names =
+        [(key::OBJECT, headers::OBJECT), (key::VERB, headers::VERB), (key::GENERATION, headers::GENERATION)];
+    let mut map = HeaderMap::new();
+    for (key, name) in names {
+        if let Some(value) = metadata.get(key) {
+            map.insert(name, value.as_str());
+        }
+    }
+    map
+}
+
 impl EventStore<Customer> for CustomerStore {
     type AC = Loaded;
 
@@ -309,7 +331,13 @@ impl EventStore<Customer> for CustomerStore {
         }
         let appended = self
             .history
-            .append(&context.customer, context.head.sequence, envelope.command, bytes.clone())
+            .append(
+                &context.customer,
+                context.head.sequence,
+                envelope.command,
+                headers(&metadata),
+                bytes.clone(),
+            )
             .await;
         let sequence = match appended {
             Ok(sequence) => sequence,

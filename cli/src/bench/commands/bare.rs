@@ -1,14 +1,15 @@
 //! What the server itself can do: the ceilings.
 
-use anyhow::Result;
-use async_nats::HeaderMap;
-use async_nats::jetstream::stream::DirectGetErrorKind;
+use anyhow::{Context, Result};
+use async_nats::{HeaderMap, Message, Subscriber};
+use futures::StreamExt;
 use tokio::time::Instant;
 use wanwright_nats::Nats;
 use wanwright_nats::publish::publish_expecting;
-use wanwright_nats::topology::OUTCOMES;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::{CustomerId, subjects};
+
+use crate::output;
 
 use super::work::{Measured, Plan, spread};
 
@@ -17,6 +18,15 @@ const EVENT: usize = 620;
 
 /// As long as its outcome.
 const OUTCOME: usize = 230;
+
+/// As long as its body.
+const REQUEST: usize = 90;
+
+/// Where the bare requests go.
+const BARE: &str = "bare";
+
+/// The header of an answer that says where the events are.
+const SEQUENCE: &str = "Sequence";
 
 fn customer(what: &str, round: u32, number: u32) -> Result<CustomerId> {
     Ok(format!("{what}-{round}-{number}").parse()?)
@@ -44,33 +54,61 @@ pub async fn checked_publish(nats: &Nats, plan: Plan, round: u32) -> Result<Meas
     .await
 }
 
-/// The messages that one of our commands costs: a look for its outcome, its events, its outcome.
-pub async fn bare_sequence(nats: &Nats, plan: Plan, round: u32) -> Result<Measured> {
-    spread("b the same messages, bare", plan, |number| async move {
+/// The messages that one of our commands costs, with nothing decided: request, events, outcome, reply.
+pub async fn bare_sequence(nats: &Nats, responder: &Nats, plan: Plan, round: u32) -> Result<Measured> {
+    let requests = responder.client.subscribe(format!("{BARE}.>")).await?;
+    responder.client.flush().await?;
+    let responding = tokio::spawn(respond(responder.clone(), requests));
+    let measured = spread("b the same messages, bare", plan, |number| async move {
         let customer = customer("bare", round, number)?;
-        let subject = subjects::events(&customer, nats.partitions);
-        let outcomes = nats.js.get_stream_no_info(OUTCOMES).await?;
         let (mut last, mut latencies) = (0, Vec::new());
         for _ in 0..plan.each() {
-            let outcome = subjects::outcome(&customer, CommandId::mint());
             let began = Instant::now();
-            match outcomes.direct_get_last_for_subject(outcome.as_str()).await {
-                Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
-                Ok(_) => anyhow::bail!("a new command has an outcome"),
-                Err(error) => return Err(error.into()),
-            }
-            last = publish_expecting(
-                &nats.js,
-                subject.clone(),
-                last,
-                HeaderMap::new(),
-                vec![b'x'; EVENT].into(),
-            )
-            .await?;
-            publish_expecting(&nats.js, outcome, 0, HeaderMap::new(), vec![b'x'; OUTCOME].into()).await?;
+            let request = vec![b'x'; REQUEST];
+            let subject = format!("{BARE}.{customer}.{last}");
+            let answer = nats.client.request(subject, request.into()).await?;
+            last = answer
+                .headers
+                .as_ref()
+                .and_then(|head| head.get(SEQUENCE)?.as_str().parse().ok())
+                .context("the bare responder could not append")?;
             latencies.push(began.elapsed());
         }
         Ok(latencies)
     })
-    .await
+    .await;
+    responding.abort();
+    measured
+}
+
+/// Does for each request what the command service does on NATS.
+async fn respond(nats: Nats, mut requests: Subscriber) {
+    while let Some(request) = requests.next().await {
+        let nats = nats.clone();
+        tokio::spawn(async move {
+            if let Err(error) = answer(&nats, &request).await {
+                output::note(format!("the bare responder: {error:#}"));
+            }
+        });
+    }
+}
+
+async fn answer(nats: &Nats, request: &Message) -> Result<()> {
+    let mut tokens = request.subject.split('.').skip(1);
+    let (Some(customer), Some(last)) = (tokens.next(), tokens.next()) else {
+        anyhow::bail!("a strange request")
+    };
+    let (customer, last): (CustomerId, u64) = (customer.parse()?, last.parse()?);
+    let subject = subjects::events(&customer, nats.partitions);
+    let event = vec![b'x'; EVENT];
+    let sequence = publish_expecting(&nats.js, subject, last, HeaderMap::new(), event.into()).await?;
+    let mut head = HeaderMap::new();
+    head.insert(SEQUENCE, sequence.to_string().as_str());
+    let reply = request.reply.clone().context("a request without reply")?;
+    nats.client.publish_with_headers(reply, head, vec![b'x'; OUTCOME].into()).await?;
+    let mut head = HeaderMap::new();
+    head.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    let outcome = subjects::outcome(&customer, CommandId::mint());
+    nats.client.publish_with_headers(outcome, head, vec![b'x'; OUTCOME].into()).await?;
+    Ok(())
 }

@@ -57,6 +57,8 @@ pub async fn run(args: CommandsArgs) -> Result<Exit> {
 async fn measure(args: &CommandsArgs, servers: &Servers) -> Result<Vec<Measured>> {
     let nats = wanwright_nats::connect(&servers.nats_url, "wanwright-bench", PARTITIONS).await?;
     topology::apply(&nats, 1).await?;
+    // Like the service, it has a connection of its own.
+    let responder = wanwright_nats::connect(&servers.nats_url, "wanwright-bench", PARTITIONS).await?;
     let plan = Plan { commands: args.commands, customers: args.commands / 20, at_once: args.at_once };
     let service = service::Service::start(servers).await?;
     let mut measured = Vec::new();
@@ -65,7 +67,7 @@ async fn measure(args: &CommandsArgs, servers: &Servers) -> Result<Vec<Measured>
         output::note(format!("round {} of 2", round + 1));
         let these = vec![
             bare::checked_publish(&nats, plan, round).await?,
-            bare::bare_sequence(&nats, plan, round).await?,
+            bare::bare_sequence(&nats, &responder, plan, round).await?,
             service::request_reply(&nats, plan, round).await?,
             service::durable_inbox(&nats, plan, round).await?,
             peer::postgres_es(servers, plan, round, false).await?,
