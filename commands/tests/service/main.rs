@@ -5,4 +5,6 @@ mod damage;
 mod doors;
 mod repeats;
 mod serials;
+mod sharing;
+mod snapshots;
 mod world;

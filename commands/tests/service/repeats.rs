@@ -1,6 +1,9 @@
 //! A command happens once, whatever is left of its first outcome.
 
-use wanwright_schemas::{CommandId, Outcome, Reason, Refusal, subjects};
+use std::time::Duration;
+
+use wanwright_commands::service::Options;
+use wanwright_schemas::{CommandId, Outcome, Reason, subjects};
 
 use crate::world::{SITE, World, code, customer};
 
@@ -32,14 +35,48 @@ async fn a_repeat_gets_the_first_outcome_with_or_without_its_record() {
 
 #[tokio::test]
 async fn an_old_command_is_refused_unless_its_outcome_is_known() {
-    let world = World::new().await;
+    let world = World::empty("").await;
+    let window = Duration::from_secs(2);
+    let service = world.serve_with(Options { window, ..Options::default() }).await;
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
-    let old = |number| CommandId::of_message(now - (24 * 60 + 1) * 60 * 1000, number);
-    let known = Outcome::refused(Some(old(1)), None, Refusal::new(Reason::NotFound, "there is no such site"));
-    let subject = subjects::outcome(&customer("acme"), old(1));
-    let body = serde_json::to_vec(&known).unwrap();
-    world.nats.js.publish(subject, body.into()).await.unwrap().await.unwrap();
-    assert_eq!(world.ask(CREATE, old(1), SITE).await, Outcome { repeated: true, ..known });
-    assert_eq!(code(&world.ask(CREATE, old(2), SITE).await), Some(Reason::CommandTooOld));
+    let retry = "acme.demo.site.oslo.retry";
+    let known = CommandId::of_message(now, 1);
+    let first = world.ask(retry, known, "").await;
+    assert_eq!(code(&first), Some(Reason::NotFound));
+    // Ids as old as the first one are refused in the end, and it still has its outcome.
+    let mut number = 2;
+    while code(&world.ask(retry, CommandId::of_message(now, number), "").await) != Some(Reason::CommandTooOld)
+    {
+        number += 1;
+        assert!(now + 20_000 > u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap());
+    }
+    assert_eq!(world.ask(retry, known, "").await, Outcome { repeated: true, ..first });
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_event_tells_is_said_again_by_another_service_without_its_record() {
+    let world = World::new().await;
+    let tunnel = r#"{"site":"oslo","peer":{"hub":"hub-eu"},"inside":"169.254.1.0/30"}"#;
+    let (refused, nothing) = (CommandId::mint(), CommandId::mint());
+    let first = world.ask("acme.demo.tunnel.t1.create", refused, tunnel).await;
+    assert!(first.refusal().is_some(), "{first:?}");
+    world.ask(CREATE, CommandId::mint(), SITE).await;
+    let same = world.ask("acme.demo.site.oslo.change", nothing, SITE).await;
+    assert!(same.refusal().is_none() && same.position().is_none(), "{same:?}");
+
+    for id in [refused, nothing] {
+        world.outcome("acme", id).await;
+        world.forget_outcome("acme", id).await;
+    }
+    world.restart().await;
+    // Decided now, both would have events.
+    world.ask("acme.demo.site.oslo.change", CommandId::mint(), r#"{"lan":["10.3.0.0/24"]}"#).await;
+    let again = |outcome: Outcome| Outcome { repeated: true, ..outcome };
+    assert_eq!(world.ask("acme.demo.tunnel.t1.create", refused, tunnel).await, again(first));
+    assert_eq!(world.ask("acme.demo.site.oslo.change", nothing, SITE).await, again(same));
+    let other = world.ask("acme.demo.tunnel.t1.create", refused, "{}").await;
+    assert_eq!(code(&other), Some(Reason::CommandIdReused));
+    assert_eq!(world.history("acme").await.len(), 2);
     world.stop().await;
 }

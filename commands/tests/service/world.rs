@@ -1,7 +1,7 @@
 //! A nats-server and a command service for one test.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::service;
-use wanwright_nats::{Nats, NatsError, StoredMessage, load_subject, topology};
+use wanwright_nats::{Leases, Nats, NatsError, StoredMessage, load_subject, topology};
 use wanwright_schemas::{CommandId, CustomerId, Outcome, Reason, headers, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
 use wanwright_vendors::Catalogue;
@@ -21,10 +21,28 @@ pub const SITE: &str = r#"{"vendor":"simwan","lan":["10.1.0.0/24"]}"#;
 
 pub struct World {
     pub nats: Nats,
-    stop: CancellationToken,
-    service: JoinHandle<Result<(), NatsError>>,
+    services: Mutex<Vec<Service>>,
     _server: wanwright_supervisor::Nats,
     _dir: tempfile::TempDir,
+}
+
+/// A running command service.
+pub struct Service {
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), NatsError>>,
+}
+
+impl Service {
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(LIMIT, self.running).await.unwrap().unwrap().unwrap();
+    }
+
+    /// Ends it where it stands: its leases are not given back, nothing is finished.
+    pub async fn kill(self) {
+        self.running.abort();
+        let _ = self.running.await;
+    }
 }
 
 impl World {
@@ -34,6 +52,14 @@ impl World {
 
     /// With more configuration of the server.
     pub async fn with(extra: &str) -> Self {
+        let world = Self::empty(extra).await;
+        let service = world.serve().await;
+        world.services.lock().unwrap().push(service);
+        world
+    }
+
+    /// Without a command service.
+    pub async fn empty(extra: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let mut options = NatsOptions::new(dir.path(), cache);
@@ -42,6 +68,16 @@ impl World {
         let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", PARTITIONS).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
+        Self { nats, services: Mutex::default(), _server: server, _dir: dir }
+    }
+
+    /// Starts a command service with a connection of its own and waits until every partition is served.
+    pub async fn serve(&self) -> Service {
+        self.serve_with(service::Options::default()).await
+    }
+
+    pub async fn serve_with(&self, options: service::Options) -> Service {
+        let nats = wanwright_nats::connect(&self._server.url_with_login(), "test", PARTITIONS).await.unwrap();
         let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
         let vendors = Arc::new(Catalogue::load(vendors).unwrap());
         let stop = CancellationToken::new();
@@ -49,15 +85,35 @@ impl World {
         let ready = move || {
             let _ = open.send(());
         };
-        let service = tokio::spawn(service::run(
-            nats.clone(),
-            vendors,
-            service::Options::default(),
-            stop.clone(),
-            ready,
-        ));
-        opened.await.unwrap();
-        Self { nats, stop, service, _server: server, _dir: dir }
+        let running = tokio::spawn(service::run(nats, vendors, options, stop.clone(), ready));
+        tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap();
+        Service { stop, running }
+    }
+
+    /// Who holds each partition.
+    pub async fn holders(&self) -> Vec<Option<String>> {
+        let leases = Leases::of_partitions(&self.nats, "test").await.unwrap();
+        let mut holders = Vec::new();
+        for partition in 0..PARTITIONS {
+            holders.push(leases.holder(&partition.to_string()).await.unwrap());
+        }
+        holders
+    }
+
+    /// Waits until so many services hold all partitions between them, with equal shares.
+    pub async fn shared_by(&self, services: usize) {
+        let shared = async {
+            loop {
+                let holders = self.holders().await;
+                let share = holders.len() / services;
+                let count = |holder: &Option<String>| holders.iter().filter(|other| *other == holder).count();
+                if holders.iter().all(|holder| holder.is_some() && count(holder) == share) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, shared).await.unwrap();
     }
 
     /// Sends a command and waits for its outcome.
@@ -126,9 +182,20 @@ impl World {
         assert_eq!(gone.kind(), DirectGetErrorKind::NotFound);
     }
 
+    /// Ends all services and starts one anew.
+    pub async fn restart(&self) {
+        let services = std::mem::take(&mut *self.services.lock().unwrap());
+        for service in services {
+            service.stop().await;
+        }
+        let service = self.serve().await;
+        self.services.lock().unwrap().push(service);
+    }
+
     pub async fn stop(self) {
-        self.stop.cancel();
-        tokio::time::timeout(LIMIT, self.service).await.unwrap().unwrap().unwrap();
+        for service in self.services.into_inner().unwrap() {
+            service.stop().await;
+        }
     }
 }
 
