@@ -11,7 +11,7 @@ use wanwright_schemas::{CustomerId, subjects};
 
 use crate::output;
 
-use super::work::{Measured, Plan, spread};
+use super::work::{Measured, Plan, spread, steady};
 
 /// As long as the envelope of one of the measured commands.
 const EVENT: usize = 620;
@@ -50,6 +50,20 @@ pub async fn checked_publish(nats: &Nats, plan: Plan, round: u32) -> Result<Meas
             latencies.push(began.elapsed());
         }
         Ok(latencies)
+    })
+    .await
+}
+
+/// The checked publish alone at a steady rate: what the disk does to latencies.
+pub async fn paced(nats: &Nats, per_second: u32, time: Duration) -> Result<Measured> {
+    let name = format!("a raw checked publish, steady at {per_second}/s");
+    steady(&name, per_second, time, |number| {
+        let nats = nats.clone();
+        async move {
+            let subject = subjects::events(&customer("steady", 0, number)?, nats.partitions);
+            publish_expecting(&nats.js, subject, 0, HeaderMap::new(), vec![b'x'; EVENT].into()).await?;
+            Ok(())
+        }
     })
     .await
 }

@@ -81,7 +81,9 @@ async fn measure(args: &CommandsArgs, servers: &Servers) -> Result<Vec<Measured>
             }
         }
     }
-    measured.push(service::paced(&nats, args.paced, Duration::from_secs(10)).await?);
+    let time = Duration::from_secs(10);
+    measured.push(bare::paced(&nats, args.paced, time).await?);
+    measured.push(service::paced(&nats, args.paced, time).await?);
     service.stop().await;
     Ok(measured)
 }

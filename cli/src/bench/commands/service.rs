@@ -1,12 +1,9 @@
 //! The command service, as a process of its own, by both doors.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_nats::HeaderMap;
-use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wanwright_nats::publish::publish;
 use wanwright_nats::topology::OUTCOMES;
@@ -17,7 +14,7 @@ use wanwright_schemas::subjects::CommandSubject;
 use wanwright_supervisor::{Child, ChildSpec};
 
 use super::Servers;
-use super::work::{Measured, Plan, command, spread};
+use super::work::{Measured, Plan, command, spread, steady};
 use crate::send;
 
 /// The service under measurement.
@@ -32,6 +29,7 @@ impl Service {
             .arg("--vendors")
             .arg(&servers.vendors)
             .env("WANWRIGHT_NATS", &servers.nats_url)
+            .env("TOKIO_WORKER_THREADS", std::env::var("BENCH_THREADS").unwrap_or("1".into()))
             .log(servers.home.join("commands.log"))
             .piped()
             .spawn()?;
@@ -108,25 +106,15 @@ pub async fn durable_inbox(nats: &Nats, plan: Plan, round: u32) -> Result<Measur
 
 /// Requests at a steady rate, whether or not earlier ones were answered: the latency that people see.
 pub async fn paced(nats: &Nats, per_second: u32, time: Duration) -> Result<Measured> {
-    let total = per_second * u32::try_from(time.as_secs())?;
-    let latencies = Arc::new(Mutex::new(Vec::new()));
-    let mut requests = JoinSet::new();
-    let began = Instant::now();
-    for number in 0..total {
-        tokio::time::sleep_until(began + time.mul_f64(f64::from(number) / f64::from(total))).await;
-        let (nats, latencies) = (nats.clone(), Arc::clone(&latencies));
-        requests.spawn(async move {
+    let name = format!("request and reply, steady at {per_second}/s");
+    steady(&name, per_second, time, |number| {
+        let nats = nats.clone();
+        async move {
             let (verb, body) = command(0);
             let subject = subject("pace", 0, number, verb)?;
-            let began = Instant::now();
             send::request(&nats, &subject, head(CommandId::mint()), body.into_bytes()).await?;
-            latencies.lock().await.push(began.elapsed());
-            anyhow::Ok(())
-        });
-    }
-    while let Some(done) = requests.join_next().await {
-        done??;
-    }
-    let latencies = std::mem::take(&mut *latencies.lock().await);
-    Ok(Measured::new(&format!("request and reply, steady at {per_second}/s"), latencies, began.elapsed()))
+            Ok(())
+        }
+    })
+    .await
 }

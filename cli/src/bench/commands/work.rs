@@ -7,6 +7,7 @@ use anyhow::Result;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// How much is done.
@@ -84,4 +85,33 @@ where
     let latencies: Vec<Vec<Duration>> =
         stream::iter(0..plan.customers).map(one).buffer_unordered(plan.at_once).try_collect().await?;
     Ok(Measured::new(name, latencies.concat(), began.elapsed()))
+}
+
+/// Does one thing after the other at a steady rate, whether or not earlier ones are done.
+pub async fn steady<F>(
+    name: &str,
+    per_second: u32,
+    time: Duration,
+    one: impl Fn(u32) -> F,
+) -> Result<Measured>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let total = per_second * u32::try_from(time.as_secs())?;
+    let mut running = JoinSet::new();
+    let began = Instant::now();
+    for number in 0..total {
+        tokio::time::sleep_until(began + time.mul_f64(f64::from(number) / f64::from(total))).await;
+        let work = one(number);
+        running.spawn(async move {
+            let began = Instant::now();
+            work.await?;
+            anyhow::Ok(began.elapsed())
+        });
+    }
+    let mut latencies = Vec::new();
+    while let Some(done) = running.join_next().await {
+        latencies.push(done??);
+    }
+    Ok(Measured::new(name, latencies, began.elapsed()))
 }
