@@ -380,8 +380,32 @@ pub struct BenchArgs {
 pub enum BenchWhat {
     /// What a command costs, beside what its messages cost bare and beside postgres-es. Build with --release.
     Commands(CommandsArgs),
+    /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
+    Races(RacesArgs),
     /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
     Soak(SoakArgs),
+}
+
+/// `bench races`.
+#[derive(Debug, Args)]
+pub struct RacesArgs {
+    /// Commands altogether, accepted and refused.
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub commands: u64,
+    /// Writers, each with a connection and a cache of its own.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub writers: u64,
+    /// How many nats-servers keep each stream: 1, or 3 for a cluster whose leader is killed.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
+    /// Seed of the commands.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
 }
 
 /// `bench soak`.

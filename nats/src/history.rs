@@ -56,6 +56,27 @@ impl History {
         }
     }
 
+    /// The customer's message with this sequence, if it is there.
+    pub async fn message(
+        &self,
+        customer: &CustomerId,
+        sequence: u64,
+    ) -> Result<Option<StoredMessage>, NatsError> {
+        let stream = self.position(customer, 0).stream;
+        let doing = format!("reading {stream} at {sequence}");
+        let handle = self.nats.js.get_stream_no_info(&stream).await;
+        let handle = handle.map_err(NatsError::failed(doing.clone()))?;
+        match handle.direct_get(sequence).await {
+            Ok(message) => {
+                let message = StoredMessage::read(&stream, message);
+                let is_own = message.subject == subjects::events(customer, self.nats.partitions);
+                Ok(is_own.then_some(message))
+            }
+            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(NatsError::failed(doing)(error)),
+        }
+    }
+
     /// Appends one message where the customer's last sequence is still `expected`, and answers the new one. The headers
     /// are for who reads the stream; nothing is decided on them.
     pub async fn append(

@@ -35,7 +35,7 @@ pub use child::{Child, Stopped};
 pub use error::{Error, Result};
 pub use lines::Lines;
 pub use lock::DirLock;
-pub use nats::{Login, Nats, NatsOptions, SyncInterval, find_nats, obtain_nats};
+pub use nats::{Login, Nats, NatsCluster, NatsOptions, SyncInterval, find_nats, obtain_nats};
 pub use place::Place;
 pub use postgres::{Postgres, PostgresOptions, find_postgres, obtain_postgres};
 pub use rustix::process::Signal;
@@ -43,3 +43,10 @@ pub use spec::ChildSpec;
 pub use tools::{Found, Source, find_python, find_terraform};
 pub use user::User;
 pub use version::Version;
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> Result<u16> {
+    let port =
+        std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| Ok(listener.local_addr()?.port()));
+    port.map_err(|error| Error::Unusable(format!("no free port on 127.0.0.1: {error}")))
+}

@@ -3,6 +3,7 @@
 mod commands;
 mod judge;
 mod load;
+mod races;
 mod soak;
 mod victims;
 
@@ -15,6 +16,7 @@ use crate::exit::Exit;
 pub async fn run(args: BenchArgs) -> Result<Exit> {
     match args.what {
         BenchWhat::Commands(commands) => commands::run(commands).await,
+        BenchWhat::Races(races) => races::run(races).await,
         BenchWhat::Soak(soak) => soak::run(soak).await,
     }
 }

@@ -34,7 +34,7 @@ use wanwright_vendors::Catalogue;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
-pub use store::{CustomerStore, Loaded};
+pub use store::{CustomerStore, Loaded, key};
 
 use partitions::Partitions;
 use queue::Lanes;

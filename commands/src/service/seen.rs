@@ -64,6 +64,11 @@ impl Proof {
         }
     }
 
+    /// The sequence that a load from this one on would not come through.
+    pub(crate) fn before(&self, first: u64) -> Option<u64> {
+        self.seen.map(|(seen, _)| seen).filter(|seen| *seen < first)
+    }
+
     /// Looks at a message of the history.
     pub(crate) fn passes(&mut self, sequence: u64, digest: Option<Digest>) {
         self.passed |= self.seen == Some((sequence, digest));

@@ -37,17 +37,22 @@ const FREEZING: usize = 2;
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Keys of the metadata that cqrs-es carries from the service to [`CustomerStore::commit`].
-pub(crate) mod key {
-    pub(crate) const COMMAND: &str = "command";
-    pub(crate) const BODY: &str = "body_sha256";
-    pub(crate) const ACTOR: &str = "actor";
+pub mod key {
+    /// The command's id.
+    pub const COMMAND: &str = "command";
+    /// The digest of what it said.
+    pub const BODY: &str = "body_sha256";
+    /// Who sent it.
+    pub const ACTOR: &str = "actor";
     pub(crate) const CAUSE: &str = "cause";
     pub(crate) const CORRELATION: &str = "correlation";
-    pub(crate) const TIME: &str = "time";
+    /// When it was decided.
+    pub const TIME: &str = "time";
     pub(crate) const OBJECT: &str = "object";
     pub(crate) const VERB: &str = "verb";
     pub(crate) const GENERATION: &str = "generation";
-    pub(crate) const SEQUENCE: &str = "sequence";
+    /// Where its events are, once they are committed.
+    pub const SEQUENCE: &str = "sequence";
 }
 
 type Failed = AggregateError<Refusal>;
@@ -109,6 +114,12 @@ impl CustomerStore {
         Self { nats, history, holding, shared }
     }
 
+    /// A store that belongs to no partition: whoever writes with it relies on the append check alone.
+    pub fn alone(nats: Nats, cache_bytes: u64) -> Self {
+        let shared = Shared::new(nats.clone(), cache_bytes);
+        Self::new(nats, 0, shared)
+    }
+
     /// Where a message of the customer is.
     pub fn position(&self, customer: &CustomerId, sequence: u64) -> Position {
         self.history.position(customer, sequence)
@@ -141,6 +152,11 @@ impl CustomerStore {
             // The message it was frozen at is read again: the history has to go through it.
             thawed.ends_at(target)?;
             next = thawed.head.sequence;
+            if let Some(seen) = proof.before(next)
+                && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
+            {
+                proof.passes(seen, Some(Digest::of(&message.payload)));
+            }
         }
         let mut thawed = thawed;
         if target == 0 {
@@ -214,8 +230,7 @@ impl CustomerStore {
 
     /// The envelope of a message of the customer.
     pub async fn envelope(&self, customer: &CustomerId, sequence: u64) -> Result<Envelope, Failed> {
-        let messages = self.history.load(customer, sequence - 1).await.map_err(unavailable)?;
-        let Some(message) = messages.first().filter(|message| message.sequence == sequence) else {
+        let Some(message) = self.history.message(customer, sequence).await.map_err(unavailable)? else {
             return Err(AggregateError::DatabaseConnectionError(
                 format!("the message of {customer} at {sequence} is not there").into(),
             ));

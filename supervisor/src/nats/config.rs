@@ -67,10 +67,14 @@ impl State {
             };
             return serde_json::from_str(&text).map_err(unusable);
         }
-        let state =
-            Self { client: Login::generate("wanwright")?, system: Login::generate("system")?, ports: None };
+        let state = Self::make()?;
         state.save(dir)?;
         Ok(state)
+    }
+
+    /// New credentials, and no ports yet.
+    pub(super) fn make() -> Result<Self> {
+        Ok(Self { client: Login::generate("wanwright")?, system: Login::generate("system")?, ports: None })
     }
 
     pub(super) fn save(&self, dir: &Path) -> Result<()> {
@@ -100,7 +104,7 @@ fn fill_in(options: &NatsOptions, dir: &Path, ports_dir: &Path, state: &State) -
     };
     let path = |path: &Path| quoted(&path.to_string_lossy());
     let values = [
-        ("server_name", quoted("wanwright")),
+        ("server_name", quoted(&options.server_name)),
         ("port", port(state.ports.map(|ports| ports.client))),
         ("monitor_port", port(state.ports.map(|ports| ports.monitor))),
         ("ports_dir", path(ports_dir)),

@@ -1,5 +1,6 @@
 //! A nats-server of our own.
 
+mod cluster;
 mod config;
 mod find;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde::Deserialize;
 
+pub use cluster::NatsCluster;
 pub use config::{Login, SyncInterval};
 pub use find::{find_nats, obtain_nats};
 
@@ -21,6 +23,8 @@ use config::{Ports, State};
 pub struct NatsOptions {
     /// Its data, configuration, credentials and log. The next start with the same folder goes on where this one ended.
     pub dir: PathBuf,
+    /// What it calls itself.
+    pub server_name: String,
     /// Where a nats-server is kept that had to be fetched.
     pub cache: PathBuf,
     /// When acknowledged messages are on the disk.
@@ -38,6 +42,7 @@ impl NatsOptions {
     pub fn new(dir: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            server_name: "wanwright".to_owned(),
             cache: cache.into(),
             sync_interval: SyncInterval::Always,
             max_file_store: 64 << 30,

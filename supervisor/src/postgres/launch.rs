@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::init::postgres_program;
-use super::{PostgresOptions, free_port, keep_port, last_port, log};
+use super::{PostgresOptions, keep_port, last_port, log};
+use crate::free_port;
 use crate::log::Log;
 use crate::{Child, ChildSpec, Error, Result, User};
 

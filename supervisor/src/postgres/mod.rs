@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use find::{find_postgres, obtain_postgres};
 
 use crate::lock::DirLock;
-use crate::{Child, Error, Found, Place, Result, Stopped, User, secret};
+use crate::{Child, Found, Place, Result, Stopped, User, secret};
 
 /// The superuser and the database that every cluster of ours has.
 const NAME: &str = "wanwright";
@@ -141,11 +141,4 @@ fn last_port(dir: &Path) -> Result<Option<u16>> {
 
 fn keep_port(dir: &Path, port: u16) -> Result<()> {
     secret::write(&dir.join("port"), &format!("{port}\n"))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let port =
-        std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| Ok(listener.local_addr()?.port()));
-    port.map_err(|error| Error::Unusable(format!("no free port on 127.0.0.1: {error}")))
 }

@@ -1,0 +1,173 @@
+//! A writer: loads, decides and appends, with nothing but the append check between it and the others.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use cqrs_es::event_sink::EventSink;
+use cqrs_es::{Aggregate, AggregateContext, AggregateError, EventStore};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::time::Instant;
+use wanwright_commands::service::{CustomerStore, Judged, key};
+use wanwright_nats::Nats;
+use wanwright_schemas::envelope::command_digest;
+use wanwright_schemas::ids::{CommandId, CustomerId, Kind};
+use wanwright_schemas::{Command, ObjectRef};
+use wanwright_vendors::Catalogue;
+
+/// How long a command is tried while the server is away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pause before a command is tried again whose answer was missed.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the writers have in common.
+pub struct Race {
+    customer: CustomerId,
+    commands: u64,
+    /// How many commands have an outcome.
+    pub done: AtomicU64,
+    record: Mutex<Record>,
+}
+
+/// What the writers saw.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Each command that was sent.
+    pub sent: HashMap<CommandId, Command>,
+    /// Where each accepted command's events are.
+    pub accepted: HashMap<CommandId, u64>,
+    /// How many were refused, or had nothing to change.
+    pub refused: u64,
+    /// How often another writer was faster.
+    pub conflicts: u64,
+    /// How often no answer came.
+    pub unknown: u64,
+}
+
+impl Race {
+    /// A race of so many commands on one customer.
+    pub fn new(customer: CustomerId, commands: u64) -> Self {
+        Self { customer, commands, done: AtomicU64::new(0), record: Mutex::default() }
+    }
+
+    /// What was seen so far.
+    pub fn record(&self) -> Result<Record> {
+        Ok(self.record.lock().map_err(|_| anyhow!("a writer panicked"))?.clone())
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Record)) -> Result<()> {
+        note(&mut *self.record.lock().map_err(|_| anyhow!("a writer panicked"))?);
+        Ok(())
+    }
+}
+
+/// One writer.
+pub struct Writer {
+    store: CustomerStore,
+    race: Arc<Race>,
+    vendors: Arc<Catalogue>,
+    random: fastrand::Rng,
+}
+
+impl Writer {
+    /// A writer with a connection and a cache of its own.
+    pub fn new(nats: Nats, race: Arc<Race>, vendors: Arc<Catalogue>, seed: u64) -> Self {
+        let store = CustomerStore::alone(nats, 64 << 20);
+        Self { store, race, vendors, random: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// Writes until there are enough commands.
+    pub async fn run(mut self) -> Result<()> {
+        while self.race.done.fetch_add(1, Ordering::Relaxed) < self.race.commands {
+            let command = self.command()?;
+            let id = CommandId::mint();
+            self.race.note(|record| record.sent.extend([(id, command.clone())]))?;
+            self.settle(id, command).await?;
+        }
+        self.race.done.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Tries a command until it has an outcome.
+    async fn settle(&self, id: CommandId, command: Command) -> Result<()> {
+        let began = Instant::now();
+        let judged = Judged { id, expected_generation: None, command };
+        loop {
+            match self.try_once(&judged).await {
+                Ok(Some(sequence)) => {
+                    return self.race.note(|record| record.accepted.extend([(id, sequence)]));
+                }
+                Ok(None) => return self.race.note(|record| record.refused += 1),
+                Err(AggregateError::AggregateConflict) => self.race.note(|record| record.conflicts += 1)?,
+                Err(error) if began.elapsed() < PATIENCE => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "no answer");
+                    self.race.note(|record| record.unknown += 1)?;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.store.forget(&self.race.customer);
+        }
+    }
+
+    /// Where the events are; none when there are none.
+    async fn try_once(
+        &self,
+        judged: &Judged,
+    ) -> Result<Option<u64>, AggregateError<wanwright_schemas::Refusal>> {
+        let mut loaded = self.store.load_aggregate(self.race.customer.as_str()).await?;
+        if let Some(recent) = loaded.head.recent.get(judged.id) {
+            self.store.keep(loaded);
+            return Ok(Some(recent.sequence));
+        }
+        let sink = EventSink::default();
+        let decided = loaded.aggregate().handle(judged.clone(), &self.vendors, &sink).await;
+        let events = sink.collect().await;
+        if decided.is_err() || events.is_empty() {
+            self.store.keep(loaded);
+            return Ok(None);
+        }
+        let digest = command_digest("bench", "races", judged.id.to_string().as_bytes());
+        let metadata = HashMap::from([
+            (key::COMMAND.to_owned(), judged.id.to_string()),
+            (key::BODY.to_owned(), digest.to_string()),
+            (key::ACTOR.to_owned(), judged.command.actor.to_string()),
+            (key::TIME.to_owned(), Timestamp::now().to_string()),
+        ]);
+        let committed = self.store.commit(events, loaded, metadata).await?;
+        let sequence = committed.first().and_then(|event| event.metadata.get(key::SEQUENCE)?.parse().ok());
+        Ok(sequence)
+    }
+
+    /// Something that the rules allow about as often as not.
+    fn command(&mut self) -> Result<Command> {
+        let random = &mut self.random;
+        let (site, number) = (format!("site-{}", random.u8(..12)), random.u16(..400));
+        let tunnel = format!("tunnel-{number}");
+        let lan = json!([format!("10.{}.0.0/24", random.u8(..24))]);
+        let inside = format!("169.254.{}.{}/30", random.u8(..4), random.u8(..60) * 4);
+        let (kind, id, verb, body) = match random.u8(..20) {
+            0 => (Kind::Site, site, "create", json!({ "vendor": "simwan", "lan": lan })),
+            1..3 => (Kind::Site, site, "change", json!({ "lan": lan })),
+            3..12 => {
+                let location = format!("room {}", random.u32(..));
+                (Kind::Site, site, "change", json!({ "settings": { "location": location } }))
+            }
+            12..16 => {
+                let spec = json!({ "site": site, "peer": { "hub": "hub-eu" }, "inside": inside });
+                (Kind::Tunnel, tunnel, "create", spec)
+            }
+            16..19 => (Kind::Tunnel, tunnel, "change", json!({ "inside": inside })),
+            _ if number < 40 => (Kind::Tunnel, tunnel, "decommission", json!({})),
+            _ => (Kind::Site, site, "retry", json!({})),
+        };
+        let object = ObjectRef::new(kind, id.parse()?).map_err(|refusal| anyhow!("{refusal}"))?;
+        let body = body.to_string();
+        Command::parse(self.race.customer.clone(), "bench".parse()?, &object, verb, body.as_bytes())
+            .map_err(|refusal| anyhow!("{refusal}"))
+    }
+}
