@@ -380,10 +380,34 @@ pub struct BenchArgs {
 pub enum BenchWhat {
     /// What a command costs, beside what its messages cost bare and beside postgres-es. Build with --release.
     Commands(CommandsArgs),
+    /// Load many customers through the command service: time, disk, memory, restart, and loads from deep histories.
+    Customers(CustomersArgs),
     /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
     Races(RacesArgs),
     /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
     Soak(SoakArgs),
+}
+
+/// `bench customers`.
+#[derive(Debug, Args)]
+pub struct CustomersArgs {
+    /// Customers, of one site each.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub customers: u32,
+    /// Devices of each customer.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub devices: u32,
+    /// Devices of one more customer.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub large: u32,
+    /// Customers at work at once.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub at_once: usize,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
 }
 
 /// `bench races`.

@@ -1,9 +1,11 @@
 //! `wanwright send`: one command, one outcome.
 
 use std::io::Read;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, RequestErrorKind};
+use tokio::time::Instant;
 use wanwright_nats::Nats;
 use wanwright_schemas::ids::{CommandId, Kind, ObjectId};
 use wanwright_schemas::outcome::{Outcome, Verdict};
@@ -13,6 +15,12 @@ use wanwright_schemas::{ObjectRef, headers};
 use crate::cli::{OutcomeFormat, SendArgs};
 use crate::exit::{Exit, Unreachable, Usage};
 use crate::output;
+
+/// How long to wait for somebody to serve the customer's partition.
+const NOBODY: Duration = Duration::from_secs(6);
+
+/// Pause before asking again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Sends a command and prints its outcome.
 pub async fn run(args: SendArgs) -> Result<Exit> {
@@ -85,20 +93,34 @@ pub async fn request(
     head: HeaderMap,
     body: Vec<u8>,
 ) -> Result<Outcome> {
-    let reply = nats.client.request_with_headers(subject.request(), head, body.into()).await.map_err(|error| {
-        use async_nats::RequestErrorKind;
-        let what = match error.kind() {
-            RequestErrorKind::NoResponders => {
-                "no command service is running; nothing was changed. Start one with `wanwright serve commands`".to_owned()
+    let give_up = Instant::now() + NOBODY;
+    let reply = loop {
+        let asked =
+            nats.client.request_with_headers(subject.request(), head.clone(), body.clone().into()).await;
+        match asked {
+            // A partition whose holder died is taken over within seconds; nothing was changed meanwhile.
+            Err(error) if error.kind() == RequestErrorKind::NoResponders && Instant::now() < give_up => {
+                tokio::time::sleep(AGAIN).await;
             }
-            RequestErrorKind::TimedOut => {
-                "the command service did not answer in time; send the command again under the same --id".to_owned()
-            }
-            _ => format!("the command could not be sent: {error}"),
-        };
-        anyhow::Error::new(Unreachable(what))
-    })?;
+            other => break other.map_err(unanswered)?,
+        }
+    };
     serde_json::from_slice(&reply.payload).context("the answer is not an outcome")
+}
+
+fn unanswered(error: async_nats::RequestError) -> anyhow::Error {
+    let what = match error.kind() {
+        RequestErrorKind::NoResponders => {
+            "no command service is running; nothing was changed. Start one with `wanwright serve commands`"
+                .to_owned()
+        }
+        RequestErrorKind::TimedOut => {
+            "the command service did not answer in time; send the command again under the same --id"
+                .to_owned()
+        }
+        _ => format!("the command could not be sent: {error}"),
+    };
+    Unreachable(what).into()
 }
 
 fn print(subject: &CommandSubject, outcome: &Outcome) {

@@ -94,7 +94,7 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
             max_messages: 1_000_000,
             max_bytes: 4 << 30,
             subject_transform: Some(SubjectTransform { source: taken.to_owned(), destination: stored }),
-            ..new(COMMANDS, &[subjects::CMD_TAKEN])
+            ..new(COMMANDS, &[subjects::CMD_ALL])
         },
         Config {
             max_age: DAY,

@@ -16,8 +16,8 @@ pub const CMD_ALL: &str = "wan.cmd.>";
 pub const DECIDE_ALL: &str = "wan.decide.*.>";
 /// Durable commands as the inbox stores them, by partition.
 pub const INBOX_ALL: &str = "wan.inbox.*.>";
-/// What the inbox takes in: every subject that names a customer at least.
-pub const CMD_TAKEN: &str = "wan.cmd.*.>";
+/// Durable commands that do not even name a customer: the inbox stores them as they came.
+pub const CMD_BARE: &str = "wan.cmd.*";
 /// Outcomes that no event tells.
 pub const VERDICT_ALL: &str = "wan.verdict.*.*.*";
 /// Every snapshot of a customer's state.
@@ -55,7 +55,7 @@ pub fn decide_mapping(partitions: u16) -> (&'static str, String) {
 
 /// How the inbox stores a durable command: under the partition of its customer.
 pub fn inbox_transform(partitions: u16) -> (&'static str, String) {
-    (CMD_TAKEN, format!("wan.inbox.{{{{partition({partitions},1)}}}}.{{{{wildcard(1)}}}}.>"))
+    ("wan.cmd.*.>", format!("wan.inbox.{{{{partition({partitions},1)}}}}.{{{{wildcard(1)}}}}.>"))
 }
 
 /// The requests of a partition.
@@ -63,9 +63,20 @@ pub fn decide_of_partition(partition: u16) -> String {
     format!("wan.decide.{partition}.>")
 }
 
-/// The durable commands of a partition.
-pub fn inbox_of_partition(partition: u16) -> String {
-    format!("wan.inbox.{partition}.>")
+/// The durable commands of a partition. What names no customer belongs to the first one.
+pub fn inbox_of_partition(partition: u16) -> Vec<String> {
+    let bare = (partition == 0).then(|| CMD_BARE.to_owned());
+    [format!("wan.inbox.{partition}.>")].into_iter().chain(bare).collect()
+}
+
+/// A command's subject as its sender wrote it, where the server has put it under a partition.
+pub fn as_sent(subject: &str) -> String {
+    let tokens: Vec<&str> = subject.splitn(4, '.').collect();
+    match tokens[..] {
+        ["wan", "decide", _, tail] => format!("wan.do.{tail}"),
+        ["wan", "inbox", _, tail] => format!("wan.cmd.{tail}"),
+        _ => subject.to_owned(),
+    }
 }
 
 /// An outcome that no event tells.
@@ -195,18 +206,10 @@ impl CommandSubject {
     /// Reads a subject of either door, as its sender wrote it or as the server handed it to a partition.
     pub fn parse(subject: &str) -> Result<Self, Refusal> {
         let bad = |why: String| Refusal::new(Reason::BadSubject, why);
-        let mut tokens: Vec<&str> = subject.split('.').collect();
-        let door = match tokens[..] {
-            ["wan", "decide", _, _, ..] => Some("do"),
-            ["wan", "inbox", _, _, ..] => Some("cmd"),
-            _ => None,
-        };
-        if let Some(door) = door {
-            // What the sender wrote: a refusal must not speak of partitions.
-            tokens.splice(1..3, [door]);
-        }
+        let sent = as_sent(subject);
+        let tokens: Vec<&str> = sent.split('.').collect();
         let ["wan", "do" | "cmd", customer, actor, kind, id, verb] = tokens[..] else {
-            let shown: String = tokens.join(".").chars().take(200).collect();
+            let shown: String = sent.chars().take(200).collect();
             return Err(bad(format!("`{shown}` does not have the seven tokens of a command's subject")));
         };
         let kind = Kind::parse(kind).ok_or_else(|| {

@@ -1,9 +1,11 @@
 //! `wanwright bench`: campaigns that measure and judge, longer than tests may be.
 
 mod commands;
+mod customers;
 mod judge;
 mod load;
 mod races;
+mod role;
 mod soak;
 mod victims;
 
@@ -16,6 +18,7 @@ use crate::exit::Exit;
 pub async fn run(args: BenchArgs) -> Result<Exit> {
     match args.what {
         BenchWhat::Commands(commands) => commands::run(commands).await,
+        BenchWhat::Customers(customers) => customers::run(customers).await,
         BenchWhat::Races(races) => races::run(races).await,
         BenchWhat::Soak(soak) => soak::run(soak).await,
     }

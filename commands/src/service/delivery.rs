@@ -94,7 +94,7 @@ async fn entomb(
     let text: String = refusal.message.chars().filter(|c| !c.is_control()).take(1000).collect();
     head.insert(headers::DEAD_REASON, refusal.code.code());
     head.insert(headers::DEAD_MESSAGE, text.as_str());
-    head.insert(headers::DEAD_SUBJECT, message.subject.as_str());
+    head.insert(headers::DEAD_SUBJECT, subjects::as_sent(&message.subject).as_str());
     head.insert(headers::DEAD_SIZE, body.len().to_string().as_str());
     head.insert(headers::DEAD_DIGEST, Digest::of(body).to_string().as_str());
     let body = body.slice(..body.len().min(kept));

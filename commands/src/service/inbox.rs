@@ -54,7 +54,7 @@ pub(super) async fn open(nats: &Nats, partition: u16) -> Result<Inbox, NatsError
     let _ = stream.delete_consumer(&name).await;
     let config = consumer::pull::Config {
         durable_name: Some(name),
-        filter_subject: subjects::inbox_of_partition(partition),
+        filter_subjects: subjects::inbox_of_partition(partition),
         ack_policy: consumer::AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
         max_ack_pending: IN_FLIGHT,

@@ -6,7 +6,7 @@
 mod bare;
 mod peer;
 mod service;
-mod work;
+pub mod work;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use wanwright_nats::topology;
 use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::{NatsOptions, PostgresOptions};
 
+use super::role::CommandService;
 use crate::cli::CommandsArgs;
 use crate::exit::Exit;
 use crate::output;
@@ -60,7 +61,7 @@ async fn measure(args: &CommandsArgs, servers: &Servers) -> Result<Vec<Measured>
     // Like the service, it has a connection of its own.
     let responder = wanwright_nats::connect(&servers.nats_url, "wanwright-bench", PARTITIONS).await?;
     let plan = Plan { commands: args.commands, customers: args.commands / 20, at_once: args.at_once };
-    let service = service::Service::start(servers).await?;
+    let service = CommandService::start(&servers.nats_url, &servers.home, &servers.vendors).await?;
     let mut measured = Vec::new();
     // Each is measured twice and the better one counts: the first one pays for what is cold.
     for round in 0..2 {

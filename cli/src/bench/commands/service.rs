@@ -11,40 +11,9 @@ use wanwright_nats::{Follower, Nats, stream_info};
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::subjects::CommandSubject;
-use wanwright_supervisor::{Child, ChildSpec};
 
-use super::Servers;
 use super::work::{Measured, Plan, command, spread, steady};
 use crate::send;
-
-/// The service under measurement.
-pub struct Service(Child);
-
-impl Service {
-    /// Starts it and waits until it is ready.
-    pub async fn start(servers: &Servers) -> Result<Self> {
-        let mut child = ChildSpec::new(std::env::current_exe()?)
-            .args(["serve", "commands", "--home"])
-            .arg(&servers.home)
-            .arg("--vendors")
-            .arg(&servers.vendors)
-            .env("WANWRIGHT_NATS", &servers.nats_url)
-            .env("TOKIO_WORKER_THREADS", std::env::var("BENCH_THREADS").unwrap_or("1".into()))
-            .log(servers.home.join("commands.log"))
-            .piped()
-            .spawn()?;
-        let mut lines = child.lines()?;
-        let first = lines.next().await?;
-        anyhow::ensure!(first.as_deref() == Some("ready"), "the command service did not start");
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next().await {} });
-        Ok(Self(child))
-    }
-
-    /// Stops it.
-    pub async fn stop(self) {
-        self.0.stop(Duration::from_secs(10)).await;
-    }
-}
 
 fn subject(what: &str, round: u32, number: u32, verb: &str) -> Result<CommandSubject> {
     send::subject("bench", "site", verb, &format!("{what}-{round}-{number}/oslo-01"))
