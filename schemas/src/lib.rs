@@ -20,6 +20,7 @@ pub mod report;
 pub mod run;
 pub mod spec;
 pub mod subjects;
+pub mod upcast;
 
 pub use command::{Command, CommandBody, ObjectRef};
 pub use envelope::{Digest, Envelope};
