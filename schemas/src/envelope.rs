@@ -59,6 +59,8 @@ impl std::fmt::Display for Digest {
 
 /// One message of a customer's history. It is read with [`Envelope::decode`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "json-schema", schemars(deny_unknown_fields))]
 pub struct Envelope {
     /// The envelope's version.
     pub v: u64,

@@ -16,6 +16,7 @@ use crate::upcast::{CHAIN, Chain, StoredEvent};
 
 /// What happened to an object whose specification is an `S`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type")]
 pub enum Change<S> {
     /// The object is wanted.

@@ -13,12 +13,16 @@ pub mod envelope;
 pub mod event;
 pub mod headers;
 pub mod ids;
+#[cfg(feature = "json-schema")]
+pub mod json;
 pub mod order;
 pub mod outcome;
+pub mod published;
 pub mod reason;
 pub mod report;
 pub mod run;
 pub mod spec;
+pub mod strict;
 pub mod subjects;
 pub mod upcast;
 

@@ -1,0 +1,7 @@
+//! The wire: what was ever written reads, what is published is what is read, and nothing that arrives does harm.
+
+mod frozen;
+mod json_schemas;
+mod lines;
+mod upcast;
+mod validator;
