@@ -7,7 +7,7 @@ use wanwright_schemas::{CommandId, Event};
 use crate::harness::*;
 
 /// The messages of a customer's history.
-fn messages(history: &[(CommandId, Vec<Event>)]) -> Vec<Vec<u8>> {
+pub fn messages(history: &[(CommandId, Vec<Event>)]) -> Vec<Vec<u8>> {
     let mut prev = None;
     let mut all = Vec::new();
     for (command, events) in history {
