@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod body;
+pub mod cloudevent;
 pub mod command;
 pub mod effect;
 pub mod envelope;
@@ -24,6 +25,7 @@ pub mod run;
 pub mod spec;
 pub mod strict;
 pub mod subjects;
+pub mod trace;
 pub mod upcast;
 
 pub use command::{Command, CommandBody, ObjectRef};

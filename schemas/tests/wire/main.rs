@@ -1,5 +1,6 @@
 //! The wire: what was ever written reads, what is published is what is read, and nothing that arrives does harm.
 
+mod cloudevents;
 mod frozen;
 mod json_schemas;
 mod lines;

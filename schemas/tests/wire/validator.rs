@@ -1,7 +1,8 @@
 //! As much of JSON Schema (draft 2020-12) as the published schemas use. A word it does not know is an error, so that no
 //! rule is taken for granted.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -186,8 +187,12 @@ fn is_of(value: &Value, name: &str) -> bool {
 }
 
 fn matches(pattern: &Value, text: &str) -> bool {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<String, regex::Regex>> = RefCell::default();
+    }
     let pattern = pattern.as_str().unwrap_or_default();
-    regex::Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")).is_match(text)
+    let new = || regex::Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+    KNOWN.with_borrow_mut(|known| known.entry(pattern.to_owned()).or_insert_with(new).is_match(text))
 }
 
 fn has_format(format: &str, text: &str) -> bool {
