@@ -186,6 +186,9 @@ fn string(text: &[u8]) -> usize {
 
 /// Whether a number that is read and written again is the same number, and stays it.
 fn survives(text: &str) -> bool {
+    if text.len() < 16 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return true;
+    }
     let Ok(number) = serde_json::from_str::<Number>(text) else { return false };
     let written = number.to_string();
     let same = decimal(text) == decimal(&written);

@@ -2,6 +2,8 @@
 
 mod cloudevents;
 mod frozen;
+mod fuzz;
+mod hostile;
 mod json_schemas;
 mod lines;
 mod upcast;
