@@ -290,6 +290,14 @@ proptest! {
     }
 }
 
+/// A drift report may have any number a vendor says, and the state it leads to is the one a replay leads to.
+#[test]
+fn what_a_vendor_says_reads_as_it_was_written() {
+    let said = r#"{"check":"019aa4f0-0000-7000-8000-000000000004","fields":[{"desired":118446744073709551616,"field":"mtu","observed":2.638344616030823e-256}],"tunnel":"t1","type":"TunnelDriftFound","v":1}"#;
+    let event = FILES.iter().find(|file| file.schema == "event").expect("events");
+    take_stored(event.again, said.as_bytes());
+}
+
 /// As large as a message may be, and as deep and wide as fits: answered at once.
 #[test]
 fn giants_are_answered_at_once() {
