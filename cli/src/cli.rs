@@ -46,6 +46,8 @@ pub enum Mode {
     Url(UrlArgs),
     /// Say what is missing on this machine, and how to get it.
     Doctor(DoctorArgs),
+    /// Print the JSON Schema of a command's body, of an event or of another message.
+    Schema(SchemaArgs),
     /// Show or create the streams that wanwright needs.
     Nats(NatsArgs),
     /// Campaigns that measure and judge.
@@ -294,6 +296,16 @@ pub struct DoctorArgs {
     pub home: Home,
     #[command(flatten)]
     pub vendors: Vendors,
+}
+
+/// `schema`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wanwright schema\n  wanwright schema site.create\n  wanwright schema event"
+)]
+pub struct SchemaArgs {
+    /// Which: KIND.VERB for the body of a command. All names are printed when none is given.
+    pub name: Option<String>,
 }
 
 /// `nats`.

@@ -10,6 +10,7 @@ mod exit;
 mod get;
 mod output;
 mod replay;
+mod schema;
 mod send;
 mod serve;
 mod stack;
@@ -39,6 +40,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Rebuild(args) => get::rebuild(args).await,
         Mode::Url(args) => endpoints::url(&args),
         Mode::Bench(args) => bench::run(args).await,
+        Mode::Schema(args) => schema::run(args),
         Mode::Nats(args) => topology::run(args).await,
         Mode::Doctor(args) => doctor::run(args).await,
     };

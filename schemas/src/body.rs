@@ -1,9 +1,11 @@
 //! Reading JSON that people typed: every error says what is wrong, where, and is a refusal.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::reason::{Reason, Refusal};
+use crate::strict;
 
 /// Largest body of a command, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -36,8 +38,10 @@ pub fn refuse_nul(body: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Reads a JSON value as a type, with the same refusals.
-pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
-    serde_path_to_error::deserialize(value).map_err(refusal)
+pub fn from_value<T: DeserializeOwned + Serialize>(value: Value) -> Result<T, Refusal> {
+    let read = serde_path_to_error::deserialize(&value).map_err(refusal)?;
+    strict::shape(&value, &read)?;
+    Ok(read)
 }
 
 fn refusal(error: serde_path_to_error::Error<serde_json::Error>) -> Refusal {

@@ -8,9 +8,11 @@ use crate::ids::{Actor, CustomerId, DeviceId, Kind, ObjectId, SiteId, TunnelId};
 use crate::reason::{Reason, Refusal};
 use crate::report::Report;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
+use crate::strict;
 
 /// An object of a customer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", content = "id", rename_all = "lowercase")]
 pub enum ObjectRef {
     /// The customer itself.
@@ -119,7 +121,7 @@ pub struct Command {
 }
 
 /// The body of a command that has nothing to say.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
@@ -132,7 +134,11 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-fn ask<S: serde::de::DeserializeOwned>(kind: Kind, verb: &str, bytes: &[u8]) -> Result<Ask<S>, Refusal> {
+fn ask<S: serde::de::DeserializeOwned + Serialize>(
+    kind: Kind,
+    verb: &str,
+    bytes: &[u8],
+) -> Result<Ask<S>, Refusal> {
     if !verbs(kind).contains(&verb) {
         // `report` is for executors; nobody else is told of it.
         let known: Vec<&str> = verbs(kind).iter().copied().filter(|known| *known != "report").collect();
@@ -141,23 +147,11 @@ fn ask<S: serde::de::DeserializeOwned>(kind: Kind, verb: &str, bytes: &[u8]) -> 
         return Err(Refusal::new(Reason::UnknownVerb, message));
     }
     // A report says what a vendor said; nobody can be asked to say it in other words.
-    if verb != "report" {
-        body::refuse_nul(bytes)?;
-    }
+    let said = if verb == "report" { body::parse(bytes)? } else { strict::read(bytes)? };
     match verb {
-        "create" => Ok(Ask::Create(body::parse(bytes)?)),
-        "change" => {
-            let patch: Value = body::parse(bytes)?;
-            if patch.is_object() {
-                Ok(Ask::Change(patch))
-            } else {
-                Err(Refusal::new(
-                    Reason::WrongType,
-                    "the body of a change is a JSON object of the fields to change",
-                ))
-            }
-        }
-        "report" => Ok(Ask::Report(body::parse(bytes)?)),
+        "create" => Ok(Ask::Create(strict::typed(&said, bytes)?)),
+        "change" => Ok(Ask::Change(said)),
+        "report" => Ok(Ask::Report(strict::typed(&said, bytes)?)),
         _ => {
             body::parse::<Nothing>(bytes)?;
             Ok(match verb {

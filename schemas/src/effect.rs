@@ -11,6 +11,7 @@ pub const EFFECT_VERSION: u64 = 2;
 
 /// Where a change stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "phase", rename_all = "lowercase")]
 pub enum Phase {
     /// The request is about to be sent; without an `after` its result is unknown.
@@ -31,6 +32,7 @@ pub enum Phase {
 
 /// One entry of the journal: one half of a change at a vendor, or that the target is settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Effect {
     /// The record's version.
     pub v: u64,

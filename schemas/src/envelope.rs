@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use crate::event::Event;
+use crate::event::{Event, UnreadableEvent};
 use crate::ids::{Actor, CommandId};
+use crate::upcast::{CHAIN, Chain};
 
 /// The version of the envelope this code writes.
 pub const ENVELOPE_VERSION: u64 = 1;
@@ -55,9 +57,10 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// One message of a customer's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One message of a customer's history. It is read with [`Envelope::decode`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "json-schema", schemars(deny_unknown_fields))]
 pub struct Envelope {
     /// The envelope's version.
     pub v: u64,
@@ -81,35 +84,87 @@ pub struct Envelope {
     pub events: Vec<Event>,
 }
 
+/// An envelope of the present version as it is stored, its events not looked at yet.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    v: u64,
+    command: CommandId,
+    body_sha256: Digest,
+    actor: Actor,
+    cause: Option<String>,
+    correlation: Option<String>,
+    time: Timestamp,
+    prev: Option<Digest>,
+    key: Option<String>,
+    events: Vec<Map<String, Value>>,
+}
+
 /// Why a stored message cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableEnvelope {
     /// Not an envelope of a version this code knows.
     #[error(
-        "envelope version {0} is newer than this version of wanwright, which reads up to {ENVELOPE_VERSION}"
+        "envelope version {0} is not one that this version of wanwright reads; it reads up to {ENVELOPE_VERSION}"
     )]
     UnknownVersion(u64),
+    /// An envelope of an older version that could not be brought up.
+    #[error("the envelope could not be brought up: {0}")]
+    Step(String),
     /// Not an envelope.
     #[error("not an envelope: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// An event in it cannot be read.
+    #[error(transparent)]
+    Event(#[from] UnreadableEvent),
 }
 
 impl Envelope {
-    /// Reads a stored message.
+    /// Reads a stored message of any version ever written.
     pub fn decode(bytes: &[u8]) -> Result<Self, UnreadableEnvelope> {
-        #[derive(Deserialize)]
-        struct Version {
-            v: u64,
+        Self::decode_with(bytes, &CHAIN)
+    }
+
+    /// The same, by another chain than the one for what wanwright itself has written.
+    pub fn decode_with(bytes: &[u8], chain: &Chain) -> Result<Self, UnreadableEnvelope> {
+        // Nearly every message is of the present version: it is read once.
+        let wire = match serde_json::from_slice::<Wire>(bytes) {
+            Ok(wire) if wire.v == chain.envelope => wire,
+            read => old(bytes, chain, read.err())?,
+        };
+        let mut events = Vec::with_capacity(wire.events.len());
+        for event in wire.events {
+            Event::from_wire(event, chain, &mut events)?;
         }
-        match serde_json::from_slice::<Version>(bytes)?.v {
-            ENVELOPE_VERSION => Ok(serde_json::from_slice(bytes)?),
-            newer => Err(UnreadableEnvelope::UnknownVersion(newer)),
-        }
+        let Wire { v, command, body_sha256, actor, cause, correlation, time, prev, key, .. } = wire;
+        Ok(Self { v, command, body_sha256, actor, cause, correlation, time, prev, key, events })
     }
 
     /// The bytes to store.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
+    }
+}
+
+/// Reads an envelope that is not of the present version, or says why it is none.
+fn old(bytes: &[u8], chain: &Chain, error: Option<serde_json::Error>) -> Result<Wire, UnreadableEnvelope> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u64,
+    }
+    let Version { v } = serde_json::from_slice(bytes)?;
+    if let Some(error) = error
+        && v == chain.envelope
+    {
+        return Err(error.into());
+    }
+    if v > chain.envelope {
+        return Err(UnreadableEnvelope::UnknownVersion(v));
+    }
+    match chain.raise_envelope(v, serde_json::from_slice(bytes)?) {
+        None => Err(UnreadableEnvelope::UnknownVersion(v)),
+        Some(Err(why)) => Err(UnreadableEnvelope::Step(why)),
+        Some(Ok(fields)) => Ok(serde_json::from_value(Value::Object(fields))?),
     }
 }
 

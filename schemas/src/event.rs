@@ -12,12 +12,11 @@ use crate::ids::{CommandId, DeviceId, Kind, OrderId, SiteId, TunnelId};
 use crate::reason::Reason;
 use crate::report::{DriftField, Outputs};
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
-
-/// The version this code writes of every event type.
-pub const EVENT_VERSION: u64 = 1;
+use crate::upcast::{CHAIN, Chain, StoredEvent};
 
 /// What happened to an object whose specification is an `S`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type")]
 pub enum Change<S> {
     /// The object is wanted.
@@ -105,9 +104,15 @@ pub enum UnreadableEvent {
     /// The event's type is not one this code knows.
     #[error("event type `{0}` is unknown to this version of wanwright")]
     UnknownType(String),
-    /// The event's version is newer than this code.
-    #[error("event {0} has version {1}; this version of wanwright reads up to {EVENT_VERSION}")]
-    UnknownVersion(String, u64),
+    /// The event's version is newer than this code, which ends at the last number.
+    #[error("event {0} has version {1}; this version of wanwright reads up to {2}")]
+    UnknownVersion(String, u64, u64),
+    /// The event's version is older, and nothing brings it up.
+    #[error("event {0} has version {1}, and this version of wanwright cannot bring it up")]
+    NoStep(String, u64),
+    /// The event could not be brought up from this version.
+    #[error("event {0} could not be brought up from version {1}: {2}")]
+    Step(String, u64, String),
     /// The event does not have the fields of its type.
     #[error("event {0} is not as its type says: {1}")]
     Malformed(String, #[source] serde_json::Error),
@@ -140,15 +145,33 @@ impl Event {
         }
     }
 
-    /// Reads an event of any version ever written.
-    pub fn from_wire(mut wire: Map<String, Value>) -> Result<Self, UnreadableEvent> {
+    /// The version this code writes of this event.
+    pub fn version(&self) -> u64 {
+        CHAIN.present(&self.type_name())
+    }
+
+    /// Reads a stored event of any version ever written, and adds to `events` what it is today: one event, several or
+    /// none.
+    pub fn from_wire(
+        wire: Map<String, Value>,
+        chain: &Chain,
+        events: &mut Vec<Self>,
+    ) -> Result<(), UnreadableEvent> {
+        let mut wire = wire;
         let Some(Value::String(name)) = wire.remove("type") else { return Err(UnreadableEvent::NoType) };
         let Some(version) = wire.remove("v").and_then(|v| v.as_u64()) else {
             return Err(UnreadableEvent::NoType);
         };
-        if version != EVENT_VERSION {
-            return Err(UnreadableEvent::UnknownVersion(name, version));
+        let mut raised = Vec::with_capacity(1);
+        chain.raise(StoredEvent { name, version, fields: wire }, &mut raised)?;
+        for event in raised {
+            events.push(Self::present(event.name, event.fields)?);
         }
+        Ok(())
+    }
+
+    /// Reads an event of the present version.
+    fn present(name: String, mut wire: Map<String, Value>) -> Result<Self, UnreadableEvent> {
         let prefixes = [("Site", Kind::Site), ("Tunnel", Kind::Tunnel), ("Device", Kind::Device)];
         let Some((kind, change)) =
             prefixes.iter().find_map(|(prefix, kind)| Some((*kind, name.strip_prefix(prefix)?.to_owned())))
@@ -184,7 +207,8 @@ fn wire<S: Serialize>(prefix: &str, kind: Kind, id: &str, change: &Change<S>) ->
     if let Some(Value::String(name)) = wire.get_mut("type") {
         name.insert_str(0, prefix);
     }
-    wire.insert("v".into(), EVENT_VERSION.into());
+    let version = wire.get("type").and_then(Value::as_str).map_or(1, |name| CHAIN.present(name));
+    wire.insert("v".into(), version.into());
     wire.insert(kind.as_str().into(), id.into());
     wire
 }
@@ -195,9 +219,16 @@ impl Serialize for Event {
     }
 }
 
+/// Reads where one event is expected. A history is read with [`Envelope`](crate::Envelope), which takes what an old event
+/// became, however many that are.
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = Map::<String, Value>::deserialize(deserializer)?;
-        Self::from_wire(wire).map_err(serde::de::Error::custom)
+        let mut events = Vec::with_capacity(1);
+        Self::from_wire(wire, &CHAIN, &mut events).map_err(serde::de::Error::custom)?;
+        match (events.pop(), events.is_empty()) {
+            (Some(event), true) => Ok(event),
+            _ => Err(serde::de::Error::custom("an old event that is not one event today")),
+        }
     }
 }

@@ -30,3 +30,9 @@ pub const DEAD_DIGEST: &str = "Wan-Dead-Sha256";
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// The number of a refusal, as NATS services carry it.
 pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+/// The id by which the server recognises a repeat; a command's id where it has no other.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The trace a message belongs to (W3C Trace Context).
+pub const TRACE_PARENT: &str = "traceparent";
+/// What tracing systems add to the trace (W3C Trace Context).
+pub const TRACE_STATE: &str = "tracestate";

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Longest id, in bytes.
@@ -101,6 +102,7 @@ token!(
 
 /// What kind of object a command or an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The customer itself.
@@ -139,7 +141,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The id of a command: a UUID version 7, whose first 48 bits are the time it was minted.
+/// The id of a command: a UUID version 7, whose first 48 bits are the time it was minted. An id that another system gave
+/// is carried as a UUID version 8 that begins with 48 ones, so that it is behind every minted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Uuid", into = "Uuid")]
 pub struct CommandId(Uuid);
@@ -157,7 +160,25 @@ impl CommandId {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_millis, &random).into_uuid())
     }
 
-    /// When the id was minted, in milliseconds since 1970.
+    /// The id of a command that its sender named in its own way: an actor's `id` of a `source` is always the same
+    /// command, and what one actor names is never what another one does.
+    pub fn foreign(actor: &Actor, source: &str, id: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [actor.as_str(), source, id] {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        let mut bytes = [0xff; 16];
+        bytes[6..].copy_from_slice(&hash.finalize()[..10]);
+        Self(Uuid::new_v8(bytes))
+    }
+
+    /// Whether another system gave the id. Nothing in it tells when: the command is as old as its message.
+    pub fn is_foreign(self) -> bool {
+        self.0.get_version_num() == 8
+    }
+
+    /// When the id was minted, in milliseconds since 1970; for ever ahead for a foreign one.
     pub fn unix_millis(self) -> u64 {
         let bytes = self.0.as_bytes();
         bytes[..6].iter().fold(0, |millis, byte| (millis << 8) | u64::from(*byte))
@@ -183,7 +204,12 @@ pub enum InvalidCommandId {
 impl TryFrom<Uuid> for CommandId {
     type Error = InvalidCommandId;
     fn try_from(uuid: Uuid) -> Result<Self, InvalidCommandId> {
-        if uuid.get_version_num() == 7 { Ok(Self(uuid)) } else { Err(InvalidCommandId::NotVersion7(uuid)) }
+        let is_foreign = uuid.get_version_num() == 8 && uuid.as_bytes().starts_with(&[0xff; 6]);
+        if uuid.get_version_num() == 7 || is_foreign {
+            Ok(Self(uuid))
+        } else {
+            Err(InvalidCommandId::NotVersion7(uuid))
+        }
     }
 }
 
@@ -264,8 +290,27 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_id_is_the_same_for_the_same_sender_and_source() {
+        let actor = |name: &str| name.parse::<Actor>().expect("an actor");
+        let id = CommandId::foreign(&actor("demo"), "/shop", "42");
+        assert_eq!(id, CommandId::foreign(&actor("demo"), "/shop", "42"));
+        for other in [
+            ("dem", "o/shop", "42"),
+            ("demo", "/shop4", "2"),
+            ("demo", "/shop", "43"),
+            ("other", "/shop", "42"),
+        ] {
+            assert_ne!(id, CommandId::foreign(&actor(other.0), other.1, other.2));
+        }
+        assert!(id.is_foreign() && id > CommandId::of_message(1 << 47, 0) && !CommandId::mint().is_foreign());
+        assert_eq!(id.to_string().parse::<CommandId>(), Ok(id));
+        assert_eq!(id.to_string(), "ffffffff-ffff-8b8a-ae92-8c8048da5987");
+    }
+
+    #[test]
     fn only_version_7_is_a_command_id() {
         assert!("a6a2dd08-5a0c-4e2b-9f0e-0d3c6a1b2c3d".parse::<CommandId>().is_err());
+        assert!("44136fa3-55b3-878a-9146-ad16f7e8649e".parse::<CommandId>().is_err());
         assert!("nonsense".parse::<CommandId>().is_err());
     }
 }

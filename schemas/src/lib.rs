@@ -7,19 +7,26 @@
 #![warn(missing_docs)]
 
 pub mod body;
+pub mod cloudevent;
 pub mod command;
 pub mod effect;
 pub mod envelope;
 pub mod event;
 pub mod headers;
 pub mod ids;
+#[cfg(feature = "json-schema")]
+pub mod json;
 pub mod order;
 pub mod outcome;
+pub mod published;
 pub mod reason;
 pub mod report;
 pub mod run;
 pub mod spec;
+pub mod strict;
 pub mod subjects;
+pub mod trace;
+pub mod upcast;
 
 pub use command::{Command, CommandBody, ObjectRef};
 pub use envelope::{Digest, Envelope};

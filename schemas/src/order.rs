@@ -16,6 +16,7 @@ pub const ORDER_VERSION: u64 = 1;
 
 /// What an order is about: a site's stack (the site and the tunnels it owns), or a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", content = "id", rename_all = "lowercase")]
 pub enum Target {
     /// A site with the tunnels it owns.
@@ -50,6 +51,7 @@ impl std::fmt::Display for Target {
 
 /// A site as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct DesiredSite {
     /// The site.
     pub id: SiteId,
@@ -67,6 +69,7 @@ pub struct DesiredSite {
 
 /// A tunnel as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct DesiredTunnel {
     /// The command that created it.
     pub uid: CommandId,
@@ -88,6 +91,7 @@ pub struct DesiredTunnel {
 
 /// A device as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct DesiredDevice {
     /// The device.
     pub id: DeviceId,
@@ -111,6 +115,7 @@ pub struct DesiredDevice {
 
 /// The desired state of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "target", rename_all = "lowercase")]
 pub enum Desired {
     /// A site's stack.
@@ -128,6 +133,7 @@ pub enum Desired {
 
 /// What to do about the desired state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "do", rename_all = "lowercase")]
 pub enum Intent {
     /// Make it so.
@@ -143,6 +149,7 @@ pub enum Intent {
 
 /// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Order {
     /// The order's version.
     pub v: u64,

@@ -9,6 +9,7 @@ use crate::reason::Refusal;
 
 /// A place in the history: what a reader waits for to see its own write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Position {
     /// The stream, for example `EVENTS-3`.
     pub stream: String,
@@ -24,6 +25,7 @@ impl std::fmt::Display for Position {
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum Verdict {
     /// It was decided and recorded, or had nothing to change.
@@ -51,6 +53,7 @@ pub enum Verdict {
 
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Outcome {
     /// The outcome's version.
     pub v: u64,

@@ -6,6 +6,7 @@ macro_rules! catalogue {
     ($($name:ident = $number:literal, $status:literal, $sentence:literal, $next:literal;)*) => {
         /// Why something was refused or failed. Names and numbers are stable.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
         pub enum Reason {
             $(#[doc = $sentence] $name,)*
         }
@@ -102,6 +103,7 @@ impl std::fmt::Display for Reason {
 
 /// A refusal: an answer, not an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[error("{code}: {message}")]
 pub struct Refusal {
     /// The stable code.

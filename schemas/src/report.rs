@@ -12,6 +12,7 @@ pub type Outputs = Map<String, Value>;
 
 /// A field that differs between what was applied and what the vendor has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DriftField {
     /// The attribute's name in the vendor's folder.
@@ -24,6 +25,7 @@ pub struct DriftField {
 
 /// What came of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "result", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Finding {
     /// The vendor has the object as this generation wants it.
@@ -60,6 +62,8 @@ pub enum Finding {
 
 /// A finding about one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "json-schema", schemars(deny_unknown_fields))]
 pub struct ObjectFinding {
     /// Which object.
     #[serde(flatten)]
@@ -73,6 +77,7 @@ pub struct ObjectFinding {
 
 /// What an executor says about an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// The order that was carried out.

@@ -12,6 +12,7 @@ pub const RUN_VERSION: u64 = 1;
 
 /// What happened while an order waited or ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum RunEvent {
     /// The order was written into the table of orders.
@@ -111,6 +112,7 @@ impl RunEvent {
 
 /// A record about an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct RunRecord {
     /// The record's version.
     pub v: u64,

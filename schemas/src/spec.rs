@@ -11,11 +11,13 @@ pub type Settings = Map<String, Value>;
 
 /// A site: a place with networks behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SiteSpec {
     /// Whose equipment the site has. Cannot be changed.
     pub vendor: VendorId,
     /// The networks at the site, in CIDR notation without host bits; disjoint within the customer.
+    #[cfg_attr(feature = "json-schema", schemars(with = "Vec<crate::json::Prefix>"))]
     pub lan: Vec<Ipv4Net>,
     /// Settings of the vendor.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -24,6 +26,7 @@ pub struct SiteSpec {
 
 /// The far end of a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase", try_from = "Ends")]
 pub enum Peer {
     /// Another site of the same customer.
@@ -34,6 +37,8 @@ pub enum Peer {
 
 /// A far end as people type it.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "json-schema", schemars(extend("oneOf" = crate::json::one_of(["site", "hub"]))))]
 #[serde(deny_unknown_fields)]
 struct Ends {
     #[serde(default)]
@@ -59,6 +64,7 @@ impl TryFrom<Ends> for Peer {
 
 /// A BGP session inside a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Bgp {
     /// The site's autonomous system number.
@@ -69,6 +75,7 @@ pub struct Bgp {
 
 /// A tunnel from a site to a hub or another site. It belongs to the site it starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TunnelSpec {
     /// The site the tunnel starts from. Cannot be changed.
@@ -76,6 +83,7 @@ pub struct TunnelSpec {
     /// The far end.
     pub peer: Peer,
     /// The addresses inside the tunnel: a /30 or /31, disjoint from every other prefix of the customer.
+    #[cfg_attr(feature = "json-schema", schemars(with = "crate::json::Prefix"))]
     pub inside: Ipv4Net,
     /// The BGP session, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +95,7 @@ pub struct TunnelSpec {
 
 /// A device at a site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
     /// The site the device stands at. Cannot be changed.

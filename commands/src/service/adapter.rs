@@ -6,7 +6,7 @@ use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::Command;
-use wanwright_schemas::event::{EVENT_VERSION, Event};
+use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::Refusal;
 use wanwright_vendors::Catalogue;
@@ -40,7 +40,7 @@ impl DomainEvent for Recorded {
     }
 
     fn event_version(&self) -> String {
-        EVENT_VERSION.to_string()
+        self.event.version().to_string()
     }
 }
 

@@ -2,11 +2,13 @@
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
+use wanwright_schemas::cloudevent::{self, CloudEvent};
 use wanwright_schemas::envelope::{Digest, command_digest};
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::subjects::CommandSubject;
+use wanwright_schemas::trace::TraceContext;
 
 use super::delivery::Delivery;
 
@@ -47,18 +49,22 @@ pub struct Headers {
     pub correlation: Option<String>,
     /// Whether to write nothing.
     pub dry_run: bool,
+    /// The trace it belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 /// Longest text of a cause or correlation.
 const MAX_TEXT: usize = 200;
 
 impl Headers {
-    /// Reads the headers; a command without an id gets `default`.
-    pub fn read(headers: Option<&HeaderMap>, default: impl FnOnce() -> CommandId) -> Result<Self, Refusal> {
-        // People type names in any case, and a command whose id went unseen would be carried out twice.
-        let find =
-            |name: &str| headers?.iter().find(|(typed, _)| typed.to_string().eq_ignore_ascii_case(name));
-        let get = |name: &str| Some(find(name)?.1.first()?.as_str().trim());
+    /// Reads the headers of a command on this subject, which may be a CloudEvent; a command without an id gets `default`.
+    fn read(
+        headers: Option<&HeaderMap>,
+        subject: &CommandSubject,
+        event: Option<&CloudEvent<'_>>,
+        default: impl FnOnce() -> CommandId,
+    ) -> Result<Self, Refusal> {
+        let get = |name: &str| find(headers?, name);
         let bad =
             |name: &str, why: String| Refusal::new(Reason::BadHeader, format!("{name}: {why}")).field(name);
         if let Some(unknown) = headers.and_then(unknown) {
@@ -66,7 +72,12 @@ impl Headers {
             return Err(bad(&unknown, format!("there is no such header; there are {}", KNOWN.join(", "))));
         }
         let command = match get(headers::COMMAND_ID) {
-            None => default(),
+            // What another system calls the command. Its own header wins, then the event's id, then the message's.
+            None => match (event, get(headers::MESSAGE_ID).filter(|id| !id.is_empty())) {
+                (Some(event), _) => CommandId::foreign(&subject.actor, &event.source, &event.id),
+                (None, Some(id)) => CommandId::foreign(&subject.actor, headers::MESSAGE_ID, id),
+                (None, None) => default(),
+            },
             Some(text) => text.parse().map_err(|error: wanwright_schemas::ids::InvalidCommandId| {
                 bad(headers::COMMAND_ID, error.to_string())
             })?,
@@ -95,11 +106,10 @@ impl Headers {
             cause: text(headers::CAUSATION_ID)?,
             correlation: text(headers::CORRELATION_ID)?,
             dry_run,
+            trace: trace(get, event),
         })
     }
-}
 
-impl Headers {
     /// The headers as a sender writes them.
     pub fn write(&self, to: &mut HeaderMap) {
         to.insert(headers::COMMAND_ID, self.command.to_string().as_str());
@@ -115,7 +125,75 @@ impl Headers {
         if self.dry_run {
             to.insert(headers::DRY_RUN, "true");
         }
+        self.write_trace(to);
     }
+
+    /// The trace's headers, for whatever follows from the command.
+    pub fn write_trace(&self, to: &mut HeaderMap) {
+        let Some(trace) = &self.trace else { return };
+        to.insert(headers::TRACE_PARENT, trace.parent.as_str());
+        if let Some(state) = &trace.state {
+            to.insert(headers::TRACE_STATE, state.as_str());
+        }
+    }
+}
+
+/// The values of a header by its name in any case: people type as they like, and a command whose id went unseen would be
+/// carried out twice.
+fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    let all = headers.iter().filter(|(typed, _)| AsRef::<str>::as_ref(*typed).eq_ignore_ascii_case(name));
+    all.flat_map(|(_, values)| values.iter().map(|value| value.as_str().trim())).collect()
+}
+
+/// The one value of a header. A header that is there twice says nothing.
+fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    match values(headers, name)[..] {
+        [value] => Some(value),
+        _ => None,
+    }
+}
+
+/// A header that means something to us and is there twice, so that nobody can say which one its sender meant.
+fn twice(headers: &HeaderMap) -> Option<String> {
+    let mut names = headers.iter().map(|(name, _)| name.to_string().to_ascii_lowercase()).filter(|name| {
+        let known = ["content-type", "nats-msg-id"];
+        known.contains(&&**name) || name.starts_with("wan-") || name.starts_with("ce-")
+    });
+    names.find(|name| values(headers, name).len() > 1)
+}
+
+/// The trace of the message, or else of the event.
+fn trace<'a>(get: impl Fn(&str) -> Option<&'a str>, event: Option<&CloudEvent<'_>>) -> Option<TraceContext> {
+    TraceContext::read(get(headers::TRACE_PARENT), get(headers::TRACE_STATE))
+        .or_else(|| TraceContext::read(event?.traceparent.as_deref(), event?.tracestate.as_deref()))
+}
+
+/// What a message at a door says: its subject, its headers, and the body of the command, which is the data where the
+/// message is a CloudEvent. A command without an id gets `default`.
+///
+/// # Errors
+/// A refusal when the message is no command, or a CloudEvent that says otherwise than its subject.
+pub(super) fn read(
+    subject: &str,
+    headers: Option<&HeaderMap>,
+    body: &Bytes,
+    default: impl FnOnce() -> CommandId,
+) -> Result<(CommandSubject, Headers, Bytes), Refusal> {
+    let subject = CommandSubject::parse(subject)?;
+    if let Some(name) = headers.and_then(twice) {
+        let name: String = name.chars().take(80).collect();
+        return Err(Refusal::new(Reason::BadHeader, format!("{name}: it is there twice")).field(name));
+    }
+    let event = cloudevent::read(|name| find(headers?, name), body)?;
+    if let Some(event) = &event {
+        event.agrees(&subject)?;
+    }
+    let read = Headers::read(headers, &subject, event.as_ref(), default)?;
+    let body = match event.map(|event| event.body) {
+        Some(std::borrow::Cow::Owned(data)) => data.into(),
+        Some(std::borrow::Cow::Borrowed(_)) | None => body.clone(),
+    };
+    Ok((subject, read, body))
 }
 
 /// What a command's sender may say. Whoever asks for `Wan-Dryrun` must not have the command carried out.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer};
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use wanwright_schemas::subjects::{self, CommandSubject};
 
 use super::Lanes;
 use super::delivery::{Delivery, bury};
-use super::door::{Answer, Asked, Headers};
+use super::door::{self, Answer, Asked, Headers};
 
 /// The consumer of a partition.
 fn consumer_name(partition: u16) -> String {
@@ -116,13 +117,12 @@ async fn drain(
             Err(error) => return failed(error),
         };
         match read(&message) {
-            Ok((subject, headers, received_millis)) => {
+            Ok((subject, headers, body, received_millis)) => {
                 let size = (message.payload.len() / 1024).clamp(LEAST, ROOM);
                 let size = u32::try_from(size).unwrap_or(u32::MAX);
                 let Ok(room) = Arc::clone(room).acquire_many_owned(size).await else {
                     return failed("the inbox has no room");
                 };
-                let body = message.payload.clone();
                 let answer = Answer::Inbox(Box::new(Delivery::new(message, opened.clone(), room)));
                 lanes.hand(Asked { subject, headers, body, received_millis, answer });
             }
@@ -136,9 +136,8 @@ async fn drain(
     failed("the inbox ended")
 }
 
-/// What a message says: the subject, the headers and when it was stored.
-fn read(message: &jetstream::Message) -> Result<(CommandSubject, Headers, u64), Refusal> {
-    let subject = CommandSubject::parse(&message.subject)?;
+/// What a message says: the subject, the headers, the body and when it was stored.
+fn read(message: &jetstream::Message) -> Result<(CommandSubject, Headers, Bytes, u64), Refusal> {
     let (sequence, millis) = match message.info() {
         Ok(info) => {
             let millis = info.published.unix_timestamp_nanos() / 1_000_000;
@@ -146,6 +145,8 @@ fn read(message: &jetstream::Message) -> Result<(CommandSubject, Headers, u64), 
         }
         Err(_) => (0, 0),
     };
-    let headers = Headers::read(message.headers.as_ref(), || CommandId::of_message(millis, sequence))?;
-    Ok((subject, headers, millis))
+    let place = || CommandId::of_message(millis, sequence);
+    let (subject, headers, body) =
+        door::read(&message.subject, message.headers.as_ref(), &message.payload, place)?;
+    Ok((subject, headers, body, millis))
 }

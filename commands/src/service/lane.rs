@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::{Lease, Nats, NatsError};
 use wanwright_schemas::event::{Change, Event};
+use wanwright_schemas::headers::{TRACE_PARENT, TRACE_STATE};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::Refusal;
 use wanwright_schemas::{Command, Digest};
@@ -134,7 +135,7 @@ impl Lane {
         self.store.keep(loaded);
         let position = self.store.position(customer, recent.sequence);
         let outcome = verdict::accepted(asked, Some(position), &events, generation);
-        outcomes::record(&self.nats, customer, &outcome).await?;
+        outcomes::record(&self.nats, customer, &asked.headers, &outcome).await?;
         Ok(Outcome { repeated: true, ..outcome })
     }
 
@@ -218,6 +219,10 @@ impl Lane {
         let generation = loaded.head.state.generation(&asked.subject.object);
         metadata.extend(generation.map(|generation| (key::GENERATION.to_owned(), generation.to_string())));
         metadata.extend(headers.cause.clone().map(|cause| (key::CAUSE.to_owned(), cause)));
+        if let Some(trace) = &headers.trace {
+            metadata.insert(TRACE_PARENT.to_owned(), trace.parent.clone());
+            metadata.extend(trace.state.clone().map(|state| (TRACE_STATE.to_owned(), state)));
+        }
         metadata.extend(headers.correlation.clone().map(|text| (key::CORRELATION.to_owned(), text)));
         let committed = match self.store.commit(recorded, loaded, metadata).await {
             Ok(committed) => committed,

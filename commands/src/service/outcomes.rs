@@ -14,6 +14,8 @@ use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::subjects;
 
+use super::door::Headers;
+
 /// The header that tells what the command said, so that a used id with another content is noticed.
 pub(super) const BODY_HEADER: &str = "Wan-Body-Sha256";
 
@@ -55,23 +57,36 @@ pub(super) fn write(subject: &str, outcome: &Outcome) -> Result<Bytes, NatsError
 }
 
 /// Publishes an outcome for those who watch, and waits for nobody: its sender hears it in the reply.
-pub(super) async fn tell(nats: &Nats, customer: &CustomerId, outcome: &Outcome) -> Result<(), NatsError> {
+pub(super) async fn tell(
+    nats: &Nats,
+    customer: &CustomerId,
+    asked: &Headers,
+    outcome: &Outcome,
+) -> Result<(), NatsError> {
     let Some(command) = outcome.command else { return Ok(()) };
     let subject = subjects::outcome(customer, command);
     let body = write(&subject, outcome)?;
     let mut headers = HeaderMap::new();
     // The first one stands.
     headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    asked.write_trace(&mut headers);
     let doing = format!("publishing on {subject}");
     nats.client.publish_with_headers(subject, headers, body).await.map_err(NatsError::failed(doing))
 }
 
 /// Publishes an outcome and waits until it is stored, for a sender who reads it there.
-pub(super) async fn record(nats: &Nats, customer: &CustomerId, outcome: &Outcome) -> Result<(), NatsError> {
+pub(super) async fn record(
+    nats: &Nats,
+    customer: &CustomerId,
+    asked: &Headers,
+    outcome: &Outcome,
+) -> Result<(), NatsError> {
     let Some(command) = outcome.command else { return Ok(()) };
     let subject = subjects::outcome(customer, command);
     let body = write(&subject, outcome)?;
-    match publish_expecting(&nats.js, subject, 0, HeaderMap::new(), body).await {
+    let mut headers = HeaderMap::new();
+    asked.write_trace(&mut headers);
+    match publish_expecting(&nats.js, subject, 0, headers, body).await {
         // The first one stands.
         Ok(_) | Err(CheckedError::Conflict) => Ok(()),
         Err(CheckedError::Failed(error)) => Err(error),

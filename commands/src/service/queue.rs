@@ -118,7 +118,7 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
                 );
                 requests::reply(&lane.nats, to, &outcome).await;
                 if is_recorded && !outcome.repeated && !outcome.dry_run {
-                    tell(&lane, &asked.subject.customer, &outcome).await;
+                    tell(&lane, &asked.subject.customer, &asked.headers, &outcome).await;
                 }
             }
             // It stays in the inbox.
@@ -132,8 +132,8 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
     "a lane"
 }
 
-async fn tell(lane: &Lane, customer: &CustomerId, outcome: &Outcome) {
-    if let Err(error) = outcomes::tell(&lane.nats, customer, outcome).await {
+async fn tell(lane: &Lane, customer: &CustomerId, asked: &Headers, outcome: &Outcome) {
+    if let Err(error) = outcomes::tell(&lane.nats, customer, asked, outcome).await {
         let error = wanwright_nats::chain(&error);
         tracing::warn!(
             error,
@@ -147,7 +147,7 @@ async fn tell(lane: &Lane, customer: &CustomerId, outcome: &Outcome) {
 async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Serial>) -> Result<Outcome, Trouble> {
     let outcome = lane.judge(asked, fresh).await?;
     if matches!(asked.answer, Answer::Inbox(_)) && !outcome.repeated && !outcome.dry_run {
-        outcomes::record(&lane.nats, &asked.subject.customer, &outcome).await?;
+        outcomes::record(&lane.nats, &asked.subject.customer, &asked.headers, &outcome).await?;
     }
     Ok(outcome)
 }

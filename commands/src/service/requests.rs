@@ -12,7 +12,7 @@ use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::subjects::{self, CommandSubject};
 use wanwright_schemas::{Refusal, headers};
 
-use super::door::{Answer, Asked, Headers};
+use super::door::{self, Answer, Asked};
 use super::{Lanes, verdict};
 
 /// The queue group of the command services: each request reaches one of them.
@@ -96,13 +96,13 @@ fn is_answered(reply: &str) -> bool {
 }
 
 fn read(request: &Message) -> Result<Asked, Refusal> {
-    let subject = CommandSubject::parse(&request.subject)?;
     // Whoever sends no id may have the command carried out twice when he sends it twice.
-    let headers = Headers::read(request.headers.as_ref(), CommandId::mint)?;
+    let (subject, headers, body) =
+        door::read(&request.subject, request.headers.as_ref(), &request.payload, CommandId::mint)?;
     Ok(Asked {
         subject,
         headers,
-        body: request.payload.clone(),
+        body,
         received_millis: verdict::now_millis(),
         answer: Answer::Reply(request.reply.clone()),
     })

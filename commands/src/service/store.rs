@@ -295,8 +295,13 @@ fn envelope(
 /// What the message says to who reads the stream and knows no command.
 fn headers(metadata: &HashMap<String, String>) -> HeaderMap {
     use wanwright_schemas::headers;
-    let names =
-        [(key::OBJECT, headers::OBJECT), (key::VERB, headers::VERB), (key::GENERATION, headers::GENERATION)];
+    let names = [
+        (key::OBJECT, headers::OBJECT),
+        (key::VERB, headers::VERB),
+        (key::GENERATION, headers::GENERATION),
+        (headers::TRACE_PARENT, headers::TRACE_PARENT),
+        (headers::TRACE_STATE, headers::TRACE_STATE),
+    ];
     let mut map = HeaderMap::new();
     for (key, name) in names {
         if let Some(value) = metadata.get(key) {

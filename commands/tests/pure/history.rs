@@ -7,7 +7,7 @@ use wanwright_schemas::{CommandId, Event};
 use crate::harness::*;
 
 /// The messages of a customer's history.
-fn messages(history: &[(CommandId, Vec<Event>)]) -> Vec<Vec<u8>> {
+pub fn messages(history: &[(CommandId, Vec<Event>)]) -> Vec<Vec<u8>> {
     let mut prev = None;
     let mut all = Vec::new();
     for (command, events) in history {
@@ -172,4 +172,26 @@ fn look(value: &serde_json::Value) -> String {
         Value::Bool(_) => "bool".into(),
         Value::Null => "null".into(),
     }
+}
+
+#[test]
+fn a_foreign_id_is_forgotten_by_when_it_was_decided() {
+    let (mut history, actor) = (life().1.history, "demo".parse().expect("an actor"));
+    for number in [0, 2, 3] {
+        history[number].0 = CommandId::foreign(&actor, "/erp", &number.to_string());
+    }
+    let mut head = Head::default();
+    for (sequence, bytes) in (1..).zip(&messages(&history)) {
+        head.fold(sequence, bytes).unwrap();
+    }
+    let decided: jiff::Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+    let decided = u64::try_from(decided.as_millisecond()).unwrap();
+    let known = |head: &Head| {
+        history.iter().filter(|(id, _)| id.is_foreign() && head.recent.get(*id).is_some()).count()
+    };
+    // Neither a pause nor a frozen state makes it forgotten sooner.
+    head.recent.forget_before(decided);
+    assert_eq!(known(&Head::thaw(&head.freeze().unwrap()).unwrap()), 3);
+    head.recent.forget_before(decided + 1);
+    assert_eq!(known(&head), 0);
 }

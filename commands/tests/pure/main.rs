@@ -2,6 +2,7 @@
 
 mod changes;
 mod device;
+mod fleet;
 mod harness;
 mod history;
 mod life;

@@ -3,6 +3,7 @@
 
 mod damage;
 mod doors;
+mod neighbours;
 mod repeats;
 mod serials;
 mod sharing;

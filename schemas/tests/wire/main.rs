@@ -1,0 +1,10 @@
+//! The wire: what was ever written reads, what is published is what is read, and nothing that arrives does harm.
+
+mod cloudevents;
+mod frozen;
+mod fuzz;
+mod hostile;
+mod json_schemas;
+mod lines;
+mod upcast;
+mod validator;
