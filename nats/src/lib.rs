@@ -2,11 +2,13 @@
 //!
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
-//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a history, [`follow`] reads a stream for ever.
+//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a history, [`follow`] reads a stream for ever,
+//! [`evidence`] says what a stream held.
 
 pub mod claim;
 pub mod connect;
 pub mod error;
+pub mod evidence;
 pub mod follow;
 pub mod history;
 pub mod lease;

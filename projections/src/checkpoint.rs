@@ -97,6 +97,9 @@ pub(crate) async fn open(pool: &PgPool, model: ReadModel, info: &StreamInfo) -> 
     let row = lock(&mut transaction, model, &info.name).await?;
     let Some(row) = row else { return Err(sqlx::Error::RowNotFound.into()) };
     check(&row, info)?;
+    if model.contiguous() && row.sequence > 0 && info.messages < row.sequence {
+        check_whole(info)?;
+    }
     let mut cursor = Cursor { sequence: row.sequence, digest: row.digest, time: row.message_time };
     let next = cursor.sequence + 1;
     if !model.contiguous() && info.first > next {
@@ -131,6 +134,17 @@ pub(crate) fn check(row: &StatusRow, info: &StreamInfo) -> Result<(), Stop> {
         });
     }
     Ok(())
+}
+
+/// Whether a stream that keeps every message has them all, as far as the server knows. What is missing before the
+/// checkpoint would not be met by a reader any more.
+pub(crate) fn check_whole(info: &StreamInfo) -> Result<(), Stop> {
+    wanwright_nats::evidence::check::is_whole(info).map_err(|_| Stop::Hole {
+        stream: info.name.clone(),
+        first: info.first,
+        last: info.last,
+        messages: info.messages,
+    })
 }
 
 /// Moves the checkpoint, in the transaction that wrote the rows.

@@ -5,9 +5,10 @@
 //! a wrong chain, another incarnation, an event nobody can read) stops that reader by name ([`Stop`]) and no other.
 //!
 //! [`read`] is the typed way to query the tables, [`wait_for`] waits for a position, [`rebuild`] folds beside the live
-//! tables and merges in one transaction, [`verify`] compares by hash and changes nothing.
+//! tables and merges in one transaction, [`verify`] compares by hash and changes nothing. A [`Signer`] vouches for what the streams held.
 #![warn(missing_docs)]
 
+mod audit;
 mod beside;
 mod checkpoint;
 mod error;
@@ -29,6 +30,7 @@ mod tail;
 mod verify;
 mod wait;
 
+pub use audit::{Signer, accept, heads};
 pub use checkpoint::StatusRow;
 pub use error::{Error, Stop};
 pub use events::{EventRows, Touched};

@@ -14,7 +14,7 @@ use crate::message::{EventMessage, micros};
 use crate::readiness::{ReaderState, Readiness};
 use crate::run::{Config, ReadModel};
 use crate::tail::Tail;
-use crate::{live, overview, records};
+use crate::{audit, live, overview, records};
 
 /// The first pause while Postgres or NATS is away.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -22,16 +22,16 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// A reader of one stream for one read model.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    config: Config,
-    model: ReadModel,
-    stream: String,
+    pub config: Config,
+    pub model: ReadModel,
+    pub stream: String,
     readiness: watch::Sender<Readiness>,
     /// The stream's last sequence as seen at the start: what readiness waits for.
-    target: Option<u64>,
+    pub target: Option<u64>,
     /// Whether anything came of the last try.
-    progress: bool,
+    pub progress: bool,
     /// Whether the last try ended at something that must not be read over.
-    stopped: bool,
+    pub stopped: bool,
 }
 
 /// What a batch came to.
@@ -98,6 +98,9 @@ impl Reader {
     }
 
     async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        if self.model == ReadModel::Audit {
+            return audit::follow(self, shutdown).await;
+        }
         let js = self.config.nats.js.clone();
         let info = stream_info(&js, &self.stream).await?;
         let target = *self.target.get_or_insert(info.last);
@@ -127,7 +130,7 @@ impl Reader {
     }
 
     /// Nothing came for a while: is the stream still the one that was read?
-    async fn look(&mut self, committed: &Cursor, target: u64) -> Result<(), Error> {
+    pub async fn look(&mut self, committed: &Cursor, target: u64) -> Result<(), Error> {
         let info = stream_info(&self.config.nats.js, &self.stream).await?;
         let mut connection = self.config.pool.acquire().await?;
         if let Some(row) = checkpoint::load(&mut connection, self.model, &self.stream).await? {
@@ -213,14 +216,16 @@ impl Reader {
                 let touched = records::apply_dead(connection, batch).await?;
                 Ok(Folded { folded: batch.len(), touched, stop: None })
             }
+            // It has a way of its own: see `audit::follow`.
+            ReadModel::Audit => Ok(Folded { folded: 0, touched: Touched::new(), stop: None }),
         }
     }
 
-    fn moved(&self, committed: &Cursor, found: u64) -> Error {
+    pub fn moved(&self, committed: &Cursor, found: u64) -> Error {
         Error::Moved { stream: self.stream.clone(), expected: committed.sequence, found }
     }
 
-    fn report(&self, sequence: u64, target: u64, idle: bool) {
+    pub fn report(&self, sequence: u64, target: u64, idle: bool) {
         self.is(if sequence >= target || idle {
             ReaderState::CaughtUp
         } else {

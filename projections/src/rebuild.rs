@@ -139,6 +139,8 @@ pub async fn restart(pool: &PgPool, model: ReadModel, stream: &str) -> Result<u6
     let deletes: &[&str] = match model {
         // The event tables are rebuilt, never emptied.
         ReadModel::Events => return Ok(0),
+        // Heads stay: what is read anew is compared with them.
+        ReadModel::Audit => &[],
         ReadModel::Overview => &[
             "DELETE FROM public.customer_overview WHERE view_id IN (SELECT customer FROM public.customers WHERE stream = $1)",
         ],
