@@ -46,6 +46,9 @@ pub struct Head {
     pub digest: Option<Digest>,
     /// The commands decided within the window.
     pub recent: Recents,
+    /// How many messages were folded altogether.
+    #[serde(skip)]
+    pub messages: u64,
     /// How many messages were folded since the state was last frozen.
     #[serde(skip)]
     pub unfrozen: usize,
@@ -88,6 +91,7 @@ impl Head {
     pub fn appended(&mut self, sequence: u64, bytes: &[u8], envelope: &Envelope) {
         self.sequence = sequence;
         self.digest = Some(Digest::of(bytes));
+        self.messages += 1;
         self.unfrozen += 1;
         self.weight += bytes.len();
         let millis = u64::try_from(envelope.time.as_millisecond()).unwrap_or_default();

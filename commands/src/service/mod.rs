@@ -28,6 +28,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
+use wanwright_nats::evidence::Evidence;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::CommandId;
 use wanwright_vendors::Catalogue;
@@ -44,17 +45,19 @@ use store::Shared;
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// What can be chosen about a command service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How long command ids are remembered; at most 24 hours, which is how long the streams keep what it takes.
     pub window: Duration,
     /// How much memory the states of customers may take, in bytes.
     pub cache_bytes: u64,
+    /// What is known of the streams besides what they say.
+    pub evidence: Option<Evidence>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { window: Duration::from_secs(24 * 60 * 60), cache_bytes: 512 << 20 }
+        Self { window: Duration::from_secs(24 * 60 * 60), cache_bytes: 512 << 20, evidence: None }
     }
 }
 
@@ -81,7 +84,7 @@ pub async fn run(
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
     let claims = Claims::open(&nats).await?;
-    let shared = Shared::new(nats.clone(), options.cache_bytes);
+    let shared = Shared::new(nats.clone(), options.cache_bytes, options.evidence.clone());
     let unmapped = requests::open_unmapped(&nats).await?;
     let member = CommandId::mint().to_string();
     let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, shared, options });

@@ -17,6 +17,17 @@ pub(crate) enum Regressed {
         /// How far it was seen.
         seen: u64,
     },
+    /// The stream is another one of the same name, and does not hold what the one before held.
+    #[error("the stream was made anew at {stream}; a snapshot was made of the one of {snapshot}")]
+    Anew {
+        /// When the stream was created that the snapshot was made of.
+        snapshot: jiff::Timestamp,
+        /// When this one was.
+        stream: jiff::Timestamp,
+        /// What does not fit.
+        #[source]
+        source: Box<Regressed>,
+    },
     /// The message that was the last one is missing or another one.
     #[error("the message at {seen}, which was seen before, is missing or another one")]
     Rewritten {

@@ -2,7 +2,7 @@
 //! that was decided on.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -10,6 +10,8 @@ use bytes::Bytes;
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use wanwright_nats::evidence::check::{Evidence, Proven, Unproven};
 use wanwright_nats::{AppendError, History, Nats, Snapshot, Snapshots};
 use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
@@ -79,16 +81,20 @@ pub(super) struct Shared {
     seen: Arc<Seen>,
     snapshots: Snapshots,
     freezing: Arc<Semaphore>,
+    evidence: Option<Arc<Evidence>>,
+    incarnations: Arc<Mutex<HashMap<String, Timestamp>>>,
 }
 
 impl Shared {
     /// Nothing yet; at most `cache_bytes` of states are kept in memory.
-    pub(super) fn new(nats: Nats, cache_bytes: u64) -> Self {
+    pub(super) fn new(nats: Nats, cache_bytes: u64, evidence: Option<Evidence>) -> Self {
         Self {
             cache: Cache::new(cache_bytes),
             seen: Arc::default(),
             snapshots: Snapshots::new(nats),
             freezing: Arc::new(Semaphore::new(FREEZING)),
+            evidence: evidence.map(Arc::new),
+            incarnations: Arc::default(),
         }
     }
 
@@ -116,7 +122,12 @@ impl CustomerStore {
 
     /// A store that belongs to no partition: whoever writes with it relies on the append check alone.
     pub fn alone(nats: Nats, cache_bytes: u64) -> Self {
-        let shared = Shared::new(nats.clone(), cache_bytes);
+        Self::believing(nats, cache_bytes, None)
+    }
+
+    /// The same, over streams that are compared with evidence.
+    pub fn believing(nats: Nats, cache_bytes: u64, evidence: Option<Evidence>) -> Self {
+        let shared = Shared::new(nats.clone(), cache_bytes, evidence);
         Self::new(nats, 0, shared)
     }
 
@@ -141,16 +152,24 @@ impl CustomerStore {
 
     /// Loads from the newest snapshot on, at least up to the leader's head, through the last message that was seen here.
     async fn load(&self, customer: &CustomerId) -> Result<Head, Failed> {
-        let (target, thawed) = tokio::join!(self.history.head(customer), self.thaw(customer));
-        let (target, thawed) = (target.map_err(unavailable)?, thawed?);
+        let evidence = self.shared.evidence.as_deref();
+        let (proven, target, thawed) = tokio::join!(
+            self.history.prove(customer, evidence),
+            self.history.head(customer),
+            self.thaw(customer)
+        );
+        let (proven, target, thawed) = (proven.map_err(unproven)?, target.map_err(unavailable)?, thawed?);
+        if let Ok(mut incarnations) = self.shared.incarnations.lock() {
+            incarnations.insert(self.position(customer, 0).stream, proven.incarnation);
+        }
         let mut proof = self.shared.seen.proof(customer);
         proof.ends_at(target).map_err(damaged)?;
-        let deadline = tokio::time::Instant::now() + CATCH_UP;
+        let (deadline, unreadable) = (Instant::now() + CATCH_UP, Instant::now() + CATCH_UP / 5);
         let mut head = Head::default();
         let mut next = 1;
         if let Some(thawed) = &thawed {
             // The message it was frozen at is read again: the history has to go through it.
-            thawed.ends_at(target)?;
+            thawed.ends_at(target, &proven)?;
             next = thawed.head.sequence;
             if let Some(seen) = proof.before(next)
                 && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
@@ -159,7 +178,7 @@ impl CustomerStore {
             }
         }
         let mut thawed = thawed;
-        if target == 0 {
+        if target == 0 && proven.messages == 0 {
             proof.whole(0).map_err(damaged)?;
             return Ok(head);
         }
@@ -167,20 +186,25 @@ impl CustomerStore {
             for message in self.history.load(customer, next - 1).await.map_err(unavailable)? {
                 next = message.sequence + 1;
                 match thawed.take() {
-                    Some(thawed) => head = thawed.goes_on(message.sequence, &message.payload)?,
+                    Some(thawed) => head = thawed.goes_on(message.sequence, &message.payload, &proven)?,
                     None => {
                         head.fold(message.sequence, &message.payload).map_err(damaged)?;
                     }
                 }
                 proof.passes(head.sequence, head.digest);
             }
-            if head.sequence >= target && thawed.is_none() {
+            let read = proven.is_read_by(head.messages);
+            if head.sequence >= target && thawed.is_none() && read.is_ok() {
                 proof.whole(head.sequence).map_err(damaged)?;
                 self.shared.seen.note(customer, head.sequence, head.digest);
                 self.freeze(customer, &mut head);
                 return Ok(head);
             }
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= unreadable && head.sequence >= target {
+                // Everything was given that can be read, and it is not all.
+                read.map_err(damaged)?;
+            }
+            if Instant::now() >= deadline {
                 // A replica that is behind is no damage: what it has so far fits the chain.
                 let what =
                     format!("the history of {customer} is read up to {}, its head is {target}", next - 1);
@@ -195,7 +219,10 @@ impl CustomerStore {
         let snapshot = self.shared.snapshots.get(customer, STATE_VERSION).await.map_err(unavailable)?;
         let Some(snapshot) = snapshot else { return Ok(None) };
         match Head::thaw(&snapshot.state) {
-            Ok(head) if head.sequence == snapshot.sequence && head.sequence > 0 => Ok(Some(Thawed { head })),
+            Ok(head) if head.sequence == snapshot.sequence && head.sequence > 0 => {
+                let head = Head { messages: snapshot.messages, ..head };
+                Ok(Some(Thawed { head, incarnation: snapshot.incarnation }))
+            }
             Ok(_) => Ok(None),
             Err(error) => {
                 let error = wanwright_nats::chain(&error);
@@ -211,7 +238,12 @@ impl CustomerStore {
             return;
         }
         let Ok(permit) = Arc::clone(&self.shared.freezing).try_acquire_owned() else { return };
+        let stream = self.position(customer, 0).stream;
+        let incarnation = self.shared.incarnations.lock().ok().and_then(|known| known.get(&stream).copied());
+        // A state is loaded before it is frozen, so the stream is known.
+        let Some(incarnation) = incarnation else { return };
         head.unfrozen = 0;
+        let messages = head.messages;
         let (customer, copy, snapshots) = (customer.clone(), head.clone(), self.shared.snapshots.clone());
         tokio::spawn(async move {
             let _permit = permit;
@@ -220,7 +252,13 @@ impl CustomerStore {
                 tracing::error!(%customer, "a state could not be frozen");
                 return;
             };
-            let snapshot = Snapshot { version: STATE_VERSION, sequence, state: state.into() };
+            let snapshot = Snapshot {
+                version: STATE_VERSION,
+                sequence,
+                messages,
+                incarnation,
+                state: state.into(),
+            };
             if let Err(error) = snapshots.put(&customer, &snapshot).await {
                 let error = wanwright_nats::chain(&error);
                 tracing::warn!(%customer, error, "a snapshot could not be kept; loads read the history instead");
@@ -242,20 +280,37 @@ impl CustomerStore {
 /// A frozen state that the history has to go through: it says what was there when it was made.
 struct Thawed {
     head: Head,
+    incarnation: Timestamp,
 }
 
 impl Thawed {
-    fn ends_at(&self, end: u64) -> Result<(), Failed> {
+    fn ends_at(&self, end: u64, now: &Proven) -> Result<(), Failed> {
         let seen = self.head.sequence;
-        if end < seen { Err(damaged(Regressed::Shorter { end, seen })) } else { Ok(()) }
+        if end < seen { Err(self.misfit(Regressed::Shorter { end, seen }, now)) } else { Ok(()) }
+    }
+
+    /// A state of another stream of the same name is as good as any, as long as the messages are the same; where they
+    /// are not, that is the first thing to be told.
+    fn misfit(&self, regressed: Regressed, now: &Proven) -> Failed {
+        if self.incarnation == now.incarnation {
+            return damaged(regressed);
+        }
+        damaged(Regressed::Anew { snapshot: self.incarnation, stream: now.incarnation, source: Box::new(regressed) })
     }
 
     /// The state, if this is the message it was frozen at.
-    fn goes_on(self, sequence: u64, bytes: &[u8]) -> Result<Head, Failed> {
+    fn goes_on(self, sequence: u64, bytes: &[u8], now: &Proven) -> Result<Head, Failed> {
         if (sequence, Some(Digest::of(bytes))) == (self.head.sequence, self.head.digest) {
             return Ok(self.head);
         }
-        Err(damaged(Regressed::Rewritten { seen: self.head.sequence }))
+        Err(self.misfit(Regressed::Rewritten { seen: self.head.sequence }, now))
+    }
+}
+
+fn unproven(error: Unproven) -> Failed {
+    match error {
+        Unproven::Nats(error) => unavailable(error),
+        other => damaged(other),
     }
 }
 

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use wanwright_commands::{Head, orders};
 use wanwright_nats::publish::CheckedError;
-use wanwright_nats::{History, Nats, OrderTable};
+use wanwright_nats::{Nats, OrderTable};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
-use wanwright_schemas::{CustomerId, Event, subjects};
+use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Catalogue;
 
 use super::Stuck;
+use super::histories::Histories;
 use crate::records;
 
 /// What it takes to compare.
 pub(super) struct Compare {
     pub(super) nats: Nats,
-    history: History,
+    pub(super) histories: Histories,
     table: OrderTable,
     vendors: Arc<Catalogue>,
 }
@@ -30,26 +31,10 @@ enum Compared {
     HeadMoved,
 }
 
-/// Folds what has come since into a head.
-pub(super) async fn fold_on(
-    history: &History,
-    customer: &CustomerId,
-    head: &mut Head,
-) -> Result<Vec<Event>, Stuck> {
-    let mut events = Vec::new();
-    for message in history.load(customer, head.sequence).await? {
-        let folded = head.fold(message.sequence, &message.payload);
-        events.extend(folded.map_err(|error| Stuck::History(customer.clone(), error))?.events);
-        // The dispatcher repeats no commands: ids are of no use to it.
-        head.recent.clear();
-    }
-    Ok(events)
-}
-
 impl Compare {
-    pub(super) fn new(nats: Nats, vendors: Arc<Catalogue>) -> Self {
-        let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
-        Self { nats, history, table, vendors }
+    pub(super) fn new(nats: Nats, vendors: Arc<Catalogue>, histories: Histories) -> Self {
+        let table = OrderTable::new(nats.clone());
+        Self { nats, histories, table, vendors }
     }
 
     /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on.
@@ -60,7 +45,7 @@ impl Compare {
         target: &Target,
     ) -> Result<(), Stuck> {
         while self.try_target(customer, head, target).await? == Compared::HeadMoved {
-            fold_on(&self.history, customer, head).await?;
+            self.histories.fold_on(customer, head).await?;
         }
         Ok(())
     }
@@ -73,7 +58,7 @@ impl Compare {
     ) -> Result<Compared, Stuck> {
         let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(Compared::Equal) };
         let vendor = self.vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
-        let position = self.history.position(customer, head.sequence);
+        let position = self.histories.history.position(customer, head.sequence);
         let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
         let [change_row, look_row] = subjects::orders_of_target(id, customer, target);
         // A look in the middle of a change would report the change as drift.
@@ -109,7 +94,7 @@ impl Compare {
                 Some(_) => {}
                 // Nothing waits. If that is because the order has just been carried out, then its report is in the
                 // history by now, behind the head that still wants it.
-                None if self.history.head(&order.customer).await? != head.sequence => {
+                None if self.histories.history.head(&order.customer).await? != head.sequence => {
                     return Ok(Compared::HeadMoved);
                 }
                 None => {}

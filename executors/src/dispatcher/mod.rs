@@ -4,6 +4,7 @@
 //! history with the table. It never acts on an event itself, so reading one twice, or all of them again, issues nothing.
 
 mod compare;
+mod histories;
 mod sweep;
 
 use std::collections::HashMap;
@@ -15,12 +16,14 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::{Head, orders};
+use wanwright_nats::evidence::{Evidence, Unproven};
 use wanwright_nats::{History, Nats, NatsError};
 use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
 use wanwright_vendors::Catalogue;
 
-use compare::{Compare, fold_on};
+use compare::Compare;
+use histories::Histories;
 
 const CONSUMER: &str = "dispatcher";
 const PAUSE: Duration = Duration::from_secs(1);
@@ -35,20 +38,21 @@ const CACHED: usize = 4096;
 pub async fn run(
     nats: Nats,
     vendors: Arc<Catalogue>,
+    evidence: Option<Evidence>,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
+    let histories = Histories { history: History::new(nats.clone()), evidence: evidence.map(Arc::new) };
     let mut partitions = JoinSet::new();
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
         let reader = Partition {
-            compare: Compare::new(nats.clone(), Arc::clone(&vendors)),
-            history: History::new(nats.clone()),
+            compare: Compare::new(nats.clone(), Arc::clone(&vendors), histories.clone()),
             heads: HashMap::new(),
         };
         partitions.spawn(reader.run(partition, consumer, stop.clone()));
     }
-    partitions.spawn(sweep::run(nats, vendors, stop.clone()));
+    partitions.spawn(sweep::run(nats, vendors, histories, stop.clone()));
     ready();
     while let Some(ended) = partitions.join_next().await {
         if !stop.is_cancelled() {
@@ -85,6 +89,8 @@ enum Stuck {
     Nats(#[from] NatsError),
     #[error("customer {0}: the history is damaged")]
     History(CustomerId, #[source] wanwright_commands::BrokenHistory),
+    #[error("customer {0}: the history is not the one that is known")]
+    Unproven(CustomerId, #[source] Unproven),
     #[error("customer {0}: a replica is behind; the event comes again")]
     Behind(CustomerId),
     #[error("there is no folder for vendor {0}; its orders wait for one")]
@@ -95,7 +101,6 @@ enum Stuck {
 
 struct Partition {
     compare: Compare,
-    history: History,
     heads: HashMap<CustomerId, Head>,
 }
 
@@ -154,7 +159,7 @@ impl Partition {
                     // What waits for a person must not hold up the partition: the sweep compares this customer again
                     // and again. What passes comes again.
                     let again = match stuck {
-                        Stuck::History(..) | Stuck::NoVendor(_) => AckKind::Ack,
+                        Stuck::History(..) | Stuck::Unproven(..) | Stuck::NoVendor(_) => AckKind::Ack,
                         Stuck::Nats(_) | Stuck::Behind(_) | Stuck::Json(_) => AckKind::Nak(Some(PAUSE * 5)),
                     };
                     let _ = message.ack_with(again).await;
@@ -168,7 +173,7 @@ impl Partition {
         let mut head = self.heads.remove(customer).unwrap_or_default();
         let mut events = Vec::new();
         if head.sequence < sequence {
-            events = fold_on(&self.history, customer, &mut head).await?;
+            events = self.compare.histories.fold_on(customer, &mut head).await?;
             if head.sequence < sequence {
                 return Err(Stuck::Behind(customer.clone()));
             }

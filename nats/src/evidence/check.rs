@@ -3,6 +3,7 @@
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::RawMessageErrorKind;
+use futures::TryStreamExt;
 use jiff::Timestamp;
 
 use super::fold::leaf;
@@ -49,6 +50,18 @@ pub enum Unproven {
         sequence: u64,
         /// When.
         time: Timestamp,
+    },
+    /// Messages of a customer are there and cannot be read.
+    #[error("{stream} has {stored} messages under {subject}, and {read} of them can be read")]
+    Unreadable {
+        /// The stream.
+        stream: String,
+        /// The customer's subject.
+        subject: String,
+        /// How many there are.
+        stored: u64,
+        /// How many can be read.
+        read: u64,
     },
     /// A head is not signed with the key.
     #[error("the head of {stream} at {sequence} is not signed with the key {key}")]
@@ -104,6 +117,64 @@ impl Evidence {
             _ => Ok(Some(head)),
         }
     }
+}
+
+/// What a stream says about a customer's history, once it has been compared with the evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// When the stream was created.
+    pub incarnation: Timestamp,
+    /// How many messages the history has at least.
+    pub messages: u64,
+    stream: String,
+    subject: String,
+}
+
+impl Proven {
+    /// Whether a history of which so many messages were read lacks some: the server keeps count of messages that it
+    /// cannot read any more.
+    ///
+    /// # Errors
+    /// [`Unproven::Unreadable`].
+    pub fn is_read_by(&self, read: u64) -> Result<(), Unproven> {
+        if read >= self.messages {
+            return Ok(());
+        }
+        let (stream, subject) = (self.stream.clone(), self.subject.clone());
+        Err(Unproven::Unreadable { stream, subject, stored: self.messages, read })
+    }
+}
+
+/// Asks the leader about a stream and a customer's subject in it, and compares that with the evidence, if there is any:
+/// nothing may be missing in the stream, and it goes through the newest head.
+///
+/// # Errors
+/// [`Unproven`].
+pub async fn prove(
+    nats: &Nats,
+    evidence: Option<&Evidence>,
+    stream: &str,
+    subject: &str,
+) -> Result<Proven, Unproven> {
+    let head = evidence.map(|evidence| evidence.newest(stream)).transpose()?.flatten();
+    let doing = format!("asking about {subject} in {stream}");
+    let handle = nats.js.get_stream_no_info(stream).await.map_err(NatsError::failed(doing.clone()))?;
+    let mut found = handle.info_with_subjects(subject).await.map_err(NatsError::failed(doing.clone()))?;
+    let info = StreamInfo::of(&found.info);
+    is_whole(&info)?;
+    if let Some(head) = &head {
+        holds(nats, head, info.last).await?;
+    }
+    let mut messages = 0;
+    while let Some((_, count)) = found.try_next().await.map_err(NatsError::failed(doing.clone()))? {
+        messages += count as u64;
+    }
+    Ok(Proven {
+        incarnation: info.incarnation,
+        messages,
+        stream: stream.to_owned(),
+        subject: subject.to_owned(),
+    })
 }
 
 /// Whether a stream holds the message that a head vouches for, where the head says.
