@@ -42,6 +42,8 @@ pub enum Mode {
     Replay(ReplayArgs),
     /// Build every read model anew from the streams, beside the live tables, and compare.
     Rebuild(RebuildArgs),
+    /// Export the histories with signed evidence, and tell whether they are what they were.
+    Audit(crate::audit::AuditArgs),
     /// Print where NATS, Postgres or the simulated vendor of the running system is.
     Url(UrlArgs),
     /// Say what is missing on this machine, and how to get it.
@@ -357,6 +359,9 @@ pub struct ServeArgs {
         value_name = "NAME=URL"
     )]
     pub vendor_urls: Vec<String>,
+    /// Folder of the signed heads. By default, `audit` in the home folder.
+    #[arg(long, env = "WANWRIGHT_AUDIT_DIR", value_name = "DIR")]
+    pub audit_dir: Option<PathBuf>,
 }
 
 /// `simulator`.

@@ -14,6 +14,7 @@ use wanwright_nats::{Leases, Nats, topology};
 use wanwright_projections::{Projections, Readiness};
 use wanwright_vendors::Catalogue;
 
+use crate::audit;
 use crate::cli::{Role, ServeArgs, SimulatorArgs};
 use crate::exit::{Exit, Usage};
 use crate::output;
@@ -49,14 +50,20 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     match args.role {
         Role::Commands => {
             let vendors = catalogue(&args)?;
-            let options = wanwright_commands::service::Options::default();
+            let evidence = Some(audit::evidence(&args.connection.home, args.audit_dir.as_deref())?);
+            let options = wanwright_commands::service::Options { evidence, ..Default::default() };
             wanwright_commands::service::run(nats, vendors, options, stop, ready).await?;
         }
-        Role::Dispatcher => dispatcher::run(nats, catalogue(&args)?, stop, ready).await?,
+        Role::Dispatcher => {
+            let evidence = Some(audit::evidence(&args.connection.home, args.audit_dir.as_deref())?);
+            dispatcher::run(nats, catalogue(&args)?, evidence, stop, ready).await?;
+        }
         Role::Executors => executors(&args, nats, stop).await?,
         Role::Projections => {
             let pool = args.connection.postgres(24).await?;
-            let projections = Projections::new(wanwright_projections::Config::new(pool, nats));
+            let mut config = wanwright_projections::Config::new(pool, nats);
+            config.audit = Some(audit::signer(&args.connection.home, args.audit_dir.as_deref())?);
+            let projections = Projections::new(config);
             let mut readiness = projections.readiness();
             let running = tokio::spawn(projections.run(stop.clone()));
             tokio::select! {

@@ -52,12 +52,8 @@ async fn read_heads(
     after: u64,
     most: i64,
 ) -> Result<Vec<SignedHead>, Error> {
-    let texts: Vec<String> = sqlx::query_scalar(HEADS)
-        .bind(stream)
-        .bind(signed(after))
-        .bind(most)
-        .fetch_all(connection)
-        .await?;
+    let texts: Vec<String> =
+        sqlx::query_scalar(HEADS).bind(stream).bind(signed(after)).bind(most).fetch_all(connection).await?;
     texts.iter().map(|text| parse("audit_heads", text)).collect()
 }
 
@@ -113,7 +109,8 @@ pub(crate) async fn follow(reader: &mut Reader, shutdown: &CancellationToken) ->
     }
     loop {
         let pending = place.rolling.sequence - place.committed.sequence;
-        let wait = if pending == 0 { reader.config.idle } else { LEAST.saturating_sub(place.signed_at.elapsed()) };
+        let wait =
+            if pending == 0 { reader.config.idle } else { LEAST.saturating_sub(place.signed_at.elapsed()) };
         let most = usize::try_from(MOST.saturating_sub(pending)).unwrap_or(1).max(1);
         let batch = tokio::select! {
             () = shutdown.cancelled() => {
@@ -148,7 +145,12 @@ pub(crate) async fn follow(reader: &mut Reader, shutdown: &CancellationToken) ->
 }
 
 impl Place {
-    async fn open(pool: &PgPool, signer: &Signer, info: &StreamInfo, committed: Cursor) -> Result<Self, Error> {
+    async fn open(
+        pool: &PgPool,
+        signer: &Signer,
+        info: &StreamInfo,
+        committed: Cursor,
+    ) -> Result<Self, Error> {
         let public = signer.key.public();
         let forged = |head: &SignedHead| head.key == public.id() && !head.is_signed_by(&public);
         let mut rolling = Rolling::default();

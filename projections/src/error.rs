@@ -54,7 +54,9 @@ pub enum Stop {
         found: Digest,
     },
     /// The stream is not the one that a signed head vouches for.
-    #[error("{stream} is not what was signed on {time}: message {sequence} or one before it was changed, added or lost")]
+    #[error(
+        "{stream} is not what was signed on {time}: message {sequence} or one before it was changed, added or lost"
+    )]
     Vouched {
         /// The stream.
         stream: String,

@@ -56,7 +56,9 @@ impl ReadModel {
     /// The streams it is folded from.
     pub fn streams(self, partitions: u16) -> Vec<String> {
         match self {
-            Self::Events | Self::Overview | Self::Audit => (0..partitions).map(subjects::events_stream).collect(),
+            Self::Events | Self::Overview | Self::Audit => {
+                (0..partitions).map(subjects::events_stream).collect()
+            }
             Self::Operations => vec![topology::RUNS.to_owned()],
             Self::Outcomes => vec![topology::OUTCOMES.to_owned()],
             Self::DeadLetters => vec![topology::DEAD.to_owned()],

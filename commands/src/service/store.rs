@@ -252,13 +252,8 @@ impl CustomerStore {
                 tracing::error!(%customer, "a state could not be frozen");
                 return;
             };
-            let snapshot = Snapshot {
-                version: STATE_VERSION,
-                sequence,
-                messages,
-                incarnation,
-                state: state.into(),
-            };
+            let snapshot =
+                Snapshot { version: STATE_VERSION, sequence, messages, incarnation, state: state.into() };
             if let Err(error) = snapshots.put(&customer, &snapshot).await {
                 let error = wanwright_nats::chain(&error);
                 tracing::warn!(%customer, error, "a snapshot could not be kept; loads read the history instead");
@@ -295,7 +290,11 @@ impl Thawed {
         if self.incarnation == now.incarnation {
             return damaged(regressed);
         }
-        damaged(Regressed::Anew { snapshot: self.incarnation, stream: now.incarnation, source: Box::new(regressed) })
+        damaged(Regressed::Anew {
+            snapshot: self.incarnation,
+            stream: now.incarnation,
+            source: Box::new(regressed),
+        })
     }
 
     /// The state, if this is the message it was frozen at.

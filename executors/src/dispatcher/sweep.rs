@@ -21,12 +21,7 @@ use super::histories::Histories;
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Sweeps until told to stop.
-pub(super) async fn run(
-    nats: Nats,
-    vendors: Arc<Catalogue>,
-    histories: Histories,
-    stop: CancellationToken,
-) {
+pub(super) async fn run(nats: Nats, vendors: Arc<Catalogue>, histories: Histories, stop: CancellationToken) {
     let compare = Compare::new(nats.clone(), vendors, histories);
     loop {
         let swept = tokio::select! {

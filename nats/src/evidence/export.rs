@@ -13,7 +13,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::{CustomerId, Digest};
 
+use super::auditor::Auditor;
+use super::finding::Finding;
 use super::fold::{Headers, Rolling, headers, leaf};
+use super::head::SignedHead;
+use super::key::PublicKey;
 use crate::follow::StoredMessage;
 
 /// The version of the format.
@@ -92,13 +96,13 @@ impl Line {
 }
 
 /// What a line is to an audit.
-pub(super) enum Item {
+enum Item {
     Message(StoredMessage),
     Sealed(u64, Digest),
 }
 
 impl Line {
-    pub(super) fn item(self, stream: &str) -> Option<Item> {
+    fn item(self, stream: &str) -> Option<Item> {
         let full = match self {
             Self::Sealed(sealed) => return Some(Item::Sealed(sealed.sequence, sealed.leaf)),
             Self::Message(full) => full,
@@ -225,6 +229,55 @@ pub fn lines(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<(Digest, u6
     Ok((rolling.digest, whole))
 }
 
+/// Writes the heads of a stream and answers how many there are and the digest over their lines.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_heads(dir: &Path, stream: &str, heads: &[SignedHead]) -> io::Result<(u64, Digest)> {
+    let dir = dir.join(HEADS);
+    std::fs::create_dir_all(&dir)?;
+    let path = dir.join(format!("{stream}.jsonl"));
+    let mut file = BufWriter::new(File::create(&path)?);
+    for head in heads {
+        serde_json::to_writer(&mut file, head)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()?;
+    file.get_ref().sync_all()?;
+    Ok((heads.len() as u64, lines(&path, |_| {})?.0))
+}
+
+/// Writes the public key.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_key(dir: &Path, key: &PublicKey) -> io::Result<()> {
+    let mut file = File::create(dir.join(KEY))?;
+    writeln!(file, "{key}")?;
+    file.sync_all()
+}
+
+/// Goes through the messages of a stream's file for an audit; answers the digest over its lines.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn audit(dir: &Path, stream: &str, auditor: &mut Auditor) -> io::Result<Digest> {
+    let file = format!("{stream}.jsonl");
+    let mut number = 0;
+    let (digest, _) = lines(&dir.join(&file), |line| {
+        number += 1;
+        match Line::read(line).and_then(|line| line.item(stream)) {
+            Some(Item::Message(message)) => auditor.message(&message),
+            Some(Item::Sealed(sequence, leaf)) => auditor.sealed(sequence, leaf),
+            None => {
+                auditor
+                    .find(Finding::File { file: file.clone(), why: format!("line {number} is no message") });
+            }
+        }
+    })?;
+    Ok(digest)
+}
+
 /// The file of a stream that is being exported. It goes on where an export that was interrupted ended.
 #[derive(Debug)]
 pub struct StreamFile {
@@ -274,7 +327,11 @@ impl StreamFile {
         line.push(b'\n');
         self.file.write_all(&line)?;
         self.last = message.sequence;
-        if in_full { self.messages += 1 } else { self.sealed += 1 }
+        if in_full {
+            self.messages += 1
+        } else {
+            self.sealed += 1
+        }
         Ok(())
     }
 

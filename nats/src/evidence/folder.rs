@@ -81,7 +81,9 @@ impl Folder {
     pub fn set_aside(&self, stream: &str, mark: &str) -> Result<(), FolderError> {
         let (path, aside) = (self.file(stream), self.0.join(format!("{stream}.superseded-{mark}.jsonl")));
         match std::fs::rename(&path, aside) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FolderError::File { path, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(FolderError::File { path, source })
+            }
             _ => Ok(()),
         }
     }

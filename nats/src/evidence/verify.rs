@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::auditor::{Audited, Auditor};
-use super::export::{ExportedStream, HEADS, Item, KEY, Line, Manifest, lines};
+use super::export::{self, ExportedStream, HEADS, KEY, MANIFEST, Manifest, lines};
 use super::finding::Finding;
 use super::folder::{Folder, FolderError};
 use super::head::SignedHead;
@@ -58,13 +58,13 @@ pub fn verify(dir: &Path, key: Option<PublicKey>, kept: Option<&Folder>) -> Resu
     let exported = std::fs::read_to_string(dir.join(KEY));
     let own = PublicKey::read(&dir.join(KEY));
     let manifest = Manifest::read(dir)
-        .map_err(|error| VerifyError::File(dir.join(super::export::MANIFEST).display().to_string(), error))?;
+        .map_err(|error| VerifyError::File(dir.join(MANIFEST).display().to_string(), error))?;
     let key = match (key, own) {
         (Some(key), _) => key,
         (None, own) => own?,
     };
     let Some(manifest) = manifest else {
-        findings.push(wrong(super::export::MANIFEST, "it is not the one that was written"));
+        findings.push(wrong(MANIFEST, "it is not the one that was written"));
         return Ok(Report::new(&key, Vec::new(), findings));
     };
     if exported.ok() != Some(format!("{}\n", manifest.key)) {
@@ -105,13 +105,18 @@ fn one(
         found.push(wrong(&head_file, "it is not the one that was written".to_owned()));
     }
     if exported.after > 0 && !heads.iter().any(|head| head.sequence == exported.after) {
-        found.push(wrong(&head_file, format!("the head at {}, where the export begins, is missing", exported.after)));
+        found.push(wrong(
+            &head_file,
+            format!("the head at {}, where the export begins, is missing", exported.after),
+        ));
     }
     if let Some(kept) = kept {
         let last = exported.last;
         // What was signed after the export was made is not about it.
         let elsewhere = kept.heads(stream)?.into_iter();
-        let about = elsewhere.filter(|head| head.sequence >= exported.after && (head.sequence <= last || head.time <= manifest.time));
+        let about = elsewhere.filter(|head| {
+            head.sequence >= exported.after && (head.sequence <= last || head.time <= manifest.time)
+        });
         heads.extend(about);
     }
     heads.sort_by(|a, b| (a.sequence, &a.signature).cmp(&(b.sequence, &b.signature)));
@@ -120,16 +125,7 @@ fn one(
     for finding in found {
         auditor.find(finding);
     }
-    let mut number = 0;
-    let read = lines(&dir.join(&file), |line| {
-        number += 1;
-        match Line::read(line).and_then(|line| line.item(stream)) {
-            Some(Item::Message(message)) => auditor.message(&message),
-            Some(Item::Sealed(sequence, leaf)) => auditor.sealed(sequence, leaf),
-            None => auditor.find(wrong(&file, format!("line {number} is no message"))),
-        }
-    });
-    let (digest, _) = read.map_err(failed(&file))?;
+    let digest = export::audit(dir, stream, &mut auditor).map_err(failed(&file))?;
     if digest != exported.lines {
         auditor.find(wrong(&file, "it is not the one that was written".to_owned()));
     }
