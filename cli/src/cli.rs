@@ -399,6 +399,8 @@ pub enum BenchWhat {
     Commands(CommandsArgs),
     /// Load many customers through the command service: time, disk, memory, restart, and loads from deep histories.
     Customers(CustomersArgs),
+    /// Damage the files of a stopped server again and again; 0 if no damage to a history went unnoticed.
+    Damage(DamageArgs),
     /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
     Races(RacesArgs),
     /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
@@ -420,6 +422,22 @@ pub struct CustomersArgs {
     /// Customers at work at once.
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub at_once: usize,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench damage`.
+#[derive(Debug, Args)]
+pub struct DamageArgs {
+    /// How many damages, each to a fresh copy of the files.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub count: u32,
+    /// Seed of the damages: the same seed damages the same places in files of the same length.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
     /// Folder with servers that were downloaded before.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

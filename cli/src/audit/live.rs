@@ -16,7 +16,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 const BATCH: usize = 1_000;
 
 /// Reads every stream and compares it with the heads in Postgres and in the folder.
-pub async fn run(args: &VerifyArgs) -> Result<Report> {
+pub(super) async fn run(args: &VerifyArgs) -> Result<Report> {
     let key = match &args.key {
         Some(path) => PublicKey::read(path)?,
         None => public_key(&args.connection.home)?,

@@ -1,7 +1,7 @@
 //! `wanwright audit`: evidence of what the histories held.
 
 mod export;
-mod live;
+pub mod live;
 mod show;
 
 use std::path::{Path, PathBuf};
