@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 /// A damage.
 #[derive(Debug, Clone)]
@@ -27,27 +27,18 @@ const TARGETS: [(&str, u32); 8] = [
 
 /// Damages one place below a server's folder.
 pub fn damage(store: &Path, random: &mut fastrand::Rng) -> Result<Harm> {
-    let mut ticket = random.u32(..TARGETS.iter().map(|(_, weight)| weight).sum::<u32>());
-    let target = TARGETS.iter().find(|(_, weight)| {
-        let found = ticket < *weight;
-        ticket = ticket.saturating_sub(*weight);
-        found
-    });
-    let (target, _) = target.context("no target")?;
-    let mut files = files(store)?;
-    files.retain(|file| is_target(target, file, store));
-    if *target == "newest block" || *target == "older block" {
-        files = blocks(files, *target == "newest block");
-    }
-    if files.is_empty() {
-        bail!("there is no {target} below {}", store.display());
-    }
+    let all = files(store)?;
+    // A server that was killed has written no index: then it is another kind's turn.
+    let (target, mut files) = (0..100)
+        .map(|_| pick(&all, store, random))
+        .find(|(_, files)| !files.is_empty())
+        .with_context(|| format!("nothing to damage below {}", store.display()))?;
     let file = files.swap_remove(random.usize(..files.len()));
     let shown = file.strip_prefix(store).unwrap_or(&file).display().to_string();
-    if *target == "whole stream" {
+    if target == "whole stream" {
         let folder = file.parent().context("a stream without a folder")?;
         std::fs::remove_dir_all(folder)?;
-        return Ok(Harm { kind: (*target).to_owned(), what: shown.replace("/meta.inf", "") });
+        return Ok(Harm { kind: target.to_owned(), what: shown.replace("/meta.inf", "") });
     }
     let length = std::fs::metadata(&file)?.len();
     let (how, at) = match random.u8(..4) {
@@ -59,6 +50,22 @@ pub fn damage(store: &Path, random: &mut fastrand::Rng) -> Result<Harm> {
         }
     };
     Ok(Harm { kind: format!("{target}, {how}"), what: format!("{shown} at {at} of {length}") })
+}
+
+/// A kind, and the files of that kind.
+fn pick(all: &[PathBuf], store: &Path, random: &mut fastrand::Rng) -> (&'static str, Vec<PathBuf>) {
+    let mut ticket = random.u32(..TARGETS.iter().map(|(_, weight)| weight).sum::<u32>());
+    let mut target = TARGETS[0].0;
+    for (name, weight) in TARGETS {
+        target = name;
+        if ticket < weight {
+            break;
+        }
+        ticket -= weight;
+    }
+    let files: Vec<PathBuf> = all.iter().filter(|file| is_target(target, file, store)).cloned().collect();
+    let is_block = target == "newest block" || target == "older block";
+    (target, if is_block { blocks(files, target == "newest block") } else { files })
 }
 
 fn is_target(target: &str, file: &Path, store: &Path) -> bool {
