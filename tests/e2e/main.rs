@@ -15,4 +15,5 @@ mod roles;
 mod rows;
 mod soak;
 mod stopping;
+mod storage;
 mod support;
