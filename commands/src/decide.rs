@@ -172,6 +172,7 @@ pub(crate) fn settings(vendor: &Vendor, kind: &str, settings: &Settings) -> Resu
                 FieldErrorKind::Missing => Reason::MissingField,
                 FieldErrorKind::WrongType => Reason::WrongType,
                 FieldErrorKind::NotAllowed => Reason::InvalidValue,
+                FieldErrorKind::RuleBroken => Reason::RuleBroken,
             });
             let field = first.map_or_else(|| "settings".to_owned(), |error| error.path.clone());
             Err(Refusal::new(code, message).field(field))

@@ -2,6 +2,7 @@
 
 mod check;
 mod parse;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,7 +57,12 @@ pub enum FieldErrorKind {
     WrongType,
     /// The type is right and the value is not allowed.
     NotAllowed,
+    /// Each field may be what it is, but not all of them together, or not after what they were.
+    RuleBroken,
 }
+
+/// What a list or text without a bound of its own holds at most: no body is longer than this many bytes.
+const UNBOUNDED: u64 = 1 << 20;
 
 /// One place in a schema.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,17 +70,30 @@ struct Node {
     shape: Shape,
     default: Option<Value>,
     choices: Option<Vec<Value>>,
+    rules: Vec<rules::Rule>,
+    /// Whether this place or one below it has a rule.
+    has_rules: bool,
 }
 
 /// What a place holds.
 #[derive(Clone, Debug, PartialEq)]
 enum Shape {
     Object { properties: BTreeMap<String, Node>, required: Vec<String> },
-    Array(Box<Node>),
+    Array { items: Box<Node>, fewest: u64, most: Option<u64> },
     String { shortest: u64, longest: Option<u64> },
     Integer { minimum: Option<i64>, maximum: Option<i64> },
     Number { minimum: Option<f64>, maximum: Option<f64> },
     Boolean,
+}
+
+impl Node {
+    /// The place at a dotted path of properties below this one.
+    fn at(&self, path: &str) -> Option<&Self> {
+        path.split('.').try_fold(self, |node, name| match &node.shape {
+            Shape::Object { properties, .. } => properties.get(name),
+            _ => None,
+        })
+    }
 }
 
 impl StructuralSchema {
@@ -100,7 +119,15 @@ impl StructuralSchema {
     /// # Errors
     /// Every field that is wrong, at most 32 of them.
     pub fn check_at(&self, root: &str, value: &Value) -> Result<Value, Vec<FieldError>> {
-        check::check(&self.root, root, value)
+        check::check(&self.root, root, value, None)
+    }
+
+    /// As [`StructuralSchema::check_at`] for a change: `old` is what the value was, for rules that compare with it.
+    ///
+    /// # Errors
+    /// Every field that is wrong, at most 32 of them.
+    pub fn check_change(&self, root: &str, value: &Value, old: &Value) -> Result<Value, Vec<FieldError>> {
+        check::check(&self.root, root, value, Some(old))
     }
 
     /// The schema as it was written, for people and programs that show it.
