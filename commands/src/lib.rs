@@ -13,6 +13,7 @@ mod object;
 pub mod orders;
 mod recent;
 mod report;
+mod settings;
 mod site;
 mod tunnel;
 

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod reason;
 pub mod report;
 pub mod run;
+pub mod schema_ref;
 pub mod spec;
 pub mod subjects;
 
@@ -28,3 +29,4 @@ pub use ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, Tun
 pub use order::{Order, Target};
 pub use outcome::{Outcome, Position};
 pub use reason::{Reason, Refusal};
+pub use schema_ref::SchemaRef;

@@ -30,6 +30,9 @@ pub use client::{
 pub use error::LoadError;
 pub use kind::Kind;
 pub use resource::{Attribute, AttributeType, ListApi, Presence, ResourceApi, UpdateMethod};
-pub use schema::{FieldError, FieldErrorKind, SchemaError, StructuralSchema};
+pub use schema::{
+    FieldError, FieldErrorKind, InvalidVersion, KindSchemas, Present, SchemaError, SchemaVersion,
+    StructuralSchema, UnknownVersion,
+};
 pub use terraform::{StackOutput, TerraformTemplate};
 pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};

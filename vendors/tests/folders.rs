@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use wanwright_vendors::{Catalogue, Engine, LoadError, Vendor};
+use wanwright_vendors::{Catalogue, Engine, LoadError, SchemaVersion, Vendor};
 
 fn committed() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -63,8 +63,12 @@ fn simwan_is_what_its_files_say() {
     let template = vendor.terraform.as_ref().unwrap();
     assert_eq!(template.files, ["main.tf"]);
     assert_eq!(template.outputs["tunnel"].output, "tunnels");
-    let settings = vendor.schemas["device"].check(&json!({"hostname": "edge"})).unwrap();
-    assert_eq!(settings, json!({"hostname": "edge", "vlan": 1}));
+    let (v1, v2) = (SchemaVersion::FIRST, "v2".parse().unwrap());
+    let device = &vendor.schemas["device"];
+    assert_eq!(device.stored(), v2);
+    assert_eq!(device.served().collect::<Vec<_>>(), [v1, v2]);
+    let settings = device.read(v1, &json!({"hostname": "edge"}), None).unwrap();
+    assert_eq!(settings, json!({"system_name": "edge", "vlan": 1}));
 }
 
 #[test]
@@ -108,6 +112,11 @@ fn a_wrong_value_names_its_field() {
         ("vendor.toml", "198.51.100.1", "hub", "`hubs`"),
         ("vendor.toml", "env = \"WANWRIGHT_SIMWAN_TOKEN\"", "", "`credential`"),
         ("vendor.toml", "http://127", "127", "`base_url`"),
+        ("schemas/device.v2.json", "self.vlan < 1002", "self.vlna < 1002", "`x-validations[0].rule`"),
+        ("schemas/device.v1-v2.json", "\"hostname\"", "\"hostnam\"", "`moved.hostnam`"),
+        ("schemas/device.v1-v2.json", "\"system_name\"", "\"sysname\"", "`moved.sysname`"),
+        ("schemas/device.v1-v2.json", "\"moved\"", "\"move\"", "`.`"),
+        ("schemas/device.v1-v2.json", "\"hostname\": \"system_name\"", "", "`dropped`"),
         ("api/site.toml", "item = \"/v1/sites/{id}\"", "item = \"/v1/sites\"", "`item`"),
         ("api/site.toml", "update_method = \"PUT\"", "update_method = \"POST\"", "`update_method`"),
         ("api/site.toml", "default = \"\"", "default = 1", "`attributes.location.default`"),

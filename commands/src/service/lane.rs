@@ -165,6 +165,7 @@ impl Lane {
         let judged = Judged {
             id: asked.headers.command,
             expected_generation: asked.headers.expected_generation,
+            schema: asked.headers.schema,
             command,
         };
         if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors, &sink).await {

@@ -97,7 +97,8 @@ impl World {
         self.sent += 1;
         let command = parse(actor, tail, body)?;
         let by = id(self.sent);
-        let facts = Circumstances { command: by, expected_generation: expected, vendors: self.vendors };
+        let facts =
+            Circumstances { command: by, expected_generation: expected, vendors: self.vendors, schema: None };
         let before = self.state.clone();
         let decided = decide(&self.state, &command, facts);
         assert_eq!(decide(&self.state, &command, facts), decided, "deciding is deterministic");

@@ -78,11 +78,11 @@ fn one(node: &Node, json: &Value, path: &str, key: &str, in_list: bool) -> Resul
     }
     let at = |why: String| error(path, &format!("{key}.rule"), format!("`{source}`: {why}"));
     let expression = parsed(&source).map_err(at)?;
-    let (cost, transition) = typed::check(&expression, node).map_err(at)?;
+    let typed::Checked { cost, transition, reads } = typed::check(&expression, node).map_err(at)?;
     if transition && in_list {
         return Err(at("the items of a list have no identity, so `oldSelf` has no meaning here".to_owned()));
     }
-    Ok(Rule { source, message, field, transition, cost, expression: Arc::new(expression) })
+    Ok(Rule { source, message, field, transition, reads, cost, expression: Arc::new(expression) })
 }
 
 /// Parses on a stack of its own: where this is called from there may be little left.

@@ -10,6 +10,7 @@ mod cost;
 mod typed;
 mod values;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use cel::parser::Expression;
@@ -32,6 +33,8 @@ pub(super) struct Rule {
     pub(super) field: Option<String>,
     /// Whether it compares with `oldSelf`: then it holds for changes only.
     pub(super) transition: bool,
+    /// The fields of the place that it reads; nothing when it reads the place as a whole.
+    reads: Option<BTreeSet<String>>,
     /// Most steps one evaluation takes.
     cost: u64,
     expression: Arc<Expression>,
@@ -56,10 +59,13 @@ pub(super) fn broken<'a>(
     if node.rules.is_empty() {
         return Vec::new();
     }
+    let reads = |name: &str| {
+        node.rules.iter().any(|rule| rule.reads.as_ref().is_none_or(|reads| reads.contains(name)))
+    };
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-    context.add_variable_from_value("self", values::of(node, value));
+    context.add_variable_from_value("self", values::of(node, value, &reads));
     if let Some(old) = old {
-        context.add_variable_from_value("oldSelf", values::of(node, old));
+        context.add_variable_from_value("oldSelf", values::of(node, old, &reads));
     }
     let due = node.rules.iter().filter(|rule| !rule.transition || old.is_some());
     due.filter_map(|rule| match rule.holds(&context) {

@@ -28,8 +28,18 @@ enum Type<'a> {
 /// A type, with the most steps it takes to find the value.
 type Typed<'a> = (Type<'a>, u64);
 
-/// The cost of a rule that is true or false, and whether it looks at `oldSelf`.
-pub(super) fn check(expression: &IdedExpr, node: &Node) -> Result<(u64, bool), String> {
+/// What typing finds out about a rule.
+pub(super) struct Checked {
+    /// Most steps one evaluation takes.
+    pub(super) cost: u64,
+    /// Whether it looks at `oldSelf`.
+    pub(super) transition: bool,
+    /// The fields of the place that it reads; nothing when it reads the place as a whole.
+    pub(super) reads: Option<BTreeSet<String>>,
+}
+
+/// Checks that a rule is true or false.
+pub(super) fn check(expression: &IdedExpr, node: &Node) -> Result<Checked, String> {
     let mut present = BTreeSet::new();
     tested(expression, &mut present);
     let own = Type::of(node);
@@ -37,12 +47,21 @@ pub(super) fn check(expression: &IdedExpr, node: &Node) -> Result<(u64, bool), S
         variables: vec![("self".to_owned(), own.clone()), ("oldSelf".to_owned(), own.clone())],
         present,
         old: false,
+        reads: Some(BTreeSet::new()),
     };
-    match scope.infer(expression)? {
-        // The value is turned into one of the language before it is looked at.
-        (Type::Bool, cost) => Ok((cost.saturating_add(own.weight()), scope.old)),
-        (other, _) => Err(format!("is {}, and not true or false", other.name())),
+    let (answer, cost) = scope.infer(expression)?;
+    if !matches!(answer, Type::Bool) {
+        return Err(format!("is {}, and not true or false", answer.name()));
     }
+    // What is read is turned into values of the language first.
+    let copied = match (&scope.reads, &node.shape) {
+        (Some(reads), Shape::Object { properties, .. }) => {
+            let read = reads.iter().filter_map(|name| properties.get(name));
+            read.map(|node| Type::of(node).weight()).fold(1, u64::saturating_add)
+        }
+        _ => own.weight(),
+    };
+    Ok(Checked { cost: cost.saturating_add(copied), transition: scope.old, reads: scope.reads })
 }
 
 /// The paths whose presence a rule tests.
@@ -81,6 +100,7 @@ struct Scope<'a> {
     variables: Vec<(String, Type<'a>)>,
     present: BTreeSet<String>,
     old: bool,
+    reads: Option<BTreeSet<String>>,
 }
 
 impl<'a> Scope<'a> {
@@ -105,6 +125,13 @@ impl<'a> Scope<'a> {
     }
 
     fn variable(&mut self, name: &str) -> Result<Typed<'a>, String> {
+        if matches!(name, "self" | "oldSelf") {
+            self.reads = None;
+        }
+        self.known(name)
+    }
+
+    fn known(&mut self, name: &str) -> Result<Typed<'a>, String> {
         self.old |= name == "oldSelf";
         match self.variables.iter().rev().find(|(known, _)| known == name) {
             Some((_, kind)) => Ok((kind.clone(), 1)),
@@ -113,7 +140,13 @@ impl<'a> Scope<'a> {
     }
 
     fn select(&mut self, select: &SelectExpr) -> Result<Typed<'a>, String> {
-        let (of, cost) = self.infer(&select.operand)?;
+        let (of, cost) = match &select.operand.expr {
+            Expr::Ident(name) if matches!(name.as_str(), "self" | "oldSelf") => {
+                self.reads.as_mut().map(|reads| reads.insert(select.field.clone()));
+                self.known(name)?
+            }
+            _ => self.infer(&select.operand)?,
+        };
         let Type::Object(node) = of else {
             return Err(format!("`{}` is asked of {}, which has no fields", select.field, of.name()));
         };
