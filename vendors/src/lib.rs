@@ -14,6 +14,7 @@ mod client;
 mod error;
 mod folder;
 mod kind;
+mod live;
 mod resource;
 mod schema;
 mod section;
@@ -29,6 +30,7 @@ pub use client::{
 };
 pub use error::LoadError;
 pub use kind::Kind;
+pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
 pub use resource::{Attribute, AttributeType, ListApi, Presence, ResourceApi, UpdateMethod};
 pub use schema::{
     FieldError, FieldErrorKind, InvalidVersion, KindSchemas, Present, SchemaError, SchemaVersion,

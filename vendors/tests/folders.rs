@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod copy;
 
+use std::fs;
+use std::path::Path;
+
+use copy::copied;
 use serde_json::json;
 use wanwright_vendors::{Catalogue, Engine, LoadError, SchemaVersion, Vendor};
 
@@ -14,31 +17,12 @@ fn committed() -> &'static Path {
 
 /// A copy of vendors/simwan in which one file is changed.
 fn changed(file: &str, from: &str, to: &str) -> LoadError {
-    let dir = copy();
+    let dir = copied();
     let path = dir.path().join("simwan").join(file);
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{file} has no {from:?}");
     fs::write(&path, text.replace(from, to)).unwrap();
     Catalogue::load(dir.path()).unwrap_err()
-}
-
-fn copy() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    copy_into(&committed().join("simwan"), &dir.path().join("simwan"));
-    dir
-}
-
-fn copy_into(from: &Path, to: &PathBuf) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_into(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 #[test]
@@ -73,7 +57,7 @@ fn simwan_is_what_its_files_say() {
 
 #[test]
 fn the_digest_is_over_what_counts() {
-    let dir = copy();
+    let dir = copied();
     let folder = dir.path().join("simwan");
     let before = Vendor::load(&folder).unwrap();
     fs::create_dir(folder.join("terraform/.terraform")).unwrap();
@@ -145,15 +129,15 @@ fn a_folder_that_is_not_whole_is_refused() {
         ("terraform/main.tf", "a stack has main.tf and outputs.toml"),
         ("terraform/outputs.toml", "a stack has main.tf and outputs.toml"),
     ] {
-        let dir = copy();
+        let dir = copied();
         fs::remove_file(dir.path().join("simwan").join(remove)).unwrap();
         let error = Catalogue::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
-    let dir = copy();
+    let dir = copied();
     fs::write(dir.path().join("simwan/api/notes.txt"), "").unwrap();
     assert!(Catalogue::load(dir.path()).unwrap_err().to_string().contains("<kind>.toml"));
-    let dir = copy();
+    let dir = copied();
     fs::write(dir.path().join("simwan/schemas/site.v1.json"), "{").unwrap();
     assert!(matches!(Catalogue::load(dir.path()), Err(LoadError::Syntax { .. })));
     let empty = tempfile::tempdir().unwrap();

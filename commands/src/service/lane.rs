@@ -13,7 +13,7 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::Refusal;
 use wanwright_schemas::{Command, Digest};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use super::adapter::{Judged, Recorded};
 use super::door::Asked;
@@ -60,7 +60,7 @@ pub(super) struct Lane {
     pub(super) nats: Nats,
     pub(super) store: CustomerStore,
     pub(super) verdicts: Arc<Verdicts>,
-    pub(super) vendors: Arc<Catalogue>,
+    pub(super) vendors: Vendors,
     pub(super) claims: Claims,
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
@@ -168,7 +168,7 @@ impl Lane {
             schema: asked.headers.schema,
             command,
         };
-        if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors, &sink).await {
+        if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors.snapshot(), &sink).await {
             self.store.keep(loaded);
             return Ok(verdict::refused(asked, refusal));
         }

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::CommandId;
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
@@ -61,7 +61,7 @@ impl Default for Options {
 /// What all partitions of a process work with.
 struct Parts {
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: Vendors,
     claims: Claims,
     shared: Shared,
     options: Options,
@@ -75,11 +75,12 @@ struct Parts {
 /// end too and be started again. Trouble with NATS is waited out.
 pub async fn run(
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: impl Into<Vendors>,
     options: Options,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
+    let vendors = vendors.into();
     let claims = Claims::open(&nats).await?;
     let shared = Shared::new(nats.clone(), options.cache_bytes);
     let unmapped = requests::open_unmapped(&nats).await?;

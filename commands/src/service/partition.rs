@@ -77,7 +77,7 @@ async fn serve(
         nats: nats.clone(),
         store: CustomerStore::new(nats.clone(), holding, parts.shared.clone()),
         verdicts: Arc::new(verdicts),
-        vendors: Arc::clone(&parts.vendors),
+        vendors: parts.vendors.clone(),
         claims: parts.claims.clone(),
         lease: Arc::clone(lease),
         window: parts.options.window,
