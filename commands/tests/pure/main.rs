@@ -9,6 +9,7 @@ mod model;
 mod orders;
 mod properties;
 mod reports;
+mod settings;
 mod site;
 mod stack;
 mod tunnel;

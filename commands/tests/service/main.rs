@@ -7,4 +7,5 @@ mod repeats;
 mod serials;
 mod sharing;
 mod snapshots;
+mod vendors;
 mod world;
