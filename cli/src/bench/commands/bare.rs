@@ -1,5 +1,7 @@
 //! What the server itself can do: the ceilings.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use async_nats::{HeaderMap, Message, Subscriber};
 use futures::StreamExt;
