@@ -8,6 +8,7 @@ mod addresses;
 mod customer;
 mod decide;
 mod device;
+pub mod explain;
 mod head;
 mod object;
 pub mod orders;

@@ -33,8 +33,8 @@ pub use kind::Kind;
 pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
 pub use resource::{Attribute, AttributeType, ListApi, Presence, ResourceApi, UpdateMethod};
 pub use schema::{
-    FieldError, FieldErrorKind, InvalidVersion, KindSchemas, Present, SchemaError, SchemaVersion,
-    StructuralSchema, UnknownVersion,
+    FieldError, FieldErrorKind, FieldExplained, InvalidVersion, KindSchemas, Present, RuleExplained,
+    SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
 pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};

@@ -16,6 +16,7 @@ use wanwright_schemas::{Command, Digest};
 use wanwright_vendors::Vendors;
 
 use super::adapter::{Judged, Recorded};
+use super::discovery::Counts;
 use super::door::Asked;
 use super::serials::Serial;
 use super::store::{CustomerStore, Loaded, key};
@@ -62,6 +63,7 @@ pub(super) struct Lane {
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) vendors: Vendors,
     pub(super) claims: Claims,
+    pub(super) counts: Arc<Counts>,
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
 }

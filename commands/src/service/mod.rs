@@ -6,6 +6,7 @@
 mod adapter;
 mod cache;
 mod delivery;
+mod discovery;
 mod door;
 mod inbox;
 mod lane;
@@ -36,6 +37,7 @@ pub use adapter::{Judged, Recorded};
 pub use door::Asked;
 pub use store::{CustomerStore, Loaded};
 
+use discovery::{Counts, Discovery};
 use partitions::Partitions;
 use queue::Lanes;
 use store::Shared;
@@ -63,6 +65,7 @@ struct Parts {
     nats: Nats,
     vendors: Vendors,
     claims: Claims,
+    counts: Arc<Counts>,
     shared: Shared,
     options: Options,
 }
@@ -85,9 +88,12 @@ pub async fn run(
     let shared = Shared::new(nats.clone(), options.cache_bytes);
     let unmapped = requests::open_unmapped(&nats).await?;
     let member = CommandId::mint().to_string();
-    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, shared, options });
+    let counts = Arc::new(Counts::default());
+    let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, counts, shared, options });
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
+    others.spawn(discovery.serve(stop.clone()));
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

@@ -78,6 +78,7 @@ async fn serve(
         store: CustomerStore::new(nats.clone(), holding, parts.shared.clone()),
         verdicts: Arc::new(verdicts),
         vendors: parts.vendors.clone(),
+        counts: Arc::clone(&parts.counts),
         claims: parts.claims.clone(),
         lease: Arc::clone(lease),
         window: parts.options.window,

@@ -2,6 +2,7 @@
 
 mod check;
 mod convert;
+mod explain;
 mod kind_schemas;
 mod load;
 mod parse;
@@ -12,6 +13,7 @@ mod version;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use explain::{FieldExplained, RuleExplained};
 pub use kind_schemas::{KindSchemas, Present, UnknownVersion};
 pub(crate) use load::load_all;
 pub use version::{InvalidVersion, SchemaVersion};
