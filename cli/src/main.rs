@@ -7,6 +7,7 @@ mod doctor;
 mod drift;
 mod endpoints;
 mod exit;
+mod explain;
 mod get;
 mod output;
 mod replay;
@@ -41,6 +42,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Bench(args) => bench::run(args).await,
         Mode::Nats(args) => topology::run(args).await,
         Mode::Doctor(args) => doctor::run(args).await,
+        Mode::Explain(args) => explain::run(&args),
     };
     match done {
         Ok(exit) => exit.into(),
