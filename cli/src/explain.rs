@@ -57,7 +57,18 @@ fn below(said: &KindExplained, field: &str) -> Result<Vec<FieldExplained>> {
         let inside = |path: &str| {
             path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        let found: Vec<_> = said.fields.iter().filter(|field| inside(&field.path)).cloned().collect();
+        let mut found: Vec<_> = said.fields.iter().filter(|field| inside(&field.path)).cloned().collect();
+        for field in &mut found {
+            // A rule may stand at the place around the field it is about.
+            let named = |around: &&FieldExplained| field.path.starts_with(&format!("{}.", around.path));
+            let around = said.fields.iter().filter(named);
+            let about = around.flat_map(|around| around.rules.iter().map(move |rule| (&around.path, rule)));
+            let rules = about.filter(|(path, rule)| {
+                rule.field.as_ref().is_some_and(|name| field.path == format!("{path}.{name}"))
+            });
+            let rules: Vec<_> = rules.map(|(_, rule)| rule.clone()).collect();
+            field.rules.extend(rules);
+        }
         if !found.is_empty() {
             return Ok(found);
         }

@@ -150,7 +150,9 @@ pub fn kind(vendor: &Vendor, kind: Kind, version: Option<SchemaVersion>) -> Resu
         (_, None) => {}
     }
     let name = vendor.name.clone();
-    let verbs = public_verbs(kind).map(|verb| verb_explained(kind, verb, vendor, &settings)).collect();
+    let speaks = shown.filter(|shown| schemas.is_some_and(|schemas| schemas.stored() != *shown));
+    let verbs =
+        public_verbs(kind).map(|verb| verb_explained(kind, verb, vendor, &settings, speaks)).collect();
     let versions = schemas.map(versions).unwrap_or_default();
     Ok(KindExplained { vendor: name, kind, version: shown, versions, fields, verbs })
 }
@@ -208,6 +210,7 @@ fn verb_explained(
     verb: &'static str,
     vendor: &Vendor,
     settings: &Map<String, Value>,
+    speaks: Option<SchemaVersion>,
 ) -> VerbExplained {
     let (object, subject) = match kind {
         Kind::Customer => {
@@ -220,7 +223,11 @@ fn verb_explained(
         "change" => json!({ "settings": settings }).to_string(),
         _ => String::new(),
     };
-    let body = if body.is_empty() { body } else { format!(" '{body}'") };
+    let body = match (body.is_empty(), speaks) {
+        (true, _) => body,
+        (false, None) => format!(" '{body}'"),
+        (false, Some(version)) => format!(" '{body}' --schema {version}"),
+    };
     VerbExplained { verb, subject, example: format!("wanwright send {kind} {verb} {object}{body}") }
 }
 

@@ -196,7 +196,7 @@ fn a_rule_that_could_be_slow_is_refused_when_the_folder_is_loaded() {
         "self.a.map(x, self.text + self.text).size() > 0",
     ] {
         let error = lists(500, rule).unwrap_err().to_string();
-        assert!(error.contains("steps, more than 100000"), "{rule}: {error}");
+        assert!(error.contains("steps, more than 200000"), "{rule}: {error}");
     }
     for depth in [40, 200, 1000] {
         for rule in [
@@ -229,5 +229,6 @@ fn the_dearest_rule_stays_within_its_time() {
     let texts: Vec<String> = (0..most).map(|n| format!("{n:064}")).collect();
     let began = Instant::now();
     schema(most).unwrap().check(&json!({ "a": texts })).unwrap();
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?} for {most} items", began.elapsed());
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(500), "{took:?} for {most} items");
 }

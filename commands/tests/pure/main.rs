@@ -2,6 +2,7 @@
 
 mod changes;
 mod device;
+mod explain;
 mod harness;
 mod history;
 mod life;

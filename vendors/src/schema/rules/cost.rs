@@ -4,7 +4,7 @@ use super::Rule;
 use crate::schema::{Node, SchemaError, Shape, UNBOUNDED};
 
 /// Most steps the rules of one schema may take for one command. A step takes about 0.1 microseconds.
-pub(super) const BUDGET: u64 = 100_000;
+pub(super) const BUDGET: u64 = 200_000;
 
 /// Refuses a schema whose rules could take longer than a command may.
 pub(in crate::schema) fn within_budget(root: &Node) -> Result<(), SchemaError> {
