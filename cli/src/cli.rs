@@ -34,6 +34,8 @@ pub enum Mode {
     Send(SendArgs),
     /// Show customers, sites, tunnels, devices, operations, drift or the timeline.
     Get(GetArgs),
+    /// Say which kinds, versions, fields, rules and verbs a vendor has.
+    Explain(ExplainArgs),
     /// Show what happens, as it happens.
     Watch(WatchArgs),
     /// Look for drift at the vendors and print the report; exits with 1 when there is some.
@@ -142,6 +144,9 @@ pub struct SendArgs {
     /// Answer what would follow, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Version of the vendor's settings that the body speaks, for example `v1`; the stored one when not given.
+    #[arg(long = "schema", value_name = "VERSION")]
+    pub schema: Option<String>,
     /// Publish it into the durable inbox and do not wait for the outcome; `get outcomes` shows it later.
     #[arg(long = "async", conflicts_with = "dry_run")]
     pub durable: bool,
@@ -232,6 +237,26 @@ pub struct GetArgs {
     /// How to print.
     #[arg(short, long, default_value = "table")]
     pub output: RowFormat,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wanwright explain simwan\n  wanwright explain simwan device\n  \
+    wanwright explain simwan device.vlan\n  wanwright explain simwan device --version v1 -o json")]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub vendors: Vendors,
+    /// The vendor; every vendor when none is given.
+    pub vendor: Option<String>,
+    /// The kind, or one of its fields: KIND or KIND.FIELD
+    #[arg(value_name = "KIND[.FIELD]")]
+    pub what: Option<String>,
+    /// Another version than the one settings are stored in, for example `v1`.
+    #[arg(long = "version", value_name = "VERSION", requires = "what")]
+    pub schema: Option<String>,
+    /// How to print.
+    #[arg(short, long, default_value = "text")]
+    pub output: OutcomeFormat,
 }
 
 /// `watch`.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use wanwright_nats::topology;
-use wanwright_schemas::subjects::PARTITIONS;
+use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_supervisor::{Error, Found};
 use wanwright_vendors::Catalogue;
 
@@ -73,6 +73,35 @@ pub async fn run(args: DoctorArgs) -> Result<Exit> {
     Ok(if findings.bad == 0 { Exit::Done } else { Exit::Different })
 }
 
+/// Whether the command service judges with the vendor folders as they are here.
+async fn folders(args: &DoctorArgs, nats: &wanwright_nats::Nats, findings: &mut Findings) {
+    let asked = nats.client.request(subjects::EXPLAIN, "".into());
+    let answer = match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return findings.bad("command service", error),
+        Err(_) => return findings.bad("command service", "it did not answer within 5 s"),
+    };
+    let said: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
+    if let Some(problem) = said["problem"].as_str() {
+        return findings.bad("vendors in force", format!("changed folders are not taken over: {problem}"));
+    }
+    let Ok(here) = Catalogue::load(&args.vendors.vendors) else { return };
+    let there = |vendor: &wanwright_vendors::Vendor| {
+        let all = said["vendors"].as_array();
+        all.is_some_and(|all| {
+            all.iter().any(|other| other["vendor"] == vendor.name && other["digest"] == vendor.digest)
+        })
+    };
+    match here.iter().find(|vendor| !there(vendor)) {
+        None => findings.good("the command service judges with the vendor folders as they are here"),
+        Some(vendor) => {
+            let what =
+                format!("the command service has another edition of {} than the folder here", vendor.name);
+            findings.bad("vendors in force", what);
+        }
+    }
+}
+
 /// What is running from this home folder, if anything is.
 async fn running(args: &DoctorArgs, findings: &mut Findings) {
     let Ok(endpoints) = Endpoints::read(&args.home.home) else {
@@ -83,6 +112,7 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
         Ok(nats) => nats,
         Err(error) => return findings.bad("NATS", error),
     };
+    folders(args, &nats, findings).await;
     match topology::plan(&nats, 1).await {
         Ok(plan) if plan.create.is_empty() && plan.differences.is_empty() => {
             findings.good(

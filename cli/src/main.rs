@@ -7,6 +7,7 @@ mod doctor;
 mod drift;
 mod endpoints;
 mod exit;
+mod explain;
 mod get;
 mod output;
 mod replay;
@@ -43,6 +44,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Schema(args) => schema::run(args),
         Mode::Nats(args) => topology::run(args).await,
         Mode::Doctor(args) => doctor::run(args).await,
+        Mode::Explain(args) => explain::run(&args),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -41,6 +41,11 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
     if let Some(generation) = args.expected_generation {
         head.insert(headers::EXPECTED_GENERATION, generation.to_string().as_str());
     }
+    if let Some(version) = &args.schema {
+        let version: wanwright_vendors::SchemaVersion =
+            version.parse().map_err(|error| Usage(format!("--schema: {error}")))?;
+        head.insert(headers::SCHEMA, version.to_string().as_str());
+    }
     if args.dry_run {
         head.insert(headers::DRY_RUN, "true");
     }

@@ -12,7 +12,7 @@ use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
 use wanwright_nats::{Leases, Nats, topology};
 use wanwright_projections::{Projections, Readiness};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Refreshed, Vendors, Watching};
 
 use crate::cli::{Role, ServeArgs, SimulatorArgs};
 use crate::exit::{Exit, Usage};
@@ -48,11 +48,14 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     check_topology(&nats).await?;
     match args.role {
         Role::Commands => {
-            let vendors = catalogue(&args)?;
+            let (vendors, _watching) = watched(&args)?;
             let options = wanwright_commands::service::Options::default();
             wanwright_commands::service::run(nats, vendors, options, stop, ready).await?;
         }
-        Role::Dispatcher => dispatcher::run(nats, catalogue(&args)?, stop, ready).await?,
+        Role::Dispatcher => {
+            let (vendors, _watching) = watched(&args)?;
+            dispatcher::run(nats, vendors, stop, ready).await?;
+        }
         Role::Executors => executors(&args, nats, stop).await?,
         Role::Projections => {
             let pool = args.connection.postgres(24).await?;
@@ -69,9 +72,23 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn catalogue(args: &ServeArgs) -> Result<Arc<Catalogue>> {
+/// The vendors, and what takes over their folders when they change.
+fn watched(args: &ServeArgs) -> Result<(Vendors, Watching)> {
     let dir = &args.vendors.vendors;
-    Ok(Arc::new(Catalogue::load(dir).with_context(|| format!("reading the vendors in {}", dir.display()))?))
+    let vendors = Vendors::open(dir).with_context(|| format!("reading the vendors in {}", dir.display()))?;
+    let watching = vendors.watch(|found| match found {
+        Refreshed::Same => {}
+        Refreshed::Swapped(changed) => {
+            tracing::info!(vendors = changed.join(", "), "changed vendor folders are in force");
+        }
+        Refreshed::Refused(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "changed vendor folders are not in force; the earlier ones still are"
+            );
+        }
+    });
+    Ok((vendors, watching))
 }
 
 /// Streams that are missing or differ stop the start.
@@ -90,7 +107,7 @@ async fn check_topology(nats: &Nats) -> Result<()> {
 }
 
 async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Result<()> {
-    let vendors = catalogue(args)?;
+    let (vendors, _watching) = watched(args)?;
     let urls = vendor_urls(&args.vendor_urls)?;
     let executor = format!("{}-{}", hostname(), std::process::id());
     let leases = Leases::open(&nats, &executor).await?;
@@ -109,12 +126,12 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
     let config = Config {
         pool,
         work: std::path::absolute(args.connection.home.home.join("executor"))?,
-        vendors: Arc::clone(&vendors),
+        vendors: vendors.clone(),
         program: found.path,
         version: found.version,
     };
     let terraform = Arc::new(TerraformEngine::start(config).await?);
-    let gateway = Gateway::start(nats.clone(), &vendors, &urls, stop.clone()).await?;
+    let gateway = Gateway::start(nats.clone(), &vendors.snapshot(), &urls, stop.clone()).await?;
     let config = scheduler::Config {
         nats,
         vendors,

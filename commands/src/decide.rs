@@ -8,11 +8,11 @@ use wanwright_schemas::command::{Ask, Command, CommandBody};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
-use wanwright_schemas::spec::Settings;
-use wanwright_vendors::{Catalogue, FieldErrorKind, Vendor};
+use wanwright_vendors::{Catalogue, SchemaVersion, Vendor};
 
 use crate::customer::Customer;
 use crate::object::Object;
+use crate::settings::{self, Specified};
 use crate::{device, report, site, tunnel};
 
 /// What a decision may depend on beside the customer's state.
@@ -24,6 +24,8 @@ pub struct Circumstances<'a> {
     pub expected_generation: Option<u64>,
     /// What the vendors can do.
     pub vendors: &'a Catalogue,
+    /// The version of the vendor's settings that the sender speaks; the stored one when it does not say.
+    pub schema: Option<SchemaVersion>,
 }
 
 /// The one actor that may report.
@@ -126,12 +128,14 @@ where
     Ok((&changed != spec).then_some(changed))
 }
 
-/// A change to this specification, unless the defaults that were filled in made it what it was.
-pub(crate) fn changed<S: PartialEq>(object: &Object<S>, spec: S) -> Vec<Change<S>> {
-    if object.spec == spec {
+/// A change to this specification, unless the defaults that were filled in made it what it was. The settings are in the
+/// vendor's stored version, whichever the present ones are in.
+pub(crate) fn changed<S: Specified>(object: &Object<S>, spec: S, vendor: &Vendor) -> Vec<Change<S>> {
+    if settings::as_stored(object, vendor).is_some_and(|present| present == spec) {
         return Vec::new();
     }
-    vec![Change::Changed { generation: object.generation + 1, spec }]
+    let schema = settings::reference::<S>(vendor);
+    vec![Change::Changed { generation: object.generation + 1, spec, schema }]
 }
 
 /// A field that must not change.
@@ -149,34 +153,6 @@ pub(crate) fn vendor<'a>(facts: Circumstances<'a>, id: &VendorId) -> Result<&'a 
         let message = format!("there is no vendor `{id}`; there are {}", known.join(", "));
         Refusal::new(Reason::UnknownVendor, message).field("vendor")
     })
-}
-
-/// Settings as the vendor's structural schema reads them, defaults filled in.
-pub(crate) fn settings(vendor: &Vendor, kind: &str, settings: &Settings) -> Result<Settings, Refusal> {
-    let given = Value::Object(settings.clone());
-    let Some(schema) = vendor.schemas.get(kind) else {
-        if settings.is_empty() {
-            return Ok(Settings::new());
-        }
-        let message = format!("vendor {} has no settings for a {kind}", vendor.name);
-        return Err(Refusal::new(Reason::UnknownField, message).field("settings"));
-    };
-    match schema.check_at("settings", &given) {
-        Ok(Value::Object(filled)) => Ok(filled),
-        Ok(_) => Ok(Settings::new()),
-        Err(errors) => {
-            let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let first = errors.first();
-            let code = first.map_or(Reason::InvalidValue, |error| match error.kind {
-                FieldErrorKind::Unknown => Reason::UnknownField,
-                FieldErrorKind::Missing => Reason::MissingField,
-                FieldErrorKind::WrongType => Reason::WrongType,
-                FieldErrorKind::NotAllowed => Reason::InvalidValue,
-            });
-            let field = first.map_or_else(|| "settings".to_owned(), |error| error.path.clone());
-            Err(Refusal::new(code, message).field(field))
-        }
-    }
 }
 
 /// Asks again: for an object that failed or drifted, and that nobody is working on.

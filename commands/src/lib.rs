@@ -8,11 +8,13 @@ mod addresses;
 mod customer;
 mod decide;
 mod device;
+pub mod explain;
 mod head;
 mod object;
 pub mod orders;
 mod recent;
 mod report;
+mod settings;
 mod site;
 mod tunnel;
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wanwright_schemas::CommandId;
+use wanwright_schemas::SchemaRef;
 use wanwright_schemas::event::Change;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Outputs};
@@ -34,6 +35,9 @@ pub struct Object<S> {
     pub generation: u64,
     /// The wish.
     pub spec: S,
+    /// The schema that the wish's settings are written in; none before schemas had versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaRef>,
     /// Whether the wish is that it should go.
     pub leaving: bool,
     /// What the vendor has, as far as is known.
@@ -56,6 +60,7 @@ impl<S> Object<S> {
             uid,
             generation,
             spec,
+            schema: None,
             leaving: false,
             observed: None,
             failure: None,
@@ -96,16 +101,18 @@ impl<S> Object<S> {
 
 /// Folds a change into the object it is about; `by` is the command that decided it.
 pub(crate) fn evolve<S: Clone>(slot: &mut Option<Object<S>>, change: &Change<S>, by: CommandId) {
-    if let Change::Created { generation, spec } = change {
-        *slot = Some(Object::new(by, *generation, spec.clone()));
+    if let Change::Created { generation, spec, schema } = change {
+        let object = Object::new(by, *generation, spec.clone());
+        *slot = Some(Object { schema: schema.clone(), ..object });
         return;
     }
     let Some(object) = slot else { return };
     match change {
         Change::Created { .. } => {}
-        Change::Changed { generation, spec } => {
+        Change::Changed { generation, spec, schema } => {
             object.wish(*generation);
             object.spec = spec.clone();
+            object.schema.clone_from(schema);
         }
         Change::DecommissionRequested { generation } => {
             object.wish(*generation);

@@ -10,11 +10,12 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CustomerId, SiteId, TunnelId};
 use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunnel, Intent, Order, Target};
 use wanwright_schemas::outcome::Position;
-use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
+use wanwright_schemas::spec::{DeviceSpec, Peer, Settings, SiteSpec, TunnelSpec};
 use wanwright_vendors::Vendor;
 
 use crate::customer::Customer;
 use crate::object::Object;
+use crate::settings;
 
 /// The orders a target should have: one that changes something, one that looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub fn wanted(
 ) -> Wanted {
     match target {
         Target::Site(id) => of_stack(customer, state, vendor, id, position),
-        Target::Device(id) => of_device(customer, state, id, position),
+        Target::Device(id) => of_device(customer, state, vendor, id, position),
     }
     .unwrap_or_default()
 }
@@ -91,11 +92,12 @@ fn of_stack(
     position: &Position,
 ) -> Option<Wanted> {
     let site = state.sites.get(id)?;
-    let stack = Stack::read(customer, state, vendor, id);
+    let settings = settings::ordered(site, vendor)?;
+    let stack = Stack::read(customer, state, vendor, id)?;
     let retries = site.retries + stack.retries;
     let order = |intent: Intent| {
         let vendor = site.spec.vendor.clone();
-        let desired = stack.desired(customer, id, site);
+        let desired = stack.desired(customer, id, site, &settings);
         Order::new(customer.clone(), vendor, intent, retries, desired, position.clone())
     };
     let behind = site.pending() || stack.pending;
@@ -119,7 +121,8 @@ struct Stack {
 }
 
 impl Stack {
-    fn read(customer: &CustomerId, state: &Customer, vendor: &Vendor, site: &SiteId) -> Self {
+    /// Nothing when one of them has settings that cannot be read now: an order without it would take it down.
+    fn read(customer: &CustomerId, state: &Customer, vendor: &Vendor, site: &SiteId) -> Option<Self> {
         let mut stack =
             Self { tunnels: BTreeMap::new(), leaving: BTreeMap::new(), pending: false, retries: 0 };
         for (id, tunnel) in state.tunnels_of(site) {
@@ -128,11 +131,13 @@ impl Stack {
                 stack.pending |= tunnel.pending();
             } else if let Some(address) = peer_address(state, vendor, &tunnel.spec.peer) {
                 stack.pending |= tunnel.pending() || tunnel_moved(state, vendor, tunnel);
-                let desired = desired_tunnel(customer, id, tunnel, tunnel.generation, address);
+                let settings = settings::ordered(tunnel, vendor)?;
+                let desired = desired_tunnel(customer, id, tunnel, tunnel.generation, address, settings);
                 stack.tunnels.insert(id.clone(), desired);
             } else if let Some((generation, address)) = applied_address(tunnel) {
                 // What the vendor has is not taken down because its far end, or its next one, has no address now.
-                let desired = desired_tunnel(customer, id, tunnel, generation, address);
+                let settings = settings::ordered(tunnel, vendor)?;
+                let desired = desired_tunnel(customer, id, tunnel, generation, address, settings);
                 stack.tunnels.insert(id.clone(), desired);
             } else {
                 // It waits for its far end, whose `Applied` brings it back here.
@@ -140,10 +145,16 @@ impl Stack {
             }
             stack.retries += tunnel.retries;
         }
-        stack
+        Some(stack)
     }
 
-    fn desired(&self, customer: &CustomerId, id: &SiteId, site: &Object<SiteSpec>) -> Desired {
+    fn desired(
+        &self,
+        customer: &CustomerId,
+        id: &SiteId,
+        site: &Object<SiteSpec>,
+        settings: &Settings,
+    ) -> Desired {
         Desired::Site {
             site: DesiredSite {
                 id: id.clone(),
@@ -151,7 +162,7 @@ impl Stack {
                 generation: site.generation,
                 name: format!("{customer}.{id}"),
                 lan: site.spec.lan.iter().map(ToString::to_string).collect(),
-                settings: site.spec.settings.clone(),
+                settings: settings.clone(),
             },
             tunnels: self.tunnels.clone(),
             leaving: self.leaving.clone(),
@@ -165,6 +176,7 @@ fn desired_tunnel(
     tunnel: &Object<TunnelSpec>,
     generation: u64,
     peer_address: String,
+    settings: Settings,
 ) -> DesiredTunnel {
     let spec = &tunnel.spec;
     DesiredTunnel {
@@ -175,7 +187,7 @@ fn desired_tunnel(
         peer_address,
         local_asn: spec.bgp.map_or(0, |bgp| bgp.local_asn),
         peer_asn: spec.bgp.map_or(0, |bgp| bgp.peer_asn),
-        settings: spec.settings.clone(),
+        settings,
     }
 }
 
@@ -221,10 +233,12 @@ fn device_inputs(state: &Customer, device: &Object<DeviceSpec>) -> Map<String, V
 fn of_device(
     customer: &CustomerId,
     state: &Customer,
+    vendor: &Vendor,
     id: &wanwright_schemas::DeviceId,
     position: &Position,
 ) -> Option<Wanted> {
     let device = state.devices.get(id)?;
+    let settings = settings::ordered(device, vendor)?;
     let site = state.sites.get(&device.spec.site)?;
     // Until the site is at the vendor there is nothing to attach the device to; its `Applied` brings us back here.
     let inputs = device_inputs(state, device);
@@ -236,7 +250,7 @@ fn of_device(
             name: format!("{customer}.{id}"),
             serial: device.spec.serial.clone(),
             model: device.spec.model.clone(),
-            settings: device.spec.settings.clone(),
+            settings: settings.clone(),
             inputs: inputs.clone(),
             known: device.observed.as_ref().map(|observed| observed.outputs.clone()).unwrap_or_default(),
         });

@@ -6,10 +6,13 @@ use wanwright_schemas::event::Change;
 use wanwright_schemas::ids::SiteId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::SiteSpec;
+use wanwright_vendors::Vendor;
 
 use crate::addresses;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
+use crate::object::Object;
+use crate::settings;
 
 /// Most networks behind one site.
 const MAX_LANS: usize = 256;
@@ -25,14 +28,17 @@ pub(crate) fn decide(
     match ask {
         Ask::Create(spec) => {
             absent(present, &name)?;
-            Ok(vec![Change::Created { generation: 1, spec: checked(state, id, spec, facts)? }])
+            let (spec, vendor) = checked(state, id, spec, None, facts)?;
+            Ok(vec![Change::Created { generation: 1, spec, schema: settings::reference::<SiteSpec>(vendor) }])
         }
         Ask::Change(patch) => {
             let site = live(present, &name)?;
-            let Some(spec) = patched(&site.spec, patch)? else { return Ok(Vec::new()) };
+            let before =
+                settings::as_spoken(site, facts.vendors.get(site.spec.vendor.as_str()), &name, facts)?;
+            let Some(spec) = patched(&before, patch)? else { return Ok(Vec::new()) };
             unchanged(&site.spec.vendor, &spec.vendor, "vendor")?;
-            let spec = checked(state, id, &spec, facts)?;
-            Ok(changed(site, spec))
+            let (spec, vendor) = checked(state, id, &spec, Some(site), facts)?;
+            Ok(changed(site, spec, vendor))
         }
         Ask::Decommission => {
             let changes = decide::decommission(present, &name)?;
@@ -47,12 +53,13 @@ pub(crate) fn decide(
     }
 }
 
-fn checked(
+fn checked<'a>(
     state: &Customer,
     id: &SiteId,
     spec: &SiteSpec,
-    facts: Circumstances<'_>,
-) -> Result<SiteSpec, Refusal> {
+    present: Option<&Object<SiteSpec>>,
+    facts: Circumstances<'a>,
+) -> Result<(SiteSpec, &'a Vendor), Refusal> {
     let vendor = decide::vendor(facts, &spec.vendor)?;
     if spec.lan.is_empty() || spec.lan.len() > MAX_LANS {
         let message = format!("a site has 1 to {MAX_LANS} networks, not {}", spec.lan.len());
@@ -65,8 +72,7 @@ fn checked(
         addresses::free(state, *prefix, &besides, &field)?;
     }
     addresses::disjoint(&spec.lan, "lan")?;
-    let settings = decide::settings(vendor, "site", &spec.settings)?;
-    Ok(SiteSpec { settings, ..spec.clone() })
+    Ok((settings::read(spec, present, vendor, facts)?, vendor))
 }
 
 /// A site goes only when nothing uses it any more.

@@ -11,6 +11,8 @@ use wanwright_vendors::Vendor;
 use crate::addresses;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
+use crate::object::Object;
+use crate::settings;
 
 pub(crate) fn decide(
     state: &Customer,
@@ -30,15 +32,22 @@ pub(crate) fn decide(
                     format!("site/{} has {limit} tunnels, as many as {} allows", spec.site, vendor.title);
                 return Err(Refusal::new(Reason::TunnelLimitReached, message).field("site"));
             }
-            Ok(vec![Change::Created { generation: 1, spec: checked(state, id, spec, vendor)? }])
+            let spec = checked(state, id, spec, None, vendor, facts)?;
+            Ok(vec![Change::Created {
+                generation: 1,
+                spec,
+                schema: settings::reference::<TunnelSpec>(vendor),
+            }])
         }
         Ask::Change(patch) => {
             let tunnel = live(present, &name)?;
-            let Some(spec) = patched(&tunnel.spec, patch)? else { return Ok(Vec::new()) };
+            let vendor = settings::vendor_at(state, &tunnel.spec.site, facts);
+            let before = settings::as_spoken(tunnel, vendor, &name, facts)?;
+            let Some(spec) = patched(&before, patch)? else { return Ok(Vec::new()) };
             unchanged(&tunnel.spec.site, &spec.site, "site")?;
             let vendor = vendor_of(state, &spec.site, facts)?;
-            let spec = checked(state, id, &spec, vendor)?;
-            Ok(changed(tunnel, spec))
+            let spec = checked(state, id, &spec, Some(tunnel), vendor, facts)?;
+            Ok(changed(tunnel, spec, vendor))
         }
         Ask::Decommission => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
@@ -66,7 +75,9 @@ fn checked(
     state: &Customer,
     id: &TunnelId,
     spec: &TunnelSpec,
+    present: Option<&Object<TunnelSpec>>,
     vendor: &Vendor,
+    facts: Circumstances<'_>,
 ) -> Result<TunnelSpec, Refusal> {
     match &spec.peer {
         Peer::Site(peer) if peer == &spec.site => {
@@ -95,8 +106,7 @@ fn checked(
         assigned(bgp.local_asn, "bgp.local_asn")?;
         assigned(bgp.peer_asn, "bgp.peer_asn")?;
     }
-    let settings = decide::settings(vendor, "tunnel", &spec.settings)?;
-    Ok(TunnelSpec { settings, ..spec.clone() })
+    settings::read(spec, present, vendor, facts)
 }
 
 /// Refuses the autonomous system numbers that nobody may use: 0 (RFC 7607), 23456 (RFC 6793), the last of 16 bits and

@@ -11,6 +11,7 @@ use crate::command::ObjectRef;
 use crate::ids::{CommandId, DeviceId, Kind, OrderId, SiteId, TunnelId};
 use crate::reason::Reason;
 use crate::report::{DriftField, Outputs};
+use crate::schema_ref::SchemaRef;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::upcast::{CHAIN, Chain, StoredEvent};
 
@@ -25,6 +26,9 @@ pub enum Change<S> {
         generation: u64,
         /// What it should be, with the vendor's defaults filled in.
         spec: S,
+        /// The schema its settings are written in; absent before schemas had versions, and where the vendor has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<SchemaRef>,
     },
     /// The object should be something else.
     Changed {
@@ -32,6 +36,9 @@ pub enum Change<S> {
         generation: u64,
         /// What it should be now, whole.
         spec: S,
+        /// The schema its settings are written in; absent before schemas had versions, and where the vendor has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<SchemaRef>,
     },
     /// The object should be taken down.
     DecommissionRequested {

@@ -22,6 +22,7 @@ pub mod published;
 pub mod reason;
 pub mod report;
 pub mod run;
+pub mod schema_ref;
 pub mod spec;
 pub mod strict;
 pub mod subjects;
@@ -35,3 +36,4 @@ pub use ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, Tun
 pub use order::{Order, Target};
 pub use outcome::{Outcome, Position};
 pub use reason::{Reason, Refusal};
+pub use schema_ref::SchemaRef;

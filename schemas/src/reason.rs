@@ -93,6 +93,12 @@ catalogue! {
         "Restore the stream; see ARCHITECTURE.md, \"A hole is never read over\".";
     Unavailable = 4002, 503, "The command could not be recorded for sure now.",
         "Send it again under the same id: it is carried out once.";
+
+    RuleBroken = 2101, 422, "The settings break a rule of the vendor.", "Correct the field as the rule says.";
+    UnknownSchemaVersion = 2102, 422, "The vendor does not serve this version of its settings.",
+        "Use one of the versions the message names; `wanwright explain` lists them.";
+    NotConvertible = 2103, 422, "The settings cannot be said in the version in which they are stored.",
+        "Correct the field, or send the settings in the stored version.";
 }
 
 impl std::fmt::Display for Reason {

@@ -43,7 +43,7 @@ pub struct Accepted {
 /// What may be changed in the demo's fleet.
 fn subjects() -> Vec<Subject> {
     let device =
-        |object: &str| Subject { kind: "device", object: object.to_owned(), field: "vlan", range: 2..4000 };
+        |object: &str| Subject { kind: "device", object: object.to_owned(), field: "vlan", range: 2..1002 };
     let tunnel =
         |object: &str| Subject { kind: "tunnel", object: object.to_owned(), field: "mtu", range: 600..1500 };
     let mut subjects = Vec::new();

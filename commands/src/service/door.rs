@@ -9,6 +9,7 @@ use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::trace::TraceContext;
+use wanwright_vendors::SchemaVersion;
 
 use super::delivery::Delivery;
 
@@ -43,6 +44,8 @@ pub struct Headers {
     pub command: CommandId,
     /// The generation the sender expects.
     pub expected_generation: Option<u64>,
+    /// The version of the vendor's settings that the body speaks.
+    pub schema: Option<SchemaVersion>,
     /// What caused the command.
     pub cause: Option<String>,
     /// What it belongs to.
@@ -89,6 +92,12 @@ impl Headers {
                     .map_err(|_| bad(headers::EXPECTED_GENERATION, "it must be a whole number".to_owned()))?,
             ),
         };
+        let schema = match get(headers::SCHEMA) {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|error: wanwright_vendors::InvalidVersion| {
+                bad(headers::SCHEMA, error.to_string())
+            })?),
+        };
         let dry_run = match get(headers::DRY_RUN) {
             None | Some("false") => false,
             Some("true") => true,
@@ -103,6 +112,7 @@ impl Headers {
         Ok(Self {
             command,
             expected_generation,
+            schema,
             cause: text(headers::CAUSATION_ID)?,
             correlation: text(headers::CORRELATION_ID)?,
             dry_run,
@@ -115,6 +125,9 @@ impl Headers {
         to.insert(headers::COMMAND_ID, self.command.to_string().as_str());
         if let Some(generation) = self.expected_generation {
             to.insert(headers::EXPECTED_GENERATION, generation.to_string().as_str());
+        }
+        if let Some(schema) = self.schema {
+            to.insert(headers::SCHEMA, schema.to_string().as_str());
         }
         if let Some(cause) = &self.cause {
             to.insert(headers::CAUSATION_ID, cause.as_str());
@@ -197,9 +210,10 @@ pub(super) fn read(
 }
 
 /// What a command's sender may say. Whoever asks for `Wan-Dryrun` must not have the command carried out.
-const KNOWN: [&str; 5] = [
+const KNOWN: [&str; 6] = [
     headers::COMMAND_ID,
     headers::EXPECTED_GENERATION,
+    headers::SCHEMA,
     headers::CAUSATION_ID,
     headers::CORRELATION_ID,
     headers::DRY_RUN,

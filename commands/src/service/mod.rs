@@ -6,6 +6,7 @@
 mod adapter;
 mod cache;
 mod delivery;
+mod discovery;
 mod door;
 mod inbox;
 mod lane;
@@ -30,12 +31,13 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::CommandId;
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
 pub use store::{CustomerStore, Loaded, key};
 
+use discovery::{Counts, Discovery};
 use partitions::Partitions;
 use queue::Lanes;
 use store::Shared;
@@ -61,8 +63,9 @@ impl Default for Options {
 /// What all partitions of a process work with.
 struct Parts {
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: Vendors,
     claims: Claims,
+    counts: Arc<Counts>,
     shared: Shared,
     options: Options,
 }
@@ -75,18 +78,22 @@ struct Parts {
 /// end too and be started again. Trouble with NATS is waited out.
 pub async fn run(
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: impl Into<Vendors>,
     options: Options,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
+    let vendors = vendors.into();
     let claims = Claims::open(&nats).await?;
     let shared = Shared::new(nats.clone(), options.cache_bytes);
     let unmapped = requests::open_unmapped(&nats).await?;
     let member = CommandId::mint().to_string();
-    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, shared, options });
+    let counts = Arc::new(Counts::default());
+    let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, counts, shared, options });
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
+    others.spawn(discovery.serve(stop.clone()));
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

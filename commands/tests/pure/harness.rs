@@ -11,7 +11,7 @@ use wanwright_schemas::order::{Desired, Intent, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{Event, ObjectRef, Position, Reason, Refusal, Target};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Catalogue, SchemaVersion};
 
 pub const LAN: &str = r#"{"vendor":"northwan","lan":["10.1.0.0/24"]}"#;
 pub const LAN_2: &str = r#"{"vendor":"northwan","lan":["10.2.0.0/24"]}"#;
@@ -51,6 +51,8 @@ pub fn parse(actor: &str, tail: &str, body: &str) -> Result<Command, Refusal> {
 #[derive(Clone)]
 pub struct World {
     pub vendors: &'static Catalogue,
+    /// The version of the vendors' settings that senders speak.
+    pub speaks: Option<SchemaVersion>,
     pub state: Customer,
     /// How many commands were sent.
     pub sent: u64,
@@ -60,7 +62,7 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        Self { vendors: &VENDORS, state: Customer::default(), sent: 0, history: Vec::new() }
+        Self { vendors: &VENDORS, speaks: None, state: Customer::default(), sent: 0, history: Vec::new() }
     }
 }
 
@@ -97,7 +99,12 @@ impl World {
         self.sent += 1;
         let command = parse(actor, tail, body)?;
         let by = id(self.sent);
-        let facts = Circumstances { command: by, expected_generation: expected, vendors: self.vendors };
+        let facts = Circumstances {
+            command: by,
+            expected_generation: expected,
+            vendors: self.vendors,
+            schema: self.speaks,
+        };
         let before = self.state.clone();
         let decided = decide(&self.state, &command, facts);
         assert_eq!(decide(&self.state, &command, facts), decided, "deciding is deterministic");

@@ -2,6 +2,7 @@
 
 mod changes;
 mod device;
+mod explain;
 mod fleet;
 mod harness;
 mod history;
@@ -10,6 +11,7 @@ mod model;
 mod orders;
 mod properties;
 mod reports;
+mod settings;
 mod site;
 mod stack;
 mod tunnel;

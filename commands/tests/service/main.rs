@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod damage;
+mod discovery;
 mod doors;
 mod neighbours;
 mod repeats;
 mod serials;
 mod sharing;
 mod snapshots;
+mod vendors;
 mod world;

@@ -1,14 +1,12 @@
 //! Comparing a target's state with its rows in the table of orders.
 
-use std::sync::Arc;
-
 use wanwright_commands::{Head, orders};
 use wanwright_nats::publish::CheckedError;
 use wanwright_nats::{History, Nats, OrderTable};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::{CustomerId, Event, subjects};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use super::Stuck;
 use crate::records;
@@ -18,7 +16,7 @@ pub(super) struct Compare {
     pub(super) nats: Nats,
     history: History,
     table: OrderTable,
-    vendors: Arc<Catalogue>,
+    vendors: Vendors,
 }
 
 /// How a comparison ended.
@@ -47,7 +45,7 @@ pub(super) async fn fold_on(
 }
 
 impl Compare {
-    pub(super) fn new(nats: Nats, vendors: Arc<Catalogue>) -> Self {
+    pub(super) fn new(nats: Nats, vendors: Vendors) -> Self {
         let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
         Self { nats, history, table, vendors }
     }
@@ -72,7 +70,8 @@ impl Compare {
         target: &Target,
     ) -> Result<Compared, Stuck> {
         let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(Compared::Equal) };
-        let vendor = self.vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
+        let vendors = self.vendors.snapshot();
+        let vendor = vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
         let position = self.history.position(customer, head.sequence);
         let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
         let [change_row, look_row] = subjects::orders_of_target(id, customer, target);

@@ -7,7 +7,6 @@ mod compare;
 mod sweep;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, consumer};
@@ -18,7 +17,7 @@ use wanwright_commands::{Head, orders};
 use wanwright_nats::{History, Nats, NatsError};
 use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use compare::{Compare, fold_on};
 
@@ -34,15 +33,16 @@ const CACHED: usize = 4096;
 /// [`NatsError`] when the first opening fails. Later trouble is waited out.
 pub async fn run(
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: impl Into<Vendors>,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
+    let vendors = vendors.into();
     let mut partitions = JoinSet::new();
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
         let reader = Partition {
-            compare: Compare::new(nats.clone(), Arc::clone(&vendors)),
+            compare: Compare::new(nats.clone(), vendors.clone()),
             history: History::new(nats.clone()),
             heads: HashMap::new(),
         };

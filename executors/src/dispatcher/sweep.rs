@@ -3,7 +3,6 @@
 //! Events bring most changes to the table at once. What an event cannot bring (an order that was lost, a vendor's folder
 //! that has changed) the sweep does: the table is right because it is compared, not because nothing ever went wrong.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -11,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_commands::{Head, orders};
 use wanwright_nats::{History, Nats, NatsError};
 use wanwright_schemas::{CustomerId, subjects};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use super::Stuck;
 use super::compare::{Compare, fold_on};
@@ -20,7 +19,7 @@ use super::compare::{Compare, fold_on};
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Sweeps until told to stop.
-pub(super) async fn run(nats: Nats, vendors: Arc<Catalogue>, stop: CancellationToken) {
+pub(super) async fn run(nats: Nats, vendors: Vendors, stop: CancellationToken) {
     let compare = Compare::new(nats.clone(), vendors);
     loop {
         let swept = tokio::select! {
