@@ -9,6 +9,7 @@ mod failures;
 mod inbox;
 mod kills;
 mod outages;
+mod races;
 mod readme;
 mod repeats;
 mod roles;
