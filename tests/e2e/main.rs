@@ -14,6 +14,7 @@ mod readme;
 mod repeats;
 mod roles;
 mod rows;
+mod schemas;
 mod soak;
 mod stopping;
 mod support;

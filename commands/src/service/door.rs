@@ -234,3 +234,98 @@ impl Asked {
         command_digest(&self.subject.object.to_string(), &self.subject.verb, &self.body)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_nats::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SUBJECT: &str = "wan.do.acme.demo.site.oslo.create";
+
+    fn default() -> CommandId {
+        CommandId::of_message(1, 1)
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(vec![
+            "Wan-Command-Id",
+            "wan-expected-generation",
+            "WAN-DRY-RUN",
+            "Wan-Correlation-Id",
+            "Wan-Causation-Id",
+            "Nats-Msg-Id",
+            "ce-id",
+            "ce-source",
+            "ce-type",
+            "ce-specversion",
+            "Content-Type",
+            "traceparent",
+            "tracestate",
+            "Nats-Trace-Only",
+        ]);
+        prop_oneof![4 => known.prop_map(str::to_owned), 1 => "[!-9;-~]{1,20}", 1 => "wan-[a-z]{0,9}"]
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(vec![
+            "1.0",
+            "true",
+            "7",
+            "018f0000-0000-7000-8000-000000000000",
+            "application/json",
+            "%C3%28",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "a=b",
+            "/erp",
+            "",
+        ]);
+        prop_oneof![known.prop_map(str::to_owned), "[ -~]{0,40}", any::<String>()]
+    }
+
+    fn map(headers: &[(String, String)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What is read and written again is read as the same, so that a dead letter can be sent again.
+        #[test]
+        fn any_headers(headers in prop::collection::vec((name(), value()), 0..8), body in prop::collection::vec(any::<u8>(), 0..60)) {
+            let body = Bytes::from(body);
+            match read(SUBJECT, Some(&map(&headers)), &body, default) {
+                Err(refusal) => prop_assert!(!refusal.message.is_empty() && refusal.code != Reason::Internal),
+                Ok((subject, read_once, body)) => {
+                    let mut again = HeaderMap::new();
+                    read_once.write(&mut again);
+                    let (_, read_twice, _) = read(&subject.request(), Some(&again), &body, CommandId::mint).expect("what we wrote");
+                    prop_assert_eq!(format!("{read_once:?}"), format!("{read_twice:?}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_there_twice_is_refused() {
+        let refused = |headers: &[(&str, &str)]| {
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            read(SUBJECT, Some(&map(&headers)), &Bytes::new(), default)
+                .err()
+                .and_then(|refusal| refusal.field)
+        };
+        let dry = "wan-dry-run";
+        assert_eq!(refused(&[("Wan-Dry-Run", "true"), (dry, "false")]).as_deref(), Some(dry));
+        assert_eq!(refused(&[(dry, "true"), (dry, "true")]).as_deref(), Some(dry));
+        // A trace that nobody can tell is left out, and other systems' headers are theirs.
+        assert_eq!(refused(&[("traceparent", "a"), ("Traceparent", "b"), ("x", "1"), ("X", "2")]), None);
+    }
+}

@@ -4,6 +4,7 @@
 mod folds;
 mod given;
 mod holes;
+mod parity;
 mod rebuilds;
 mod rows;
 mod servers;
