@@ -4,6 +4,8 @@
 mod folds;
 mod given;
 mod holes;
+mod migrations;
+mod outcomes;
 mod rebuilds;
 mod rows;
 mod servers;
