@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
@@ -43,14 +44,17 @@ fn ready() {
 
 /// Runs a role until it is told to stop.
 pub async fn run(args: ServeArgs) -> Result<Exit> {
+    if args.role != Role::Commands && (args.window.is_some() || args.cache.is_some()) {
+        return Err(Usage("--window and --cache are for `serve commands`".to_owned()).into());
+    }
     let stop = stop_token()?;
     let nats = args.connection.nats(&format!("wanwright-{:?}", args.role).to_lowercase()).await?;
     check_topology(&nats).await?;
     match args.role {
         Role::Commands => {
             let (vendors, _watching) = watched(&args)?;
-            let options = wanwright_commands::service::Options::default();
-            wanwright_commands::service::run(nats, vendors, options, stop, ready).await?;
+            let options = service_options(&args);
+            service::run(nats, vendors, options, stop, ready).await?;
         }
         Role::Dispatcher => {
             let (vendors, _watching) = watched(&args)?;
@@ -70,6 +74,15 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What `serve commands` was told, and the usual where it was told nothing.
+fn service_options(args: &ServeArgs) -> Options {
+    let usual = Options::default();
+    Options {
+        window: args.window.map_or(usual.window, |hours| Duration::from_secs(hours * 60 * 60)),
+        cache_bytes: args.cache.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
+    }
 }
 
 /// The vendors, and what takes over their folders when they change.

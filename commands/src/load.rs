@@ -86,11 +86,9 @@ impl Loading {
         if self.is_unproven { (0, None) } else { (self.head.sequence, self.head.digest) }
     }
 
-    /// The state, once every message up to this sequence has been passed.
-    ///
-    /// # Errors
-    /// The load as it is: there are messages to come.
-    pub fn reached(self, sequence: u64) -> Result<Head, Self> {
-        if self.is_unproven || self.head.sequence < sequence { Err(self) } else { Ok(self.head) }
+    /// Takes the state out, once every message up to this sequence has been passed.
+    pub fn reached(&mut self, sequence: u64) -> Option<Head> {
+        let is_there = !self.is_unproven && self.head.sequence >= sequence;
+        is_there.then(|| std::mem::take(&mut self.head))
     }
 }

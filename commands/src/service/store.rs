@@ -163,15 +163,12 @@ impl CustomerStore {
                 let (sequence, digest) = loading.passed();
                 proof.passes(sequence, digest);
             }
-            loading = match loading.reached(target) {
-                Ok(mut head) => {
-                    proof.whole(head.sequence).map_err(damaged)?;
-                    self.shared.seen.note(customer, head.sequence, head.digest);
-                    self.freeze(customer, &mut head);
-                    return Ok(head);
-                }
-                Err(loading) => loading,
-            };
+            if let Some(mut head) = loading.reached(target) {
+                proof.whole(head.sequence).map_err(damaged)?;
+                self.shared.seen.note(customer, head.sequence, head.digest);
+                self.freeze(customer, &mut head);
+                return Ok(head);
+            }
             if tokio::time::Instant::now() >= deadline {
                 // A replica that is behind is no damage: what it has so far fits the chain.
                 let read = loading.after();

@@ -43,18 +43,14 @@ impl Customers {
             let passed = loading.pass(message.sequence, &message.payload).map_err(broken)?;
             events.extend(passed.into_iter().flat_map(|envelope| envelope.events));
         }
-        match loading.reached(0) {
-            Ok(mut head) => {
-                // The dispatcher repeats no commands: ids are of no use to it.
-                head.recent.clear();
-                Ok((head, events))
-            }
+        let Some(mut head) = loading.reached(0) else {
             // The message it was frozen at did not come: the history ends before it, or a replica is behind.
-            Err(loading) => {
-                let end = self.history.head(customer).await?;
-                loading.ends_at(end).map_err(|error| broken(error.into()))?;
-                Err(Stuck::Behind(customer.clone()))
-            }
-        }
+            let end = self.history.head(customer).await?;
+            loading.ends_at(end).map_err(|error| broken(error.into()))?;
+            return Err(Stuck::Behind(customer.clone()));
+        };
+        // The dispatcher repeats no commands: ids are of no use to it.
+        head.recent.clear();
+        Ok((head, events))
     }
 }
