@@ -2,7 +2,7 @@
 -- accepted commands come from EVENTS-*, every other outcome from VERDICTS. `sequence` alone said nothing any more, so a
 -- row names its stream as well, and lists follow the time. The default is what the version before writes.
 -- What that version has written stays until it is 30 days old; a rebuild writes the accepted ones anew.
-SET lock_timeout = '5s';
+SET LOCAL lock_timeout = '5s';
 
 ALTER TABLE outcomes ADD COLUMN stream text NOT NULL DEFAULT 'OUTCOMES';
 COMMENT ON TABLE outcomes IS 'The answer to each command: accepted ones folded from EVENTS-*, the others from VERDICTS. Rows go after 30 days.';

@@ -1,3 +1,3 @@
 -- no-transaction
 -- A rebuild finds the rows of one stream.
-CREATE INDEX CONCURRENTLY IF NOT EXISTS outcomes_position ON outcomes (stream, sequence);
+CREATE INDEX CONCURRENTLY outcomes_position ON outcomes (stream, sequence);

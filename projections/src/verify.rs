@@ -26,7 +26,7 @@ pub struct Verified {
 }
 
 /// Compares the live tables of one stream of events with the stream itself. It changes nothing and holds nobody up: the
-/// live tables are read as they were at one moment.
+/// live tables are read as they were at one moment. Outcomes are compared as far back as none has been pruned.
 pub async fn verify(pool: &PgPool, js: &jetstream::Context, stream: &str) -> Result<Verified, Error> {
     let mut beside = Beside::create(pool, js, stream, None).await?;
     let result = compare(pool, &mut beside).await;
