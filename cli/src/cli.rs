@@ -382,6 +382,14 @@ pub struct ServeArgs {
         value_name = "NAME=URL"
     )]
     pub vendor_urls: Vec<String>,
+    /// How long the id of a command is good, in hours, 1 to 24 (commands; 24 unless given): a repeat within that time
+    /// gets the first outcome, an older id is refused. A shorter window takes less memory for each customer.
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24))]
+    pub window: Option<u64>,
+    /// How much memory the states of customers may take, in MiB (commands; 512 unless given). A customer whose state is
+    /// not there is loaded from its snapshot and history, so a small cache costs time, nothing else.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub cache: Option<u64>,
 }
 
 /// `simulator`.

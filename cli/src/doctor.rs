@@ -115,9 +115,8 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
     folders(args, &nats, findings).await;
     match topology::plan(&nats, 1).await {
         Ok(plan) if plan.create.is_empty() && plan.differences.is_empty() => {
-            findings.good(
-                "NATS has every stream, one replica, each write synced to disk before it is acknowledged",
-            );
+            let streams = topology::streams(PARTITIONS, 1).len();
+            findings.good(format!("NATS has its {streams} streams; {}", crate::topology::durability()));
         }
         Ok(plan) => findings
             .bad("streams", format!("{} missing, {} differ", plan.create.len(), plan.differences.len())),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
@@ -43,14 +44,14 @@ fn ready() {
 
 /// Runs a role until it is told to stop.
 pub async fn run(args: ServeArgs) -> Result<Exit> {
+    let options = service_options(&args)?;
     let stop = stop_token()?;
     let nats = args.connection.nats(&format!("wanwright-{:?}", args.role).to_lowercase()).await?;
     check_topology(&nats).await?;
     match args.role {
         Role::Commands => {
             let (vendors, _watching) = watched(&args)?;
-            let options = wanwright_commands::service::Options::default();
-            wanwright_commands::service::run(nats, vendors, options, stop, ready).await?;
+            service::run(nats, vendors, options, stop, ready).await?;
         }
         Role::Dispatcher => {
             let (vendors, _watching) = watched(&args)?;
@@ -70,6 +71,18 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What `serve commands` was told, and the usual where it was told nothing.
+fn service_options(args: &ServeArgs) -> Result<Options> {
+    if args.role != Role::Commands && (args.window.is_some() || args.cache.is_some()) {
+        return Err(Usage("--window and --cache are for `serve commands`".to_owned()).into());
+    }
+    let usual = Options::default();
+    Ok(Options {
+        window: args.window.map_or(usual.window, |hours| Duration::from_secs(hours * 60 * 60)),
+        cache_bytes: args.cache.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
+    })
 }
 
 /// The vendors, and what takes over their folders when they change.
@@ -175,4 +188,38 @@ pub async fn simulator(args: SimulatorArgs) -> Result<Exit> {
     stop.cancelled().await;
     running.stop().await?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Mode};
+
+    /// What `serve` makes of these words; none when they cannot be read.
+    fn options(words: &str) -> Option<Result<Options>> {
+        let words = ["wanwright", "serve"].into_iter().chain(words.split_whitespace());
+        match Cli::try_parse_from(words).ok()?.mode {
+            Mode::Serve(args) => Some(service_options(&args)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_service_is_told_its_window_and_its_cache() {
+        let read = |words| options(words).expect("known words").expect("options");
+        assert_eq!(read("commands"), Options::default());
+        assert_eq!(read("commands --window 24 --cache 512"), Options::default());
+        let small = Options { window: Duration::from_secs(3600), cache_bytes: 1 << 20 };
+        assert_eq!(read("commands --window 1 --cache 1"), small);
+        assert_eq!(read("dispatcher"), Options::default());
+        for words in ["--window 0", "--window 25", "--window x", "--cache 0", "--cache 1048577", "--cache -1"]
+        {
+            assert!(options(&format!("commands {words}")).is_none(), "{words}");
+        }
+        for words in ["dispatcher --window 2", "projections --cache 2"] {
+            assert!(options(words).expect("known words").is_err(), "{words}");
+        }
+    }
 }

@@ -2,10 +2,19 @@
 
 use anyhow::Result;
 use wanwright_nats::topology;
+use wanwright_schemas::subjects::PARTITIONS;
 
 use crate::cli::{NatsArgs, NatsWhat};
 use crate::exit::Exit;
 use crate::output;
+
+/// What is certain about a message that was acknowledged, in a sentence.
+pub fn durability() -> String {
+    let rebuilt = topology::rebuilt_streams(PARTITIONS, 1).join(" and ");
+    format!(
+        "one replica, each write synced to disk before it is acknowledged (but for {rebuilt}, made again from the others)"
+    )
+}
 
 /// Shows or creates the streams.
 pub async fn run(args: NatsArgs) -> Result<Exit> {

@@ -10,6 +10,7 @@ mod decide;
 mod device;
 pub mod explain;
 mod head;
+mod load;
 mod object;
 pub mod orders;
 mod recent;
@@ -21,6 +22,7 @@ mod tunnel;
 pub use customer::Customer;
 pub use decide::{Circumstances, decide};
 pub use head::{BrokenHistory, Head, STATE_VERSION, Unthawable};
+pub use load::{Loading, Regressed};
 pub use object::{Failure, Object, Observed};
 pub use recent::{Recent, Recents};
 

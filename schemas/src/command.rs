@@ -65,6 +65,17 @@ impl std::fmt::Display for ObjectRef {
     }
 }
 
+impl std::str::FromStr for ObjectRef {
+    type Err = Refusal;
+    /// Reads what `Display` writes: `site/oslo-01`.
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let no =
+            || Refusal::new(Reason::BadSubject, format!("`{text}` is no kind and id with a / between them"));
+        let (kind, id) = text.split_once('/').ok_or_else(no)?;
+        Self::new(Kind::parse(kind).ok_or_else(no)?, id.parse().map_err(|_| no())?)
+    }
+}
+
 /// What a command asks of an object whose specification is an `S`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask<S> {

@@ -88,7 +88,7 @@ impl Stack {
         let nats = wanwright_nats::connect(&nats_server.url_with_login(), "wanwright-up", PARTITIONS).await?;
         topology::apply(&nats, 1).await?;
         first.done()?;
-        note("  durability: one replica, each write synced to disk before it is acknowledged");
+        note(format!("  durability: {}", crate::topology::durability()));
         let tokens = tokens(&home.join("simulator"))?;
         let mut roles = Roles::new(home.join("logs"), failed.clone())?;
         let port = free_port()?;

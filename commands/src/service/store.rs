@@ -18,9 +18,10 @@ use wanwright_schemas::reason::Refusal;
 
 use crate::customer::Customer;
 use crate::head::{Head, STATE_VERSION};
+use crate::load::Loading;
 use crate::service::adapter::Recorded;
 use crate::service::cache::Cache;
-use crate::service::seen::{Regressed, Seen};
+use crate::service::seen::Seen;
 use crate::service::verdict;
 
 /// A state is frozen after this many messages, and later the larger it is: freezing costs what it weighs, and a load
@@ -141,40 +142,28 @@ impl CustomerStore {
 
     /// Loads from the newest snapshot on, at least up to the leader's head, through the last message that was seen here.
     async fn load(&self, customer: &CustomerId) -> Result<Head, Failed> {
-        let (target, thawed) = tokio::join!(self.history.head(customer), self.thaw(customer));
-        let (target, thawed) = (target.map_err(unavailable)?, thawed?);
+        let (target, loading) = tokio::join!(self.history.head(customer), self.thaw(customer));
+        let (target, mut loading) = (target.map_err(unavailable)?, loading?);
         let mut proof = self.shared.seen.proof(customer);
         proof.ends_at(target).map_err(damaged)?;
+        loading.ends_at(target).map_err(damaged)?;
         let deadline = tokio::time::Instant::now() + CATCH_UP;
-        let mut head = Head::default();
-        let mut next = 1;
-        if let Some(thawed) = &thawed {
-            // The message it was frozen at is read again: the history has to go through it.
-            thawed.ends_at(target)?;
-            next = thawed.head.sequence;
-            if let Some(seen) = proof.before(next)
-                && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
-            {
-                proof.passes(seen, Some(Digest::of(&message.payload)));
-            }
+        if let Some(seen) = proof.before(loading.after() + 1)
+            && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
+        {
+            proof.passes(seen, Some(Digest::of(&message.payload)));
         }
-        let mut thawed = thawed;
         if target == 0 {
             proof.whole(0).map_err(damaged)?;
-            return Ok(head);
+            return Ok(Head::default());
         }
         loop {
-            for message in self.history.load(customer, next - 1).await.map_err(unavailable)? {
-                next = message.sequence + 1;
-                match thawed.take() {
-                    Some(thawed) => head = thawed.goes_on(message.sequence, &message.payload)?,
-                    None => {
-                        head.fold(message.sequence, &message.payload).map_err(damaged)?;
-                    }
-                }
-                proof.passes(head.sequence, head.digest);
+            for message in self.history.load(customer, loading.after()).await.map_err(unavailable)? {
+                loading.pass(message.sequence, &message.payload).map_err(damaged)?;
+                let (sequence, digest) = loading.passed();
+                proof.passes(sequence, digest);
             }
-            if head.sequence >= target && thawed.is_none() {
+            if let Some(mut head) = loading.reached(target) {
                 proof.whole(head.sequence).map_err(damaged)?;
                 self.shared.seen.note(customer, head.sequence, head.digest);
                 self.freeze(customer, &mut head);
@@ -182,27 +171,26 @@ impl CustomerStore {
             }
             if tokio::time::Instant::now() >= deadline {
                 // A replica that is behind is no damage: what it has so far fits the chain.
-                let what =
-                    format!("the history of {customer} is read up to {}, its head is {target}", next - 1);
+                let read = loading.after();
+                let what = format!("the history of {customer} is read up to {read}, its head is {target}");
                 return Err(AggregateError::DatabaseConnectionError(what.into()));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// The newest frozen state, if there is one that can be used.
-    async fn thaw(&self, customer: &CustomerId) -> Result<Option<Thawed>, Failed> {
+    /// Begins to load: at the newest frozen state, if there is one that can be used.
+    async fn thaw(&self, customer: &CustomerId) -> Result<Loading, Failed> {
         let snapshot = self.shared.snapshots.get(customer, STATE_VERSION).await.map_err(unavailable)?;
-        let Some(snapshot) = snapshot else { return Ok(None) };
-        match Head::thaw(&snapshot.state) {
-            Ok(head) if head.sequence == snapshot.sequence && head.sequence > 0 => Ok(Some(Thawed { head })),
-            Ok(_) => Ok(None),
-            Err(error) => {
+        let thawed = snapshot.map(|snapshot| Loading::thaw(snapshot.sequence, &snapshot.state));
+        Ok(thawed
+            .transpose()
+            .unwrap_or_else(|error| {
                 let error = wanwright_nats::chain(&error);
                 tracing::warn!(%customer, error, "a snapshot cannot be read; the history is read instead");
-                Ok(None)
-            }
-        }
+                None
+            })
+            .unwrap_or_default())
     }
 
     /// Freezes a state in the background when enough came since the last time.
@@ -236,26 +224,6 @@ impl CustomerStore {
             ));
         };
         Envelope::decode(&message.payload).map_err(damaged)
-    }
-}
-
-/// A frozen state that the history has to go through: it says what was there when it was made.
-struct Thawed {
-    head: Head,
-}
-
-impl Thawed {
-    fn ends_at(&self, end: u64) -> Result<(), Failed> {
-        let seen = self.head.sequence;
-        if end < seen { Err(damaged(Regressed::Shorter { end, seen })) } else { Ok(()) }
-    }
-
-    /// The state, if this is the message it was frozen at.
-    fn goes_on(self, sequence: u64, bytes: &[u8]) -> Result<Head, Failed> {
-        if (sequence, Some(Digest::of(bytes))) == (self.head.sequence, self.head.digest) {
-            return Ok(self.head);
-        }
-        Err(damaged(Regressed::Rewritten { seen: self.head.sequence }))
     }
 }
 

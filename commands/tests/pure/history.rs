@@ -1,6 +1,6 @@
 //! The head of a history: what does not fit its chain is not folded.
 
-use wanwright_commands::{BrokenHistory, Head, STATE_VERSION};
+use wanwright_commands::{BrokenHistory, Head, Loading, Regressed, STATE_VERSION};
 use wanwright_schemas::envelope::{Digest, Envelope, command_digest};
 use wanwright_schemas::{CommandId, Event};
 
@@ -141,6 +141,48 @@ fn a_frozen_state_goes_on_as_if_it_had_been_folded() {
     for bytes in [&b""[..], b"{}", b"null", br#"{"state":{}}"#] {
         assert!(Head::thaw(bytes).is_err());
     }
+}
+
+#[test]
+fn a_load_goes_on_from_wherever_the_state_was_frozen() {
+    let (messages, world) = life();
+    let mut folded = Head::default();
+    for (at, bytes) in (1..).zip(&messages) {
+        folded.fold(at, bytes).unwrap();
+        let mut loading = Loading::thaw(at, &folded.freeze().unwrap()).unwrap();
+        assert_eq!((loading.after(), loading.passed()), (at - 1, (0, None)));
+        assert!(loading.ends_at(at).is_ok());
+        let end = messages.len() as u64;
+        assert!(loading.reached(at).is_none(), "the message it was frozen at has not been passed");
+        for sequence in loading.after() + 1..=end {
+            let message = &messages[usize::try_from(sequence).unwrap() - 1];
+            let passed = loading.pass(sequence, message).unwrap();
+            assert_eq!(passed.is_some(), sequence > at, "what the state has already is not answered");
+            assert_eq!(loading.passed(), (sequence, Some(Digest::of(message))));
+        }
+        assert!(loading.reached(end + 1).is_none(), "there is no such message");
+        let head = loading.reached(end).expect("the end");
+        assert_eq!((head.state, head.sequence), (world.state.clone(), end));
+    }
+}
+
+#[test]
+fn a_history_that_does_not_go_through_the_frozen_state_is_damaged() {
+    let (messages, _) = life();
+    let mut folded = Head::default();
+    for (sequence, bytes) in (1..=3).zip(&messages) {
+        folded.fold(sequence, bytes).unwrap();
+    }
+    let frozen = folded.freeze().unwrap();
+    let load = || Loading::thaw(3, &frozen).unwrap();
+    assert!(matches!(load().ends_at(2), Err(Regressed::Shorter { end: 2, seen: 3 })));
+    // Another message in its place; the message in another place; what comes behind it.
+    for (sequence, bytes) in [(3, &messages[1]), (4, &messages[2]), (4, &messages[3])] {
+        let error = load().pass(sequence, bytes).expect_err("another history");
+        assert!(matches!(error, BrokenHistory::Regressed(Regressed::Rewritten { seen: 3 })), "{error}");
+    }
+    assert!(Loading::thaw(4, &frozen).is_err() && Loading::thaw(0, &frozen).is_err());
+    assert!(Loading::thaw(0, &Head::default().freeze().unwrap()).is_err());
 }
 
 /// Whoever changes what a state looks like reads snapshots of the old look as the new one, unless the version says so.

@@ -5,15 +5,17 @@ use wanwright_nats::publish::CheckedError;
 use wanwright_nats::{History, Nats, OrderTable};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
-use wanwright_schemas::{CustomerId, Event, subjects};
+use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Vendors;
 
 use super::Stuck;
+use super::customers::Customers;
 use crate::records;
 
 /// What it takes to compare.
 pub(super) struct Compare {
     pub(super) nats: Nats,
+    pub(super) customers: Customers,
     history: History,
     table: OrderTable,
     vendors: Vendors,
@@ -28,26 +30,10 @@ enum Compared {
     HeadMoved,
 }
 
-/// Folds what has come since into a head.
-pub(super) async fn fold_on(
-    history: &History,
-    customer: &CustomerId,
-    head: &mut Head,
-) -> Result<Vec<Event>, Stuck> {
-    let mut events = Vec::new();
-    for message in history.load(customer, head.sequence).await? {
-        let folded = head.fold(message.sequence, &message.payload);
-        events.extend(folded.map_err(|error| Stuck::History(customer.clone(), error))?.events);
-        // The dispatcher repeats no commands: ids are of no use to it.
-        head.recent.clear();
-    }
-    Ok(events)
-}
-
 impl Compare {
     pub(super) fn new(nats: Nats, vendors: Vendors) -> Self {
         let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
-        Self { nats, history, table, vendors }
+        Self { customers: Customers::new(nats.clone()), nats, history, table, vendors }
     }
 
     /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on.
@@ -58,7 +44,7 @@ impl Compare {
         target: &Target,
     ) -> Result<(), Stuck> {
         while self.try_target(customer, head, target).await? == Compared::HeadMoved {
-            fold_on(&self.history, customer, head).await?;
+            self.customers.go_on(customer, head).await?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! history with the table. It never acts on an event itself, so reading one twice, or all of them again, issues nothing.
 
 mod compare;
+mod customers;
 mod sweep;
 
 use std::collections::HashMap;
@@ -14,12 +15,12 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::{Head, orders};
-use wanwright_nats::{History, Nats, NatsError};
+use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
 use wanwright_vendors::Vendors;
 
-use compare::{Compare, fold_on};
+use compare::Compare;
 
 const CONSUMER: &str = "dispatcher";
 const PAUSE: Duration = Duration::from_secs(1);
@@ -41,11 +42,8 @@ pub async fn run(
     let mut partitions = JoinSet::new();
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
-        let reader = Partition {
-            compare: Compare::new(nats.clone(), vendors.clone()),
-            history: History::new(nats.clone()),
-            heads: HashMap::new(),
-        };
+        let reader =
+            Partition { compare: Compare::new(nats.clone(), vendors.clone()), heads: HashMap::new() };
         partitions.spawn(reader.run(partition, consumer, stop.clone()));
     }
     partitions.spawn(sweep::run(nats, vendors, stop.clone()));
@@ -95,7 +93,6 @@ enum Stuck {
 
 struct Partition {
     compare: Compare,
-    history: History,
     heads: HashMap<CustomerId, Head>,
 }
 
@@ -165,22 +162,24 @@ impl Partition {
     }
 
     async fn work(&mut self, customer: &CustomerId, sequence: u64, payload: &[u8]) -> Result<(), Stuck> {
-        let mut head = self.heads.remove(customer).unwrap_or_default();
-        let mut events = Vec::new();
-        if head.sequence < sequence {
-            events = fold_on(&self.history, customer, &mut head).await?;
-            if head.sequence < sequence {
-                return Err(Stuck::Behind(customer.clone()));
+        let customers = &self.compare.customers;
+        let (mut head, mut events) = match self.heads.remove(customer) {
+            Some(head) if head.sequence >= sequence => (head, Vec::new()),
+            Some(mut head) => {
+                let events = customers.go_on(customer, &mut head).await?;
+                (head, events)
             }
+            None => customers.load(customer).await?,
+        };
+        if head.sequence < sequence {
+            return Err(Stuck::Behind(customer.clone()));
         }
-        if events.is_empty() {
-            // The state is past this message already; what it concerned is compared once more.
-            let envelope = Envelope::decode(payload).map_err(|source| {
-                let unreadable = wanwright_commands::BrokenHistory::Unreadable { sequence, source };
-                Stuck::History(customer.clone(), unreadable)
-            })?;
-            events = envelope.events;
-        }
+        // The state may have been past this message already; what it concerned is compared all the same.
+        let envelope = Envelope::decode(payload).map_err(|source| {
+            let unreadable = wanwright_commands::BrokenHistory::Unreadable { sequence, source };
+            Stuck::History(customer.clone(), unreadable)
+        })?;
+        events.extend(envelope.events);
         for target in orders::affected(&head.state, &events) {
             self.compare.target(customer, &mut head, &target).await?;
         }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
-use wanwright_commands::{Head, orders};
-use wanwright_nats::{History, Nats, NatsError};
+use wanwright_commands::orders;
+use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Vendors;
 
 use super::Stuck;
-use super::compare::{Compare, fold_on};
+use super::compare::Compare;
 
 /// Pause between two sweeps.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
     for partition in 0..nats.partitions {
         for customer in customers(nats, partition).await? {
             // One customer that cannot be compared holds back no other.
-            if let Err(stuck) = of_customer(nats, compare, &customer).await {
+            if let Err(stuck) = of_customer(compare, &customer).await {
                 tracing::warn!(%customer, error = &stuck as &dyn std::error::Error, "orders were not compared");
             }
         }
@@ -48,9 +48,8 @@ async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
     Ok(())
 }
 
-async fn of_customer(nats: &Nats, compare: &Compare, customer: &CustomerId) -> Result<(), Stuck> {
-    let mut head = Head::default();
-    fold_on(&History::new(nats.clone()), customer, &mut head).await?;
+async fn of_customer(compare: &Compare, customer: &CustomerId) -> Result<(), Stuck> {
+    let (mut head, _) = compare.customers.load(customer).await?;
     let targets: Vec<_> = orders::targets(&head.state).collect();
     for target in targets {
         compare.target(customer, &mut head, &target).await?;

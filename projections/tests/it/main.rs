@@ -5,6 +5,8 @@ mod folds;
 mod given;
 mod holes;
 mod parity;
+mod migrations;
+mod outcomes;
 mod rebuilds;
 mod rows;
 mod servers;
