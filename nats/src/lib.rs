@@ -24,6 +24,6 @@ pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};
 pub use lease::{Lease, Leases};
-pub use load::load_subject;
+pub use load::{load_page, load_subject};
 pub use snapshot::{Snapshot, Snapshots};
 pub use table::{OrderTable, TableRow};

@@ -79,6 +79,8 @@ fn page() -> usize {
 pub struct HistoryPage {
     /// Whose.
     pub customer: CustomerId,
+    /// The stream that the sequences count in, as positions name it.
+    pub stream: String,
     /// The messages, oldest first.
     pub messages: Vec<HistoryMessage>,
     /// What to ask for `after` next; missing when this was all there is now.
@@ -103,24 +105,12 @@ pub struct OutcomeRequest {
     pub command: CommandId,
 }
 
-/// What the ingress answers.
+/// What the ingress answers to a command that is in the inbox. A refusal has the form of an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "lowercase")]
-pub enum Submitted {
-    /// It is in the inbox and will be decided.
-    Stored {
-        /// The command; minted by the ingress where the sender named none.
-        command: CommandId,
-    },
-    /// It is not in the inbox, or, when the reason is `Unavailable`, may not be.
-    Refused {
-        /// The command, where it was read. Send it again under this id.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        command: Option<CommandId>,
-        /// Why.
-        #[serde(flatten)]
-        refusal: Refusal,
-    },
+#[serde(tag = "status", rename = "stored")]
+pub struct Stored {
+    /// The command; its id was minted by the ingress where the sender named none.
+    pub command: CommandId,
 }
 
 #[cfg(test)]

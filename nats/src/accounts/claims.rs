@@ -117,8 +117,8 @@ fn imports(wan: &str, customer: &str) -> Value {
 
 /// How the server hands requests to the partition of their customer.
 fn mappings(partitions: u16) -> Value {
-    let to = format!("wan.decide.{{{{partition({partitions},1)}}}}.{{{{wildcard(1)}}}}.>");
-    json!({ "wan.do.*.>": [{ "subject": to, "weight": 100 }] })
+    let (from, to) = subjects::decide_mapping(partitions);
+    json!({ from: [{ "subject": to, "weight": 100 }] })
 }
 
 /// A user. It ends at `expires`, in seconds since 1970.

@@ -3,7 +3,7 @@
 //! Inside WAN these lists keep mistakes small; they do not keep attackers apart, because a user of WAN can name any
 //! subject as the one to be answered on, and the server's own answers go there. Tenants are kept apart by accounts.
 
-use wanwright_schemas::{CustomerId, subjects};
+use wanwright_schemas::{CustomerId, services, subjects};
 
 use crate::topology;
 
@@ -93,11 +93,11 @@ const LOOKS: [&str; 4] =
 const COMMANDS_HEARS: [&str; 7] = [
     subjects::DO_ALL,
     "wan.decide.>",
-    "wan.submit.>",
-    "wan.history.>",
-    "wan.outcome.>",
-    "wan.explain.>",
-    "wan.member.>",
+    services::SUBMIT_ALL,
+    services::HISTORY_ALL,
+    services::OUTCOME_ALL,
+    services::EXPLAIN_ALL,
+    subjects::MEMBERS,
 ];
 
 fn commands() -> Vec<String> {
@@ -109,13 +109,20 @@ fn commands() -> Vec<String> {
         "wan.cmd.>",
         "wan.dead.>",
         "wan.member.>",
+        // Requests that came without their partition go to whoever holds it, under the name of their sender.
+        "wan.decide.>",
         // Answers, to users of WAN and through the imports of the others.
         "_INBOX.>",
         "_R_.>",
     ];
     let own = own.map(str::to_owned).into_iter();
-    let buckets = buckets(&[topology::CLAIMS, topology::LEASES, "partitions"]);
-    own.chain(commanding("commands")).chain(buckets).chain(consuming(topology::COMMANDS)).collect()
+    let purge = format!("$JS.API.STREAM.PURGE.{}", topology::SNAPSHOTS);
+    let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS]);
+    own.chain([purge])
+        .chain(commanding("commands"))
+        .chain(buckets)
+        .chain(consuming(topology::COMMANDS))
+        .collect()
 }
 
 fn dispatcher(events: Vec<String>) -> Vec<String> {
@@ -134,7 +141,7 @@ fn executors() -> Vec<String> {
 }
 
 fn projections(events: Vec<String>) -> Vec<String> {
-    let others = [topology::RUNS, topology::OUTCOMES, "VERDICTS", topology::DEAD].map(str::to_owned);
+    let others = [topology::RUNS, topology::OUTCOMES, topology::VERDICTS, topology::DEAD].map(str::to_owned);
     let consumed = events.iter().chain(&others).flat_map(|stream| consuming(stream));
     std::iter::once("wan.live.>".to_owned()).chain(consumed).collect()
 }
