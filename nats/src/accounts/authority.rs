@@ -135,6 +135,11 @@ impl Authority {
         self.creds(WAN, role.name())
     }
 
+    /// Whether the root key is still beside the others.
+    pub fn has_root(&self) -> bool {
+        self.dir.join("operator.nk").exists()
+    }
+
     /// The credentials file of the user that hands claims to the server.
     pub fn system(&self) -> PathBuf {
         self.creds(SYS, SYSTEM_USER)
@@ -151,6 +156,17 @@ impl Authority {
         let known = [SYS, WAN, OPERATORS].map(|name| Ok((self.public(name)?, self.claims_of(name)?)));
         let known = known.into_iter().collect::<Result<Vec<_>, AccountError>>()?;
         Ok(server::configuration(&operator, &self.public(SYS)?, accounts, &known))
+    }
+
+    /// Makes the streams of a server that had two logins those of the account WAN: the server keeps an account's streams
+    /// under its key. Answers whether there were any.
+    pub fn adopt(&self, streams: &Path) -> Result<bool, AccountError> {
+        let (from, to) = (streams.join(WAN), streams.join(self.public(WAN)?));
+        if !from.is_dir() || to.exists() {
+            return Ok(false);
+        }
+        std::fs::rename(&from, &to).map_err(AccountError::file("move", &from))?;
+        Ok(true)
     }
 
     /// Puts every account into the folder of a server that does not run, and takes out what is none any more. Answers

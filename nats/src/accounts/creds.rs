@@ -5,7 +5,7 @@ use std::path::Path;
 use nkeys::KeyPair;
 use serde_json::Value;
 
-use super::{AccountError, jwt};
+use super::{AccountError, jwt, matches};
 
 /// What a credentials file says, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Credentials {
     pub inbox_prefix: Option<String>,
     /// When it ends, in seconds since 1970.
     pub expires: Option<u64>,
+    /// The subjects it may publish on; empty: any.
+    pub publish: Vec<String>,
 }
 
 impl Credentials {
@@ -34,14 +36,25 @@ impl Credentials {
             name: claims["name"].as_str().unwrap_or_default().to_owned(),
             inbox_prefix: inbox_prefix(&claims),
             expires: claims["exp"].as_u64(),
+            publish: allowed(&claims, "pub"),
         })
+    }
+
+    /// Whether the server would take a message on this subject. It says no to nobody's face, so whoever can ask before.
+    pub fn may_publish(&self, subject: &str) -> bool {
+        self.publish.is_empty() || self.publish.iter().any(|allowed| matches(allowed, subject))
     }
 }
 
+fn allowed(claims: &Value, what: &str) -> Vec<String> {
+    let listed = claims.pointer(&format!("/nats/{what}/allow")).and_then(Value::as_array);
+    listed.into_iter().flatten().filter_map(|subject| Some(subject.as_str()?.to_owned())).collect()
+}
+
 fn inbox_prefix(claims: &Value) -> Option<String> {
-    let allowed = claims.pointer("/nats/sub/allow")?.as_array()?;
-    let inboxes = allowed.iter().filter_map(|subject| subject.as_str()?.strip_suffix(".>"));
-    inboxes.into_iter().find(|subject| subject.starts_with("_INBOX")).map(str::to_owned)
+    let allowed = allowed(claims, "sub");
+    let mut inboxes = allowed.iter().filter_map(|subject| subject.strip_suffix(".>"));
+    inboxes.find(|subject| subject.starts_with("_INBOX")).map(str::to_owned)
 }
 
 /// The text of a credentials file.
