@@ -159,6 +159,8 @@ fn commanding(actor: &str) -> impl Iterator<Item = String> {
 /// Consumers of a stream: made, read, acknowledged and taken away.
 fn consuming(stream: &str) -> impl Iterator<Item = String> + use<> {
     let subjects = [
+        // Without a name: the consumers of ordered readers.
+        format!("$JS.API.CONSUMER.CREATE.{stream}"),
         format!("$JS.API.CONSUMER.*.{stream}.>"),
         format!("$JS.API.CONSUMER.*.*.{stream}.>"),
         format!("$JS.ACK.{stream}.>"),
