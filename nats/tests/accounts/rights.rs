@@ -6,7 +6,7 @@ use std::time::Duration;
 use wanwright_nats::accounts::{Credentials, Role, UserKind};
 use wanwright_nats::topology;
 
-use crate::world::{LIMIT, World, is_silent, listen, next, start, subscribe};
+use crate::world::{LIMIT, NOTHING, World, is_silent, listen, next, start, subscribe};
 
 #[tokio::test]
 async fn the_actor_of_a_command_is_its_sender() {
@@ -57,7 +57,7 @@ async fn users_of_one_account_do_not_read_each_others_answers() {
         snooped.push(subscribe(&bob, subject).await);
     }
     let commands = world.connect(world.authority.role(Role::Commands)).await;
-    let mut requests = listen(&commands, "wan.history.>").await;
+    let mut requests = listen(&commands, "wan.history.*.*").await;
     let answer = tokio::spawn(async move {
         use futures::StreamExt;
         let request = requests.next().await.unwrap();
@@ -206,4 +206,41 @@ async fn without_the_signing_key_nobody_is_let_in_and_everything_goes_on() {
     world.server = start(world.dir.path(), &world.authority).await;
     assert!(world.try_connect(anna).await.is_ok());
     assert!(!signing.exists());
+}
+
+/// The server does carry an answer on through the imports of the account that asked, if its reply subject falls under
+/// one. What then arrives has lost its subject, and with it whom it would have spoken for. That is the server's doing and
+/// not promised anywhere, so it is looked at here.
+#[tokio::test]
+async fn an_answer_is_no_command() {
+    use futures::StreamExt;
+    use wanwright_schemas::services::submitted;
+    use wanwright_schemas::subjects::CommandSubject;
+    let world = World::new().await;
+    world.account("acme").await;
+    let commands = world.connect(world.authority.role(Role::Commands)).await;
+    let mut at_doors = vec![
+        listen(&commands, "wan.decide.>").await,
+        listen(&commands, "wan.do.>").await,
+        listen(&commands, "wan.submit.>").await,
+    ];
+    let mut histories = listen(&commands, "wan.history.*.*").await;
+    for (name, kind) in [("acme/ruth", UserKind::Reader), ("fleet-reader", UserKind::Reader)] {
+        let reader = world.connect(world.user(name, kind, None)).await;
+        let name = name.trim_start_matches("acme/");
+        for door in ["do", "cmd"] {
+            // A reader has itself answered where somebody else's commands go.
+            let reply = format!("wan.{door}.acme.anna.site.oslo.decommission");
+            reader.publish_with_reply(format!("wan.history.acme.{name}"), reply, "".into()).await.unwrap();
+            let asked = tokio::time::timeout(LIMIT, histories.next()).await.unwrap().unwrap();
+            commands.publish(asked.reply.unwrap(), "{}".into()).await.unwrap();
+            for at_door in &mut at_doors {
+                while let Ok(arrived) = tokio::time::timeout(NOTHING, at_door.next()).await {
+                    let subject = arrived.unwrap().subject;
+                    assert!(CommandSubject::parse(&subject).is_err(), "{name} {door} {subject}");
+                    assert!(submitted(&subject).is_err(), "{name} {door} {subject}");
+                }
+            }
+        }
+    }
 }
