@@ -16,3 +16,4 @@ mod rows;
 mod soak;
 mod stopping;
 mod support;
+mod tenants;

@@ -1,0 +1,359 @@
+//! Fifty tenants try everything on each other: nothing happens, and nothing is learned. Each trick is shown to do something
+//! in the hands of whoever has the right to it.
+
+mod control;
+mod tricks;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use async_nats::{HeaderMap, Subscriber};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use serde_json::Value;
+use wanwright_nats::Nats;
+use wanwright_tests::mint;
+
+use tricks::{Op, Pair, TRICKS};
+use world::{Tenant, World};
+
+/// How many tenants.
+const TENANTS: usize = 50;
+
+/// The number of one who does not exist: what is learned about him is what is learned about nobody.
+const NOBODY: usize = 95;
+
+/// What is heard in a tenant's inbox, by the number of whom it was tried on and the trick.
+type Answers = BTreeMap<(usize, usize), Vec<String>>;
+
+/// What listens to everything there is; tried once by each tenant.
+const EVERYTHING: [&str; 9] =
+    [">", "*.>", "wan.>", "wan.*.*.>", "_INBOX.>", "_R_.>", "$JS.>", "$SYS.>", "$KV.>"];
+
+struct Member {
+    tenant: Tenant,
+    nats: Nats,
+}
+
+/// A message with its headers, to a subject, from somebody.
+async fn perform(nats: &Nats, op: &Op, reply: &str) -> Result<Option<Subscriber>> {
+    match op {
+        Op::Publish { subject, head, body, reply: other } => {
+            let mut headers = HeaderMap::new();
+            head.iter().for_each(|(name, value)| headers.insert(*name, value.as_str()));
+            let reply = other.clone().unwrap_or_else(|| reply.to_owned());
+            let (subject, body) = (subject.clone(), body.clone().into());
+            if headers.is_empty() {
+                nats.client.publish_with_reply(subject, reply, body).await?;
+            } else {
+                nats.client.publish_with_reply_and_headers(subject, reply, headers, body).await?;
+            }
+            Ok(None)
+        }
+        Op::Subscribe { subject, queue: None } => Ok(Some(nats.client.subscribe(subject.clone()).await?)),
+        Op::Subscribe { subject, queue: Some(queue) } => {
+            Ok(Some(nats.client.queue_subscribe(subject.clone(), (*queue).to_owned()).await?))
+        }
+    }
+}
+
+/// What a customer does on an ordinary day, so that there is something to hear: it is asked, told and changed.
+async fn live(world: &World, member: &Member, number: usize) -> Result<()> {
+    let Tenant { customer, user, site, .. } = &member.tenant;
+    let client = &member.nats.client;
+    let body = format!(r#"{{"vendor":"simwan","lan":["10.{number}.7.0/24"]}}"#);
+    client.request(format!("wan.do.{customer}.{user}.site.day-{number}.create"), body.into()).await?;
+    client.request(format!("wan.cmd.{customer}.{user}.site.{site}.retry"), "{}".into()).await?;
+    client.request(format!("wan.history.{customer}.{user}"), "".into()).await?;
+    world.admin.client.publish(format!("wan.live.{customer}.site.{site}"), "{}".into()).await?;
+    world.admin.client.flush().await?;
+    Ok(())
+}
+
+/// Everything sent before this has been read by the server and handled by the services.
+async fn settled(member: &Member) -> Result<()> {
+    let Tenant { customer, user, .. } = &member.tenant;
+    member
+        .nats
+        .client
+        .request(format!("wan.history.{customer}.{user}"), "".into())
+        .await
+        .context(user.clone())?;
+    Ok(())
+}
+
+/// What an answer says, without the names that the question had in it.
+fn said(message: &async_nats::Message, on: &Tenant) -> String {
+    let mut text = String::from_utf8_lossy(&message.payload).into_owned();
+    if let Ok(mut answer) = serde_json::from_str::<Value>(&text) {
+        if let Some(fields) = answer.as_object_mut() {
+            fields.remove("command");
+        }
+        text = answer.to_string();
+    }
+    for name in [&on.customer, &on.user, &on.site, &on.command, &on.key] {
+        text = text.replace(name.as_str(), "THEIRS");
+    }
+    format!("{:?} {text}", message.status)
+}
+
+/// Reads what came into an inbox until nothing more is there.
+fn heard(inbox: &mut Subscriber, on: &BTreeMap<usize, &Tenant>) -> Answers {
+    let mut answers = Answers::new();
+    while let Some(Some(message)) = inbox.next().now_or_never() {
+        let mut tokens = message.subject.rsplit('.');
+        let trick = tokens.next().and_then(|token| token.parse().ok());
+        let number = tokens.next().and_then(|token| token.parse().ok());
+        if let (Some(trick), Some(number)) = (trick, number)
+            && let Some(on) = on.get(&number)
+        {
+            answers.entry((number, trick)).or_default().push(said(&message, on));
+        }
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_tenants_cannot_touch_each_other() -> Result<()> {
+    let began = Instant::now();
+    let world = World::new().await?;
+    let system = world.connect(world.keys.system()).await?;
+    let mut members = Vec::new();
+    for number in 0..TENANTS {
+        let (tenant, nats) = world.tenant(number, &system).await?;
+        members.push(Member { tenant, nats });
+    }
+    println!("    {TENANTS} tenants after {:.1} s", began.elapsed().as_secs_f32());
+    control::every_trick_works_for_whoever_has_the_right(&world, &system).await?;
+    println!(
+        "    {} tricks work for whoever may, after {:.1} s",
+        TRICKS.len(),
+        began.elapsed().as_secs_f32()
+    );
+
+    let mut table = Table::default();
+    listening(&world, &members, &mut table).await?;
+    println!("    listened after {:.1} s", began.elapsed().as_secs_f32());
+    sending(&world, &members, &mut table).await?;
+    println!("    sent after {:.1} s", began.elapsed().as_secs_f32());
+    impostors(&world, &members, &mut table).await?;
+    shared_ids(&members, &mut table).await?;
+    table.print();
+    println!("    {} tries in {:.1} s", table.tries(), began.elapsed().as_secs_f32());
+    ensure!(table.tries() >= 98_000, "only {} tries", table.tries());
+    ensure!(table.effects() == 0 && table.told() == 0, "something happened");
+    Ok(())
+}
+
+/// Everybody listens to everybody, while everybody lives.
+async fn listening(world: &World, members: &[Member], table: &mut Table) -> Result<()> {
+    let mut ears: Vec<(&'static str, Subscriber)> = Vec::new();
+    for me in members {
+        for (on, trick) in members.iter().flat_map(|on| TRICKS.iter().map(move |trick| (on, trick))) {
+            let op = (trick.op)(Pair { me: &me.tenant, on: &on.tenant, rightful: false });
+            if matches!(op, Op::Subscribe { .. }) && me.tenant.customer != on.tenant.customer {
+                let ear = perform(&me.nats, &op, "").await?.context("a subscription")?;
+                ears.push((trick.name, ear));
+            }
+        }
+        for subject in EVERYTHING {
+            ears.push(("listening to everything there is", me.nats.client.subscribe(subject).await?));
+        }
+        settled(me).await?;
+    }
+    for (number, member) in members.iter().enumerate() {
+        live(world, member, number + 1).await?;
+    }
+    world.at_rest().await?;
+    for member in members {
+        settled(member).await?;
+    }
+    for (name, mut ear) in ears {
+        let heard = ear.next().now_or_never().flatten().is_some();
+        table.note(name, u64::from(heard), 0);
+    }
+    Ok(())
+}
+
+/// Everybody sends everything to everybody.
+async fn sending(world: &World, members: &[Member], table: &mut Table) -> Result<()> {
+    let nobody = Tenant::imagined(NOBODY);
+    let before = world.at_rest().await?;
+    let known: BTreeMap<usize, &Tenant> =
+        members.iter().map(|member| &member.tenant).enumerate().chain([(NOBODY, &nobody)]).collect();
+    let send = async |me: usize| {
+        let member = &members[me];
+        let inbox = format!("_INBOX.{}.tried", member.tenant.user);
+        let mut ear = member.nats.client.subscribe(format!("{inbox}.>")).await?;
+        for (number, on) in known.iter().filter(|(number, _)| **number != me) {
+            for (index, trick) in TRICKS.iter().enumerate() {
+                let op = (trick.op)(Pair { me: &member.tenant, on, rightful: false });
+                if matches!(op, Op::Publish { .. }) {
+                    perform(&member.nats, &op, &format!("{inbox}.{number}.{index}")).await?;
+                }
+            }
+            // The server lets a tenant run only so far ahead.
+            settled(member).await?;
+        }
+        // What was asked of one's own is answered out of turn; each of those questions has an answer.
+        let wanted = expected() * (known.len() - 1);
+        let mut answers = Answers::new();
+        for _ in 0..200 {
+            for (key, more) in heard(&mut ear, &known) {
+                answers.entry(key).or_default().extend(more);
+            }
+            if answers.len() >= wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok::<_, anyhow::Error>(answers)
+    };
+    let told: Vec<Answers> =
+        futures::stream::iter((0..members.len()).map(send)).buffered(8).try_collect().await?;
+    let after = world.at_rest().await?;
+    let changed: Vec<_> = before.iter().filter(|(name, seen)| after.get(*name) != Some(*seen)).collect();
+    ensure!(changed.is_empty() && before.len() == after.len(), "before {changed:?}\nafter {after:?}");
+    for (me, answers) in told.iter().enumerate() {
+        for number in known.keys().filter(|number| **number != me && **number != NOBODY) {
+            for (index, trick) in TRICKS.iter().enumerate() {
+                let op = (trick.op)(Pair { me: &members[me].tenant, on: known[number], rightful: false });
+                if matches!(op, Op::Subscribe { .. }) {
+                    continue;
+                }
+                let (theirs, nobodys) = (answers.get(&(*number, index)), answers.get(&(NOBODY, index)));
+                if theirs != nobodys {
+                    println!("{}: {theirs:?} about another, {nobodys:?} about nobody", trick.name);
+                }
+                table.note(trick.name, 0, u64::from(theirs != nobodys));
+                table.answered(trick.name, theirs.map_or(0, |answers| answers.len() as u64));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many tricks ask something of one's own and are answered therefore.
+fn expected() -> usize {
+    TRICKS
+        .iter()
+        .filter(|trick| {
+            let (me, on) = (Tenant::imagined(1), Tenant::imagined(2));
+            let op = (trick.op)(Pair { me: &me, on: &on, rightful: false });
+            matches!(op, Op::Publish { subject, reply: None, .. } if subject.contains(&me.customer))
+        })
+        .count()
+}
+
+/// The other's signed claims with one's own key, and one's own claims with the other's name in them.
+async fn impostors(world: &World, members: &[Member], table: &mut Table) -> Result<()> {
+    let text = |tenant: &Tenant| std::fs::read_to_string(world.keys.creds(&tenant.customer, &tenant.user));
+    let files: Vec<String> = members.iter().map(|member| text(&member.tenant)).collect::<Result<_, _>>()?;
+    let forged = world.home().join("forged");
+    std::fs::create_dir_all(&forged)?;
+    let pairs = (0..members.len()).flat_map(|me| (0..members.len()).map(move |on| (me, on)));
+    let try_one = async |(me, on): (usize, usize)| {
+        let (claims, _) = files[on].split_once("-----BEGIN USER NKEY SEED-----").context("claims")?;
+        let (_, seed) = files[me].split_once("-----BEGIN USER NKEY SEED-----").context("a seed")?;
+        let path = forged.join(format!("{me}-{on}.creds"));
+        std::fs::write(&path, format!("{claims}-----BEGIN USER NKEY SEED-----{seed}"))?;
+        Ok::<_, anyhow::Error>((me == on, world.connect(path).await.is_ok()))
+    };
+    let tried: Vec<(bool, bool)> =
+        futures::stream::iter(pairs.map(try_one)).buffer_unordered(32).try_collect().await?;
+    for (own, connected) in tried {
+        ensure!(!own || connected, "one's own credentials do not connect");
+        if !own {
+            table.note("the other's claims with one's own key", u64::from(connected), 0);
+        }
+    }
+    Ok(())
+}
+
+/// The same id from two tenants through the one inbox, as command id and as message id: both are decided.
+async fn shared_ids(members: &[Member], table: &mut Table) -> Result<()> {
+    for (me, member) in members.iter().enumerate() {
+        let submit = async |on: &Member, id: &str, header: &str| {
+            let Tenant { customer, user, site, .. } = &on.tenant;
+            let mut head = HeaderMap::new();
+            head.insert(header, id);
+            let subject = format!("wan.cmd.{customer}.{user}.site.{site}.retry");
+            let answer = on.nats.client.request_with_headers(subject, head, "{}".into()).await?;
+            let answer: Value = serde_json::from_slice(&answer.payload)?;
+            Ok::<_, anyhow::Error>(answer["status"] == "stored" && answer["command"] == id)
+        };
+        let header = if me % 2 == 0 { "Nats-Msg-Id" } else { "Wan-Command-Id" };
+        let others = members.iter().filter(|on| on.tenant.customer != member.tenant.customer);
+        let tried = others.map(async |on| {
+            let id = mint();
+            let both = submit(member, &id, header).await? && submit(on, &id, header).await?;
+            let decided = outcome(member, &id).await? && outcome(on, &id).await?;
+            Ok::<_, anyhow::Error>(both && decided)
+        });
+        let tried: Vec<bool> = futures::stream::iter(tried).buffer_unordered(49).try_collect().await?;
+        tried.into_iter().for_each(|fine| table.note("the same id through the inbox", u64::from(!fine), 0));
+    }
+    Ok(())
+}
+
+/// Whether a command gets an outcome.
+async fn outcome(member: &Member, id: &str) -> Result<bool> {
+    let Tenant { customer, user, .. } = &member.tenant;
+    let asked = serde_json::json!({ "command": id }).to_string();
+    for _ in 0..400 {
+        let answer = member
+            .nats
+            .client
+            .request(format!("wan.outcome.{customer}.{user}"), asked.clone().into())
+            .await?;
+        let answer: Value = serde_json::from_slice(&answer.payload)?;
+        if answer["command"] == id {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(false)
+}
+
+/// Tricks and what came of them.
+#[derive(Default)]
+struct Table {
+    rows: BTreeMap<&'static str, [u64; 4]>,
+}
+
+impl Table {
+    fn note(&mut self, name: &'static str, effects: u64, told: u64) {
+        let row = self.rows.entry(name).or_default();
+        row[0] += 1;
+        row[2] += effects;
+        row[3] += told;
+    }
+
+    fn answered(&mut self, name: &'static str, answers: u64) {
+        self.rows.entry(name).or_default()[1] += answers;
+    }
+
+    fn sum(&self, column: usize) -> u64 {
+        self.rows.values().map(|row| row[column]).sum()
+    }
+
+    fn tries(&self) -> u64 {
+        self.sum(0)
+    }
+
+    fn effects(&self) -> u64 {
+        self.sum(2)
+    }
+
+    fn told(&self) -> u64 {
+        self.sum(3)
+    }
+
+    fn print(&self) {
+        println!("    {:<48} {:>8} {:>8} {:>8} {:>8}", "trick", "tries", "answers", "effects", "told");
+        for (name, [tries, answers, effects, told]) in &self.rows {
+            println!("    {name:<48} {tries:>8} {answers:>8} {effects:>8} {told:>8}");
+        }
+    }
+}
