@@ -1,6 +1,7 @@
 //! The promises of the running system, tested from outside: the real program, real NATS, Postgres and Terraform, and the
 //! simulated vendor as the judge.
 
+mod accounts;
 mod bad_input;
 mod damage;
 mod demo;

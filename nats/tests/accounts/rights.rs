@@ -244,3 +244,64 @@ async fn an_answer_is_no_command() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_kind_does_what_it_is_for_and_nothing_else() {
+    let world = World::new().await;
+    world.account("acme").await;
+    let commands = world.connect(world.authority.role(Role::Commands)).await;
+    let mut requests = listen(&commands, "wan.decide.>").await;
+    let mut histories = listen(&commands, "wan.history.*.*").await;
+    for (user, kind, verbs) in [
+        ("acme/anna", UserKind::Approver, &["approve", "reject"][..]),
+        ("acme/ruth", UserKind::Reader, &[]),
+        ("acme/tom", UserKind::Tenant, &["create", "decommission", "approve", "reject"]),
+        ("olga", UserKind::Operator, &["create", "decommission", "approve", "reject"]),
+        ("arthur", UserKind::Approver, &["approve", "reject"]),
+    ] {
+        let client = world.connect(world.user(user, kind, None)).await;
+        let name = user.trim_start_matches("acme/");
+        for verb in ["create", "decommission", "approve", "reject", "report"] {
+            client.publish(format!("wan.do.acme.{name}.site.oslo.{verb}"), "{}".into()).await.unwrap();
+        }
+        // The last word of a longer subject is no verb.
+        client.publish(format!("wan.do.acme.{name}.site.oslo.create.approve"), "{}".into()).await.unwrap();
+        client.publish(format!("wan.history.acme.{name}"), "".into()).await.unwrap();
+        assert_eq!(next(&mut histories).await.0, format!("wan.history.acme.{name}"));
+        let mut heard = Vec::new();
+        while let Ok(Some(request)) =
+            tokio::time::timeout(NOTHING, futures::StreamExt::next(&mut requests)).await
+        {
+            heard.push(request.subject.rsplit('.').next().unwrap().to_owned());
+        }
+        let wanted: Vec<&str> = match kind {
+            // A tenant's subjects are its own to misspell: the command service refuses them.
+            UserKind::Tenant | UserKind::Operator => [verbs, &["report", "approve"]].concat(),
+            _ => verbs.to_vec(),
+        };
+        assert_eq!(heard, wanted, "{user}");
+    }
+}
+
+#[tokio::test]
+async fn the_streams_of_a_server_with_logins_are_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    let mut options = wanwright_supervisor::NatsOptions::new(dir.path().join("nats"), cache);
+    options.sync_interval = wanwright_supervisor::SyncInterval::Lazy;
+    let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
+    let nats = wanwright_nats::connect(&server.url_with_login(), "test", 8).await.unwrap();
+    topology::apply(&nats, 1).await.unwrap();
+    nats.js.publish("wan.evt.7.acme", "kept".into()).await.unwrap().await.unwrap();
+    server.stop(LIMIT).await;
+
+    let authority = wanwright_nats::accounts::Authority::open_or_make(&dir.path().join("keys"), 8).unwrap();
+    assert!(authority.adopt(&dir.path().join("nats/jetstream")).unwrap());
+    assert!(!authority.adopt(&dir.path().join("nats/jetstream")).unwrap());
+    let server = start(dir.path(), &authority).await;
+    let access = wanwright_nats::Access::with_creds(server.url(), authority.role(Role::Admin));
+    let nats = wanwright_nats::connect(access, "test", 8).await.unwrap();
+    assert_eq!(topology::plan(&nats, 1).await.unwrap(), topology::Plan::default());
+    let kept = wanwright_nats::load_subject(&nats, "EVENTS-7", "wan.evt.7.acme", 0).await.unwrap();
+    assert_eq!(kept[0].payload, "kept");
+}

@@ -2,19 +2,21 @@
 //! in the hands of whoever has the right to it.
 
 mod control;
+mod table;
 mod tricks;
 mod world;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::{HeaderMap, Subscriber};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
 use wanwright_nats::Nats;
-use wanwright_tests::mint;
+use wanwright_tests::{Timing, mint};
 
+use table::Table;
 use tricks::{Op, Pair, TRICKS};
 use world::{Tenant, World};
 
@@ -116,7 +118,7 @@ fn heard(inbox: &mut Subscriber, on: &BTreeMap<usize, &Tenant>) -> Answers {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_tenants_cannot_touch_each_other() -> Result<()> {
-    let began = Instant::now();
+    let timing = Timing::of("fifty tenants");
     let world = World::new().await?;
     let system = world.connect(world.keys.system()).await?;
     let mut members = Vec::new();
@@ -124,7 +126,7 @@ async fn fifty_tenants_cannot_touch_each_other() -> Result<()> {
         let (tenant, nats) = world.tenant(number, &system).await?;
         members.push(Member { tenant, nats });
     }
-    println!("    {TENANTS} tenants after {:.1} s", began.elapsed().as_secs_f32());
+    timing.say("they are there");
     control::every_trick_works_for_whoever_has_the_right(&world, &system).await?;
     println!(
         "    {} tricks work for whoever may, after {:.1} s",
@@ -134,13 +136,14 @@ async fn fifty_tenants_cannot_touch_each_other() -> Result<()> {
 
     let mut table = Table::default();
     listening(&world, &members, &mut table).await?;
-    println!("    listened after {:.1} s", began.elapsed().as_secs_f32());
+    timing.say("listened");
     sending(&world, &members, &mut table).await?;
-    println!("    sent after {:.1} s", began.elapsed().as_secs_f32());
+    timing.say("sent");
     impostors(&world, &members, &mut table).await?;
+    timing.say("connected as others");
     shared_ids(&members, &mut table).await?;
     table.print();
-    println!("    {} tries in {:.1} s", table.tries(), began.elapsed().as_secs_f32());
+    timing.say(format_args!("{} tries", table.tries()));
     ensure!(table.tries() >= 98_000, "only {} tries", table.tries());
     ensure!(table.effects() == 0 && table.told() == 0, "something happened");
     Ok(())
@@ -223,9 +226,11 @@ async fn sending(world: &World, members: &[Member], table: &mut Table) -> Result
                     continue;
                 }
                 let (theirs, nobodys) = (answers.get(&(*number, index)), answers.get(&(NOBODY, index)));
-                if theirs != nobodys {
-                    println!("{}: {theirs:?} about another, {nobodys:?} about nobody", trick.name);
-                }
+                ensure!(
+                    theirs == nobodys,
+                    "{}: {theirs:?} about another, {nobodys:?} about nobody",
+                    trick.name
+                );
                 table.note(trick.name, 0, u64::from(theirs != nobodys));
                 table.answered(trick.name, theirs.map_or(0, |answers| answers.len() as u64));
             }
@@ -314,46 +319,4 @@ async fn outcome(member: &Member, id: &str) -> Result<bool> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(false)
-}
-
-/// Tricks and what came of them.
-#[derive(Default)]
-struct Table {
-    rows: BTreeMap<&'static str, [u64; 4]>,
-}
-
-impl Table {
-    fn note(&mut self, name: &'static str, effects: u64, told: u64) {
-        let row = self.rows.entry(name).or_default();
-        row[0] += 1;
-        row[2] += effects;
-        row[3] += told;
-    }
-
-    fn answered(&mut self, name: &'static str, answers: u64) {
-        self.rows.entry(name).or_default()[1] += answers;
-    }
-
-    fn sum(&self, column: usize) -> u64 {
-        self.rows.values().map(|row| row[column]).sum()
-    }
-
-    fn tries(&self) -> u64 {
-        self.sum(0)
-    }
-
-    fn effects(&self) -> u64 {
-        self.sum(2)
-    }
-
-    fn told(&self) -> u64 {
-        self.sum(3)
-    }
-
-    fn print(&self) {
-        println!("    {:<48} {:>8} {:>8} {:>8} {:>8}", "trick", "tries", "answers", "effects", "told");
-        for (name, [tries, answers, effects, told]) in &self.rows {
-            println!("    {name:<48} {tries:>8} {answers:>8} {effects:>8} {told:>8}");
-        }
-    }
 }
