@@ -14,13 +14,15 @@ mod jwt;
 mod keys;
 pub mod push;
 mod server;
+mod users;
 
-pub use authority::{AccountInfo, Authority, UserInfo};
+pub use authority::{AccountInfo, Authority};
 pub use claims::AccountLimits;
 pub use creds::Credentials;
 pub use error::AccountError;
 pub use grants::{Grants, RESERVED, Role, UserKind};
 pub use server::matches;
+pub use users::UserInfo;
 
 /// The account of the streams, the services and the roles.
 pub const WAN: &str = "WAN";
