@@ -68,7 +68,7 @@ async fn ten_thousand_accounts() {
     // A server that has never seen them.
     let fresh = tempfile::tempdir().unwrap();
     let began = Instant::now();
-    let keys = Authority::open(&world.authority.dir().to_owned(), PARTITIONS).unwrap();
+    let keys = Authority::open(world.authority.dir(), PARTITIONS).unwrap();
     let accounts = fresh.path().join("accounts");
     keys.fill(&accounts).unwrap();
     say("written for a fresh server", began);
