@@ -16,8 +16,6 @@ pub const SUBMIT_ALL: &str = "wan.submit.>";
 pub const HISTORY_ALL: &str = "wan.history.*.*";
 /// Requests for the outcome of a command.
 pub const OUTCOME_ALL: &str = "wan.outcome.*.*";
-/// Questions about vendors, kinds and fields.
-pub const EXPLAIN_ALL: &str = "wan.explain.>";
 /// What changed, said to whoever watches.
 pub const LIVE_ALL: &str = "wan.live.>";
 

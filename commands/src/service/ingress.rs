@@ -13,24 +13,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::Nats;
 use wanwright_schemas::body::MAX_BODY;
-use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services::{self, Stored};
 use wanwright_schemas::subjects::CommandSubject;
 
-use super::door::Headers;
-use super::{requests, side_door, verdict};
+use super::{door, requests, side_door, verdict};
 
 /// How many commands are on their way into the stream at once.
 const AT_ONCE: usize = 1024;
-
-/// Headers that go on besides those of a command: traces and what describes the body.
-const PASSED_ON: [&str; 3] = ["traceparent", "tracestate", "content-type"];
-
-/// The header by which other clients say an id.
-const MESSAGE_ID: &str = "nats-msg-id";
 
 pub(super) async fn serve(mut submitted: Subscriber, nats: Nats, stop: CancellationToken) -> &'static str {
     let room = Arc::new(Semaphore::new(AT_ONCE));
@@ -38,7 +30,7 @@ pub(super) async fn serve(mut submitted: Subscriber, nats: Nats, stop: Cancellat
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
         let reply = request.reply.clone();
         // Sent here, one after the other, so that the inbox has them in the order in which they came.
-        let sent = match read(request) {
+        let sent = match read(&request) {
             Ok(command) => send(&nats, command).await,
             Err(refusal) => Err((None, refusal)),
         };
@@ -62,42 +54,18 @@ struct Submission {
     body: bytes::Bytes,
 }
 
-fn read(request: Message) -> Result<Submission, Refusal> {
-    let subject = services::submitted(&request.subject)?;
+/// Reads a command as every door does. What is stored is what was read: nothing else of the message goes on.
+fn read(request: &Message) -> Result<Submission, Refusal> {
     if request.payload.len() > MAX_BODY {
         let why = format!("the body has {} bytes", request.payload.len());
         return Err(Refusal::new(Reason::BodyTooLarge, why));
     }
-    let given = request.headers.unwrap_or_default();
-    let named = message_id(&given)?;
-    let read = Headers::read(Some(&given), || named.unwrap_or_else(CommandId::mint))?;
-    let mut headers = passed_on(&given);
+    let durable = services::submitted(&request.subject)?.durable();
+    let headers = request.headers.as_ref();
+    let (subject, read, body) = door::read(&durable, headers, &request.payload, CommandId::mint)?;
+    let mut headers = HeaderMap::new();
     read.write(&mut headers);
-    Ok(Submission { subject, command: read.command, headers, body: request.payload })
-}
-
-/// The id that another client's own header names.
-fn message_id(given: &HeaderMap) -> Result<Option<CommandId>, Refusal> {
-    let found = given.iter().find(|(name, _)| name.to_string().eq_ignore_ascii_case(MESSAGE_ID));
-    let Some(text) = found.and_then(|(_, values)| values.first()) else { return Ok(None) };
-    let refused = |error| {
-        let why = format!("Nats-Msg-Id: {error}");
-        let next = format!("Use a UUIDv7 there, or say the id in {}.", headers::COMMAND_ID);
-        Refusal::new(Reason::BadHeader, why).field("Nats-Msg-Id").next(next)
-    };
-    text.as_str().trim().parse().map(Some).map_err(refused)
-}
-
-/// The headers that mean nothing to a stream. Those of a command itself are written anew.
-fn passed_on(given: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for (name, values) in given.iter() {
-        let lower = name.to_string().to_ascii_lowercase();
-        if lower.starts_with("ce-") || PASSED_ON.contains(&lower.as_str()) {
-            values.iter().for_each(|value| kept.append(name.clone(), value.clone()));
-        }
-    }
-    kept
+    Ok(Submission { subject, command: read.command, headers, body })
 }
 
 async fn send(nats: &Nats, submission: Submission) -> Sent {
@@ -149,12 +117,24 @@ fn unstored(error: &PublishError) -> Refusal {
 mod tests {
     use super::*;
 
+    fn message(headers: HeaderMap) -> Message {
+        Message {
+            subject: "wan.submit.acme.anna.site.oslo.retry".into(),
+            reply: None,
+            payload: "{}".into(),
+            headers: Some(headers),
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
     #[test]
     fn what_means_something_to_a_stream_does_not_pass() {
+        let id = CommandId::mint();
         let mut given = HeaderMap::new();
         for name in [
             "Nats-Msg-Id",
-            "nats-msg-id",
             "Nats-Expected-Last-Sequence",
             "Nats-Expected-Stream",
             "Nats-Rollup",
@@ -168,20 +148,23 @@ mod tests {
         ] {
             given.append(name, "1");
         }
-        given.append("Ce-Source", "dapr");
-        given.append("traceparent", "00-1-2-01");
-        let mut kept: Vec<String> = passed_on(&given).iter().map(|(name, _)| name.to_string()).collect();
+        given.insert("wan-command-id", id.to_string().as_str());
+        given.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let read = read(&message(given)).expect("a command");
+        let mut kept: Vec<String> = read.headers.iter().map(|(name, _)| name.to_string()).collect();
         kept.sort();
-        assert_eq!(kept, ["Ce-Source", "traceparent"]);
+        assert_eq!((read.command, kept), (id, vec!["Wan-Command-Id".to_owned(), "traceparent".to_owned()]));
     }
 
     #[test]
-    fn an_id_of_another_client_is_the_commands_id_or_refused() {
-        let id = CommandId::mint();
-        let mut given = HeaderMap::new();
-        given.insert("Nats-Msg-Id", id.to_string().as_str());
-        assert_eq!(message_id(&given), Ok(Some(id)));
-        given.insert("Nats-Msg-Id", "order-17");
-        assert_eq!(message_id(&given).map_err(|refusal| refusal.code), Err(Reason::BadHeader));
+    fn an_id_of_another_client_is_the_commands_id() {
+        let read = |id: &str| {
+            let mut given = HeaderMap::new();
+            given.insert("Nats-Msg-Id", id);
+            read(&message(given)).expect("a command").command
+        };
+        assert_eq!(read("order-17"), read("order-17"));
+        assert_ne!(read("order-17"), read("order-18"));
+        assert!(read("order-17").is_foreign());
     }
 }

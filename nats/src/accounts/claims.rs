@@ -86,7 +86,8 @@ fn exports() -> Value {
         service(services::SUBMIT_ALL),
         service(services::HISTORY_ALL),
         service(services::OUTCOME_ALL),
-        service(services::EXPLAIN_ALL),
+        service(subjects::EXPLAIN),
+        service(subjects::EXPLAIN_ALL),
         { "name": services::LIVE_ALL, "subject": services::LIVE_ALL, "type": "stream" },
     ])
 }
@@ -110,7 +111,8 @@ fn imports(wan: &str, customer: &str) -> Value {
         import("service", of("submit"), Some(of("cmd"))),
         import("service", format!("wan.history.{customer}.*"), None),
         import("service", format!("wan.outcome.{customer}.*"), None),
-        import("service", services::EXPLAIN_ALL.to_owned(), None),
+        import("service", subjects::EXPLAIN.to_owned(), None),
+        import("service", subjects::EXPLAIN_ALL.to_owned(), None),
         import("stream", of("live"), None),
     ])
 }

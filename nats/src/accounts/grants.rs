@@ -90,13 +90,15 @@ const LOOKS: [&str; 4] =
     ["$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>"];
 
 /// What the command service takes in: requests, what the server's mapping makes of them, and the services beside.
-const COMMANDS_HEARS: [&str; 7] = [
+const COMMANDS_HEARS: [&str; 9] = [
     subjects::DO_ALL,
     "wan.decide.>",
     services::SUBMIT_ALL,
     services::HISTORY_ALL,
     services::OUTCOME_ALL,
-    services::EXPLAIN_ALL,
+    subjects::EXPLAIN,
+    subjects::EXPLAIN_ALL,
+    "$SRV.>",
     subjects::MEMBERS,
 ];
 
@@ -221,7 +223,8 @@ impl UserKind {
         let asks = [
             format!("wan.history.{of}.{name}"),
             format!("wan.outcome.{of}.{name}"),
-            "wan.explain.>".to_owned(),
+            subjects::EXPLAIN.to_owned(),
+            subjects::EXPLAIN_ALL.to_owned(),
         ];
         let live = if customer.is_some() { format!("wan.live.{of}.>") } else { "wan.live.>".to_owned() };
         Grants { publish: commands.into_iter().chain(asks).collect(), subscribe: hearing(name, &[&live]) }

@@ -48,15 +48,15 @@ pub async fn shared_ids(members: &[Member], table: &mut Table) -> Result<()> {
             let subject = format!("wan.cmd.{customer}.{user}.site.{site}.retry");
             let answer = on.nats.client.request_with_headers(subject, head, "{}".into()).await?;
             let answer: Value = serde_json::from_slice(&answer.payload)?;
-            Ok::<_, anyhow::Error>(answer["status"] == "stored" && answer["command"] == id)
+            ensure!(answer["status"] == "stored", "{answer}");
+            Ok::<_, anyhow::Error>(answer["command"].as_str().context("an id")?.to_owned())
         };
         let header = if me % 2 == 0 { "Nats-Msg-Id" } else { "Wan-Command-Id" };
         let others = members.iter().filter(|on| on.tenant.customer != member.tenant.customer);
         let tried = others.map(async |on| {
             let id = mint();
-            let both = submit(member, &id, header).await? && submit(on, &id, header).await?;
-            let decided = outcome(member, &id).await? && outcome(on, &id).await?;
-            Ok::<_, anyhow::Error>(both && decided)
+            let (mine, theirs) = (submit(member, &id, header).await?, submit(on, &id, header).await?);
+            Ok::<_, anyhow::Error>(outcome(member, &mine).await? && outcome(on, &theirs).await?)
         });
         let tried: Vec<bool> = futures::stream::iter(tried).buffer_unordered(49).try_collect().await?;
         tried.into_iter().for_each(|fine| table.note("the same id through the inbox", u64::from(!fine), 0));

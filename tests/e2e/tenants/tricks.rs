@@ -120,6 +120,7 @@ tricks! {
     "outcome", Owner, |p| publish(format!("wan.outcome.{}.{}", p.on.customer, p.me.user), json!({ "command": p.on.command }));
     "outcome in the other's name", Owner, |p| publish(format!("wan.outcome.{}.{}", p.on.customer, p.on.user), json!({ "command": p.on.command }));
     "outcome of the other's command as one's own", Owner, |p| publish(format!("wan.outcome.{}.{}", p.me.customer, p.me.user), json!({ "command": p.on.command }));
+    "the other's name explained", Owner, |p| publish(format!("wan.explain.{}.site", p.on.customer), "");
     "a tunnel to the other's site", Owner, |p| Op::Publish {
         subject: format!("wan.do.{}.{}.tunnel.t.create", p.me.customer, p.me.user),
         head: vec![("Wan-Dry-Run", "true".to_owned())],
@@ -174,6 +175,7 @@ tricks! {
     "claim, written", Admin, |p| publish(format!("$KV.claims.serial/{}", p.on.customer), p.me.customer.as_str());
     "claim, read", Admin, |p| publish(format!("$JS.API.DIRECT.GET.KV_claims.$KV.claims.serial/{}", p.on.customer), "");
     "attempt, written", Admin, |p| publish(format!("$KV.attempts.{}", p.on.customer), "{}");
+    "the services, asked who they are", Admin, |p| publish("$SRV.INFO".to_owned(), p.on.customer.as_str());
     // The server.
     "account, looked up", System, |p| publish(format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", p.on.key), "");
     "account, replaced", System, |p| publish("$SYS.REQ.CLAIMS.UPDATE".to_owned(), p.on.claims.as_str());
