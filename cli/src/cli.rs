@@ -83,9 +83,21 @@ pub struct Vendors {
 pub struct Connection {
     #[command(flatten)]
     pub home: Home,
-    /// NATS server, with login: nats://user:password@host:port
+    /// NATS server: nats://host:port with --creds, or nats://user:password@host:port
     #[arg(long, env = "WANWRIGHT_NATS", value_name = "URL", hide_env_values = true)]
     pub nats: Option<String>,
+    /// Credentials file for NATS, as `wanwright nats user add` writes it.
+    #[arg(long, env = "WANWRIGHT_NATS_CREDS", value_name = "FILE")]
+    pub creds: Option<PathBuf>,
+    /// Certificate authorities to believe when connecting to NATS, PEM; the connection is then always encrypted.
+    #[arg(long, env = "WANWRIGHT_NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
+    /// Our own certificate, PEM, for a NATS server that asks for one.
+    #[arg(long, env = "WANWRIGHT_NATS_CERT", value_name = "FILE", requires = "nats_key")]
+    pub nats_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[arg(long, env = "WANWRIGHT_NATS_KEY", value_name = "FILE", requires = "nats_cert")]
+    pub nats_key: Option<PathBuf>,
     /// Postgres database: postgres://user:password@host:port/database
     #[arg(long, env = "WANWRIGHT_POSTGRES", value_name = "URL", hide_env_values = true)]
     pub postgres: Option<String>,
@@ -132,9 +144,9 @@ pub struct SendArgs {
     /// The body, as JSON; `-` reads it from standard input.
     #[arg(default_value = "")]
     pub body: String,
-    /// Who sends it.
-    #[arg(long, env = "WANWRIGHT_ACTOR", default_value = "demo")]
-    pub actor: String,
+    /// Who sends it: the name of the login, unless the login may speak for anybody.
+    #[arg(long, env = "WANWRIGHT_ACTOR")]
+    pub actor: Option<String>,
     /// Id of the command, a UUIDv7; a repeat with the same id changes nothing. Minted when not given.
     #[arg(long, value_name = "UUID")]
     pub id: Option<String>,
@@ -344,12 +356,104 @@ pub struct NatsArgs {
 }
 
 /// `nats …`.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum NatsWhat {
     /// Show what is missing or differs; exits with 1 when anything does.
     Plan,
     /// Create what is missing. What differs is never changed: a person has to decide.
     Apply,
+    /// The accounts of customers: made, shown, taken away.
+    #[command(subcommand)]
+    Account(AccountWhat),
+    /// Who may connect, and what for.
+    #[command(subcommand)]
+    User(UserWhat),
+}
+
+/// `nats account …`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(
+    after_help = "A customer's account reaches the customer's own commands, history and outcomes and nothing else; it has no\n\
+    streams. Keys are in HOME/keys. `operator.nk` is needed only to replace `signing.nk`: keep it elsewhere. Where\n\
+    `signing.nk` is not there, accounts can be neither added nor revoked; users still can be added.\n\n\
+    Examples:\n  wanwright nats account add acme\n  wanwright nats user add acme/anna --kind tenant\n  \
+    wanwright nats account revoke acme"
+)]
+pub enum AccountWhat {
+    /// Make the account of a customer, or sign the one there is anew, and tell the server.
+    Add {
+        /// The customer.
+        customer: String,
+    },
+    /// List all accounts.
+    List,
+    /// Print what an account may do, as the server reads it.
+    Show {
+        /// The customer; or WAN, OPERATORS, SYS.
+        account: String,
+    },
+    /// Take the account of a customer away. All its users are cut off at once and their credentials are dead for ever.
+    Revoke {
+        /// The customer.
+        customer: String,
+    },
+    /// Print the part of a nats-server's configuration that trusts these keys, for a server that is not started here.
+    Config {
+        /// The folder in which that server will keep accounts. `add` hands them over; it starts empty.
+        dir: PathBuf,
+    },
+}
+
+/// `nats user …`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(
+    after_help = "A user's name is the actor of its commands: the server lets it publish on wan.do.CUSTOMER.NAME.> and\n\
+    wan.cmd.CUSTOMER.NAME.> only. Its answers come under the prefix _INBOX.NAME, which other clients have to be told:\n\n  \
+    wanwright nats account add acme\n  wanwright nats user add acme/anna --kind tenant --out anna.creds --expires 30d\n  \
+    nats --creds anna.creds --inbox-prefix _INBOX.anna request wan.do.acme.anna.site.oslo-09.create '{…}'\n  \
+    wanwright send --nats nats://HOST:4222 --creds anna.creds site create acme/oslo-09 '{…}'\n  \
+    wanwright nats user revoke acme/anna"
+)]
+pub enum UserWhat {
+    /// Make a user and its credentials file.
+    Add {
+        /// CUSTOMER/NAME; or NAME for the whole fleet.
+        user: String,
+        /// What it may do.
+        #[arg(long)]
+        kind: KindOfUser,
+        /// Where to put the credentials file; HOME/keys/creds otherwise.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// How long it is valid, for example 30d, 12h, 90m; for ever when not given.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// List users.
+    List {
+        /// Of this customer only.
+        customer: Option<String>,
+    },
+    /// End a user: it is cut off at once.
+    Revoke {
+        /// CUSTOMER/NAME; or NAME for the whole fleet.
+        user: String,
+    },
+}
+
+/// What a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindOfUser {
+    /// Everything for one customer: commands, history, outcomes, changes as they happen.
+    Tenant,
+    /// The same for every customer.
+    Operator,
+    /// Approve and reject, and read.
+    Approver,
+    /// An executor on another machine: speaks as `executor` only.
+    Executor,
+    /// Read.
+    Reader,
 }
 
 /// A role of the running system.
@@ -508,8 +612,10 @@ pub struct UrlArgs {
 /// What has a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum UrlOf {
-    /// NATS, with login.
+    /// NATS.
     Nats,
+    /// The credentials file for NATS of whoever started it: the operator `demo`.
+    Creds,
     /// Postgres, with login.
     Postgres,
     /// The simulated vendor.

@@ -1,13 +1,14 @@
 //! `wanwright doctor`: what is missing on this machine, and how to get it.
 
 use anyhow::Result;
+use wanwright_nats::accounts::{Authority, OPERATORS, Role, SYS, WAN};
 use wanwright_nats::topology;
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_supervisor::{Error, Found};
 use wanwright_vendors::Catalogue;
 
 use crate::cli::DoctorArgs;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Login};
 use crate::exit::Exit;
 use crate::output;
 
@@ -108,9 +109,14 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
         findings.later("running system", "none has been started here; start one with `wanwright up`");
         return;
     };
-    let nats = match wanwright_nats::connect(&endpoints.nats, "wanwright-doctor", PARTITIONS).await {
+    accounts(&endpoints, findings);
+    let connected = async {
+        let access = endpoints.access(Login::Role(Role::Admin))?;
+        Ok::<_, anyhow::Error>(wanwright_nats::connect(access, "wanwright-doctor", PARTITIONS).await?)
+    };
+    let nats = match connected.await {
         Ok(nats) => nats,
-        Err(error) => return findings.bad("NATS", error),
+        Err(error) => return findings.bad("NATS", format!("{error:#}")),
     };
     folders(args, &nats, findings).await;
     match topology::plan(&nats, 1).await {
@@ -151,5 +157,30 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
             Err(error) => findings.bad("read models", error),
         },
         Err(error) => findings.bad("Postgres", error),
+    }
+}
+
+/// Who may do what.
+fn accounts(endpoints: &Endpoints, findings: &mut Findings) {
+    let listed = Authority::open(&endpoints.keys, PARTITIONS).and_then(|keys| Ok((keys.accounts()?, keys)));
+    match listed {
+        Ok((accounts, keys)) => {
+            let customers =
+                accounts.iter().filter(|account| ![SYS, WAN, OPERATORS].contains(&account.name.as_str()));
+            let users: usize = accounts.iter().map(|account| account.users).sum();
+            findings.good(format!(
+                "NATS believes the operator of {}: {} accounts of customers, {users} users; see `wanwright nats account list`",
+                endpoints.keys.display(),
+                customers.count()
+            ));
+            if keys.has_root() {
+                let how = format!(
+                    "{} is beside the keys in use; production keeps it elsewhere",
+                    keys.dir().join("operator.nk").display()
+                );
+                findings.later("root key", &how);
+            }
+        }
+        Err(error) => findings.bad("keys", error),
     }
 }

@@ -5,11 +5,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use wanwright_nats::accounts::Role;
 use wanwright_projections::models::OutcomeRow;
 use wanwright_projections::read::{self, Cursor, Filter, Listed, Page};
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 
 use crate::cli::{GetArgs, RebuildArgs, RowFormat, Rows};
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 
@@ -275,7 +277,7 @@ pub fn drift_table(reports: &[Value]) -> String {
 
 /// Builds the event read models anew from the streams, or compares them.
 pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
-    let nats = args.connection.nats("wanwright-rebuild").await?;
+    let nats = args.connection.nats(Login::Role(Role::Projections), "wanwright-rebuild").await?;
     let pool = args.connection.postgres(6).await?;
     let mut different = 0;
     for partition in 0..PARTITIONS {

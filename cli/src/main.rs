@@ -1,5 +1,6 @@
 //! `wanwright`: the one binary. Every part is a mode of it, called by name.
 
+mod accounts;
 mod bench;
 mod cli;
 mod demo;

@@ -11,11 +11,12 @@ use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
-use wanwright_nats::{Leases, Nats, topology};
+use wanwright_nats::{Leases, Nats, accounts, topology};
 use wanwright_projections::{Projections, Readiness};
 use wanwright_vendors::{Refreshed, Vendors, Watching};
 
 use crate::cli::{Role, ServeArgs, SimulatorArgs};
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 
@@ -46,7 +47,13 @@ fn ready() {
 pub async fn run(args: ServeArgs) -> Result<Exit> {
     let options = service_options(&args)?;
     let stop = stop_token()?;
-    let nats = args.connection.nats(&format!("wanwright-{:?}", args.role).to_lowercase()).await?;
+    let login = Login::Role(match args.role {
+        Role::Commands => accounts::Role::Commands,
+        Role::Dispatcher => accounts::Role::Dispatcher,
+        Role::Executors => accounts::Role::Executors,
+        Role::Projections => accounts::Role::Projections,
+    });
+    let nats = args.connection.nats(login, &format!("wanwright-{:?}", args.role).to_lowercase()).await?;
     check_topology(&nats).await?;
     match args.role {
         Role::Commands => {

@@ -1,10 +1,13 @@
 //! `wanwright nats`: the streams, shown and created.
 
 use anyhow::Result;
+use wanwright_nats::accounts::Role;
 use wanwright_nats::topology;
 use wanwright_schemas::subjects::PARTITIONS;
 
+use crate::accounts;
 use crate::cli::{NatsArgs, NatsWhat};
+use crate::endpoints::Login;
 use crate::exit::Exit;
 use crate::output;
 
@@ -18,10 +21,12 @@ pub fn durability() -> String {
 
 /// Shows or creates the streams.
 pub async fn run(args: NatsArgs) -> Result<Exit> {
-    let nats = args.connection.nats("wanwright-nats").await?;
-    let plan = match args.what {
-        NatsWhat::Plan => topology::plan(&nats, 1).await?,
-        NatsWhat::Apply => topology::apply(&nats, 1).await?,
+    let nats = async || args.connection.nats(Login::Role(Role::Admin), "wanwright-nats").await;
+    let plan = match &args.what {
+        NatsWhat::Plan => topology::plan(&nats().await?, 1).await?,
+        NatsWhat::Apply => topology::apply(&nats().await?, 1).await?,
+        NatsWhat::Account(what) => return accounts::account(&args.connection, what).await,
+        NatsWhat::User(what) => return accounts::user(&args.connection, what).await,
     };
     let mark = if matches!(args.what, NatsWhat::Plan) { "+" } else { "created" };
     plan.create.iter().for_each(|name| output::line(format!("{mark} {name}")));

@@ -23,6 +23,7 @@ pub mod reason;
 pub mod report;
 pub mod run;
 pub mod schema_ref;
+pub mod services;
 pub mod spec;
 pub mod strict;
 pub mod subjects;

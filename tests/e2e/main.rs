@@ -1,6 +1,7 @@
 //! The promises of the running system, tested from outside: the real program, real NATS, Postgres and Terraform, and the
 //! simulated vendor as the judge.
 
+mod accounts;
 mod bad_input;
 mod damage;
 mod demo;
@@ -18,3 +19,4 @@ mod schemas;
 mod soak;
 mod stopping;
 mod support;
+mod tenants;

@@ -10,11 +10,12 @@ use async_nats::HeaderMap;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::accounts::Role;
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::subjects::{CommandSubject, PARTITIONS};
 
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Login};
 use crate::send;
 
 /// Pause between two changes.
@@ -116,7 +117,14 @@ async fn ask(
 ) -> Result<Option<Answer>> {
     if connection.is_none() {
         let Ok(endpoints) = Endpoints::read(home) else { return Ok(None) };
-        *connection = Some(wanwright_nats::connect(&endpoints.nats, "wanwright-soak", PARTITIONS).await?);
+        *connection = Some(
+            wanwright_nats::connect(
+                endpoints.access(Login::Role(Role::Admin))?,
+                "wanwright-soak",
+                PARTITIONS,
+            )
+            .await?,
+        );
     }
     let Some(nats) = connection else { return Ok(None) };
     let mut head = HeaderMap::new();

@@ -8,8 +8,11 @@ mod cache;
 mod delivery;
 mod discovery;
 mod door;
+mod history;
 mod inbox;
+mod ingress;
 mod lane;
+mod lookup;
 mod members;
 mod outcomes;
 mod partition;
@@ -18,6 +21,7 @@ mod queue;
 mod requests;
 mod seen;
 mod serials;
+mod side_door;
 mod store;
 mod tasks;
 mod verdict;
@@ -94,6 +98,7 @@ pub async fn run(
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
+    side_door::open(&nats, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

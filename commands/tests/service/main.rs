@@ -8,6 +8,7 @@ mod neighbours;
 mod repeats;
 mod serials;
 mod sharing;
+mod side_doors;
 mod snapshots;
 mod vendors;
 mod world;
