@@ -6,6 +6,7 @@ mod bad_input;
 mod damage;
 mod demo;
 mod drift;
+mod explain;
 mod failures;
 mod inbox;
 mod kills;

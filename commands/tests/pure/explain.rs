@@ -29,8 +29,8 @@ fn the_examples_of_every_version_are_accepted() {
         let mut world = simwan();
         for kind in [Kind::Site, Kind::Tunnel, Kind::Device] {
             let vendor = world.vendors.get("simwan").expect("simwan");
-            let shown = vendor.schemas[kind.as_str()].versions().map(|(version, _)| version);
-            let shown = shown.filter(|shown| shown.to_string() == version).next();
+            let mut shown = vendor.schemas[kind.as_str()].versions().map(|(version, _)| version);
+            let shown = shown.find(|shown| shown.to_string() == version);
             let said = explain::kind(vendor, kind, shown).expect("a kind");
             for verb in said.verbs.iter().filter(|verb| ["create", "change"].contains(&verb.verb)) {
                 let (tail, body, speaks) = read(&verb.example);
