@@ -123,6 +123,18 @@ pub struct UpArgs {
     pub home: Home,
     #[command(flatten)]
     pub vendors: Vendors,
+    /// What survives a loss of power.
+    #[arg(long, value_enum, default_value_t = Profile::Durable, env = "WANWRIGHT_PROFILE")]
+    pub profile: Profile,
+}
+
+/// What a message that was acknowledged survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Everything that was acknowledged is on the disk.
+    Durable,
+    /// Several times faster; a loss of power takes what was acknowledged in the last two minutes. Never by default.
+    Fast,
 }
 
 /// `send`.

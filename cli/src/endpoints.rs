@@ -82,6 +82,8 @@ pub enum Login {
     Person,
     /// A role, with its rights.
     Role(Role),
+    /// Who asks the servers about themselves.
+    System,
 }
 
 impl Endpoints {
@@ -91,6 +93,7 @@ impl Endpoints {
         let creds = match login {
             Login::Person => keys.creds(OPERATORS, PERSON),
             Login::Role(role) => keys.role(role),
+            Login::System => keys.system(),
         };
         Ok(Access::with_creds(&self.nats, creds))
     }
