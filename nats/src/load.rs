@@ -40,7 +40,8 @@ pub async fn load_subject(
     }
 }
 
-async fn batch(
+/// The first messages of a subject from a sequence on, and whether there are more.
+pub(crate) async fn batch(
     nats: &Nats,
     stream: &str,
     subject: &str,

@@ -19,6 +19,7 @@ mod requests;
 mod seen;
 mod serials;
 mod store;
+pub mod sweeper;
 mod tasks;
 mod verdict;
 mod verdicts;
@@ -90,10 +91,12 @@ pub async fn run(
     let member = CommandId::mint().to_string();
     let counts = Arc::new(Counts::default());
     let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
     let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, counts, shared, options });
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
+    others.spawn(sweeps);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

@@ -9,5 +9,6 @@ mod repeats;
 mod serials;
 mod sharing;
 mod snapshots;
+mod sweeper;
 mod vendors;
 mod world;
