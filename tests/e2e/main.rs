@@ -6,6 +6,7 @@ mod damage;
 mod demo;
 mod drift;
 mod failures;
+mod holds;
 mod inbox;
 mod kills;
 mod outages;

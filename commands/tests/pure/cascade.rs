@@ -84,6 +84,9 @@ fn sites_with_tunnels_in_both_directions_do_not_wait_for_each_other() {
     world.idle("site.oslo");
     // Now Paris goes as well, with its tunnel: nobody is left to wait for.
     world.accept("site.paris.decommission", ALL);
+    let events = &world.history.last().expect("the command").1;
+    let concerned = wanwright_commands::orders::affected(&world.state, events);
+    assert!(concerned.contains(&target_of("site.oslo")), "it does not wait any more");
     assert_eq!(world.carry_out("site.oslo"), ["oslo SiteRemoved", "t2 TunnelRemoved"]);
     assert_eq!(world.carry_out("site.paris"), ["paris SiteRemoved", "t3 TunnelRemoved"]);
 }

@@ -526,6 +526,12 @@ impl Model {
         self.find(kind, name).map_or(0, |at| self.things[at].generation)
     }
 
+    /// What waits for approval.
+    pub fn waiting(&self) -> Vec<(Kind, u8)> {
+        let waiting = self.things.iter().filter(|thing| thing.waits.is_some());
+        waiting.map(|thing| (thing.kind, thing.name)).collect()
+    }
+
     /// The freezes there are.
     pub fn freezes(&self) -> Vec<u8> {
         self.freezes.iter().map(|(name, _, _)| *name).collect()

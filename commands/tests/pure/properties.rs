@@ -12,12 +12,14 @@ use wanwright_schemas::{ObjectRef, Refusal, Target};
 
 use crate::asks::{ask, typed};
 use crate::harness::{World, applied, check_of, failure, field, id, map, object_of, objects, target_of};
-use crate::model::{Ask, Kind, Model, Row};
+use crate::model::{Ask, End, Kind, Model, Row};
 
 #[derive(Clone, Debug)]
 enum Step {
     /// A person asks for something; there are two.
     Ask(Ask, bool),
+    /// Somebody approves one of the things that wait, or says another generation.
+    Approve(usize, u64, &'static str),
     /// Minutes go by.
     Wait(i64),
     /// An executor carries out a target's change; one bit for each object says whether it succeeded, the next ones at
@@ -37,6 +39,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (ask(), any::<bool>()).prop_map(|(ask, other)| Step::Ask(ask, other)),
         1 => (1..15i64).prop_map(Step::Wait),
+        3 => (any::<usize>(), prop_oneof![5 => Just(0), 1 => Just(1)], prop::sample::select(&["demo", "other", "boss"][..]))
+            .prop_map(|(index, off, who)| Step::Approve(index, off, who)),
         6 => (0..6usize, bits.clone(), prop_oneof![Just(0), any::<u8>()])
             .prop_map(|(target, bits, silent)| Step::Run(target, bits, silent)),
         2 => (0..6usize, bits).prop_map(|(target, bits)| Step::Look(target, bits)),
@@ -101,6 +105,12 @@ impl Life {
         match step {
             Step::Ask(ask, other) => self.ask(ask, if *other { "other" } else { "demo" }),
             Step::Wait(minutes) => self.wait(*minutes),
+            Step::Approve(index, off, who) => {
+                let waiting = self.model.waiting();
+                if let Some((kind, name)) = waiting.get(index % waiting.len().max(1)) {
+                    self.ask(&Ask::Approve(*kind, *name, *off), who);
+                }
+            }
             Step::Run(number, bits, silent) => self.run(&target(*number), *bits, *silent),
             Step::Look(number, bits) => self.look(&target(*number), *bits),
             Step::Again(index) if !self.said.is_empty() => {
@@ -114,6 +124,19 @@ impl Life {
         invariants(&self.world);
         orders_follow(&self.world);
         nothing_is_missed(&before, &self.world);
+    }
+
+    /// Three sites that are at their vendor, with a tunnel from the first to the second and a device: where most of what
+    /// can go wrong begins.
+    fn settled() -> Self {
+        let mut life = Self::default();
+        for (site, lan) in [(0, 2), (1, 3), (2, 4)] {
+            life.ask(&Ask::CreateSite { site, vendor: 0, lan: vec![lan] }, "demo");
+        }
+        life.ask(&Ask::CreateTunnel { tunnel: 0, site: 0, end: End::Site(1), inside: 7 }, "demo");
+        life.ask(&Ask::CreateDevice { device: 0, site: 0, serial: 0, model: 0 }, "demo");
+        life.settle();
+        life
     }
 
     fn wait(&mut self, minutes: i64) {
@@ -402,11 +425,14 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(1024))]
+    #![proptest_config(config(1536))]
 
     #[test]
-    fn any_life_keeps_the_rules_and_ends_well(steps in prop::collection::vec(step(), 1..60)) {
-        let mut life = Life::default();
+    fn any_life_keeps_the_rules_and_ends_well(
+        settled in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut life = if settled { Life::settled() } else { Life::default() };
         for step in &steps {
             life.step(step);
         }
