@@ -33,7 +33,7 @@ pub fn ask() -> impl Strategy<Value = Ask> {
         3 => (tunnel, end(), inside()).prop_map(|(tunnel, end, inside)| Ask::ChangeTunnel { tunnel, end, inside }),
         3 => (device.clone(), site, 0..3u8, 0..3usize)
             .prop_map(|(device, site, serial, model)| Ask::CreateDevice { device, site, serial, model }),
-        2 => (device, any::<bool>()).prop_map(|(device, hostname)| Ask::ChangeDevice { device, hostname }),
+        5 => (device, any::<bool>()).prop_map(|(device, hostname)| Ask::ChangeDevice { device, hostname }),
         3 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Decommission(kind, name)),
         3 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Retry(kind, name)),
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Check(kind, name)),
@@ -56,7 +56,7 @@ fn held() -> impl Strategy<Value = Ask> {
         5 => (kind(), 0..4u8, often()).prop_map(|(kind, name, protected)| Ask::Protect(kind, name, protected)),
         4 => (kind(), 0..4u8, prop_oneof![4 => Just(0), 1 => Just(1)])
             .prop_map(|(kind, name, off)| Ask::Approve(kind, name, off)),
-        4 => (kind(), often()).prop_map(|(kind, approve)| Ask::Policy(kind, approve)),
+        8 => (kind(), often()).prop_map(|(kind, approve)| Ask::Policy(kind, approve)),
         1 => (0..3u8, -5..20i64, -5..20i64).prop_map(|(name, from, to)| Ask::Freeze(name, from, to)),
         2 => (0..3u8).prop_map(Ask::Unfreeze),
     ]
