@@ -146,9 +146,18 @@ fn a_frozen_state_goes_on_as_if_it_had_been_folded() {
 /// Whoever changes what a state looks like reads snapshots of the old look as the new one, unless the version says so.
 #[test]
 fn the_look_of_a_frozen_state_belongs_to_its_version() {
-    let (messages, _) = life();
+    let (_, mut world) = life();
+    let account =
+        r#"{"accounts":{"northwan":{"credential":"a","budget":"b"}},"policy":{"tunnel":"approve"}}"#;
+    world.accept("customer.acme.change", account);
+    world.accept("tunnel.t1.change", r#"{"peer":{"hub":"hub-a"}}"#);
+    world.accept("customer.acme.suspend", r#"{"reason":"r"}"#);
+    world.accept("site.oslo.suspend", r#"{"reason":"r"}"#);
+    let freeze =
+        r#"{"name":"f","from":"2026-12-20T00:00","to":"2027-01-02T00:00","zone":"Europe/Oslo","reason":"r"}"#;
+    world.accept("customer.acme.freeze", freeze);
     let mut head = Head::default();
-    for (sequence, bytes) in (1..).zip(&messages) {
+    for (sequence, bytes) in (1..).zip(&messages(&world.history)) {
         head.fold(sequence, bytes).unwrap();
     }
     let frozen: serde_json::Value = serde_json::from_slice(&head.freeze().unwrap()).unwrap();
