@@ -142,14 +142,20 @@ pub enum Profile {
 #[command(
     after_help = "Examples:\n  wanwright send site create acme/oslo-02 '{\"vendor\":\"simwan\",\"lan\":[\"10.9.0.0/24\"]}'\n  \
     wanwright send device change acme/oslo-ap-01 '{\"settings\":{\"vlan\":42}}'\n  \
-    wanwright send site decommission acme/oslo-02\n\nExit codes: 0 accepted, 3 refused."
+    wanwright send site decommission acme/oslo-02 '{\"cascade\":true}'\n  \
+    wanwright send site suspend acme/oslo-01 '{\"reason\":\"works at the site\"}'\n  \
+    wanwright send device approve acme/oslo-ap-01 '{\"generation\":3}' --actor boss\n  \
+    wanwright send customer freeze acme '{\"name\":\"christmas\",\"from\":\"2026-12-20T00:00\",\"to\":\"2027-01-02T00:00\",\
+    \"zone\":\"Europe/Oslo\",\"reason\":\"nobody is there\"}'\n  \
+    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\"}}'\n\nExit codes: 0 accepted, 3 refused."
 )]
 pub struct SendArgs {
     #[command(flatten)]
     pub connection: Connection,
     /// Kind of object: customer, site, tunnel or device.
     pub kind: String,
-    /// Verb: create, change, decommission, retry or check-drift.
+    /// Verb: create, change, approve, suspend, resume, protect, unprotect, decommission, retry or check-drift; for a
+    /// customer change, suspend, resume, freeze, unfreeze, decommission or check-drift.
     pub verb: String,
     /// The object: CUSTOMER/ID, or CUSTOMER for a customer.
     pub object: String,

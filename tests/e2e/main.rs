@@ -8,6 +8,7 @@ mod demo;
 mod drift;
 mod explain;
 mod failures;
+mod holds;
 mod inbox;
 mod kills;
 mod outages;

@@ -169,6 +169,7 @@ impl Lane {
             id: asked.headers.command,
             expected_generation: asked.headers.expected_generation,
             schema: asked.headers.schema,
+            received: asked.received(),
             command,
         };
         if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors.snapshot(), &sink).await {

@@ -23,6 +23,7 @@ mod seen;
 mod serials;
 mod side_door;
 mod store;
+pub mod sweeper;
 mod tasks;
 mod verdict;
 mod verdicts;
@@ -94,11 +95,13 @@ pub async fn run(
     let member = CommandId::mint().to_string();
     let counts = Arc::new(Counts::default());
     let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
     let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, counts, shared, options });
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
     side_door::open(&nats, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
+    others.spawn(sweeps);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

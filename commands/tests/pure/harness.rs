@@ -54,6 +54,8 @@ pub struct World {
     /// The version of the vendors' settings that senders speak.
     pub speaks: Option<SchemaVersion>,
     pub state: Customer,
+    /// When commands are received.
+    pub now: jiff::Timestamp,
     /// How many commands were sent.
     pub sent: u64,
     /// What was accepted, by command.
@@ -62,7 +64,9 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        Self { vendors: &VENDORS, speaks: None, state: Customer::default(), sent: 0, history: Vec::new() }
+        let now = "2026-11-21T08:00:00Z".parse().expect("a moment");
+        let (state, history) = (Customer::default(), Vec::new());
+        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history }
     }
 }
 
@@ -102,6 +106,7 @@ impl World {
         let facts = Circumstances {
             command: by,
             expected_generation: expected,
+            received: self.now,
             vendors: self.vendors,
             schema: self.speaks,
         };

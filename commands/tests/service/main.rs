@@ -10,5 +10,6 @@ mod serials;
 mod sharing;
 mod side_doors;
 mod snapshots;
+mod sweeper;
 mod vendors;
 mod world;

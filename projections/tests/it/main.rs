@@ -3,6 +3,7 @@
 
 mod folds;
 mod given;
+mod held;
 mod holes;
 mod migrations;
 mod outcomes;
