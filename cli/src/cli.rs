@@ -34,6 +34,8 @@ pub enum Mode {
     Send(SendArgs),
     /// Show customers, sites, tunnels, devices, operations, drift or the timeline.
     Get(GetArgs),
+    /// Say which kinds, versions, fields, rules and verbs a vendor has.
+    Explain(ExplainArgs),
     /// Show what happens, as it happens.
     Watch(WatchArgs),
     /// Look for drift at the vendors and print the report; exits with 1 when there is some.
@@ -83,9 +85,21 @@ pub struct Vendors {
 pub struct Connection {
     #[command(flatten)]
     pub home: Home,
-    /// NATS server, with login: nats://user:password@host:port
+    /// NATS server: nats://host:port with --creds, or nats://user:password@host:port
     #[arg(long, env = "WANWRIGHT_NATS", value_name = "URL", hide_env_values = true)]
     pub nats: Option<String>,
+    /// Credentials file for NATS, as `wanwright nats user add` writes it.
+    #[arg(long, env = "WANWRIGHT_NATS_CREDS", value_name = "FILE")]
+    pub creds: Option<PathBuf>,
+    /// Certificate authorities to believe when connecting to NATS, PEM; the connection is then always encrypted.
+    #[arg(long, env = "WANWRIGHT_NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
+    /// Our own certificate, PEM, for a NATS server that asks for one.
+    #[arg(long, env = "WANWRIGHT_NATS_CERT", value_name = "FILE", requires = "nats_key")]
+    pub nats_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[arg(long, env = "WANWRIGHT_NATS_KEY", value_name = "FILE", requires = "nats_cert")]
+    pub nats_key: Option<PathBuf>,
     /// Postgres database: postgres://user:password@host:port/database
     #[arg(long, env = "WANWRIGHT_POSTGRES", value_name = "URL", hide_env_values = true)]
     pub postgres: Option<String>,
@@ -111,6 +125,18 @@ pub struct UpArgs {
     pub home: Home,
     #[command(flatten)]
     pub vendors: Vendors,
+    /// What survives a loss of power.
+    #[arg(long, value_enum, default_value_t = Profile::Durable, env = "WANWRIGHT_PROFILE")]
+    pub profile: Profile,
+}
+
+/// What a message that was acknowledged survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Everything that was acknowledged is on the disk.
+    Durable,
+    /// Several times faster; a loss of power takes what was acknowledged in the last two minutes. Never by default.
+    Fast,
 }
 
 /// `send`.
@@ -118,23 +144,29 @@ pub struct UpArgs {
 #[command(
     after_help = "Examples:\n  wanwright send site create acme/oslo-02 '{\"vendor\":\"simwan\",\"lan\":[\"10.9.0.0/24\"]}'\n  \
     wanwright send device change acme/oslo-ap-01 '{\"settings\":{\"vlan\":42}}'\n  \
-    wanwright send site decommission acme/oslo-02\n\nExit codes: 0 accepted, 3 refused."
+    wanwright send site decommission acme/oslo-02 '{\"cascade\":true}'\n  \
+    wanwright send site suspend acme/oslo-01 '{\"reason\":\"works at the site\"}'\n  \
+    wanwright send device approve acme/oslo-ap-01 '{\"generation\":3}' --actor boss\n  \
+    wanwright send customer freeze acme '{\"name\":\"christmas\",\"from\":\"2026-12-20T00:00\",\"to\":\"2027-01-02T00:00\",\
+    \"zone\":\"Europe/Oslo\",\"reason\":\"nobody is there\"}'\n  \
+    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\"}}'\n\nExit codes: 0 accepted, 3 refused."
 )]
 pub struct SendArgs {
     #[command(flatten)]
     pub connection: Connection,
     /// Kind of object: customer, site, tunnel or device.
     pub kind: String,
-    /// Verb: create, change, decommission, retry or check-drift.
+    /// Verb: create, change, approve, suspend, resume, protect, unprotect, decommission, retry or check-drift; for a
+    /// customer change, suspend, resume, freeze, unfreeze, decommission or check-drift.
     pub verb: String,
     /// The object: CUSTOMER/ID, or CUSTOMER for a customer.
     pub object: String,
     /// The body, as JSON; `-` reads it from standard input.
     #[arg(default_value = "")]
     pub body: String,
-    /// Who sends it.
-    #[arg(long, env = "WANWRIGHT_ACTOR", default_value = "demo")]
-    pub actor: String,
+    /// Who sends it: the name of the login, unless the login may speak for anybody.
+    #[arg(long, env = "WANWRIGHT_ACTOR")]
+    pub actor: Option<String>,
     /// Id of the command, a UUIDv7; a repeat with the same id changes nothing. Minted when not given.
     #[arg(long, value_name = "UUID")]
     pub id: Option<String>,
@@ -144,6 +176,9 @@ pub struct SendArgs {
     /// Answer what would follow, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Version of the vendor's settings that the body speaks, for example `v1`; the stored one when not given.
+    #[arg(long = "schema", value_name = "VERSION")]
+    pub schema: Option<String>,
     /// Publish it into the durable inbox and do not wait for the outcome; `get outcomes` shows it later.
     #[arg(long = "async", conflicts_with = "dry_run")]
     pub durable: bool,
@@ -236,6 +271,26 @@ pub struct GetArgs {
     pub output: RowFormat,
 }
 
+/// `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wanwright explain simwan\n  wanwright explain simwan device\n  \
+    wanwright explain simwan device.vlan\n  wanwright explain simwan device --version v1 -o json")]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub vendors: Vendors,
+    /// The vendor; every vendor when none is given.
+    pub vendor: Option<String>,
+    /// The kind, or one of its fields: KIND or KIND.FIELD
+    #[arg(value_name = "KIND[.FIELD]")]
+    pub what: Option<String>,
+    /// Another version than the one settings are stored in, for example `v1`.
+    #[arg(long = "version", value_name = "VERSION", requires = "what")]
+    pub schema: Option<String>,
+    /// How to print.
+    #[arg(short, long, default_value = "text")]
+    pub output: OutcomeFormat,
+}
+
 /// `watch`.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
@@ -321,12 +376,104 @@ pub struct NatsArgs {
 }
 
 /// `nats …`.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum NatsWhat {
     /// Show what is missing or differs; exits with 1 when anything does.
     Plan,
     /// Create what is missing. What differs is never changed: a person has to decide.
     Apply,
+    /// The accounts of customers: made, shown, taken away.
+    #[command(subcommand)]
+    Account(AccountWhat),
+    /// Who may connect, and what for.
+    #[command(subcommand)]
+    User(UserWhat),
+}
+
+/// `nats account …`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(
+    after_help = "A customer's account reaches the customer's own commands, history and outcomes and nothing else; it has no\n\
+    streams. Keys are in HOME/keys. `operator.nk` is needed only to replace `signing.nk`: keep it elsewhere. Where\n\
+    `signing.nk` is not there, accounts can be neither added nor revoked; users still can be added.\n\n\
+    Examples:\n  wanwright nats account add acme\n  wanwright nats user add acme/anna --kind tenant\n  \
+    wanwright nats account revoke acme"
+)]
+pub enum AccountWhat {
+    /// Make the account of a customer, or sign the one there is anew, and tell the server.
+    Add {
+        /// The customer.
+        customer: String,
+    },
+    /// List all accounts.
+    List,
+    /// Print what an account may do, as the server reads it.
+    Show {
+        /// The customer; or WAN, OPERATORS, SYS.
+        account: String,
+    },
+    /// Take the account of a customer away. All its users are cut off at once and their credentials are dead for ever.
+    Revoke {
+        /// The customer.
+        customer: String,
+    },
+    /// Print the part of a nats-server's configuration that trusts these keys, for a server that is not started here.
+    Config {
+        /// The folder in which that server will keep accounts. `add` hands them over; it starts empty.
+        dir: PathBuf,
+    },
+}
+
+/// `nats user …`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(
+    after_help = "A user's name is the actor of its commands: the server lets it publish on wan.do.CUSTOMER.NAME.> and\n\
+    wan.cmd.CUSTOMER.NAME.> only. Its answers come under the prefix _INBOX.NAME, which other clients have to be told:\n\n  \
+    wanwright nats account add acme\n  wanwright nats user add acme/anna --kind tenant --out anna.creds --expires 30d\n  \
+    nats --creds anna.creds --inbox-prefix _INBOX.anna request wan.do.acme.anna.site.oslo-09.create '{…}'\n  \
+    wanwright send --nats nats://HOST:4222 --creds anna.creds site create acme/oslo-09 '{…}'\n  \
+    wanwright nats user revoke acme/anna"
+)]
+pub enum UserWhat {
+    /// Make a user and its credentials file.
+    Add {
+        /// CUSTOMER/NAME; or NAME for the whole fleet.
+        user: String,
+        /// What it may do.
+        #[arg(long)]
+        kind: KindOfUser,
+        /// Where to put the credentials file; HOME/keys/creds otherwise.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// How long it is valid, for example 30d, 12h, 90m; for ever when not given.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// List users.
+    List {
+        /// Of this customer only.
+        customer: Option<String>,
+    },
+    /// End a user: it is cut off at once.
+    Revoke {
+        /// CUSTOMER/NAME; or NAME for the whole fleet.
+        user: String,
+    },
+}
+
+/// What a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindOfUser {
+    /// Everything for one customer: commands, history, outcomes, changes as they happen.
+    Tenant,
+    /// The same for every customer.
+    Operator,
+    /// Approve and reject, and read.
+    Approver,
+    /// An executor on another machine: speaks as `executor` only.
+    Executor,
+    /// Read.
+    Reader,
 }
 
 /// A role of the running system.
@@ -362,6 +509,14 @@ pub struct ServeArgs {
     /// Folder of the signed heads. By default, `audit` in the home folder.
     #[arg(long, env = "WANWRIGHT_AUDIT_DIR", value_name = "DIR")]
     pub audit_dir: Option<PathBuf>,
+    /// How long the id of a command is good, in hours, 1 to 24 (commands; 24 unless given): a repeat within that time
+    /// gets the first outcome, an older id is refused. A shorter window takes less memory for each customer.
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24))]
+    pub window: Option<u64>,
+    /// How much memory the states of customers may take, in MiB (commands; 512 unless given). A customer whose state is
+    /// not there is loaded from its snapshot and history, so a small cache costs time, nothing else.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub cache: Option<u64>,
 }
 
 /// `simulator`.
@@ -498,8 +653,10 @@ pub struct UrlArgs {
 /// What has a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum UrlOf {
-    /// NATS, with login.
+    /// NATS.
     Nats,
+    /// The credentials file for NATS of whoever started it: the operator `demo`.
+    Creds,
     /// Postgres, with login.
     Postgres,
     /// The simulated vendor.

@@ -16,6 +16,7 @@ use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::Reason;
 
 use crate::cli::{DriftArgs, RowFormat};
+use crate::endpoints::Login;
 use crate::exit::{Exit, TimedOut, Usage};
 use crate::{get, output, send};
 
@@ -34,8 +35,9 @@ pub async fn run(args: DriftArgs) -> Result<Exit> {
         anyhow::bail!("there is no customer {unknown}; see `wanwright get customers`");
     }
     if !args.known {
-        let nats = args.connection.nats("wanwright-drift").await?;
-        check(&nats, &pool, &customers, Duration::from_secs(args.timeout)).await?;
+        let nats = args.connection.nats(Login::Person, "wanwright-drift").await?;
+        let actor = args.connection.actor(None)?;
+        check(&nats, &pool, &actor, &customers, Duration::from_secs(args.timeout)).await?;
     }
     let reports = open_reports(&pool, &customers).await?;
     match args.output {
@@ -66,10 +68,16 @@ pub async fn everybody(pool: &PgPool) -> Result<Vec<CustomerId>> {
 }
 
 /// Asks for a look at everything these customers have, and waits until every look has been answered.
-pub async fn check(nats: &Nats, pool: &PgPool, customers: &[CustomerId], limit: Duration) -> Result<()> {
+pub async fn check(
+    nats: &Nats,
+    pool: &PgPool,
+    actor: &str,
+    customers: &[CustomerId],
+    limit: Duration,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
     for customer in customers {
-        let subject = send::subject("demo", "customer", "check-drift", customer.as_str())?;
+        let subject = send::subject(actor, "customer", "check-drift", customer.as_str())?;
         let mut head = HeaderMap::new();
         head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
         let outcome = send::request(nats, &subject, head, Vec::new()).await?;

@@ -2,17 +2,18 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use wanwright_nats::Nats;
+use wanwright_nats::accounts::{Authority, Credentials, OPERATORS, Role};
+use wanwright_nats::{Access, Nats, Tls};
 use wanwright_schemas::subjects::PARTITIONS;
 
 use crate::cli::{Connection, UrlArgs, UrlOf};
-use crate::exit::{Exit, Unreachable};
+use crate::exit::{Exit, Unreachable, Usage};
 use crate::output;
 
 /// The file in the home folder.
@@ -23,8 +24,10 @@ const FILE: &str = "endpoints.json";
 pub struct Endpoints {
     /// The process that started everything.
     pub pid: u32,
-    /// NATS, with login.
+    /// NATS, without login.
     pub nats: String,
+    /// The folder of keys and credentials.
+    pub keys: PathBuf,
     /// Postgres, with login.
     pub postgres: String,
     /// The simulated vendor.
@@ -69,11 +72,59 @@ impl Endpoints {
     }
 }
 
+/// The operator that stands for whoever started the system.
+pub const PERSON: &str = "demo";
+
+/// As whom to connect to the system of this home, where nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// The person at the command line.
+    Person,
+    /// A role, with its rights.
+    Role(Role),
+    /// Who asks the servers about themselves.
+    System,
+}
+
+impl Endpoints {
+    /// How to connect as somebody.
+    pub fn access(&self, login: Login) -> Result<Access> {
+        let keys = Authority::open(&self.keys, PARTITIONS)?;
+        let creds = match login {
+            Login::Person => keys.creds(OPERATORS, PERSON),
+            Login::Role(role) => keys.role(role),
+            Login::System => keys.system(),
+        };
+        Ok(Access::with_creds(&self.nats, creds))
+    }
+}
+
 impl Connection {
-    fn nats_url(&self) -> Result<String> {
-        match &self.nats {
-            Some(url) => Ok(url.clone()),
-            None => Ok(Endpoints::read(&self.home.home)?.nats),
+    /// Where NATS is, and as whom to connect.
+    pub fn access(&self, login: Login) -> Result<Access> {
+        let access = match &self.nats {
+            Some(url) => url.into(),
+            None => Endpoints::read(&self.home.home)?.access(login)?,
+        };
+        Ok(Access { creds: self.creds.clone().or(access.creds), tls: self.tls(), ..access })
+    }
+
+    /// How connections to NATS are encrypted.
+    pub fn tls(&self) -> Tls {
+        let certificate = self.nats_cert.clone().zip(self.nats_key.clone());
+        Tls { authorities: self.nats_ca.clone(), certificate }
+    }
+
+    /// Who speaks: whom the credentials name. Without credentials, and for those that name nobody, who is `given`.
+    pub fn actor(&self, given: Option<&str>) -> Result<String> {
+        let creds = self.access(Login::Person)?.creds.map(|path| Credentials::read(&path)).transpose()?;
+        let named = creds.filter(|creds| !creds.publish.is_empty()).map(|creds| creds.name);
+        match (given, named) {
+            (Some(given), Some(name)) if given != name => {
+                Err(Usage(format!("this login speaks as `{name}`; it cannot speak as `{given}`")).into())
+            }
+            (_, Some(name)) => Ok(name),
+            (given, None) => Ok(given.unwrap_or(PERSON).to_owned()),
         }
     }
 
@@ -85,8 +136,8 @@ impl Connection {
     }
 
     /// Connects to NATS.
-    pub async fn nats(&self, name: &str) -> Result<Nats> {
-        Ok(wanwright_nats::connect(&self.nats_url()?, name, PARTITIONS).await?)
+    pub async fn nats(&self, login: Login, name: &str) -> Result<Nats> {
+        Ok(wanwright_nats::connect(self.access(login)?, name, PARTITIONS).await?)
     }
 
     /// Connects to Postgres.
@@ -106,6 +157,10 @@ pub fn url(args: &UrlArgs) -> Result<Exit> {
     let endpoints = Endpoints::read(&args.home.home)?;
     output::line(match args.what {
         UrlOf::Nats => endpoints.nats,
+        UrlOf::Creds => {
+            let keys = Authority::open(&endpoints.keys, PARTITIONS)?;
+            keys.creds(OPERATORS, PERSON).display().to_string()
+        }
         UrlOf::Postgres => endpoints.postgres,
         UrlOf::Simulator => endpoints.simulator,
     });

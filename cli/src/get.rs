@@ -5,11 +5,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use wanwright_nats::accounts::Role;
 use wanwright_projections::models::OutcomeRow;
 use wanwright_projections::read::{self, Cursor, Filter, Listed, Page};
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 
 use crate::cli::{GetArgs, RebuildArgs, RowFormat, Rows};
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 
@@ -24,6 +26,8 @@ const CUSTOMERS: &[Column] = &[
     ("healthy", "/tunnels_healthy"),
     ("devices", "/devices"),
     ("healthy", "/devices_healthy"),
+    ("suspended", "/suspend_reason"),
+    ("freezes", "/freezes"),
     ("changed", "/updated_at"),
 ];
 const SITES: &[Column] = &[
@@ -34,6 +38,8 @@ const SITES: &[Column] = &[
     ("sync", "/sync"),
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
+    ("approval", "/approval/state"),
+    ("protected", "/protected"),
     ("lan", "/lan"),
     ("problem", "/failure_message"),
 ];
@@ -45,6 +51,8 @@ const TUNNELS: &[Column] = &[
     ("sync", "/sync"),
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
+    ("approval", "/approval/state"),
+    ("protected", "/protected"),
     ("inside", "/spec/inside"),
     ("problem", "/failure_message"),
 ];
@@ -58,6 +66,8 @@ const DEVICES: &[Column] = &[
     ("sync", "/sync"),
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
+    ("approval", "/approval/state"),
+    ("protected", "/protected"),
     ("problem", "/failure_message"),
 ];
 const OPERATIONS: &[Column] = &[
@@ -211,7 +221,8 @@ fn print(columns: &[Column], listed: &Listed<Value>, format: RowFormat, rows: Ro
         RowFormat::Name => listed.rows.iter().for_each(|row| output::line(name(row, rows))),
         RowFormat::Table => {
             let head: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
-            let cells = |row: &Value| columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))).collect();
+            let cells =
+                |row: &Value| columns.iter().map(|(_, pointer)| cell(shown(row, pointer).as_ref())).collect();
             output::line(output::table(&head, listed.rows.iter().map(cells).collect()));
             if let Some(next) = &listed.next {
                 output::note(format!("there is more: --after '{}'", serde_json::to_string(next)?));
@@ -232,6 +243,17 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Outcomes => format!("outcome/{}", text("command")),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
         Rows::Drift | Rows::Timeline => format!("{}/{}/{}", text("kind"), text("customer"), text("id")),
+    }
+}
+
+/// What a column shows of a row: a freeze is its name, and a line in a table is long enough.
+fn shown(row: &Value, pointer: &str) -> Option<Value> {
+    let value = row.pointer(pointer)?;
+    match value {
+        Value::Array(items) if pointer == "/freezes" => {
+            Some(items.iter().filter_map(|freeze| freeze.get("name").cloned()).collect())
+        }
+        _ => Some(value.clone()),
     }
 }
 
@@ -275,7 +297,7 @@ pub fn drift_table(reports: &[Value]) -> String {
 
 /// Builds the event read models anew from the streams, or compares them.
 pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
-    let nats = args.connection.nats("wanwright-rebuild").await?;
+    let nats = args.connection.nats(Login::Role(Role::Projections), "wanwright-rebuild").await?;
     let pool = args.connection.postgres(6).await?;
     let mut different = 0;
     for partition in 0..PARTITIONS {

@@ -1,5 +1,6 @@
 //! `wanwright`: the one binary. Every part is a mode of it, called by name.
 
+mod accounts;
 mod audit;
 mod bench;
 mod cli;
@@ -8,6 +9,7 @@ mod doctor;
 mod drift;
 mod endpoints;
 mod exit;
+mod explain;
 mod get;
 mod output;
 mod replay;
@@ -45,6 +47,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Schema(args) => schema::run(args),
         Mode::Nats(args) => topology::run(args).await,
         Mode::Doctor(args) => doctor::run(args).await,
+        Mode::Explain(args) => explain::run(&args),
     };
     match done {
         Ok(exit) => exit.into(),

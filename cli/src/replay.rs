@@ -3,17 +3,19 @@
 use anyhow::Result;
 use wanwright_commands::Head;
 use wanwright_nats::History;
+use wanwright_nats::accounts::Role;
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::envelope::Envelope;
 
 use crate::cli::ReplayArgs;
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 
 /// Prints the events of a customer, a line each.
 pub async fn run(args: ReplayArgs) -> Result<Exit> {
     let customer: CustomerId = args.customer.parse().map_err(|error| Usage(format!("{error}")))?;
-    let nats = args.connection.nats("wanwright-replay").await?;
+    let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-replay").await?;
     let history = History::new(nats);
     let evidence = crate::audit::evidence(&args.connection.home, None)?;
     let proven = history.prove(&customer, Some(&evidence)).await?;

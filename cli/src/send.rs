@@ -7,12 +7,14 @@ use anyhow::{Context, Result};
 use async_nats::{HeaderMap, RequestErrorKind};
 use tokio::time::Instant;
 use wanwright_nats::Nats;
+use wanwright_nats::accounts::Credentials;
 use wanwright_schemas::ids::{CommandId, Kind, ObjectId};
 use wanwright_schemas::outcome::{Outcome, Verdict};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{ObjectRef, headers};
 
 use crate::cli::{OutcomeFormat, SendArgs};
+use crate::endpoints::Login;
 use crate::exit::{Exit, Unreachable, Usage};
 use crate::output;
 
@@ -24,7 +26,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Sends a command and prints its outcome.
 pub async fn run(args: SendArgs) -> Result<Exit> {
-    let subject = subject(&args.actor, &args.kind, &args.verb, &args.object)?;
+    let actor = args.connection.actor(args.actor.as_deref())?;
+    let subject = subject(&actor, &args.kind, &args.verb, &args.object)?;
     let id = match &args.id {
         Some(text) => text.parse().map_err(|error| Usage(format!("--id: {error}")))?,
         None => CommandId::mint(),
@@ -41,23 +44,18 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
     if let Some(generation) = args.expected_generation {
         head.insert(headers::EXPECTED_GENERATION, generation.to_string().as_str());
     }
+    if let Some(version) = &args.schema {
+        let version: wanwright_vendors::SchemaVersion =
+            version.parse().map_err(|error| Usage(format!("--schema: {error}")))?;
+        head.insert(headers::SCHEMA, version.to_string().as_str());
+    }
     if args.dry_run {
         head.insert(headers::DRY_RUN, "true");
     }
-    let nats = args.connection.nats("wanwright-send").await?;
+    may_send(&args, &subject)?;
+    let nats = args.connection.nats(Login::Person, "wanwright-send").await?;
     if args.durable {
-        let customer = subject.customer.clone();
-        let subject = subject.durable();
-        let sequence =
-            wanwright_nats::publish::publish(&nats.js, subject, head, body.into_bytes().into()).await?;
-        match args.output {
-            OutcomeFormat::Json => {
-                output::line(serde_json::json!({ "stored": sequence, "command": id }));
-            }
-            OutcomeFormat::Text => output::line(format!("stored in the inbox at {sequence}  command {id}")),
-        }
-        output::note(format!("its outcome, once it has one: wanwright get outcomes {id} -c {customer}"));
-        return Ok(Exit::Done);
+        return submit(&args, &nats, &subject, head, body.into_bytes()).await;
     }
     let outcome = request(&nats, &subject, head, body.into_bytes()).await?;
     match args.output {
@@ -65,6 +63,50 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
         OutcomeFormat::Text => print(&subject, &outcome),
     }
     Ok(if outcome.refusal().is_some() { Exit::Refused } else { Exit::Done })
+}
+
+/// The server refuses a message in silence: whoever lacks the right would wait in vain.
+fn may_send(args: &SendArgs, subject: &CommandSubject) -> Result<()> {
+    let Some(creds) = args.connection.access(Login::Person)?.creds else { return Ok(()) };
+    let creds = Credentials::read(&creds)?;
+    let subject = if args.durable { subject.durable() } else { subject.request() };
+    anyhow::ensure!(
+        creds.may_publish(&subject),
+        Usage(format!("the login of `{}` has no right to publish on {subject}", creds.name))
+    );
+    Ok(())
+}
+
+/// Hands a command to the durable door. From an account the ingress answers; inside WAN the stream itself.
+async fn submit(
+    args: &SendArgs,
+    nats: &Nats,
+    subject: &CommandSubject,
+    head: HeaderMap,
+    body: Vec<u8>,
+) -> Result<Exit> {
+    let customer = &subject.customer;
+    let asked = nats.client.request_with_headers(subject.durable(), head.clone(), body.into()).await;
+    let answer = asked.map_err(unanswered)?;
+    let id = head.get(headers::COMMAND_ID).map(ToString::to_string).unwrap_or_default();
+    if let Ok(outcome) = serde_json::from_slice::<Outcome>(&answer.payload) {
+        match args.output {
+            OutcomeFormat::Json => output::line(serde_json::to_string(&outcome)?),
+            OutcomeFormat::Text => print(subject, &outcome),
+        }
+        return Ok(Exit::Refused);
+    }
+    let answer: serde_json::Value =
+        serde_json::from_slice(&answer.payload).context("the answer is not one of the durable door")?;
+    if let Some(error) = answer.get("error") {
+        anyhow::bail!("the inbox did not take the command: {error}");
+    }
+    match args.output {
+        OutcomeFormat::Json => output::line(serde_json::json!({ "status": "stored", "command": id })),
+        OutcomeFormat::Text => output::line(format!("stored in the inbox  command {id}")),
+    }
+    output::note(format!("its outcome, once it has one: wanwright get outcomes {id} -c {customer}"));
+    Ok(Exit::Done)
 }
 
 /// The subject of a command as people name it: `site`, `create`, `acme/oslo-01`.

@@ -7,15 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
-use wanwright_nats::{Leases, Nats, topology};
+use wanwright_nats::{Leases, Nats, accounts, topology};
 use wanwright_projections::{Projections, Readiness};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Refreshed, Vendors, Watching};
 
 use crate::audit;
 use crate::cli::{Role, ServeArgs, SimulatorArgs};
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 
@@ -44,19 +46,27 @@ fn ready() {
 
 /// Runs a role until it is told to stop.
 pub async fn run(args: ServeArgs) -> Result<Exit> {
+    let options = service_options(&args)?;
     let stop = stop_token()?;
-    let nats = args.connection.nats(&format!("wanwright-{:?}", args.role).to_lowercase()).await?;
+    let login = Login::Role(match args.role {
+        Role::Commands => accounts::Role::Commands,
+        Role::Dispatcher => accounts::Role::Dispatcher,
+        Role::Executors => accounts::Role::Executors,
+        Role::Projections => accounts::Role::Projections,
+    });
+    let nats = args.connection.nats(login, &format!("wanwright-{:?}", args.role).to_lowercase()).await?;
     check_topology(&nats).await?;
     match args.role {
         Role::Commands => {
-            let vendors = catalogue(&args)?;
-            let evidence = Some(audit::evidence(&args.connection.home, args.audit_dir.as_deref())?);
-            let options = wanwright_commands::service::Options { evidence, ..Default::default() };
-            wanwright_commands::service::run(nats, vendors, options, stop, ready).await?;
+            let (vendors, _watching) = watched(&args)?;
+            let evidence = audit::evidence(&args.connection.home, args.audit_dir.as_deref())?;
+            let options = Options { evidence: Some(evidence), ..options };
+            service::run(nats, vendors, options, stop, ready).await?;
         }
         Role::Dispatcher => {
-            let evidence = Some(audit::evidence(&args.connection.home, args.audit_dir.as_deref())?);
-            dispatcher::run(nats, catalogue(&args)?, evidence, stop, ready).await?;
+            let evidence = audit::evidence(&args.connection.home, args.audit_dir.as_deref())?;
+            let (vendors, _watching) = watched(&args)?;
+            dispatcher::run(nats, vendors, Some(evidence), stop, ready).await?;
         }
         Role::Executors => executors(&args, nats, stop).await?,
         Role::Projections => {
@@ -76,9 +86,36 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn catalogue(args: &ServeArgs) -> Result<Arc<Catalogue>> {
+/// What `serve commands` was told, and the usual where it was told nothing.
+fn service_options(args: &ServeArgs) -> Result<Options> {
+    if args.role != Role::Commands && (args.window.is_some() || args.cache.is_some()) {
+        return Err(Usage("--window and --cache are for `serve commands`".to_owned()).into());
+    }
+    let usual = Options::default();
+    Ok(Options {
+        window: args.window.map_or(usual.window, |hours| Duration::from_secs(hours * 60 * 60)),
+        cache_bytes: args.cache.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
+        evidence: None,
+    })
+}
+
+/// The vendors, and what takes over their folders when they change.
+fn watched(args: &ServeArgs) -> Result<(Vendors, Watching)> {
     let dir = &args.vendors.vendors;
-    Ok(Arc::new(Catalogue::load(dir).with_context(|| format!("reading the vendors in {}", dir.display()))?))
+    let vendors = Vendors::open(dir).with_context(|| format!("reading the vendors in {}", dir.display()))?;
+    let watching = vendors.watch(|found| match found {
+        Refreshed::Same => {}
+        Refreshed::Swapped(changed) => {
+            tracing::info!(vendors = changed.join(", "), "changed vendor folders are in force");
+        }
+        Refreshed::Refused(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "changed vendor folders are not in force; the earlier ones still are"
+            );
+        }
+    });
+    Ok((vendors, watching))
 }
 
 /// Streams that are missing or differ stop the start.
@@ -97,7 +134,7 @@ async fn check_topology(nats: &Nats) -> Result<()> {
 }
 
 async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Result<()> {
-    let vendors = catalogue(args)?;
+    let (vendors, _watching) = watched(args)?;
     let urls = vendor_urls(&args.vendor_urls)?;
     let executor = format!("{}-{}", hostname(), std::process::id());
     let leases = Leases::open(&nats, &executor).await?;
@@ -116,12 +153,12 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
     let config = Config {
         pool,
         work: std::path::absolute(args.connection.home.home.join("executor"))?,
-        vendors: Arc::clone(&vendors),
+        vendors: vendors.clone(),
         program: found.path,
         version: found.version,
     };
     let terraform = Arc::new(TerraformEngine::start(config).await?);
-    let gateway = Gateway::start(nats.clone(), &vendors, &urls, stop.clone()).await?;
+    let gateway = Gateway::start(nats.clone(), &vendors.snapshot(), &urls, stop.clone()).await?;
     let config = scheduler::Config {
         nats,
         vendors,
@@ -165,4 +202,38 @@ pub async fn simulator(args: SimulatorArgs) -> Result<Exit> {
     stop.cancelled().await;
     running.stop().await?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Mode};
+
+    /// What `serve` makes of these words; none when they cannot be read.
+    fn options(words: &str) -> Option<Result<Options>> {
+        let words = ["wanwright", "serve"].into_iter().chain(words.split_whitespace());
+        match Cli::try_parse_from(words).ok()?.mode {
+            Mode::Serve(args) => Some(service_options(&args)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_service_is_told_its_window_and_its_cache() {
+        let read = |words| options(words).expect("known words").expect("options");
+        assert_eq!(read("commands"), Options::default());
+        assert_eq!(read("commands --window 24 --cache 512"), Options::default());
+        let small = Options { window: Duration::from_secs(3600), cache_bytes: 1 << 20, evidence: None };
+        assert_eq!(read("commands --window 1 --cache 1"), small);
+        assert_eq!(read("dispatcher"), Options::default());
+        for words in ["--window 0", "--window 25", "--window x", "--cache 0", "--cache 1048577", "--cache -1"]
+        {
+            assert!(options(&format!("commands {words}")).is_none(), "{words}");
+        }
+        for words in ["dispatcher --window 2", "projections --cache 2"] {
+            assert!(options(words).expect("known words").is_err(), "{words}");
+        }
+    }
 }

@@ -1,18 +1,62 @@
 //! `wanwright nats`: the streams, shown and created.
 
-use anyhow::Result;
-use wanwright_nats::topology;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::cli::{NatsArgs, NatsWhat};
+use anyhow::Result;
+use futures::StreamExt;
+use serde_json::Value;
+use wanwright_nats::accounts::Role;
+use wanwright_nats::{Nats, topology};
+use wanwright_schemas::subjects::PARTITIONS;
+
+use crate::accounts;
+use crate::cli::{NatsArgs, NatsWhat, Profile};
+use crate::endpoints::Login;
 use crate::exit::Exit;
 use crate::output;
 
+/// What is certain about a message that was acknowledged, in a sentence.
+pub fn durability(profile: Profile) -> String {
+    let rebuilt = topology::rebuilt_streams(PARTITIONS, 1).join(" and ");
+    match profile {
+        Profile::Durable => format!(
+            "profile durable: one replica, each write synced to disk before it is acknowledged (but for {rebuilt}, made again from the others)"
+        ),
+        Profile::Fast => "profile FAST: a loss of power takes what was acknowledged in the last two minutes. Not for anything you would miss; without --profile it is durable".to_owned(),
+    }
+}
+
+/// The profile that each server runs with, as the servers themselves say.
+///
+/// # Errors
+/// When none answers whoever may ask them.
+pub async fn profiles(system: &Nats) -> Result<BTreeMap<String, Profile>> {
+    let inbox = system.client.new_inbox();
+    let mut answers = system.client.subscribe(inbox.clone()).await?;
+    system.client.publish_with_reply("$SYS.REQ.SERVER.PING.VARZ", inbox, "".into()).await?;
+    let mut found = BTreeMap::new();
+    // Nobody says how many servers there are; those of one cluster answer together.
+    let mut wait = Duration::from_secs(5);
+    while let Ok(Some(answer)) = tokio::time::timeout(wait, answers.next()).await {
+        let said: Value = serde_json::from_slice(&answer.payload)?;
+        let name = said.pointer("/server/name").and_then(Value::as_str).unwrap_or_default();
+        let is_synced = said.pointer("/data/jetstream/config/sync_always") == Some(&Value::Bool(true));
+        found.insert(name.to_owned(), if is_synced { Profile::Durable } else { Profile::Fast });
+        wait = Duration::from_millis(200);
+    }
+    anyhow::ensure!(!found.is_empty(), "no server says how it runs");
+    Ok(found)
+}
+
 /// Shows or creates the streams.
 pub async fn run(args: NatsArgs) -> Result<Exit> {
-    let nats = args.connection.nats("wanwright-nats").await?;
-    let plan = match args.what {
-        NatsWhat::Plan => topology::plan(&nats, 1).await?,
-        NatsWhat::Apply => topology::apply(&nats, 1).await?,
+    let nats = async || args.connection.nats(Login::Role(Role::Admin), "wanwright-nats").await;
+    let plan = match &args.what {
+        NatsWhat::Plan => topology::plan(&nats().await?, 1).await?,
+        NatsWhat::Apply => topology::apply(&nats().await?, 1).await?,
+        NatsWhat::Account(what) => return accounts::account(&args.connection, what).await,
+        NatsWhat::User(what) => return accounts::user(&args.connection, what).await,
     };
     let mark = if matches!(args.what, NatsWhat::Plan) { "+" } else { "created" };
     plan.create.iter().for_each(|name| output::line(format!("{mark} {name}")));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::sync::mpsc;
+use wanwright_nats::accounts::Role;
 use wanwright_nats::topology::RUNS;
 use wanwright_nats::{Follower, Nats, StoredMessage, stream_info};
 use wanwright_schemas::envelope::Envelope;
@@ -11,6 +12,7 @@ use wanwright_schemas::run::{RunEvent, RunRecord};
 use wanwright_schemas::{CustomerId, subjects};
 
 use crate::cli::WatchArgs;
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 use crate::serve::stop_token;
@@ -19,7 +21,7 @@ use crate::serve::stop_token;
 pub async fn run(args: WatchArgs) -> Result<Exit> {
     let customer = args.customer.as_deref().map(str::parse::<CustomerId>).transpose();
     let customer = customer.map_err(|error| Usage(format!("{error}")))?;
-    let nats = args.connection.nats("wanwright-watch").await?;
+    let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-watch").await?;
     let stop = stop_token()?;
     let (tell, mut lines) = mpsc::channel(256);
     for partition in 0..nats.partitions {

@@ -5,9 +5,13 @@ use wanwright_schemas::event::Change;
 use wanwright_schemas::ids::DeviceId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::DeviceSpec;
+use wanwright_vendors::Vendor;
 
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
+use crate::holds;
+use crate::object::Object;
+use crate::settings;
 use crate::tunnel::vendor_of;
 
 pub(crate) fn decide(
@@ -21,30 +25,44 @@ pub(crate) fn decide(
     match ask {
         Ask::Create(spec) => {
             absent(present, &name)?;
-            Ok(vec![Change::Created { generation: 1, spec: checked(state, id, spec, facts)? }])
+            let (spec, vendor) = checked(state, id, spec, None, facts)?;
+            Ok(vec![Change::Created {
+                generation: 1,
+                spec,
+                schema: settings::reference::<DeviceSpec>(vendor),
+            }])
         }
         Ask::Change(patch) => {
             let device = live(present, &name)?;
-            let Some(spec) = patched(&device.spec, patch)? else { return Ok(Vec::new()) };
+            let vendor = settings::vendor_at(state, &device.spec.site, facts);
+            let before = settings::as_spoken(device, vendor, &name, facts)?;
+            let Some(spec) = patched(&before, patch)? else { return Ok(Vec::new()) };
             unchanged(&device.spec.site, &spec.site, "site")?;
             unchanged(&device.spec.serial, &spec.serial, "serial")?;
             unchanged(&device.spec.model, &spec.model, "model")?;
-            let spec = checked(state, id, &spec, facts)?;
-            Ok(changed(device, spec))
+            let (spec, vendor) = checked(state, id, &spec, Some(device), facts)?;
+            Ok(changed(device, spec, vendor))
         }
-        Ask::Decommission => decide::decommission(present, &name),
+        Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
-        Ask::CheckDrift => decide::check_drift(present, &name, facts),
-        Ask::Report(_) => Ok(Vec::new()),
+        Ask::CheckDrift => {
+            let look = decide::check_drift(present, &name, facts)?;
+            holds::device_goes_on(state, id)?;
+            Ok(look)
+        }
+        Ask::Report(_) | Ask::Suspend(_) | Ask::Resume | Ask::Protect | Ask::Unprotect | Ask::Approve(_) => {
+            Ok(Vec::new())
+        }
     }
 }
 
-fn checked(
+fn checked<'a>(
     state: &Customer,
     id: &DeviceId,
     spec: &DeviceSpec,
-    facts: Circumstances<'_>,
-) -> Result<DeviceSpec, Refusal> {
+    present: Option<&Object<DeviceSpec>>,
+    facts: Circumstances<'a>,
+) -> Result<(DeviceSpec, &'a Vendor), Refusal> {
     let vendor = vendor_of(state, &spec.site, facts)?;
     if !vendor.models.contains(&spec.model) {
         let message =
@@ -63,6 +81,5 @@ fn checked(
         let message = format!("serial number {} belongs to device/{other}", spec.serial);
         return Err(Refusal::new(Reason::SerialTaken, message).field("serial"));
     }
-    let settings = decide::settings(vendor, "device", &spec.settings)?;
-    Ok(DeviceSpec { settings, ..spec.clone() })
+    Ok((settings::read(spec, present, vendor, facts)?, vendor))
 }

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use wanwright_schemas::envelope::{Digest, Envelope, UnreadableEnvelope};
 
 use crate::customer::Customer;
+use crate::load::Regressed;
 use crate::recent::{Recent, Recents};
 
 /// The version of what [`Head::freeze`] writes. A test fails when it changes without this number.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// A history that cannot be trusted or read. Nothing is decided on it.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum BrokenHistory {
         #[source]
         source: UnreadableEnvelope,
     },
+    /// It does not go through what was seen of it before.
+    #[error(transparent)]
+    Regressed(#[from] Regressed),
 }
 
 /// A customer at the end of its history.
@@ -59,8 +63,19 @@ pub struct Head {
 
 /// A frozen state that cannot be used; the history can.
 #[derive(Debug, thiserror::Error)]
-#[error("a frozen state cannot be read")]
-pub struct Unthawable(#[source] serde_json::Error);
+pub enum Unthawable {
+    /// It is something else, or damaged.
+    #[error("a frozen state cannot be read")]
+    Unreadable(#[source] serde_json::Error),
+    /// It is not from where it is said to be.
+    #[error("a frozen state is from {is}, not from {said}")]
+    Elsewhere {
+        /// Where it was said to be from.
+        said: u64,
+        /// Where it is from.
+        is: u64,
+    },
+}
 
 impl Head {
     /// Folds the next message of the history, whose bytes must name the digest of the one before.
@@ -112,7 +127,7 @@ impl Head {
     /// # Errors
     /// [`Unthawable`], when the bytes are something else.
     pub fn thaw(bytes: &[u8]) -> Result<Self, Unthawable> {
-        let head: Self = serde_json::from_slice(bytes).map_err(Unthawable)?;
+        let head: Self = serde_json::from_slice(bytes).map_err(Unthawable::Unreadable)?;
         Ok(Self { weight: bytes.len(), ..head })
     }
 }

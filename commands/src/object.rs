@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use wanwright_schemas::CommandId;
 use wanwright_schemas::event::Change;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Outputs};
+use wanwright_schemas::{Actor, CommandId, SchemaRef};
 
 /// What an executor last brought about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,15 @@ pub struct Failure {
     pub message: String,
 }
 
+/// A generation that waits for somebody to approve it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The generation.
+    pub generation: u64,
+    /// Who asked for what it brings.
+    pub requested_by: Vec<Actor>,
+}
+
 /// An object whose specification is an `S`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object<S> {
@@ -34,6 +43,9 @@ pub struct Object<S> {
     pub generation: u64,
     /// The wish.
     pub spec: S,
+    /// The schema that the wish's settings are written in; none before schemas had versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaRef>,
     /// Whether the wish is that it should go.
     pub leaving: bool,
     /// What the vendor has, as far as is known.
@@ -48,6 +60,12 @@ pub struct Object<S> {
     pub check: Option<CommandId>,
     /// What the vendor has differently.
     pub drift: Vec<DriftField>,
+    /// Why nothing is to be done about it, if that is so.
+    pub suspended: Option<String>,
+    /// Whether it may not be taken down.
+    pub protected: bool,
+    /// The generation that waits for approval, if there is one: then it is the present one.
+    pub approval: Option<Approval>,
 }
 
 impl<S> Object<S> {
@@ -56,6 +74,7 @@ impl<S> Object<S> {
             uid,
             generation,
             spec,
+            schema: None,
             leaving: false,
             observed: None,
             failure: None,
@@ -63,6 +82,9 @@ impl<S> Object<S> {
             reapply: false,
             check: None,
             drift: Vec::new(),
+            suspended: None,
+            protected: false,
+            approval: None,
         }
     }
 
@@ -91,21 +113,25 @@ impl<S> Object<S> {
     fn wish(&mut self, generation: u64) {
         self.generation = generation;
         self.failure = None;
+        // Whether this generation waits is said by an event of its own.
+        self.approval = None;
     }
 }
 
 /// Folds a change into the object it is about; `by` is the command that decided it.
 pub(crate) fn evolve<S: Clone>(slot: &mut Option<Object<S>>, change: &Change<S>, by: CommandId) {
-    if let Change::Created { generation, spec } = change {
-        *slot = Some(Object::new(by, *generation, spec.clone()));
+    if let Change::Created { generation, spec, schema } = change {
+        let object = Object::new(by, *generation, spec.clone());
+        *slot = Some(Object { schema: schema.clone(), ..object });
         return;
     }
     let Some(object) = slot else { return };
     match change {
         Change::Created { .. } => {}
-        Change::Changed { generation, spec } => {
+        Change::Changed { generation, spec, schema } => {
             object.wish(*generation);
             object.spec = spec.clone();
+            object.schema.clone_from(schema);
         }
         Change::DecommissionRequested { generation } => {
             object.wish(*generation);
@@ -139,6 +165,16 @@ pub(crate) fn evolve<S: Clone>(slot: &mut Option<Object<S>>, change: &Change<S>,
         Change::DriftNotFound { check } => {
             object.drift.clear();
             clear_check(object, *check);
+        }
+        Change::Suspended { reason } => object.suspended = Some(reason.clone()),
+        Change::Resumed {} => object.suspended = None,
+        Change::Protected {} => object.protected = true,
+        Change::Unprotected {} => object.protected = false,
+        Change::ApprovalRequested { generation, requested_by } => {
+            object.approval = Some(Approval { generation: *generation, requested_by: requested_by.clone() });
+        }
+        Change::Approved { generation, .. } => {
+            object.approval = object.approval.take().filter(|waits| waits.generation != *generation);
         }
     }
 }

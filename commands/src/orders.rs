@@ -1,7 +1,8 @@
 //! What follows from a customer's state: the orders that should be in the table.
 //!
 //! Orders are derived from the state at the head of the history, never from an event that passes by, so a replay issues
-//! none: a change order exists if and only if desired and observed generation differ and nothing forbids it.
+//! none: a change order exists if and only if desired and observed generation differ and nothing forbids it: a failure,
+//! a suspension, an approval that is not given, or something that has to be gone first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +11,14 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CustomerId, SiteId, TunnelId};
 use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunnel, Intent, Order, Target};
 use wanwright_schemas::outcome::Position;
-use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
+use wanwright_schemas::policy::CustomerChange;
+use wanwright_schemas::spec::{DeviceSpec, Peer, Settings, SiteSpec, TunnelSpec};
 use wanwright_vendors::Vendor;
 
 use crate::customer::Customer;
 use crate::object::Object;
+use crate::settings;
+pub use crate::waits::{Held, held, waits_for};
 
 /// The orders a target should have: one that changes something, one that looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,12 +36,19 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
         match event {
             Event::Site(id, change) => {
                 targets.insert(Target::Site(id.clone()));
-                // Others wait for, or were applied with, what the site is at the vendor.
-                if matches!(change, Change::Applied { .. }) {
-                    targets.extend(state.devices_of(id).map(|(id, _)| Target::Device(id.clone())));
-                    targets.extend(
-                        state.tunnels_to(id).map(|(_, tunnel)| Target::Site(tunnel.spec.site.clone())),
-                    );
+                let devices = state.devices_of(id).map(|(id, _)| Target::Device(id.clone()));
+                match change {
+                    // Others wait for, or were applied with, what the site is at the vendor.
+                    Change::Applied { .. } => {
+                        targets.extend(devices);
+                        targets.extend(
+                            state.tunnels_to(id).map(|(_, tunnel)| Target::Site(tunnel.spec.site.clone())),
+                        );
+                    }
+                    Change::Suspended { .. } | Change::Resumed {} => targets.extend(devices),
+                    // Nobody waits any more for what goes with this site.
+                    Change::DecommissionRequested { .. } => targets.extend(leaving(state)),
+                    _ => {}
                 }
             }
             Event::Tunnel(id, _) => match state.tunnels.get(id) {
@@ -45,12 +56,33 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
                 // It is gone, and whose it was went with it: a look that waited for this may be any site's.
                 None => targets.extend(state.sites.keys().cloned().map(Target::Site)),
             },
-            Event::Device(id, _) => {
+            Event::Device(id, change) => {
                 targets.insert(Target::Device(id.clone()));
+                // Where it stood went with it, and that site may have waited for this.
+                if matches!(change, Change::Removed { .. }) {
+                    targets.extend(leaving(state));
+                }
+            }
+            Event::Customer(_, change) => {
+                let concerns_all = matches!(
+                    change,
+                    CustomerChange::Changed { .. }
+                        | CustomerChange::Suspended { .. }
+                        | CustomerChange::Resumed {}
+                );
+                if concerns_all {
+                    targets.extend(self::targets(state));
+                }
             }
         }
     }
     targets
+}
+
+/// The sites that are being taken down.
+fn leaving(state: &Customer) -> impl Iterator<Item = Target> {
+    let leaving = state.sites.iter().filter(|(_, site)| site.leaving);
+    leaving.map(|(id, _)| Target::Site(id.clone()))
 }
 
 /// Every target the customer has.
@@ -76,9 +108,12 @@ pub fn wanted(
     target: &Target,
     position: &Position,
 ) -> Wanted {
+    if held(state, target).is_some() {
+        return Wanted::default();
+    }
     match target {
         Target::Site(id) => of_stack(customer, state, vendor, id, position),
-        Target::Device(id) => of_device(customer, state, id, position),
+        Target::Device(id) => of_device(customer, state, vendor, id, position),
     }
     .unwrap_or_default()
 }
@@ -91,12 +126,14 @@ fn of_stack(
     position: &Position,
 ) -> Option<Wanted> {
     let site = state.sites.get(id)?;
-    let stack = Stack::read(customer, state, vendor, id);
+    let settings = settings::ordered(site, vendor)?;
+    let stack = Stack::read(customer, state, vendor, id)?;
     let retries = site.retries + stack.retries;
     let order = |intent: Intent| {
         let vendor = site.spec.vendor.clone();
-        let desired = stack.desired(customer, id, site);
-        Order::new(customer.clone(), vendor, intent, retries, desired, position.clone())
+        let desired = stack.desired(customer, id, site, &settings);
+        let account = state.own.spec.accounts.get(&vendor);
+        Order::new(customer.clone(), vendor, intent, retries, desired, position.clone()).under(account)
     };
     let behind = site.pending() || stack.pending;
     let change = match (behind, site.leaving) {
@@ -119,7 +156,8 @@ struct Stack {
 }
 
 impl Stack {
-    fn read(customer: &CustomerId, state: &Customer, vendor: &Vendor, site: &SiteId) -> Self {
+    /// Nothing when one of them has settings that cannot be read now: an order without it would take it down.
+    fn read(customer: &CustomerId, state: &Customer, vendor: &Vendor, site: &SiteId) -> Option<Self> {
         let mut stack =
             Self { tunnels: BTreeMap::new(), leaving: BTreeMap::new(), pending: false, retries: 0 };
         for (id, tunnel) in state.tunnels_of(site) {
@@ -128,11 +166,13 @@ impl Stack {
                 stack.pending |= tunnel.pending();
             } else if let Some(address) = peer_address(state, vendor, &tunnel.spec.peer) {
                 stack.pending |= tunnel.pending() || tunnel_moved(state, vendor, tunnel);
-                let desired = desired_tunnel(customer, id, tunnel, tunnel.generation, address);
+                let settings = settings::ordered(tunnel, vendor)?;
+                let desired = desired_tunnel(customer, id, tunnel, tunnel.generation, address, settings);
                 stack.tunnels.insert(id.clone(), desired);
             } else if let Some((generation, address)) = applied_address(tunnel) {
                 // What the vendor has is not taken down because its far end, or its next one, has no address now.
-                let desired = desired_tunnel(customer, id, tunnel, generation, address);
+                let settings = settings::ordered(tunnel, vendor)?;
+                let desired = desired_tunnel(customer, id, tunnel, generation, address, settings);
                 stack.tunnels.insert(id.clone(), desired);
             } else {
                 // It waits for its far end, whose `Applied` brings it back here.
@@ -140,10 +180,16 @@ impl Stack {
             }
             stack.retries += tunnel.retries;
         }
-        stack
+        Some(stack)
     }
 
-    fn desired(&self, customer: &CustomerId, id: &SiteId, site: &Object<SiteSpec>) -> Desired {
+    fn desired(
+        &self,
+        customer: &CustomerId,
+        id: &SiteId,
+        site: &Object<SiteSpec>,
+        settings: &Settings,
+    ) -> Desired {
         Desired::Site {
             site: DesiredSite {
                 id: id.clone(),
@@ -151,7 +197,7 @@ impl Stack {
                 generation: site.generation,
                 name: format!("{customer}.{id}"),
                 lan: site.spec.lan.iter().map(ToString::to_string).collect(),
-                settings: site.spec.settings.clone(),
+                settings: settings.clone(),
             },
             tunnels: self.tunnels.clone(),
             leaving: self.leaving.clone(),
@@ -165,6 +211,7 @@ fn desired_tunnel(
     tunnel: &Object<TunnelSpec>,
     generation: u64,
     peer_address: String,
+    settings: Settings,
 ) -> DesiredTunnel {
     let spec = &tunnel.spec;
     DesiredTunnel {
@@ -175,7 +222,7 @@ fn desired_tunnel(
         peer_address,
         local_asn: spec.bgp.map_or(0, |bgp| bgp.local_asn),
         peer_asn: spec.bgp.map_or(0, |bgp| bgp.peer_asn),
-        settings: spec.settings.clone(),
+        settings,
     }
 }
 
@@ -221,10 +268,12 @@ fn device_inputs(state: &Customer, device: &Object<DeviceSpec>) -> Map<String, V
 fn of_device(
     customer: &CustomerId,
     state: &Customer,
+    vendor: &Vendor,
     id: &wanwright_schemas::DeviceId,
     position: &Position,
 ) -> Option<Wanted> {
     let device = state.devices.get(id)?;
+    let settings = settings::ordered(device, vendor)?;
     let site = state.sites.get(&device.spec.site)?;
     // Until the site is at the vendor there is nothing to attach the device to; its `Applied` brings us back here.
     let inputs = device_inputs(state, device);
@@ -236,12 +285,13 @@ fn of_device(
             name: format!("{customer}.{id}"),
             serial: device.spec.serial.clone(),
             model: device.spec.model.clone(),
-            settings: device.spec.settings.clone(),
+            settings: settings.clone(),
             inputs: inputs.clone(),
             known: device.observed.as_ref().map(|observed| observed.outputs.clone()).unwrap_or_default(),
         });
         let vendor = site.spec.vendor.clone();
-        Order::new(customer.clone(), vendor, intent, device.retries, desired, position.clone())
+        let account = state.own.spec.accounts.get(&vendor);
+        Order::new(customer.clone(), vendor, intent, device.retries, desired, position.clone()).under(account)
     };
     let change = match (device.pending() || device_moved(state, device), device.leaving) {
         (true, true) => Some(order(Intent::Remove)),

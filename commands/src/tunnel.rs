@@ -11,6 +11,8 @@ use wanwright_vendors::Vendor;
 use crate::addresses;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
+use crate::object::Object;
+use crate::settings;
 
 pub(crate) fn decide(
     state: &Customer,
@@ -24,26 +26,39 @@ pub(crate) fn decide(
         Ask::Create(spec) => {
             absent(present, &name)?;
             let vendor = vendor_of(state, &spec.site, facts)?;
-            let limit = usize::try_from(vendor.limits.tunnels_per_site).unwrap_or(usize::MAX);
-            if state.tunnels_of(&spec.site).count() >= limit {
-                let message =
-                    format!("site/{} has {limit} tunnels, as many as {} allows", spec.site, vendor.title);
-                return Err(Refusal::new(Reason::TunnelLimitReached, message).field("site"));
-            }
-            Ok(vec![Change::Created { generation: 1, spec: checked(state, id, spec, vendor)? }])
+            room(state, id, &spec.site, vendor, "site")?;
+            let spec = checked(state, id, spec, None, vendor, facts)?;
+            room_at_peer(state, id, &spec.peer, vendor)?;
+            Ok(vec![Change::Created {
+                generation: 1,
+                spec,
+                schema: settings::reference::<TunnelSpec>(vendor),
+            }])
         }
         Ask::Change(patch) => {
             let tunnel = live(present, &name)?;
-            let Some(spec) = patched(&tunnel.spec, patch)? else { return Ok(Vec::new()) };
+            let vendor = settings::vendor_at(state, &tunnel.spec.site, facts);
+            let before = settings::as_spoken(tunnel, vendor, &name, facts)?;
+            let Some(spec) = patched(&before, patch)? else { return Ok(Vec::new()) };
             unchanged(&tunnel.spec.site, &spec.site, "site")?;
             let vendor = vendor_of(state, &spec.site, facts)?;
-            let spec = checked(state, id, &spec, vendor)?;
-            Ok(changed(tunnel, spec))
+            let spec = checked(state, id, &spec, Some(tunnel), vendor, facts)?;
+            // Where a tunnel is already, it has its room.
+            if spec.peer != tunnel.spec.peer {
+                room_at_peer(state, id, &spec.peer, vendor)?;
+            }
+            Ok(changed(tunnel, spec, vendor))
         }
-        Ask::Decommission => decide::decommission(present, &name),
+        Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
-        // A tunnel is looked at and reported about with its site.
-        Ask::CheckDrift | Ask::Report(_) => {
+        // A tunnel is looked at, reported about and suspended with its site.
+        Ask::CheckDrift
+        | Ask::Report(_)
+        | Ask::Suspend(_)
+        | Ask::Resume
+        | Ask::Protect
+        | Ask::Unprotect
+        | Ask::Approve(_) => {
             Err(Refusal::new(Reason::UnknownVerb, format!("`{}` is not a verb of a tunnel", ask.verb())))
         }
     }
@@ -66,7 +81,9 @@ fn checked(
     state: &Customer,
     id: &TunnelId,
     spec: &TunnelSpec,
+    present: Option<&Object<TunnelSpec>>,
     vendor: &Vendor,
+    facts: Circumstances<'_>,
 ) -> Result<TunnelSpec, Refusal> {
     match &spec.peer {
         Peer::Site(peer) if peer == &spec.site => {
@@ -95,8 +112,32 @@ fn checked(
         assigned(bgp.local_asn, "bgp.local_asn")?;
         assigned(bgp.peer_asn, "bgp.peer_asn")?;
     }
-    let settings = decide::settings(vendor, "tunnel", &spec.settings)?;
-    Ok(TunnelSpec { settings, ..spec.clone() })
+    settings::read(spec, present, vendor, facts)
+}
+
+/// The same rule for the far end, if it is a site of the same vendor. Two vendors count each their own end, and the far
+/// one knows nothing of this tunnel.
+fn room_at_peer(state: &Customer, id: &TunnelId, peer: &Peer, vendor: &Vendor) -> Result<(), Refusal> {
+    let Peer::Site(peer) = peer else { return Ok(()) };
+    let same = state.sites.get(peer).is_some_and(|peer| peer.spec.vendor.as_str() == vendor.name);
+    if same { room(state, id, peer, vendor, "peer.site") } else { Ok(()) }
+}
+
+/// Refuses a tunnel at a site that has as many as its vendor allows: those that start there, and those of the same vendor
+/// that end there.
+fn room(state: &Customer, id: &TunnelId, site: &SiteId, vendor: &Vendor, field: &str) -> Result<(), Refusal> {
+    let limit = usize::try_from(vendor.limits.tunnels_per_site).unwrap_or(usize::MAX);
+    let same = |tunnel: &Object<TunnelSpec>| {
+        let owner = state.sites.get(&tunnel.spec.site);
+        owner.is_some_and(|owner| owner.spec.vendor.as_str() == vendor.name)
+    };
+    let starting = state.tunnels_of(site);
+    let ending = state.tunnels_to(site).filter(|(_, tunnel)| same(tunnel));
+    if starting.chain(ending).filter(|(other, _)| *other != id).count() < limit {
+        return Ok(());
+    }
+    let message = format!("site/{site} has {limit} tunnels, as many as {} allows", vendor.title);
+    Err(Refusal::new(Reason::TunnelLimitReached, message).field(field))
 }
 
 /// Refuses the autonomous system numbers that nobody may use: 0 (RFC 7607), 23456 (RFC 6793), the last of 16 bits and

@@ -1,10 +1,12 @@
 //! Connecting.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
+use crate::accounts::Credentials;
 use crate::error::NatsError;
 
 /// A connection with its JetStream context.
@@ -18,32 +20,114 @@ pub struct Nats {
     pub partitions: u16,
 }
 
-/// Connects; afterwards the connection comes back by itself whenever it is lost.
-pub async fn connect(url: &str, name: &str, partitions: u16) -> Result<Nats, NatsError> {
-    let shown = without_credentials(url);
-    let address: ServerAddr = url
-        .parse()
-        .map_err(|error: std::io::Error| NatsError::Connect { url: shown.clone(), source: error.into() })?;
-    // The client library does not take the login from the address.
-    let options = match (address.username(), address.password()) {
-        (Some(user), Some(password)) => {
-            ConnectOptions::new().user_and_password(user.to_owned(), password.to_owned())
+/// Where a server is, and how it knows us.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The address; it may hold user and password.
+    pub url: String,
+    /// A credentials file.
+    pub creds: Option<PathBuf>,
+    /// How the connection is encrypted.
+    pub tls: Tls,
+}
+
+/// Encryption. An address that begins with `tls://` asks for it with the machine's own certificate authorities.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// A file with the certificate authorities to believe, PEM. Naming one makes encryption a must.
+    pub authorities: Option<PathBuf>,
+    /// Our own certificate and its key, PEM, for a server that asks for one.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl From<&str> for Access {
+    fn from(url: &str) -> Self {
+        Self { url: url.to_owned(), ..Self::default() }
+    }
+}
+
+impl From<&String> for Access {
+    fn from(url: &String) -> Self {
+        url.as_str().into()
+    }
+}
+
+impl From<&Access> for Access {
+    fn from(access: &Access) -> Self {
+        access.clone()
+    }
+}
+
+impl Access {
+    /// An address with a credentials file.
+    pub fn with_creds(url: impl Into<String>, creds: impl Into<PathBuf>) -> Self {
+        Self { url: url.into(), creds: Some(creds.into()), tls: Tls::default() }
+    }
+
+    /// How to connect like that.
+    ///
+    /// # Errors
+    /// [`NatsError::Connect`] when a file cannot be read or the address is none.
+    pub fn options(&self) -> Result<(ServerAddr, ConnectOptions), NatsError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Connect {
+            url: without_credentials(&self.url),
+            source,
+        };
+        let address: ServerAddr = self.url.parse().map_err(|error: std::io::Error| failed(error.into()))?;
+        let mut options = ConnectOptions::new();
+        if let Some(path) = &self.creds {
+            let read = Credentials::read(path).map_err(|error| failed(error.into()))?;
+            let text = std::fs::read_to_string(path).map_err(|error| failed(error.into()))?;
+            options = options.credentials(&text).map_err(|error| failed(error.into()))?;
+            if let Some(prefix) = read.inbox_prefix {
+                options = options.custom_inbox_prefix(prefix);
+            }
+        } else if let (Some(user), Some(password)) = (address.username(), address.password()) {
+            // The client library does not take the login from the address.
+            options = options.user_and_password(user.to_owned(), password.to_owned());
         }
-        _ => ConnectOptions::new(),
-    };
+        if let Some(authorities) = &self.tls.authorities {
+            options = options.add_root_certificates(authorities.clone()).require_tls(true);
+        }
+        if let Some((certificate, key)) = &self.tls.certificate {
+            options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        }
+        Ok((address, options))
+    }
+}
+
+/// Connects; afterwards the connection comes back by itself whenever it is lost.
+///
+/// # Errors
+/// [`NatsError::Connect`] with the reason.
+pub async fn connect(access: impl Into<Access>, name: &str, partitions: u16) -> Result<Nats, NatsError> {
+    let access = access.into();
+    let (address, options) = access.options()?;
     let client = options
         .name(name)
         .connection_timeout(Duration::from_secs(5))
         .request_timeout(Some(Duration::from_secs(5)))
         .reconnect_delay_callback(|attempts| Duration::from_millis((50 << attempts.min(5)).min(1000)))
+        .event_callback(|event| async move { note(&event) })
         .connect(address)
         .await
-        .map_err(|error| NatsError::Connect { url: shown, source: error.into() })?;
+        .map_err(|error| NatsError::Connect {
+            url: without_credentials(&access.url),
+            source: error.into(),
+        })?;
     let js = jetstream::ContextBuilder::new()
         .timeout(Duration::from_secs(5))
         .ack_timeout(Duration::from_secs(5))
         .build(client.clone());
     Ok(Nats { client, js, partitions })
+}
+
+/// A refused subject is told by the server beside the connection; nobody who waits for an answer hears of it.
+fn note(event: &Event) {
+    match event {
+        Event::ServerError(error) => tracing::error!(%error, "the NATS server refused something"),
+        event => tracing::debug!(%event, "the connection to NATS"),
+    }
 }
 
 fn without_credentials(url: &str) -> String {

@@ -2,9 +2,11 @@
 //!
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
-//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a history, [`follow`] reads a stream for ever,
-//! [`evidence`] says what a stream held.
+//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a
+//! history, [`follow`] reads a stream for ever. [`accounts`] says who may do what,
+//! [`evidence`] what a stream held.
 
+pub mod accounts;
 pub mod claim;
 pub mod connect;
 pub mod error;
@@ -19,11 +21,11 @@ pub mod table;
 pub mod timer;
 pub mod topology;
 
-pub use connect::{Nats, connect};
+pub use connect::{Access, Nats, Tls, connect};
 pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};
 pub use lease::{Lease, Leases};
-pub use load::load_subject;
+pub use load::{load_page, load_subject};
 pub use snapshot::{Snapshot, Snapshots};
 pub use table::{OrderTable, TableRow};

@@ -30,7 +30,7 @@ pub async fn load_subject(
     let mut messages = Vec::new();
     let mut next = after + 1;
     loop {
-        let (batch, more) = batch(nats, stream, subject, next).await?;
+        let (batch, more) = batch(nats, stream, subject, next, &json!({ "batch": BATCH })).await?;
         let Some(last) = batch.last() else { return Ok(messages) };
         next = last.sequence + 1;
         messages.extend(batch);
@@ -40,16 +40,37 @@ pub async fn load_subject(
     }
 }
 
+/// A part of that: at most `limit` messages, and no further one behind `bytes` bytes. Answers whether more follow.
+///
+/// # Errors
+/// [`NatsError`]; nothing partial is answered.
+pub async fn load_page(
+    nats: &Nats,
+    stream: &str,
+    subject: &str,
+    after: u64,
+    limit: usize,
+    bytes: usize,
+) -> Result<(Vec<StoredMessage>, bool), NatsError> {
+    let most = json!({ "batch": limit, "max_bytes": bytes });
+    batch(nats, stream, subject, after.saturating_add(1), &most).await
+}
+
 async fn batch(
     nats: &Nats,
     stream: &str,
     subject: &str,
     from: u64,
+    most: &serde_json::Value,
 ) -> Result<(Vec<StoredMessage>, bool), NatsError> {
     let doing = format!("loading {subject} from {from}");
     let inbox = nats.client.new_inbox();
     let mut answers = nats.client.subscribe(inbox.clone()).await.map_err(NatsError::failed(doing.clone()))?;
-    let request = json!({ "seq": from, "next_by_subj": subject, "batch": BATCH }).to_string();
+    let mut request = json!({ "seq": from, "next_by_subj": subject });
+    for (name, value) in most.as_object().into_iter().flatten() {
+        request[name] = value.clone();
+    }
+    let request = request.to_string();
     nats.client
         .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
         .await

@@ -120,6 +120,12 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
     streams
 }
 
+/// The streams whose last moments a loss of power may take, because they are made again from others.
+pub fn rebuilt_streams(partitions: u16, replicas: usize) -> Vec<String> {
+    let unsynced = |config: &Config| config.persist_mode == Some(PersistenceMode::Async);
+    streams(partitions, replicas).into_iter().filter(unsynced).map(|config| config.name).collect()
+}
+
 /// Every bucket, as it should be on the server.
 pub fn buckets(replicas: usize) -> Vec<kv::Config> {
     let bucket = |name: &str, max_age| kv::Config {

@@ -11,6 +11,7 @@ use wanwright_schemas::{CustomerId, subjects};
 use crate::checkpoint::Cursor;
 use crate::error::{Error, Stop};
 use crate::events::TABLES;
+use crate::prune::Keep;
 use crate::reader::{Folded, fold_events};
 use crate::tail::Tail;
 
@@ -106,7 +107,8 @@ impl Beside {
         let mut transaction = self.pool.begin().await?;
         // The schema is thrown away: nothing in it has to outlive a crash.
         sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
-        let Folded { stop, .. } = fold_events(&mut transaction, &self.schema, &batch).await?;
+        let Folded { stop, .. } =
+            fold_events(&mut transaction, &self.schema, &batch, Keep::default()).await?;
         transaction.commit().await?;
         if let Some(stop) = stop {
             return Err(stop.into());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use sqlx::PgConnection;
 use wanwright_schemas::{CustomerId, Event, Kind, ObjectRef, VendorId};
 
@@ -11,7 +12,7 @@ use crate::models::customers::CustomerKey;
 use crate::models::drift_reports::{self, DriftReportKey};
 use crate::models::lifecycle::At;
 use crate::models::object::{ObjectKey, ObjectRow, Step, step};
-use crate::models::{CustomerRow, DeviceRow, DriftReportRow, SiteRow, TimelineRow, TunnelRow};
+use crate::models::{CustomerRow, DeviceRow, DriftReportRow, OutcomeRow, SiteRow, TimelineRow, TunnelRow};
 use crate::table::{self, Slots, Table};
 
 /// An object whose row changed: what `wan.live.…` says.
@@ -32,6 +33,10 @@ pub struct EventRows {
     pub drift_reports: Slots<DriftReportRow>,
     /// `timeline`: only ever added to.
     pub timeline: Vec<TimelineRow>,
+    /// `outcomes`, of commands that decided something.
+    pub outcomes: Slots<OutcomeRow>,
+    /// From when on outcomes get rows: older ones would be pruned at once.
+    pub outcomes_since: Timestamp,
     /// Whose rows changed.
     pub touched: Touched,
 }
@@ -50,12 +55,18 @@ impl EventRows {
         self.touched.insert((message.customer.clone(), ObjectRef::Customer(message.customer.clone())));
         for (index, event) in (0..).zip(&message.envelope.events) {
             let object = event.object();
-            let step = self.step(&message.customer, event, &at);
+            let mut step = self.step(&message.customer, event, &at);
+            if let Event::Customer(_, change) = event {
+                step.changes = customer.settings.evolve(change, at.time);
+            }
             customer.counts.count(object.kind(), &step);
             self.timeline.push(TimelineRow::of(message, index, event, step.changes));
             self.touched.insert((message.customer.clone(), object));
         }
         self.customers.put(customer);
+        if message.envelope.time >= self.outcomes_since {
+            self.outcomes.put(OutcomeRow::of_events(message));
+        }
         Ok(())
     }
 
@@ -80,6 +91,7 @@ impl EventRows {
                 drift_reports::follow(drift, kind, &object, change, &step, at);
                 step
             }
+            Event::Customer(..) => Step::default(),
         }
     }
 
@@ -107,7 +119,8 @@ impl EventRows {
                 match object.kind() {
                     Kind::Tunnel => tunnels.insert(key),
                     Kind::Device => devices.insert(key),
-                    Kind::Site | Kind::Customer => sites.insert(key),
+                    Kind::Site => sites.insert(key),
+                    Kind::Customer => false,
                 };
                 sites.extend(site_of(&message.customer, event));
             }
@@ -130,6 +143,7 @@ impl EventRows {
         self.tunnels.save(connection, schema).await?;
         self.devices.save(connection, schema).await?;
         self.drift_reports.save(connection, schema).await?;
+        self.outcomes.save(connection, schema).await?;
         table::write(connection, schema, &self.timeline.iter().collect::<Vec<_>>()).await
     }
 }
@@ -162,4 +176,11 @@ pub(crate) const TABLES: &[(&str, &[&str])] = &[
     (DeviceRow::NAME, DeviceRow::KEY),
     (DriftReportRow::NAME, DriftReportRow::KEY),
     (TimelineRow::NAME, TimelineRow::KEY),
+    (OutcomeRow::NAME, OutcomeRow::KEY),
 ];
+
+/// Which rows of a table must be the fold of the events, in SQL over a row and a time: what is pruned may be there still
+/// or not.
+pub(crate) fn kept(table: &str, row: &str, since: &str) -> String {
+    if table == OutcomeRow::NAME { format!("{row}.time > '{since}'::timestamptz") } else { "true".to_owned() }
+}

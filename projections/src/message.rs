@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, Unit};
 use wanwright_nats::StoredMessage;
-use wanwright_schemas::{CustomerId, Digest, Envelope, subjects};
+use wanwright_schemas::{CustomerId, Digest, Envelope, ObjectRef, headers, subjects};
 
 use crate::error::Stop;
 
@@ -19,6 +19,10 @@ pub struct EventMessage {
     pub digest: Digest,
     /// What was decided.
     pub envelope: Envelope,
+    /// What the command was about. Messages that are older than the header take the object of their first event.
+    pub object: Option<ObjectRef>,
+    /// The object's generation afterwards, where the message says it.
+    pub generation: Option<u64>,
 }
 
 impl EventMessage {
@@ -34,8 +38,16 @@ impl EventMessage {
             source,
         })?;
         envelope.time = micros(envelope.time);
-        Ok(Self { stream, sequence, customer, digest: Digest::of(&message.payload), envelope })
+        // Headers are for readers; what cannot be read there is no damage.
+        let object = header(message, headers::OBJECT).or_else(|| Some(envelope.events.first()?.object()));
+        let generation = header(message, headers::GENERATION);
+        let digest = Digest::of(&message.payload);
+        Ok(Self { stream, sequence, customer, digest, envelope, object, generation })
     }
+}
+
+fn header<T: std::str::FromStr>(message: &StoredMessage, name: &str) -> Option<T> {
+    message.headers.get(name)?.as_str().parse().ok()
 }
 
 /// A time as Postgres keeps it. Rows must not depend on whether they went through Postgres between two messages.

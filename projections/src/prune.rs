@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use jiff::{SignedDuration, Timestamp};
+use sqlx::{PgConnection, PgPool};
 
 use crate::error::Error;
 
@@ -26,6 +27,21 @@ impl Default for Keep {
         let day = Duration::from_secs(24 * 60 * 60);
         Self { runs: 30 * day, outcomes: 30 * day, dead_letters: 90 * day }
     }
+}
+
+impl Keep {
+    /// From when on outcomes are kept.
+    pub(crate) fn outcomes_since(self, now: Timestamp) -> Timestamp {
+        let age = SignedDuration::try_from(self.outcomes).unwrap_or(SignedDuration::MAX);
+        now.checked_sub(age).unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// From when on every outcome has to be there: nobody has pruned it yet, by Postgres' clock when the transaction began.
+pub(crate) async fn unpruned_since(connection: &mut PgConnection) -> Result<String, Error> {
+    let sql = "SELECT (now() - make_interval(secs => $1) + interval '1 hour')::text";
+    let age = Keep::default().outcomes.as_secs_f64();
+    Ok(sqlx::query_scalar(sql).bind(age).fetch_one(connection).await?)
 }
 
 /// Deletes what is older, and answers how many rows that were.

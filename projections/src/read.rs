@@ -72,6 +72,7 @@ struct List {
 }
 
 const OBJECT: &[(&str, &str)] = &[("customer", "text"), ("id", "text")];
+const OUTCOME: &[(&str, &str)] = &[("time", "timestamptz"), ("command", "uuid")];
 
 /// Conditions with their values, all of them text that Postgres casts.
 #[derive(Default)]
@@ -250,7 +251,7 @@ pub async fn outcomes(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Lis
     conditions.equals("kind", filter.kind);
     conditions.equals("id", filter.id.as_ref());
     conditions.when(filter.attention, "t.status = 'refused'");
-    let by = List { table: "outcomes", key: &[("sequence", "bigint")], descending: true };
+    let by = List { table: "outcomes", key: OUTCOME, descending: true };
     list(pool, &by, conditions, page).await
 }
 
@@ -263,7 +264,7 @@ pub async fn outcome(
     let mut conditions = Where::default();
     conditions.equals("customer", Some(customer));
     conditions.when(true, &format!("t.command = '{command}'::uuid"));
-    let by = List { table: "outcomes", key: &[("sequence", "bigint")], descending: true };
+    let by = List { table: "outcomes", key: OUTCOME, descending: true };
     Ok(list(pool, &by, conditions, &Page::default()).await?.rows.pop())
 }
 

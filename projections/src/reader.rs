@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,7 @@ use crate::checkpoint::{self, Cursor};
 use crate::error::{Error, Stop};
 use crate::events::{EventRows, Touched};
 use crate::message::{EventMessage, micros};
+use crate::prune::Keep;
 use crate::readiness::{ReaderState, Readiness};
 use crate::run::{Config, ReadModel};
 use crate::tail::Tail;
@@ -195,7 +197,7 @@ impl Reader {
 
     async fn fold(&self, connection: &mut PgConnection, batch: &[StoredMessage]) -> Result<Folded, Error> {
         match self.model {
-            ReadModel::Events => fold_events(connection, "public", batch).await,
+            ReadModel::Events => fold_events(connection, "public", batch, self.config.keep).await,
             ReadModel::Overview => {
                 let (messages, stop) = readable(batch, EventMessage::read);
                 overview::apply(&self.config.pool, &messages).await?;
@@ -208,9 +210,9 @@ impl Reader {
                 Ok(Folded { folded: records.len(), touched, stop })
             }
             ReadModel::Outcomes => {
-                let (rows, stop) = readable(batch, records::read_outcome);
+                let (rows, stop) = readable(batch, records::read_verdict);
                 let folded = rows.len();
-                Ok(Folded { folded, touched: records::apply_outcomes(connection, rows).await?, stop })
+                Ok(Folded { folded, touched: records::apply_verdicts(connection, rows).await?, stop })
             }
             ReadModel::DeadLetters => {
                 let touched = records::apply_dead(connection, batch).await?;
@@ -262,9 +264,11 @@ pub(crate) async fn fold_events(
     connection: &mut PgConnection,
     schema: &str,
     batch: &[StoredMessage],
+    keep: Keep,
 ) -> Result<Folded, Error> {
     let (messages, mut stop) = readable(batch, EventMessage::read);
     let mut rows = EventRows::load(connection, schema, &messages).await?;
+    rows.outcomes_since = keep.outcomes_since(Timestamp::now());
     let mut folded = 0;
     for message in &messages {
         if let Err(found) = rows.fold(message) {

@@ -10,8 +10,9 @@ use wanwright_schemas::CustomerId;
 use crate::beside::{Beside, columns};
 use crate::checkpoint;
 use crate::error::Error;
-use crate::events::TABLES;
+use crate::events::{TABLES, kept};
 use crate::message::micros;
+use crate::prune::unpruned_since;
 use crate::run::ReadModel;
 
 /// What a rebuild did.
@@ -104,13 +105,15 @@ async fn merge(
     customer: Option<&CustomerId>,
 ) -> Result<(u64, u64), Error> {
     let customer = customer.map(CustomerId::as_str);
+    let since = unpruned_since(live).await?;
     let (mut written, mut deleted) = (0, 0);
     for (table, key) in TABLES {
         sqlx::query(&format!("ANALYZE {schema}.{table}")).execute(&mut *live).await?;
         let same: Vec<String> = key.iter().map(|column| format!("b.\"{column}\" = l.\"{column}\"")).collect();
         let sql = format!(
-            "DELETE FROM public.{table} l WHERE l.stream = $1 AND ($2::text IS NULL OR l.customer = $2)
+            "DELETE FROM public.{table} l WHERE l.stream = $1 AND ($2::text IS NULL OR l.customer = $2) AND {}
              AND NOT EXISTS (SELECT FROM {schema}.{table} b WHERE {})",
+            kept(table, "l", &since),
             same.join(" AND ")
         );
         let done = sqlx::query(&sql).bind(stream).bind(customer).execute(&mut *live).await?;
@@ -120,9 +123,10 @@ async fn merge(
         let all = columns.join(", ");
         let key: Vec<String> = key.iter().map(|column| format!("\"{column}\"")).collect();
         let sql = format!(
-            "INSERT INTO public.{table} AS l ({all}) SELECT {all} FROM {schema}.{table}
+            "INSERT INTO public.{table} AS l ({all}) SELECT {all} FROM {schema}.{table} b WHERE {}
              ON CONFLICT ({}) DO UPDATE SET ({all}) = ROW ({})
              WHERE ({}) IS DISTINCT FROM ({})",
+            kept(table, "b", &since),
             key.join(", "),
             of("excluded"),
             of("l"),
@@ -147,7 +151,7 @@ pub async fn restart(pool: &PgPool, model: ReadModel, stream: &str) -> Result<u6
         ReadModel::Operations => {
             &["DELETE FROM public.operations WHERE $1 <> ''", "DELETE FROM public.run_log WHERE $1 <> ''"]
         }
-        ReadModel::Outcomes => &["DELETE FROM public.outcomes WHERE $1 <> ''"],
+        ReadModel::Outcomes => &["DELETE FROM public.outcomes WHERE stream = $1"],
         ReadModel::DeadLetters => &["DELETE FROM public.dead_letters WHERE $1 <> ''"],
     };
     let mut transaction = pool.begin().await?;

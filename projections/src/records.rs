@@ -1,11 +1,11 @@
-//! The folds of RUNS, OUTCOMES and DEAD: records that a stream keeps for a while.
+//! The folds of RUNS, VERDICTS and DEAD: records that a stream keeps for a while.
 
 use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 use wanwright_nats::StoredMessage;
 use wanwright_schemas::run::{RUN_VERSION, RunRecord};
-use wanwright_schemas::{CommandId, CustomerId, Kind, ObjectRef, Outcome};
+use wanwright_schemas::{CustomerId, Kind, ObjectRef, Outcome, subjects};
 
 use crate::error::{Error, Stop};
 use crate::events::Touched;
@@ -60,9 +60,9 @@ pub(crate) async fn apply_runs(
     Ok(touched)
 }
 
-/// An outcome; its subject says whose it is.
-pub(crate) fn read_outcome(message: &StoredMessage) -> Result<OutcomeRow, Stop> {
-    let Some((customer, command)) = whose(&message.subject) else {
+/// An outcome that no event tells; its subject says whose it is.
+pub(crate) fn read_verdict(message: &StoredMessage) -> Result<OutcomeRow, Stop> {
+    let Some((customer, command)) = subjects::command_of_verdict(&message.subject) else {
         return Err(Stop::Subject {
             stream: message.stream.clone(),
             sequence: message.sequence,
@@ -70,16 +70,12 @@ pub(crate) fn read_outcome(message: &StoredMessage) -> Result<OutcomeRow, Stop> 
         });
     };
     let outcome: Outcome = read(message, Outcome::VERSION)?;
-    Ok(OutcomeRow::of(customer, command, outcome, micros(message.time), message.sequence))
+    let place = (message.stream.clone(), message.sequence);
+    Ok(OutcomeRow::of_verdict(customer, command, outcome, micros(message.time), place))
 }
 
-fn whose(subject: &str) -> Option<(CustomerId, CommandId)> {
-    let (customer, command) = subject.strip_prefix("wan.out.")?.split_once('.')?;
-    Some((customer.parse().ok()?, command.parse().ok()?))
-}
-
-/// Writes outcomes. The last one of a key wins, as two in one statement would be refused.
-pub(crate) async fn apply_outcomes(
+/// Writes outcomes that no event tells. The last one of a key wins, as two in one statement would be refused.
+pub(crate) async fn apply_verdicts(
     connection: &mut PgConnection,
     rows: Vec<OutcomeRow>,
 ) -> Result<Touched, Error> {

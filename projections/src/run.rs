@@ -17,13 +17,14 @@ use crate::readiness::{ReaderState, Readiness};
 /// A read model: what is folded from a stream, by readers of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadModel {
-    /// `customers`, `sites`, `tunnels`, `devices`, `drift_reports`, `timeline`: one reader per partition.
+    /// `customers`, `sites`, `tunnels`, `devices`, `drift_reports`, `timeline`, and the `outcomes` of commands that
+    /// decided something: one reader per partition.
     Events,
     /// `customer_overview`: one reader per partition.
     Overview,
     /// `operations` and `run_log`.
     Operations,
-    /// `outcomes`.
+    /// The `outcomes` that no event tells: refusals, and commands that had nothing to change.
     Outcomes,
     /// `dead_letters`.
     DeadLetters,
@@ -60,7 +61,7 @@ impl ReadModel {
                 (0..partitions).map(subjects::events_stream).collect()
             }
             Self::Operations => vec![topology::RUNS.to_owned()],
-            Self::Outcomes => vec![topology::OUTCOMES.to_owned()],
+            Self::Outcomes => vec![topology::VERDICTS.to_owned()],
             Self::DeadLetters => vec![topology::DEAD.to_owned()],
         }
     }

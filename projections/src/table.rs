@@ -20,6 +20,8 @@ pub trait Table: Serialize + DeserializeOwned + Clone + Send + Sync {
     const NAME: &'static str;
     /// The key columns.
     const KEY: &'static [&'static str];
+    /// On which condition a row takes the place of the one with its key, in SQL over `stored` and `excluded`.
+    const REPLACES: &'static str = "true";
     /// The row's key.
     fn key(&self) -> Self::Key;
 }
@@ -135,7 +137,7 @@ fn on<T: Table>() -> String {
     same.join(" AND ")
 }
 
-/// Writes rows, in the place of those with the same keys.
+/// Writes rows, in the place of those with the same keys where they replace them.
 pub(crate) async fn write<T: Table>(
     connection: &mut PgConnection,
     schema: &str,
@@ -152,13 +154,14 @@ pub(crate) async fn write<T: Table>(
         .collect();
     let key: Vec<String> = T::KEY.iter().map(|column| format!("\"{column}\"")).collect();
     let sql = format!(
-        "INSERT INTO {schema}.{name} ({columns}) \
+        "INSERT INTO {schema}.{name} AS stored ({columns}) \
          SELECT {columns} FROM json_populate_recordset(NULL::{schema}.{name}, $1::json) \
-         ON CONFLICT ({key}) DO UPDATE SET {updates}",
+         ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {replaces}",
         name = T::NAME,
         columns = columns.join(", "),
         key = key.join(", "),
-        updates = updates.join(", ")
+        updates = updates.join(", "),
+        replaces = T::REPLACES
     );
     sqlx::query(&sql).bind(json::<T>(rows)?).execute(connection).await?;
     Ok(())

@@ -8,7 +8,8 @@ use sqlx::{PgConnection, PgPool, Row};
 use crate::beside::Beside;
 use crate::checkpoint;
 use crate::error::{Error, Stop};
-use crate::events::TABLES;
+use crate::events::{TABLES, kept};
+use crate::prune::unpruned_since;
 use crate::run::ReadModel;
 
 /// What a verification found.
@@ -25,7 +26,7 @@ pub struct Verified {
 }
 
 /// Compares the live tables of one stream of events with the stream itself. It changes nothing and holds nobody up: the
-/// live tables are read as they were at one moment.
+/// live tables are read as they were at one moment. Outcomes are compared as far back as none has been pruned.
 pub async fn verify(pool: &PgPool, js: &jetstream::Context, stream: &str) -> Result<Verified, Error> {
     let mut beside = Beside::create(pool, js, stream, None).await?;
     let result = compare(pool, &mut beside).await;
@@ -51,12 +52,13 @@ async fn compare(pool: &PgPool, beside: &mut Beside) -> Result<Verified, Error> 
     {
         return Err(Stop::Rewritten { stream, sequence, expected, found }.into());
     }
+    let since = unpruned_since(&mut live).await?;
     let mut different: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut customers = BTreeSet::new();
     for (table, _) in TABLES {
-        let is = hashes(&mut live, "public", table, &stream).await?;
+        let is = hashes(&mut live, "public", table, &stream, &since).await?;
         let mut other = pool.acquire().await?;
-        let should = hashes(&mut other, &beside.schema, table, &stream).await?;
+        let should = hashes(&mut other, &beside.schema, table, &stream, &since).await?;
         for customer in is.keys().chain(should.keys()) {
             if is.get(customer) != should.get(customer) {
                 different.entry(customer.clone()).or_default().insert((*table).to_owned());
@@ -74,10 +76,12 @@ async fn hashes(
     schema: &str,
     table: &str,
     stream: &str,
+    since: &str,
 ) -> Result<BTreeMap<String, String>, Error> {
+    let kept = kept(table, "t", since);
     let sql = format!(
         "SELECT customer, md5(string_agg(row_hash, '' ORDER BY row_hash)) AS hash
-         FROM (SELECT customer, md5(t::text) AS row_hash FROM {schema}.{table} t WHERE stream = $1) rows
+         FROM (SELECT customer, md5(t::text) AS row_hash FROM {schema}.{table} t WHERE stream = $1 AND {kept}) rows
          GROUP BY customer"
     );
     let rows = sqlx::query(&sql).bind(stream).fetch_all(connection).await?;

@@ -230,7 +230,7 @@ fn decode(text: &str) -> Result<String, String> {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
-    if text.len() % 4 != 0 || padding > 2 {
+    if !text.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
     let (mut bits, mut held) = (0u32, 0);

@@ -8,9 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::command::ObjectRef;
-use crate::ids::{CommandId, DeviceId, Kind, OrderId, SiteId, TunnelId};
+use crate::ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
+use crate::policy::CustomerChange;
 use crate::reason::Reason;
 use crate::report::{DriftField, Outputs};
+use crate::schema_ref::SchemaRef;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::upcast::{CHAIN, Chain, StoredEvent};
 
@@ -25,6 +27,9 @@ pub enum Change<S> {
         generation: u64,
         /// What it should be, with the vendor's defaults filled in.
         spec: S,
+        /// The schema its settings are written in; absent before schemas had versions, and where the vendor has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<SchemaRef>,
     },
     /// The object should be something else.
     Changed {
@@ -32,6 +37,9 @@ pub enum Change<S> {
         generation: u64,
         /// What it should be now, whole.
         spec: S,
+        /// The schema its settings are written in; absent before schemas had versions, and where the vendor has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<SchemaRef>,
     },
     /// The object should be taken down.
     DecommissionRequested {
@@ -85,6 +93,31 @@ pub enum Change<S> {
         /// The command that asked to look.
         check: CommandId,
     },
+    /// Nothing is to be done about the object until it is resumed.
+    Suspended {
+        /// Why.
+        reason: String,
+    },
+    /// Things are to be done about the object again.
+    Resumed {},
+    /// The object may not be taken down.
+    Protected {},
+    /// The object may be taken down.
+    Unprotected {},
+    /// The generation waits for somebody to approve it.
+    ApprovalRequested {
+        /// The generation.
+        generation: u64,
+        /// Who asked for what the generation brings: none of them can approve it.
+        requested_by: Vec<Actor>,
+    },
+    /// The generation may be brought about.
+    Approved {
+        /// The generation.
+        generation: u64,
+        /// Who approved it.
+        approved_by: Actor,
+    },
 }
 
 /// An event of a customer.
@@ -96,6 +129,8 @@ pub enum Event {
     Tunnel(TunnelId, Change<TunnelSpec>),
     /// Something happened to a device.
     Device(DeviceId, Change<DeviceSpec>),
+    /// Something happened to the customer itself.
+    Customer(CustomerId, CustomerChange),
 }
 
 /// Why a stored event cannot be read. It stops the reader by name: an event is never skipped.
@@ -128,6 +163,7 @@ impl Event {
             Self::Site(id, _) => ObjectRef::Site(id.clone()),
             Self::Tunnel(id, _) => ObjectRef::Tunnel(id.clone()),
             Self::Device(id, _) => ObjectRef::Device(id.clone()),
+            Self::Customer(id, _) => ObjectRef::Customer(id.clone()),
         }
     }
 
@@ -142,6 +178,7 @@ impl Event {
             Self::Site(id, change) => wire("Site", Kind::Site, id.as_str(), change),
             Self::Tunnel(id, change) => wire("Tunnel", Kind::Tunnel, id.as_str(), change),
             Self::Device(id, change) => wire("Device", Kind::Device, id.as_str(), change),
+            Self::Customer(id, change) => wire("Customer", Kind::Customer, id.as_str(), change),
         }
     }
 
@@ -172,7 +209,12 @@ impl Event {
 
     /// Reads an event of the present version.
     fn present(name: String, mut wire: Map<String, Value>) -> Result<Self, UnreadableEvent> {
-        let prefixes = [("Site", Kind::Site), ("Tunnel", Kind::Tunnel), ("Device", Kind::Device)];
+        let prefixes = [
+            ("Site", Kind::Site),
+            ("Tunnel", Kind::Tunnel),
+            ("Device", Kind::Device),
+            ("Customer", Kind::Customer),
+        ];
         let Some((kind, change)) =
             prefixes.iter().find_map(|(prefix, kind)| Some((*kind, name.strip_prefix(prefix)?.to_owned())))
         else {
@@ -184,7 +226,10 @@ impl Event {
             Ok(match kind {
                 Kind::Tunnel => Self::Tunnel(serde_json::from_value(id)?, read_change(wire)?),
                 Kind::Device => Self::Device(serde_json::from_value(id)?, read_change(wire)?),
-                Kind::Site | Kind::Customer => Self::Site(serde_json::from_value(id)?, read_change(wire)?),
+                Kind::Site => Self::Site(serde_json::from_value(id)?, read_change(wire)?),
+                Kind::Customer => {
+                    Self::Customer(serde_json::from_value(id)?, serde_json::from_value(Value::Object(wire))?)
+                }
             })
         };
         read().map_err(|error| {
@@ -201,7 +246,7 @@ fn read_change<S: DeserializeOwned>(wire: Map<String, Value>) -> Result<Change<S
     serde_json::from_value(Value::Object(wire))
 }
 
-fn wire<S: Serialize>(prefix: &str, kind: Kind, id: &str, change: &Change<S>) -> Map<String, Value> {
+fn wire(prefix: &str, kind: Kind, id: &str, change: &impl Serialize) -> Map<String, Value> {
     // Every specification is made of strings, numbers, lists and maps with string keys, so this cannot fail.
     let Ok(Value::Object(mut wire)) = serde_json::to_value(change) else { return Map::new() };
     if let Some(Value::String(name)) = wire.get_mut("type") {

@@ -8,6 +8,8 @@ pub const CORRELATION_ID: &str = "Wan-Correlation-Id";
 pub const CAUSATION_ID: &str = "Wan-Causation-Id";
 /// The generation the sender saw; another one refuses the command.
 pub const EXPECTED_GENERATION: &str = "Wan-Expected-Generation";
+/// The version of the vendor's settings that the body speaks, for example `v1`; the stored version when it is not given.
+pub const SCHEMA: &str = "Wan-Schema";
 /// `true`: answer what would follow and write nothing.
 pub const DRY_RUN: &str = "Wan-Dry-Run";
 /// In messages of a history: the object the command was about, as `site/oslo-01`.

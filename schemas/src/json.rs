@@ -17,6 +17,10 @@ use crate::ids::{
 };
 use crate::order::Order;
 use crate::outcome::Outcome;
+use crate::policy::{
+    ApproveBody, ConfirmClaimsBody, CustomerChange, CustomerSpec, DecommissionBody, FreezeBody, Name,
+    SuspendBody, UnfreezeBody,
+};
 use crate::report::Report;
 use crate::run::RunRecord;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
@@ -44,6 +48,7 @@ text! {
     TunnelId => "TunnelId", "^[a-z0-9-]{1,63}$";
     DeviceId => "DeviceId", "^[a-z0-9-]{1,63}$";
     ObjectId => "ObjectId", "^[a-z0-9-]{1,63}$";
+    Name => "Name", "^[a-z0-9-]{1,63}$";
     Digest => "Digest", "^sha256:[0-9a-f]{64}$";
     CommandId => "CommandId", "^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
     OrderId => "OrderId", "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
@@ -65,13 +70,14 @@ impl JsonSchema for Event {
         all.extend(flat("Site", Kind::Site, &Change::<SiteSpec>::json_schema(generator)));
         all.extend(flat("Tunnel", Kind::Tunnel, &Change::<TunnelSpec>::json_schema(generator)));
         all.extend(flat("Device", Kind::Device, &Change::<DeviceSpec>::json_schema(generator)));
+        all.extend(flat("Customer", Kind::Customer, &CustomerChange::json_schema(generator)));
         json_schema!({ "oneOf": all })
     }
 }
 
 /// Does nothing but fail to compile when there is a kind of event that the schema above does not have.
 const _: fn(&Event) = |event| match event {
-    Event::Site(..) | Event::Tunnel(..) | Event::Device(..) => (),
+    Event::Site(..) | Event::Tunnel(..) | Event::Device(..) | Event::Customer(..) => (),
 };
 
 fn flat(prefix: &str, kind: Kind, change: &Schema) -> Vec<Value> {
@@ -140,8 +146,15 @@ fn body(kind: Kind, verb: &str) -> Option<Value> {
         ("change", Kind::Site) => Some(patch_of::<SiteSpec>()),
         ("change", Kind::Tunnel) => Some(patch_of::<TunnelSpec>()),
         ("change", Kind::Device) => Some(patch_of::<DeviceSpec>()),
+        ("change", Kind::Customer) => Some(patch_of::<CustomerSpec>()),
         ("report", _) => Some(read::<Report>()),
-        ("decommission" | "retry" | "check-drift", _) => Some(json!({
+        ("decommission", Kind::Site | Kind::Customer) => Some(read::<DecommissionBody>()),
+        ("suspend", _) => Some(read::<SuspendBody>()),
+        ("approve", _) => Some(read::<ApproveBody>()),
+        ("freeze", _) => Some(read::<FreezeBody>()),
+        ("unfreeze", _) => Some(read::<UnfreezeBody>()),
+        ("confirm-claims", _) => Some(read::<ConfirmClaimsBody>()),
+        ("decommission" | "retry" | "check-drift" | "resume" | "protect" | "unprotect", _) => Some(json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",
             "additionalProperties": false,

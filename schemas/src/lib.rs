@@ -18,10 +18,13 @@ pub mod ids;
 pub mod json;
 pub mod order;
 pub mod outcome;
+pub mod policy;
 pub mod published;
 pub mod reason;
 pub mod report;
 pub mod run;
+pub mod schema_ref;
+pub mod services;
 pub mod spec;
 pub mod strict;
 pub mod subjects;
@@ -35,3 +38,4 @@ pub use ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, Tun
 pub use order::{Order, Target};
 pub use outcome::{Outcome, Position};
 pub use reason::{Reason, Refusal};
+pub use schema_ref::SchemaRef;

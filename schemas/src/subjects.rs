@@ -39,6 +39,21 @@ pub const TIMER_ALL: &str = "wan.timer.>";
 /// What could not be handled.
 pub const DEAD_ALL: &str = "wan.dead.>";
 
+/// What the vendors offer, by request and reply: every vendor in short.
+pub const EXPLAIN: &str = "wan.explain";
+/// What a vendor, or a kind at a vendor, offers.
+pub const EXPLAIN_ALL: &str = "wan.explain.>";
+
+/// What a kind at a vendor offers; the header `Wan-Schema` asks for a version.
+pub fn explain(vendor: &VendorId, kind: Kind) -> String {
+    format!("{EXPLAIN}.{vendor}.{kind}")
+}
+
+/// The commands about a kind, by request and reply.
+pub fn commands_about(kind: Kind) -> String {
+    format!("wan.do.*.*.{kind}.*.*")
+}
+
 /// The partition of a customer: what NATS' own `partition(n, …)` mapping function answers for the token (FNV-1a).
 pub fn partition(customer: &CustomerId, partitions: u16) -> u16 {
     let hash = customer

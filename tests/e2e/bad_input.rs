@@ -67,7 +67,21 @@ async fn bodies() -> Result<()> {
             "BrokenJson",
             None,
         ),
-        (SITE, b"[]".to_vec(), "", None),
+        (
+            SITE,
+            b"{\"vendor\":\"simwan\",\"lan\":[],\"settings\":{\"location\":\"a\",\"location\":\"b\"}}"
+                .to_vec(),
+            "InvalidValue",
+            Some("settings.location"),
+        ),
+        (
+            SITE,
+            b"{\"vendor\":\"simwan\",\"lan\":[],\"settings\":{\"n\":12345678901234567890123}}".to_vec(),
+            "InvalidValue",
+            None,
+        ),
+        (SITE, b"[\"simwan\",[\"10.0.0.0/24\"]]".to_vec(), "WrongType", None),
+        (SITE, b"[]".to_vec(), "WrongType", None),
         (SITE, b"null".to_vec(), "", None),
         (SITE, b"7".to_vec(), "WrongType", None),
         (SITE, b"".to_vec(), "MissingField", Some("vendor")),

@@ -27,5 +27,6 @@ async fn a_fleet_comes_up_and_a_second_start_goes_on() -> Result<()> {
     running.vendor()?.judge("", OBJECTS).await?;
     running.rows().await?.all_running().await?;
     ensure!(home.panics().is_empty(), "{:?}", home.panics());
+    ensure!(home.violations().is_empty(), "{:?}", home.violations());
     Ok(())
 }

@@ -74,6 +74,7 @@ async fn three_hundred_commands_wait_for_the_command_service_and_keep_their_orde
         rows.healthy(&customer.name, 1, level::LONG).await?;
     }
     ensure!(running.home.panics().is_empty(), "{:?}", running.home.panics());
+    ensure!(running.home.violations().is_empty(), "{:?}", running.home.violations());
     Ok(())
 }
 
@@ -149,5 +150,6 @@ async fn what_is_no_command_goes_to_the_dead_letters() -> Result<()> {
     empty(&running).await?;
     rows.all_running().await?;
     ensure!(running.home.panics().is_empty(), "{:?}", running.home.panics());
+    ensure!(running.home.violations().is_empty(), "{:?}", running.home.violations());
     Ok(())
 }

@@ -63,6 +63,7 @@ async fn ten_kills_lose_nothing_and_double_nothing() -> Result<()> {
     running.rows().await?.all_running().await?;
     running.call(&["rebuild", "--verify"]).await?.code(0)?;
     ensure!(home.panics().is_empty(), "{:?}", home.panics());
+    ensure!(home.violations().is_empty(), "{:?}", home.violations());
     Ok(())
 }
 

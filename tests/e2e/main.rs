@@ -1,19 +1,27 @@
 //! The promises of the running system, tested from outside: the real program, real NATS, Postgres and Terraform, and the
 //! simulated vendor as the judge.
 
+mod accounts;
 mod bad_input;
 mod damage;
 mod demo;
 mod drift;
+mod explain;
 mod failures;
+mod holds;
 mod inbox;
 mod kills;
 mod outages;
+mod profiles;
+mod races;
 mod readme;
 mod repeats;
 mod roles;
 mod rows;
+mod schemas;
+mod services;
 mod soak;
 mod stopping;
 mod storage;
 mod support;
+mod tenants;

@@ -13,7 +13,7 @@ use crate::support;
 const README: &str = include_str!("../../README.md");
 
 /// The client that stands for every other NATS client.
-const NATS_PY: &str = "nats-py==2.16.0";
+const NATS_PY: &str = "'nats-py[nkeys]==2.16.0'";
 
 /// The shell blocks of a part of the README.
 fn blocks(part: &str) -> Vec<&str> {

@@ -137,10 +137,43 @@ async fn a_lost_outcome_is_rebuilt_from_the_events() -> Result<()> {
     same(&customer, &first, customer.ask(&id, CREATE, &body()).await?).await?;
     let rebuilt = customer.outcome(&id).await?.context("it was not recorded again")?;
     ensure!(rebuilt == first, "{} became {}", first.0, rebuilt.0);
+    // What no event tells is among the verdicts: a refusal, and a command that had nothing to change.
+    let (refused, nothing) = (mint(), mint());
+    let no = customer.ask(&refused, CREATE, &body()).await?.refused("AlreadyExists")?;
+    let same_lan = json!({ "lan": ["10.1.0.0/24"] });
+    let unchanged = customer.ask(&nothing, "site.oslo.change", &same_lan).await?.accepted()?;
+    ensure!(unchanged.position().is_none(), "{}", unchanged.0);
+    forget_outcome(&customer, &refused).await?;
+    forget_outcome(&customer, &nothing).await?;
+    same(&customer, &no, customer.ask(&refused, CREATE, &body()).await?).await?;
+    same(&customer, &unchanged, customer.ask(&nothing, "site.oslo.change", &same_lan).await?).await?;
+    each_is_a_row(&customer, &[&id, &refused, &nothing]).await
+}
+
+/// The table has the outcome of each of these commands, though their stream has lost them.
+async fn each_is_a_row(customer: &Customer, ids: &[&str]) -> Result<()> {
+    let running = shared().await?;
+    for id in ids {
+        let sql = format!(
+            "SELECT count(*) FROM outcomes WHERE customer = '{}' AND command = '{id}'
+             AND (stream = 'VERDICTS') = (position_stream IS NULL)",
+            customer.name
+        );
+        running.rows().await?.reach("the outcome is a row", &sql, 1, level::LONG).await?;
+        let shown = running.call(&["get", "outcomes", id, "-c", &customer.name, "-o", "jsonl"]).await?;
+        let row: serde_json::Value = serde_json::from_str(shown.code(0)?.out.trim())?;
+        ensure!(row["command"] == json!(id) && row["sequence"].is_u64(), "{row}");
+    }
     Ok(())
 }
 
+/// Takes a command's outcome out of its stream, as a loss of power does with the last ones.
 async fn forget_outcome(customer: &Customer, id: &str) -> Result<()> {
+    // Its sender may have it before the stream has.
+    level::until("the outcome is in its stream", level::LONG, async || {
+        Ok(customer.outcome(id).await?.is_some())
+    })
+    .await?;
     let stream = customer.nats.js.get_stream_no_info("OUTCOMES").await?;
     let subject = format!("wan.out.{}.{id}", customer.name);
     stream.purge().filter(subject).await?;
@@ -165,6 +198,7 @@ async fn over_a_restart_of_the_command_service() -> Result<()> {
     let change = json!({ "settings": { "location": "Oslo" } });
     let third = customer.ask(&rebuilt, "site.oslo.change", &change).await?.accepted()?;
     forget_outcome(&customer, &rebuilt).await?;
+    forget_outcome(&customer, &refused).await?;
     restart_commands(&running).await?;
     let ask = async || match customer.ask(&accepted, CREATE, &body()).await {
         Ok(answer) => Ok(Some(answer)),

@@ -54,6 +54,7 @@ async fn each_part_may_die_while_a_fleet_converges() -> Result<()> {
     running.rows().await?.all_running().await?;
     running.call(&["rebuild", "--verify"]).await?.code(0)?;
     ensure!(running.home.panics().is_empty(), "{:?}", running.home.panics());
+    ensure!(running.home.violations().is_empty(), "{:?}", running.home.violations());
     Ok(())
 }
 

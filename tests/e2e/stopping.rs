@@ -26,6 +26,7 @@ async fn end(signal: Signal) -> Result<(Option<i32>, Duration)> {
     let status = tokio::time::timeout(LIMIT, child.wait()).await.context("it did not end")?;
     Processes::gone(&family, home.path(), LIMIT.saturating_sub(began.elapsed())).await?;
     ensure!(home.panics().is_empty(), "{:?}", home.panics());
+    ensure!(home.violations().is_empty(), "{:?}", home.violations());
     Ok((status.code(), began.elapsed()))
 }
 

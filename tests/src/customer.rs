@@ -114,7 +114,8 @@ impl Customer {
         Ok(publish(&self.nats.js, self.subject("cmd", tail), head, body.into()).await?)
     }
 
-    /// The recorded outcome of a command, if it has one.
+    /// The outcome of a command in the stream of outcomes, if it is there. What came through the inbox is there before it
+    /// leaves it; a request is answered without waiting for that.
     pub async fn outcome(&self, id: &str) -> Result<Option<Answer>> {
         let stream = self.nats.js.get_stream_no_info("OUTCOMES").await?;
         let subject = format!("wan.out.{}.{id}", self.name);

@@ -68,6 +68,14 @@ impl Home {
     }
 }
 
+impl Home {
+    /// What the NATS server refused somebody, a line each. Nobody here asks for what he has no right to.
+    pub fn violations(&self) -> Vec<String> {
+        let text = self.read("nats/nats.log");
+        text.lines().filter(|line| line.contains("Violation")).map(str::to_owned).collect()
+    }
+}
+
 impl Drop for Home {
     fn drop(&mut self) {
         if std::env::var_os("WANWRIGHT_TESTS_KEEP").is_some() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use wanwright_nats::Nats;
+use wanwright_nats::accounts::{Authority, Role};
+use wanwright_nats::{Access, Nats};
 use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::Child;
 
@@ -17,8 +18,10 @@ use crate::{Customer, Home, Process, Processes, Program, Rows, Said, Vendor, lev
 pub struct Endpoints {
     /// The process that started everything.
     pub pid: u32,
-    /// NATS, with login.
+    /// NATS, without login.
     pub nats: String,
+    /// The folder of keys and credentials.
+    pub keys: PathBuf,
     /// Postgres, with login.
     pub postgres: String,
     /// The simulated vendor.
@@ -70,9 +73,16 @@ impl Running {
         }
     }
 
-    /// A NATS client.
+    /// A NATS client that may do everything, and so stands for any actor.
     pub async fn nats(&self) -> Result<Nats> {
-        Ok(wanwright_nats::connect(&self.endpoints.nats, "wanwright-tests", PARTITIONS).await?)
+        let keys = Authority::open(&self.endpoints.keys, PARTITIONS)?;
+        self.nats_as(keys.role(Role::Admin)).await
+    }
+
+    /// A NATS client with a credentials file.
+    pub async fn nats_as(&self, creds: PathBuf) -> Result<Nats> {
+        let access = Access::with_creds(&self.endpoints.nats, creds);
+        Ok(wanwright_nats::connect(access, "wanwright-tests", PARTITIONS).await?)
     }
 
     /// A customer of a test's own.

@@ -22,6 +22,9 @@ pub(crate) struct Folder {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
+/// The sub-folders whose files count.
+const PARTS: [&str; 3] = ["schemas", "api", "terraform"];
+
 impl Folder {
     /// Reads `vendor.toml` and the files directly in `schemas`, `api` and `terraform`. Hidden files (but for the lock
     /// file of Terraform's providers), sub-folders and anything else in the folder (a README, recorded examples) mean
@@ -29,7 +32,7 @@ impl Folder {
     pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
         let mut files = BTreeMap::new();
         files.insert("vendor.toml".to_owned(), read(&dir.join("vendor.toml"))?);
-        for part in ["schemas", "api", "terraform"] {
+        for part in PARTS {
             let folder = dir.join(part);
             if !folder.is_dir() {
                 continue;
@@ -98,4 +101,34 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         });
     }
     Ok(bytes)
+}
+
+/// What tells one state of the vendor folders from another without reading them: path, length, times and number of each
+/// file that counts.
+pub(crate) type Fingerprint = BTreeMap<PathBuf, (u64, i64, i64, i64, i64, u64)>;
+
+/// The fingerprint of every vendor folder in a directory.
+pub(crate) fn fingerprint(dir: &Path) -> Result<Fingerprint, LoadError> {
+    let mut found = Fingerprint::new();
+    for (_, folder) in entries(dir)? {
+        if !folder.is_dir() {
+            continue;
+        }
+        note(&folder.join("vendor.toml"), &mut found);
+        for part in PARTS {
+            let part = folder.join(part);
+            if part.is_dir() {
+                entries(&part)?.iter().for_each(|(_, path)| note(path, &mut found));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn note(path: &Path, found: &mut Fingerprint) {
+    use std::os::unix::fs::MetadataExt as _;
+    if let Ok(file) = fs::metadata(path) {
+        let times = (file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec());
+        found.insert(path.to_owned(), (file.len(), times.0, times.1, times.2, times.3, file.ino()));
+    }
 }

@@ -14,6 +14,7 @@ mod client;
 mod error;
 mod folder;
 mod kind;
+mod live;
 mod resource;
 mod schema;
 mod section;
@@ -29,7 +30,11 @@ pub use client::{
 };
 pub use error::LoadError;
 pub use kind::Kind;
+pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
 pub use resource::{Attribute, AttributeType, ListApi, Presence, ResourceApi, UpdateMethod};
-pub use schema::{FieldError, FieldErrorKind, SchemaError, StructuralSchema};
+pub use schema::{
+    FieldError, FieldErrorKind, FieldExplained, InvalidVersion, KindSchemas, Present, RuleExplained,
+    SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
+};
 pub use terraform::{StackOutput, TerraformTemplate};
 pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};

@@ -12,7 +12,7 @@ use crate::error::LoadError;
 use crate::folder::Folder;
 use crate::kind::Kind;
 use crate::resource::{self, ResourceApi};
-use crate::schema::StructuralSchema;
+use crate::schema::{self, KindSchemas};
 use crate::section::Section;
 use crate::terraform::TerraformTemplate;
 
@@ -40,7 +40,7 @@ pub struct Vendor {
     /// Device models the vendor knows, in the file's order.
     pub models: Vec<String>,
     /// What a customer's settings may hold, by kind.
-    pub schemas: BTreeMap<Kind, StructuralSchema>,
+    pub schemas: BTreeMap<Kind, KindSchemas>,
     /// The vendor's HTTP resources, by kind.
     pub api: BTreeMap<Kind, Arc<ResourceApi>>,
     /// The stack of one site, for vendors whose sites go through Terraform.
@@ -138,7 +138,7 @@ impl Vendor {
             limits: limits(&mut top)?,
             hubs: top.optional("hubs")?.unwrap_or_default(),
             models: models(&mut top)?,
-            schemas: StructuralSchema::load_all(&folder)?,
+            schemas: schema::load_all(&folder, top.optional_section("schemas")?)?,
             api: resource::load_all(&folder, &errors)?,
             errors,
             terraform: TerraformTemplate::load(&folder)?,

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod copy;
 
+use std::fs;
+use std::path::Path;
+
+use copy::copied;
 use serde_json::json;
-use wanwright_vendors::{Catalogue, Engine, LoadError, Vendor};
+use wanwright_vendors::{Catalogue, Engine, LoadError, SchemaVersion, Vendor};
 
 fn committed() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -14,31 +17,12 @@ fn committed() -> &'static Path {
 
 /// A copy of vendors/simwan in which one file is changed.
 fn changed(file: &str, from: &str, to: &str) -> LoadError {
-    let dir = copy();
+    let dir = copied();
     let path = dir.path().join("simwan").join(file);
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{file} has no {from:?}");
     fs::write(&path, text.replace(from, to)).unwrap();
     Catalogue::load(dir.path()).unwrap_err()
-}
-
-fn copy() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    copy_into(&committed().join("simwan"), &dir.path().join("simwan"));
-    dir
-}
-
-fn copy_into(from: &Path, to: &PathBuf) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_into(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 #[test]
@@ -63,13 +47,17 @@ fn simwan_is_what_its_files_say() {
     let template = vendor.terraform.as_ref().unwrap();
     assert_eq!(template.files, ["main.tf"]);
     assert_eq!(template.outputs["tunnel"].output, "tunnels");
-    let settings = vendor.schemas["device"].check(&json!({"hostname": "edge"})).unwrap();
-    assert_eq!(settings, json!({"hostname": "edge", "vlan": 1}));
+    let (v1, v2) = (SchemaVersion::FIRST, "v2".parse().unwrap());
+    let device = &vendor.schemas["device"];
+    assert_eq!(device.stored(), v2);
+    assert_eq!(device.served().collect::<Vec<_>>(), [v1, v2]);
+    let settings = device.read(v1, &json!({"hostname": "edge"}), None).unwrap();
+    assert_eq!(settings, json!({"system_name": "edge", "vlan": 1}));
 }
 
 #[test]
 fn the_digest_is_over_what_counts() {
-    let dir = copy();
+    let dir = copied();
     let folder = dir.path().join("simwan");
     let before = Vendor::load(&folder).unwrap();
     fs::create_dir(folder.join("terraform/.terraform")).unwrap();
@@ -108,6 +96,11 @@ fn a_wrong_value_names_its_field() {
         ("vendor.toml", "198.51.100.1", "hub", "`hubs`"),
         ("vendor.toml", "env = \"WANWRIGHT_SIMWAN_TOKEN\"", "", "`credential`"),
         ("vendor.toml", "http://127", "127", "`base_url`"),
+        ("schemas/device.v2.json", "self.vlan < 1002", "self.vlna < 1002", "`x-validations[0].rule`"),
+        ("schemas/device.v1-v2.json", "\"hostname\"", "\"hostnam\"", "`moved.hostnam`"),
+        ("schemas/device.v1-v2.json", "\"system_name\"", "\"sysname\"", "`moved.sysname`"),
+        ("schemas/device.v1-v2.json", "\"moved\"", "\"move\"", "`.`"),
+        ("schemas/device.v1-v2.json", "\"hostname\": \"system_name\"", "", "`dropped`"),
         ("api/site.toml", "item = \"/v1/sites/{id}\"", "item = \"/v1/sites\"", "`item`"),
         ("api/site.toml", "update_method = \"PUT\"", "update_method = \"POST\"", "`update_method`"),
         ("api/site.toml", "default = \"\"", "default = 1", "`attributes.location.default`"),
@@ -136,15 +129,15 @@ fn a_folder_that_is_not_whole_is_refused() {
         ("terraform/main.tf", "a stack has main.tf and outputs.toml"),
         ("terraform/outputs.toml", "a stack has main.tf and outputs.toml"),
     ] {
-        let dir = copy();
+        let dir = copied();
         fs::remove_file(dir.path().join("simwan").join(remove)).unwrap();
         let error = Catalogue::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
-    let dir = copy();
+    let dir = copied();
     fs::write(dir.path().join("simwan/api/notes.txt"), "").unwrap();
     assert!(Catalogue::load(dir.path()).unwrap_err().to_string().contains("<kind>.toml"));
-    let dir = copy();
+    let dir = copied();
     fs::write(dir.path().join("simwan/schemas/site.v1.json"), "{").unwrap();
     assert!(matches!(Catalogue::load(dir.path()), Err(LoadError::Syntax { .. })));
     let empty = tempfile::tempdir().unwrap();

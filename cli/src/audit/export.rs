@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use wanwright_nats::accounts::Role;
 use wanwright_nats::evidence::export::{
     EXPORT_VERSION, ExportedStream, HEADS, MANIFEST, Manifest, StreamFile, audit, write_heads, write_key,
 };
@@ -15,6 +16,7 @@ use wanwright_schemas::CustomerId;
 use wanwright_schemas::subjects::{PARTITIONS, customer_of_events, events_stream};
 
 use super::{ExportArgs, folder, live, public_key};
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 
@@ -47,7 +49,7 @@ pub async fn run(args: ExportArgs) -> Result<Exit> {
     let export = Export {
         dir: &args.dir,
         request,
-        nats: args.connection.nats("wanwright-export").await?,
+        nats: args.connection.nats(Login::Role(Role::Reader), "wanwright-export").await?,
         pool: args.connection.postgres(2).await?,
         folder: folder(&args.connection.home, None),
         key: public_key(&args.connection.home)?,

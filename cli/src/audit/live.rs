@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use wanwright_nats::accounts::Role;
 use wanwright_nats::evidence::{Audited, Auditor, Finding, Folder, PublicKey, Report, SignedHead, check};
 use wanwright_nats::{Follower, Nats, StoredMessage, stream_info};
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 
 use super::{VerifyArgs, folder, public_key};
+use crate::endpoints::Login;
 
 /// How long a stream may be silent before what is left of it counts as unreadable.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -22,7 +24,7 @@ pub(super) async fn run(args: &VerifyArgs) -> Result<Report> {
         None => public_key(&args.connection.home)?,
     };
     let folder = folder(&args.connection.home, args.heads.as_deref());
-    let nats = args.connection.nats("wanwright-audit").await?;
+    let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-audit").await?;
     let pool = args.connection.postgres(2).await?;
     let mut streams = Vec::new();
     for partition in 0..PARTITIONS {

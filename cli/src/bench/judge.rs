@@ -6,13 +6,14 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 use wanwright_commands::Head;
+use wanwright_nats::accounts::Role;
 use wanwright_nats::{History, Nats};
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 
 use super::load::Accepted;
 use crate::drift;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Login};
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -45,7 +46,9 @@ impl Verdict {
 
 /// Judges a running system.
 pub async fn judge(endpoints: &Endpoints, accepted: &Accepted) -> Result<Verdict> {
-    let nats = wanwright_nats::connect(&endpoints.nats, "wanwright-judge", PARTITIONS).await?;
+    let nats =
+        wanwright_nats::connect(endpoints.access(Login::Role(Role::Admin))?, "wanwright-judge", PARTITIONS)
+            .await?;
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(6).connect(&endpoints.postgres).await?;
     let mut verdict = Verdict::default();
     histories(&nats, &drift::everybody(&pool).await?, accepted, &mut verdict).await?;

@@ -10,11 +10,12 @@ use async_nats::HeaderMap;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::accounts::Role;
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::subjects::{CommandSubject, PARTITIONS};
 
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Login};
 use crate::send;
 
 /// Pause between two changes.
@@ -43,7 +44,7 @@ pub struct Accepted {
 /// What may be changed in the demo's fleet.
 fn subjects() -> Vec<Subject> {
     let device =
-        |object: &str| Subject { kind: "device", object: object.to_owned(), field: "vlan", range: 2..4000 };
+        |object: &str| Subject { kind: "device", object: object.to_owned(), field: "vlan", range: 2..1002 };
     let tunnel =
         |object: &str| Subject { kind: "tunnel", object: object.to_owned(), field: "mtu", range: 600..1500 };
     let mut subjects = Vec::new();
@@ -116,7 +117,14 @@ async fn ask(
 ) -> Result<Option<Answer>> {
     if connection.is_none() {
         let Ok(endpoints) = Endpoints::read(home) else { return Ok(None) };
-        *connection = Some(wanwright_nats::connect(&endpoints.nats, "wanwright-soak", PARTITIONS).await?);
+        *connection = Some(
+            wanwright_nats::connect(
+                endpoints.access(Login::Role(Role::Admin))?,
+                "wanwright-soak",
+                PARTITIONS,
+            )
+            .await?,
+        );
     }
     let Some(nats) = connection else { return Ok(None) };
     let mut head = HeaderMap::new();

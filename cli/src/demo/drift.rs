@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sqlx::Row;
 
+use crate::endpoints::PERSON;
 use crate::output::{self, line, note};
 use crate::stack::Stack;
 use crate::{drift, get};
@@ -30,7 +31,7 @@ pub async fn cause_and_find(stack: &Stack) -> Result<bool> {
         ));
     }
     let customers = drift::everybody(&stack.pool).await?;
-    drift::check(&stack.nats, &stack.pool, &customers, LIMIT).await?;
+    drift::check(&stack.nats, &stack.pool, PERSON, &customers, LIMIT).await?;
     line("");
     line(status(stack).await?);
     let reports = drift::open_reports(&stack.pool, &customers).await?;

@@ -16,6 +16,7 @@ use wanwright_schemas::reason::Reason;
 use wanwright_schemas::subjects::CommandSubject;
 
 use super::progress;
+use crate::endpoints::PERSON;
 use crate::send;
 use crate::stack::Stack;
 
@@ -24,9 +25,6 @@ const FLEET: &str = include_str!("../../demo/fleet.txt");
 
 /// The file in the home folder that keeps the commands' ids.
 const IDS: &str = "fleet-ids.json";
-
-/// Who sends the fleet's commands.
-const ACTOR: &str = "demo";
 
 /// A command of the fleet.
 #[derive(Debug, Clone)]
@@ -51,7 +49,7 @@ fn parse(text: &str) -> Result<Vec<Line>> {
             let mut parts = line.splitn(4, ' ');
             let (kind, verb, object) = (parts.next()?, parts.next()?, parts.next()?);
             let body = parts.next().unwrap_or_default().to_owned();
-            Some(send::subject(ACTOR, kind, verb, object).map(|subject| Line { subject, body }))
+            Some(send::subject(PERSON, kind, verb, object).map(|subject| Line { subject, body }))
         };
         let parsed = parse().unwrap_or_else(|| Err(anyhow::anyhow!("a line is KIND VERB CUSTOMER/ID BODY")));
         lines.push(parsed.with_context(|| format!("line {} of the fleet", number + 1))?);

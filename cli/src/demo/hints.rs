@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use wanwright_nats::accounts::OPERATORS;
+
+use super::tenants;
+use crate::endpoints::PERSON;
 use crate::output::line;
 use crate::stack::Stack;
 
@@ -10,15 +14,22 @@ pub fn print(stack: &Stack, found: Option<bool>) {
     let endpoints = &stack.endpoints;
     let program = program(stack.home());
     let customer = if found.is_some() { "acme" } else { "demo" };
-    line(format!("\n  NATS       {}", endpoints.nats));
+    // Whoever is a customer speaks for that customer only; the person who started this, for all.
+    let (account, user) = if found.is_some() { (customer, tenants::USER) } else { (OPERATORS, PERSON) };
+    let creds = endpoints.keys.join("creds").join(account).join(format!("{user}.creds"));
+    line(format!(
+        "\n  NATS       {}  credentials in {}",
+        endpoints.nats,
+        endpoints.keys.join("creds").display()
+    ));
     line(format!("  Postgres   {}", endpoints.postgres));
     line(format!("  Logs       {}", stack.home().join("logs").display()));
     line("\nPublish a command:");
     line(format!(
         "  {program} send site create {customer}/bergen-01 '{{\"vendor\":\"simwan\",\"lan\":[\"10.99.0.0/24\"]}}'"
     ));
-    line("the same as a plain NATS client (pip install nats-py):");
-    line(python(&endpoints.nats, customer));
+    line("the same as a plain NATS client (pip install 'nats-py[nkeys]'):");
+    line(python(&endpoints.nats, customer, user, &creds));
     line("Query a table:");
     line(format!(
         "  psql '{}' -c \"select customer, kind, id, health, sync from status where health <> 'Healthy'\"",
@@ -51,13 +62,15 @@ fn program(home: &Path) -> String {
     }
 }
 
-fn python(nats: &str, customer: &str) -> String {
+fn python(nats: &str, customer: &str, user: &str, creds: &Path) -> String {
+    let creds = creds.display();
     format!(
         r#"  python3 - <<'PY'
 import asyncio, nats
 async def main():
-    nc = await nats.connect("{nats}")
-    answer = await nc.request("wan.do.{customer}.demo.site.tromso-01.create",
+    nc = await nats.connect("{nats}", inbox_prefix="_INBOX.{user}",
+                            user_credentials="{creds}")
+    answer = await nc.request("wan.do.{customer}.{user}.site.tromso-01.create",
                               b'{{"vendor":"simwan","lan":["10.98.0.0/24"]}}', timeout=5)
     print(answer.data.decode())
     await nc.close()

@@ -4,6 +4,7 @@ mod drift;
 mod fleet;
 mod hints;
 mod progress;
+mod tenants;
 
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit> {
 /// Brings the fleet up and drifts it. Answers whether both drifts were found.
 async fn show(stack: &Stack, limit: Duration) -> Result<bool> {
     let fleet = fleet::read()?;
+    tenants::make(stack, &fleet).await?;
     fleet::send(stack, &fleet).await?;
     progress::converge(stack, &fleet, limit).await?;
     drift::cause_and_find(stack).await

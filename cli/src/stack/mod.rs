@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{Nats, topology};
+use wanwright_nats::accounts::{Authority, OPERATORS, UserKind};
+use wanwright_nats::{Access, Nats, accounts, topology};
 use wanwright_schemas::subjects::PARTITIONS;
-use wanwright_supervisor::{DirLock, NatsOptions, PostgresOptions};
+use wanwright_supervisor::{DirLock, NatsOptions, PostgresOptions, SyncInterval};
 
-use crate::cli::UpArgs;
-use crate::endpoints::Endpoints;
+use crate::cli::{Profile, UpArgs};
+use crate::endpoints::{Endpoints, Login, PERSON};
 use crate::output::note;
 use first::FirstStart;
 use roles::{Role, Roles};
@@ -36,7 +37,7 @@ struct Tokens {
 pub struct Stack {
     /// Where everything is.
     pub endpoints: Endpoints,
-    /// A connection.
+    /// A connection of the person who started it.
     pub nats: Nats,
     /// The read models.
     pub pool: PgPool,
@@ -63,8 +64,9 @@ impl Stack {
         let terraform = wanwright_supervisor::find_terraform().await?;
         note(format!("  {terraform}"));
         let cache = home.join("cache");
+        let keys = Authority::open_or_make(&home.join("keys"), PARTITIONS)?;
         let (nats_options, postgres_options) = (
-            NatsOptions::new(home.join("nats"), &cache),
+            nats_options(args.profile, &home, &cache, &keys)?,
             PostgresOptions::new(home.join("postgres"), &cache),
         );
         let first = FirstStart::begin(&home)?;
@@ -85,10 +87,10 @@ impl Stack {
             .await
             .context("connecting to Postgres")?;
         wanwright_projections::migrate(&pool).await?;
-        let nats = wanwright_nats::connect(&nats_server.url_with_login(), "wanwright-up", PARTITIONS).await?;
-        topology::apply(&nats, 1).await?;
+        let as_admin = Access::with_creds(nats_server.url(), keys.role(accounts::Role::Admin));
+        topology::apply(&wanwright_nats::connect(as_admin, "wanwright-up", PARTITIONS).await?, 1).await?;
         first.done()?;
-        note("  durability: one replica, each write synced to disk before it is acknowledged");
+        note(format!("  {}", crate::topology::durability(args.profile)));
         let tokens = tokens(&home.join("simulator"))?;
         let mut roles = Roles::new(home.join("logs"), failed.clone())?;
         let port = free_port()?;
@@ -101,17 +103,24 @@ impl Stack {
         roles.start(simulator).await?;
         let endpoints = Endpoints {
             pid: std::process::id(),
-            nats: nats_server.url_with_login(),
+            nats: nats_server.url(),
+            keys: keys.dir().to_owned(),
             postgres: postgres.url(),
             simulator: format!("http://127.0.0.1:{port}"),
             simulator_admin_token: tokens.admin,
         };
         // Streams and tables first, then read models, then what decides, then what acts.
-        for name in ["projections", "commands", "dispatcher", "executors"] {
+        for (name, login) in [
+            ("projections", accounts::Role::Projections),
+            ("commands", accounts::Role::Commands),
+            ("dispatcher", accounts::Role::Dispatcher),
+            ("executors", accounts::Role::Executors),
+        ] {
             let mut role = Role::new(name, &["serve", name])
                 .args(["--home".to_owned(), home.display().to_string()])
                 .args(["--vendors".to_owned(), vendors.display().to_string()])
                 .env("WANWRIGHT_NATS", &endpoints.nats)
+                .env("WANWRIGHT_NATS_CREDS", &keys.role(login).to_string_lossy())
                 .env("WANWRIGHT_POSTGRES", &endpoints.postgres);
             if name == "executors" {
                 role = role
@@ -121,6 +130,9 @@ impl Stack {
             roles.start(role).await?;
         }
         let servers = Servers::keep((nats_server, nats_options), (postgres, postgres_options), failed);
+        person(&keys)?;
+        let as_person = endpoints.access(Login::Person)?;
+        let nats = wanwright_nats::connect(as_person, "wanwright-up", PARTITIONS).await?;
         endpoints.write(&home)?;
         Ok(Self { endpoints, nats, pool, home, roles, servers, _lock: lock })
     }
@@ -137,6 +149,30 @@ impl Stack {
         self.pool.close().await;
         self.servers.stop().await;
     }
+}
+
+/// The server with an operator that keeps an account per customer.
+fn nats_options(profile: Profile, home: &Path, cache: &Path, keys: &Authority) -> Result<NatsOptions> {
+    let mut options = NatsOptions::new(home.join("nats"), cache);
+    options.sync_interval = match profile {
+        Profile::Durable => SyncInterval::Always,
+        Profile::Fast => SyncInterval::Lazy,
+    };
+    if keys.adopt(&home.join("nats/jetstream"))? {
+        note("  the streams of this home are those of account WAN now; see `wanwright nats account list`");
+    }
+    let accounts = home.join("nats/accounts");
+    keys.fill(&accounts)?;
+    options.authority = Some(keys.configuration(&accounts)?);
+    Ok(options)
+}
+
+/// The operator that stands for whoever started this.
+fn person(keys: &Authority) -> Result<()> {
+    if !keys.creds(OPERATORS, PERSON).exists() {
+        keys.add_user(None, &PERSON.parse()?, UserKind::Operator, None, None)?;
+    }
+    Ok(())
 }
 
 /// Makes the home folder. Others may pass through it, because Postgres may run as another user, but not list it.

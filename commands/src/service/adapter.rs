@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::Command;
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::Refusal;
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Catalogue, SchemaVersion};
 
 use crate::customer::Customer;
 use crate::decide::{Circumstances, decide};
@@ -21,6 +22,10 @@ pub struct Judged {
     pub id: CommandId,
     /// The generation the sender expects.
     pub expected_generation: Option<u64>,
+    /// The version of the vendor's settings that the sender speaks.
+    pub schema: Option<SchemaVersion>,
+    /// When it was received.
+    pub received: Timestamp,
     /// The command.
     pub command: Command,
 }
@@ -57,8 +62,8 @@ impl Aggregate for Customer {
         vendors: &Arc<Catalogue>,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        let Judged { id, expected_generation, command } = command;
-        let facts = Circumstances { command: id, expected_generation, vendors };
+        let Judged { id, expected_generation, schema, received, command } = command;
+        let facts = Circumstances { command: id, expected_generation, received, vendors, schema };
         // The decision is whole before the first event is written: the sink applies each event at once.
         let events = decide(self, &command, facts)?;
         for event in events {

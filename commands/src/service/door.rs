@@ -2,6 +2,7 @@
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
+use jiff::Timestamp;
 use wanwright_schemas::cloudevent::{self, CloudEvent};
 use wanwright_schemas::envelope::{Digest, command_digest};
 use wanwright_schemas::headers;
@@ -9,6 +10,7 @@ use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::trace::TraceContext;
+use wanwright_vendors::SchemaVersion;
 
 use super::delivery::Delivery;
 
@@ -43,6 +45,8 @@ pub struct Headers {
     pub command: CommandId,
     /// The generation the sender expects.
     pub expected_generation: Option<u64>,
+    /// The version of the vendor's settings that the body speaks.
+    pub schema: Option<SchemaVersion>,
     /// What caused the command.
     pub cause: Option<String>,
     /// What it belongs to.
@@ -89,6 +93,12 @@ impl Headers {
                     .map_err(|_| bad(headers::EXPECTED_GENERATION, "it must be a whole number".to_owned()))?,
             ),
         };
+        let schema = match get(headers::SCHEMA) {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|error: wanwright_vendors::InvalidVersion| {
+                bad(headers::SCHEMA, error.to_string())
+            })?),
+        };
         let dry_run = match get(headers::DRY_RUN) {
             None | Some("false") => false,
             Some("true") => true,
@@ -103,6 +113,7 @@ impl Headers {
         Ok(Self {
             command,
             expected_generation,
+            schema,
             cause: text(headers::CAUSATION_ID)?,
             correlation: text(headers::CORRELATION_ID)?,
             dry_run,
@@ -115,6 +126,9 @@ impl Headers {
         to.insert(headers::COMMAND_ID, self.command.to_string().as_str());
         if let Some(generation) = self.expected_generation {
             to.insert(headers::EXPECTED_GENERATION, generation.to_string().as_str());
+        }
+        if let Some(schema) = self.schema {
+            to.insert(headers::SCHEMA, schema.to_string().as_str());
         }
         if let Some(cause) = &self.cause {
             to.insert(headers::CAUSATION_ID, cause.as_str());
@@ -197,9 +211,10 @@ pub(super) fn read(
 }
 
 /// What a command's sender may say. Whoever asks for `Wan-Dryrun` must not have the command carried out.
-const KNOWN: [&str; 5] = [
+const KNOWN: [&str; 6] = [
     headers::COMMAND_ID,
     headers::EXPECTED_GENERATION,
+    headers::SCHEMA,
     headers::CAUSATION_ID,
     headers::CORRELATION_ID,
     headers::DRY_RUN,
@@ -215,8 +230,109 @@ fn unknown(headers: &HeaderMap) -> Option<String> {
 }
 
 impl Asked {
+    /// When it came.
+    pub fn received(&self) -> Timestamp {
+        let millis = i64::try_from(self.received_millis).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
+    }
+
     /// What tells this command from another one with the same id.
     pub fn digest(&self) -> Digest {
         command_digest(&self.subject.object.to_string(), &self.subject.verb, &self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SUBJECT: &str = "wan.do.acme.demo.site.oslo.create";
+
+    fn default() -> CommandId {
+        CommandId::of_message(1, 1)
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(vec![
+            "Wan-Command-Id",
+            "wan-expected-generation",
+            "WAN-DRY-RUN",
+            "Wan-Correlation-Id",
+            "Wan-Causation-Id",
+            "Nats-Msg-Id",
+            "ce-id",
+            "ce-source",
+            "ce-type",
+            "ce-specversion",
+            "Content-Type",
+            "traceparent",
+            "tracestate",
+            "Nats-Trace-Only",
+        ]);
+        prop_oneof![4 => known.prop_map(str::to_owned), 1 => "[!-9;-~]{1,20}", 1 => "wan-[a-z]{0,9}"]
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(vec![
+            "1.0",
+            "true",
+            "7",
+            "018f0000-0000-7000-8000-000000000000",
+            "application/json",
+            "%C3%28",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "a=b",
+            "/erp",
+            "",
+        ]);
+        prop_oneof![known.prop_map(str::to_owned), "[ -~]{0,40}", any::<String>()]
+    }
+
+    fn map(headers: &[(String, String)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What is read and written again is read as the same, so that a dead letter can be sent again.
+        #[test]
+        fn any_headers(headers in prop::collection::vec((name(), value()), 0..8), body in prop::collection::vec(any::<u8>(), 0..60)) {
+            let body = Bytes::from(body);
+            match read(SUBJECT, Some(&map(&headers)), &body, default) {
+                Err(refusal) => prop_assert!(!refusal.message.is_empty() && refusal.code != Reason::Internal),
+                Ok((subject, read_once, body)) => {
+                    let mut again = HeaderMap::new();
+                    read_once.write(&mut again);
+                    let (_, read_twice, _) = read(&subject.request(), Some(&again), &body, CommandId::mint).expect("what we wrote");
+                    prop_assert_eq!(format!("{read_once:?}"), format!("{read_twice:?}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_there_twice_is_refused() {
+        let refused = |headers: &[(&str, &str)]| {
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            read(SUBJECT, Some(&map(&headers)), &Bytes::new(), default)
+                .err()
+                .and_then(|refusal| refusal.field)
+        };
+        let dry = "wan-dry-run";
+        assert_eq!(refused(&[("Wan-Dry-Run", "true"), (dry, "false")]).as_deref(), Some(dry));
+        assert_eq!(refused(&[(dry, "true"), (dry, "true")]).as_deref(), Some(dry));
+        // A trace that nobody can tell is left out, and other systems' headers are theirs.
+        assert_eq!(refused(&[("traceparent", "a"), ("Traceparent", "b"), ("x", "1"), ("X", "2")]), None);
     }
 }

@@ -14,9 +14,10 @@ use wanwright_schemas::headers::{TRACE_PARENT, TRACE_STATE};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::Refusal;
 use wanwright_schemas::{Command, Digest};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use super::adapter::{Judged, Recorded};
+use super::discovery::Counts;
 use super::door::Asked;
 use super::serials::Serial;
 use super::store::{CustomerStore, Loaded, key};
@@ -61,8 +62,9 @@ pub(super) struct Lane {
     pub(super) nats: Nats,
     pub(super) store: CustomerStore,
     pub(super) verdicts: Arc<Verdicts>,
-    pub(super) vendors: Arc<Catalogue>,
+    pub(super) vendors: Vendors,
     pub(super) claims: Claims,
+    pub(super) counts: Arc<Counts>,
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
 }
@@ -166,9 +168,11 @@ impl Lane {
         let judged = Judged {
             id: asked.headers.command,
             expected_generation: asked.headers.expected_generation,
+            schema: asked.headers.schema,
+            received: asked.received(),
             command,
         };
-        if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors, &sink).await {
+        if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors.snapshot(), &sink).await {
             self.store.keep(loaded);
             return Ok(verdict::refused(asked, refusal));
         }

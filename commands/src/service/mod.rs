@@ -6,9 +6,13 @@
 mod adapter;
 mod cache;
 mod delivery;
+mod discovery;
 mod door;
+mod history;
 mod inbox;
+mod ingress;
 mod lane;
+mod lookup;
 mod members;
 mod outcomes;
 mod partition;
@@ -17,7 +21,9 @@ mod queue;
 mod requests;
 mod seen;
 mod serials;
+mod side_door;
 mod store;
+pub mod sweeper;
 mod tasks;
 mod verdict;
 mod verdicts;
@@ -31,12 +37,13 @@ use wanwright_nats::claim::Claims;
 use wanwright_nats::evidence::Evidence;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::CommandId;
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
 pub use store::{CustomerStore, Loaded, key};
 
+use discovery::{Counts, Discovery};
 use partitions::Partitions;
 use queue::Lanes;
 use store::Shared;
@@ -45,7 +52,7 @@ use store::Shared;
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// What can be chosen about a command service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// How long command ids are remembered; at most 24 hours, which is how long the streams keep what it takes.
     pub window: Duration,
@@ -64,8 +71,9 @@ impl Default for Options {
 /// What all partitions of a process work with.
 struct Parts {
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: Vendors,
     claims: Claims,
+    counts: Arc<Counts>,
     shared: Shared,
     options: Options,
 }
@@ -78,18 +86,25 @@ struct Parts {
 /// end too and be started again. Trouble with NATS is waited out.
 pub async fn run(
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: impl Into<Vendors>,
     options: Options,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
+    let vendors = vendors.into();
     let claims = Claims::open(&nats).await?;
     let shared = Shared::new(nats.clone(), options.cache_bytes, options.evidence.clone());
     let unmapped = requests::open_unmapped(&nats).await?;
     let member = CommandId::mint().to_string();
-    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, shared, options });
+    let counts = Arc::new(Counts::default());
+    let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
+    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, counts, shared, options });
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
+    others.spawn(discovery.serve(stop.clone()));
+    side_door::open(&nats, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
+    others.spawn(sweeps);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::outcome::Outcome;
@@ -108,7 +109,9 @@ impl Queue {
 /// Handles commands until the doors are closed and nothing waits.
 pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) -> &'static str {
     while let Some(asked) = queue.next().await {
+        let began = Instant::now();
         let Some(outcome) = settle(&lane, &mut queue, &asked, &stop).await else { continue };
+        lane.counts.note(asked.subject.object.kind(), began.elapsed(), outcome.refusal());
         let unrecorded = outcome.refusal().map(|refusal| (refusal.code, refusal));
         match (asked.answer, unrecorded) {
             (Answer::Reply(to), unrecorded) => {

@@ -91,7 +91,7 @@ async fn hand_on(nats: &Nats, request: Message, subject: &CommandSubject, partit
     }
 }
 
-fn is_answered(reply: &str) -> bool {
+pub(super) fn is_answered(reply: &str) -> bool {
     ANSWERED.iter().any(|start| reply.starts_with(start))
 }
 

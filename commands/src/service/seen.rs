@@ -6,35 +6,7 @@ use std::sync::Mutex;
 
 use wanwright_schemas::{CustomerId, Digest};
 
-/// A history that is not the one that was seen before, by this process or by who made a snapshot.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Regressed {
-    /// It ends earlier.
-    #[error("the history ends at {end}, and it was seen up to {seen}")]
-    Shorter {
-        /// Where it ends.
-        end: u64,
-        /// How far it was seen.
-        seen: u64,
-    },
-    /// The stream is another one of the same name, and does not hold what the one before held.
-    #[error("the stream was made anew at {stream}; a snapshot was made of the one of {snapshot}")]
-    Anew {
-        /// When the stream was created that the snapshot was made of.
-        snapshot: jiff::Timestamp,
-        /// When this one was.
-        stream: jiff::Timestamp,
-        /// What does not fit.
-        #[source]
-        source: Box<Regressed>,
-    },
-    /// The message that was the last one is missing or another one.
-    #[error("the message at {seen}, which was seen before, is missing or another one")]
-    Rewritten {
-        /// Where.
-        seen: u64,
-    },
-}
+use crate::load::Regressed;
 
 /// The last message of each customer that was seen here. It forgets nobody: a customer takes a hundred bytes.
 #[derive(Debug, Default)]

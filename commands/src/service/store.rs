@@ -11,7 +11,7 @@ use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use wanwright_nats::evidence::check::{Evidence, Proven, Unproven};
+use wanwright_nats::evidence::check::{Evidence, Unproven};
 use wanwright_nats::{AppendError, History, Nats, Snapshot, Snapshots};
 use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
@@ -20,9 +20,10 @@ use wanwright_schemas::reason::Refusal;
 
 use crate::customer::Customer;
 use crate::head::{Head, STATE_VERSION};
+use crate::load::Loading;
 use crate::service::adapter::Recorded;
 use crate::service::cache::Cache;
-use crate::service::seen::{Regressed, Seen};
+use crate::service::seen::Seen;
 use crate::service::verdict;
 
 /// A state is frozen after this many messages, and later the larger it is: freezing costs what it weighs, and a load
@@ -98,6 +99,13 @@ impl Shared {
         }
     }
 
+    /// Remembers when a stream was created that was just asked about.
+    fn met(&self, stream: String, incarnation: Timestamp) {
+        if let Ok(mut incarnations) = self.incarnations.lock() {
+            incarnations.insert(stream, incarnation);
+        }
+    }
+
     /// Forgets what belongs to a holding that ended.
     pub(super) fn forget(&self, holding: u64) {
         self.cache.forget(holding);
@@ -158,78 +166,82 @@ impl CustomerStore {
             self.history.head(customer),
             self.thaw(customer)
         );
-        let (proven, target, thawed) = (proven.map_err(unproven)?, target.map_err(unavailable)?, thawed?);
-        if let Ok(mut incarnations) = self.shared.incarnations.lock() {
-            incarnations.insert(self.position(customer, 0).stream, proven.incarnation);
-        }
+        let (proven, target) = (proven.map_err(unproven)?, target.map_err(unavailable)?);
+        let mut loading = self.from_here(customer, thawed?, proven.incarnation);
         let mut proof = self.shared.seen.proof(customer);
         proof.ends_at(target).map_err(damaged)?;
+        loading.ends_at(target).map_err(damaged)?;
         let (deadline, unreadable) = (Instant::now() + CATCH_UP, Instant::now() + CATCH_UP / 5);
-        let mut head = Head::default();
-        let mut next = 1;
-        if let Some(thawed) = &thawed {
-            // The message it was frozen at is read again: the history has to go through it.
-            thawed.ends_at(target, &proven)?;
-            next = thawed.head.sequence;
-            if let Some(seen) = proof.before(next)
-                && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
-            {
-                proof.passes(seen, Some(Digest::of(&message.payload)));
-            }
+        if let Some(seen) = proof.before(loading.after() + 1)
+            && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
+        {
+            proof.passes(seen, Some(Digest::of(&message.payload)));
         }
-        let mut thawed = thawed;
         if target == 0 && proven.messages == 0 {
             proof.whole(0).map_err(damaged)?;
-            return Ok(head);
+            return Ok(Head::default());
         }
         loop {
-            for message in self.history.load(customer, next - 1).await.map_err(unavailable)? {
-                next = message.sequence + 1;
-                match thawed.take() {
-                    Some(thawed) => head = thawed.goes_on(message.sequence, &message.payload, &proven)?,
-                    None => {
-                        head.fold(message.sequence, &message.payload).map_err(damaged)?;
-                    }
-                }
-                proof.passes(head.sequence, head.digest);
+            for message in self.history.load(customer, loading.after()).await.map_err(unavailable)? {
+                loading.pass(message.sequence, &message.payload).map_err(damaged)?;
+                let (sequence, digest) = loading.passed();
+                proof.passes(sequence, digest);
             }
-            let read = proven.is_read_by(head.messages);
-            if head.sequence >= target && thawed.is_none() && read.is_ok() {
+            let read = proven.is_read_by(loading.messages());
+            if read.is_ok()
+                && let Some(mut head) = loading.reached(target)
+            {
                 proof.whole(head.sequence).map_err(damaged)?;
                 self.shared.seen.note(customer, head.sequence, head.digest);
                 self.freeze(customer, &mut head);
                 return Ok(head);
             }
-            if Instant::now() >= unreadable && head.sequence >= target {
+            if Instant::now() >= unreadable && loading.after() >= target {
                 // Everything was given that can be read, and it is not all.
                 read.map_err(damaged)?;
             }
             if Instant::now() >= deadline {
                 // A replica that is behind is no damage: what it has so far fits the chain.
-                let what =
-                    format!("the history of {customer} is read up to {}, its head is {target}", next - 1);
+                let read = loading.after();
+                let what = format!("the history of {customer} is read up to {read}, its head is {target}");
                 return Err(AggregateError::DatabaseConnectionError(what.into()));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// The newest frozen state, if there is one that can be used.
-    async fn thaw(&self, customer: &CustomerId) -> Result<Option<Thawed>, Failed> {
+    /// The newest frozen state, if there is one that can be used, and which stream it was made of.
+    async fn thaw(&self, customer: &CustomerId) -> Result<Option<(Loading, Timestamp)>, Failed> {
         let snapshot = self.shared.snapshots.get(customer, STATE_VERSION).await.map_err(unavailable)?;
         let Some(snapshot) = snapshot else { return Ok(None) };
-        match Head::thaw(&snapshot.state) {
-            Ok(head) if head.sequence == snapshot.sequence && head.sequence > 0 => {
-                let head = Head { messages: snapshot.messages, ..head };
-                Ok(Some(Thawed { head, incarnation: snapshot.incarnation }))
-            }
-            Ok(_) => Ok(None),
+        match Loading::thaw(snapshot.sequence, &snapshot.state) {
+            Ok(loading) => Ok(Some((loading.made_of(snapshot.messages), snapshot.incarnation))),
             Err(error) => {
                 let error = wanwright_nats::chain(&error);
                 tracing::warn!(%customer, error, "a snapshot cannot be read; the history is read instead");
                 Ok(None)
             }
         }
+    }
+
+    /// Begins to load in the stream that is there now. A state of another one of the same name is as good as any, as long
+    /// as the messages are the same; where they are not, that is the first thing to know.
+    fn from_here(
+        &self,
+        customer: &CustomerId,
+        thawed: Option<(Loading, Timestamp)>,
+        incarnation: Timestamp,
+    ) -> Loading {
+        let stream = self.position(customer, 0).stream;
+        let Some((loading, frozen)) = thawed else {
+            self.shared.met(stream, incarnation);
+            return Loading::default();
+        };
+        if frozen != incarnation {
+            tracing::warn!(%customer, stream, %frozen, %incarnation, "a snapshot was made of an earlier stream of this name");
+        }
+        self.shared.met(stream, incarnation);
+        loading
     }
 
     /// Freezes a state in the background when enough came since the last time.
@@ -269,40 +281,6 @@ impl CustomerStore {
             ));
         };
         Envelope::decode(&message.payload).map_err(damaged)
-    }
-}
-
-/// A frozen state that the history has to go through: it says what was there when it was made.
-struct Thawed {
-    head: Head,
-    incarnation: Timestamp,
-}
-
-impl Thawed {
-    fn ends_at(&self, end: u64, now: &Proven) -> Result<(), Failed> {
-        let seen = self.head.sequence;
-        if end < seen { Err(self.misfit(Regressed::Shorter { end, seen }, now)) } else { Ok(()) }
-    }
-
-    /// A state of another stream of the same name is as good as any, as long as the messages are the same; where they
-    /// are not, that is the first thing to be told.
-    fn misfit(&self, regressed: Regressed, now: &Proven) -> Failed {
-        if self.incarnation == now.incarnation {
-            return damaged(regressed);
-        }
-        damaged(Regressed::Anew {
-            snapshot: self.incarnation,
-            stream: now.incarnation,
-            source: Box::new(regressed),
-        })
-    }
-
-    /// The state, if this is the message it was frozen at.
-    fn goes_on(self, sequence: u64, bytes: &[u8], now: &Proven) -> Result<Head, Failed> {
-        if (sequence, Some(Digest::of(bytes))) == (self.head.sequence, self.head.digest) {
-            return Ok(self.head);
-        }
-        Err(self.misfit(Regressed::Rewritten { seen: self.head.sequence }, now))
     }
 }
 

@@ -30,7 +30,7 @@ fn plain(value: &Value) -> Option<Value> {
 }
 
 fn digest(state: &Customer) -> String {
-    let state = plain(&serde_json::to_value(state).unwrap()).unwrap_or_default();
+    let state = plain(&serde_json::to_value(state).expect("a state")).unwrap_or_default();
     Digest::of(state.to_string().as_bytes()).to_string()
 }
 
@@ -86,9 +86,9 @@ fn busy() -> World {
                 let Some(order) = world.wanted(name).change else { continue };
                 // Every seventh change fails for good, every other one is carried out.
                 let (target, report) = if (n + at + round) % 7 == 6 { failed(&order) } else { done(&order) };
-                let body = serde_json::to_string(&report).unwrap();
+                let body = serde_json::to_string(&report).expect("a report");
                 let tail = format!("{}.{}.report", target.kind(), target.id());
-                world.send("executor", &tail, &body, None).unwrap();
+                world.send("executor", &tail, &body, None).expect("a report is taken");
             }
             match (n + round) % 6 {
                 0 => ask(
@@ -115,10 +115,10 @@ fn busy() -> World {
                 ask(&mut world, format!("{name}.check-drift"), String::new());
                 let Some(order) = world.wanted(name).look else { continue };
                 let (target, report) = if n % 2 == 0 { drifted(&order) } else { in_sync(&order) };
-                let body = serde_json::to_string(&report).unwrap();
+                let body = serde_json::to_string(&report).expect("a report");
                 world
                     .send("executor", &format!("{}.{}.report", target.kind(), target.id()), &body, None)
-                    .unwrap();
+                    .expect("a report is taken");
             }
         }
         ask(&mut world, format!("tunnel.t{}.retry", round + 6), String::new());

@@ -11,7 +11,7 @@ use wanwright_schemas::order::{Desired, Intent, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{Event, ObjectRef, Position, Reason, Refusal, Target};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Catalogue, SchemaVersion};
 
 pub const LAN: &str = r#"{"vendor":"northwan","lan":["10.1.0.0/24"]}"#;
 pub const LAN_2: &str = r#"{"vendor":"northwan","lan":["10.2.0.0/24"]}"#;
@@ -51,7 +51,11 @@ pub fn parse(actor: &str, tail: &str, body: &str) -> Result<Command, Refusal> {
 #[derive(Clone)]
 pub struct World {
     pub vendors: &'static Catalogue,
+    /// The version of the vendors' settings that senders speak.
+    pub speaks: Option<SchemaVersion>,
     pub state: Customer,
+    /// When commands are received.
+    pub now: jiff::Timestamp,
     /// How many commands were sent.
     pub sent: u64,
     /// What was accepted, by command.
@@ -60,7 +64,9 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        Self { vendors: &VENDORS, state: Customer::default(), sent: 0, history: Vec::new() }
+        let now = "2026-11-21T08:00:00Z".parse().expect("a moment");
+        let (state, history) = (Customer::default(), Vec::new());
+        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history }
     }
 }
 
@@ -97,7 +103,13 @@ impl World {
         self.sent += 1;
         let command = parse(actor, tail, body)?;
         let by = id(self.sent);
-        let facts = Circumstances { command: by, expected_generation: expected, vendors: self.vendors };
+        let facts = Circumstances {
+            command: by,
+            expected_generation: expected,
+            received: self.now,
+            vendors: self.vendors,
+            schema: self.speaks,
+        };
         let before = self.state.clone();
         let decided = decide(&self.state, &command, facts);
         assert_eq!(decide(&self.state, &command, facts), decided, "deciding is deterministic");

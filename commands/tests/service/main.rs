@@ -2,10 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod damage;
+mod discovery;
 mod doors;
 mod neighbours;
 mod repeats;
 mod serials;
 mod sharing;
+mod side_doors;
 mod snapshots;
+mod sweeper;
+mod vendors;
 mod world;

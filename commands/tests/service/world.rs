@@ -1,7 +1,7 @@
 //! A nats-server and a command service for one test.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -13,7 +13,7 @@ use wanwright_commands::service;
 use wanwright_nats::{Leases, Nats, NatsError, StoredMessage, load_subject, topology};
 use wanwright_schemas::{CommandId, CustomerId, Outcome, Reason, headers, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Catalogue, Vendors};
 
 pub const PARTITIONS: u16 = 8;
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -77,9 +77,13 @@ impl World {
     }
 
     pub async fn serve_with(&self, options: service::Options) -> Service {
-        let nats = wanwright_nats::connect(&self._server.url_with_login(), "test", PARTITIONS).await.unwrap();
         let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
-        let vendors = Arc::new(Catalogue::load(vendors).unwrap());
+        self.serve_vendors(Catalogue::load(vendors).unwrap(), options).await
+    }
+
+    pub async fn serve_vendors(&self, vendors: impl Into<Vendors>, options: service::Options) -> Service {
+        let vendors = vendors.into();
+        let nats = wanwright_nats::connect(&self._server.url_with_login(), "test", PARTITIONS).await.unwrap();
         let stop = CancellationToken::new();
         let (open, opened) = tokio::sync::oneshot::channel();
         let ready = move || {

@@ -3,23 +3,25 @@
 use std::sync::Arc;
 
 use wanwright_commands::{Head, orders};
+use wanwright_nats::evidence::Evidence;
 use wanwright_nats::publish::CheckedError;
-use wanwright_nats::{Nats, OrderTable};
+use wanwright_nats::{History, Nats, OrderTable};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::{CustomerId, subjects};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use super::Stuck;
-use super::histories::Histories;
+use super::customers::Customers;
 use crate::records;
 
 /// What it takes to compare.
 pub(super) struct Compare {
     pub(super) nats: Nats,
-    pub(super) histories: Histories,
+    pub(super) customers: Customers,
+    history: History,
     table: OrderTable,
-    vendors: Arc<Catalogue>,
+    vendors: Vendors,
 }
 
 /// How a comparison ended.
@@ -32,9 +34,9 @@ enum Compared {
 }
 
 impl Compare {
-    pub(super) fn new(nats: Nats, vendors: Arc<Catalogue>, histories: Histories) -> Self {
-        let table = OrderTable::new(nats.clone());
-        Self { nats, histories, table, vendors }
+    pub(super) fn new(nats: Nats, vendors: Vendors, evidence: Option<Arc<Evidence>>) -> Self {
+        let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
+        Self { customers: Customers::new(nats.clone(), evidence), nats, history, table, vendors }
     }
 
     /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on.
@@ -45,7 +47,7 @@ impl Compare {
         target: &Target,
     ) -> Result<(), Stuck> {
         while self.try_target(customer, head, target).await? == Compared::HeadMoved {
-            self.histories.fold_on(customer, head).await?;
+            self.customers.go_on(customer, head).await?;
         }
         Ok(())
     }
@@ -57,10 +59,18 @@ impl Compare {
         target: &Target,
     ) -> Result<Compared, Stuck> {
         let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(Compared::Equal) };
-        let vendor = self.vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
-        let position = self.histories.history.position(customer, head.sequence);
+        let vendors = self.vendors.snapshot();
+        let vendor = vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
+        let position = self.history.position(customer, head.sequence);
         let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
         let [change_row, look_row] = subjects::orders_of_target(id, customer, target);
+        if orders::held(&head.state, target).is_some() {
+            // It was suspended, waits for an approval or for others to be gone: what is in the table does not begin. A run
+            // that has begun ends by itself, and its report counts.
+            self.withdraw(&change_row, head.sequence).await?;
+            self.withdraw(&look_row, head.sequence).await?;
+            return Ok(Compared::Equal);
+        }
         // A look in the middle of a change would report the change as drift.
         match (&wanted.look, &wanted.change) {
             (Some(look), _) => {
@@ -68,7 +78,7 @@ impl Compare {
                     return Ok(Compared::HeadMoved);
                 }
             }
-            (None, Some(_)) => self.withdraw(&look_row).await?,
+            (None, Some(_)) => self.withdraw(&look_row, head.sequence).await?,
             (None, None) => {}
         }
         // A change is marked as done by whoever carried it out.
@@ -94,7 +104,7 @@ impl Compare {
                 Some(_) => {}
                 // Nothing waits. If that is because the order has just been carried out, then its report is in the
                 // history by now, behind the head that still wants it.
-                None if self.histories.history.head(&order.customer).await? != head.sequence => {
+                None if self.history.head(&order.customer).await? != head.sequence => {
                     return Ok(Compared::HeadMoved);
                 }
                 None => {}
@@ -119,10 +129,15 @@ impl Compare {
         }
     }
 
-    async fn withdraw(&self, row: &str) -> Result<(), Stuck> {
+    /// Marks a row as done that this head does not want. One that was written on a newer head stays.
+    async fn withdraw(&self, row: &str, head: u64) -> Result<(), Stuck> {
         let Some(present) = self.table.get(row).await?.filter(|row| !row.is_done()) else { return Ok(()) };
+        let order = serde_json::from_slice::<Order>(&present.payload);
+        if order.as_ref().is_ok_and(|order| order.position.sequence > head) {
+            return Ok(());
+        }
         self.table.done(row, present.sequence).await?;
-        if let Ok(order) = serde_json::from_slice::<Order>(&present.payload) {
+        if let Ok(order) = order {
             records::write(&self.nats, &records::context_of(&order), RunEvent::Withdrawn).await;
         }
         Ok(())

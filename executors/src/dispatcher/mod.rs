@@ -4,7 +4,7 @@
 //! history with the table. It never acts on an event itself, so reading one twice, or all of them again, issues nothing.
 
 mod compare;
-mod histories;
+mod customers;
 mod sweep;
 
 use std::collections::HashMap;
@@ -17,13 +17,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::{Head, orders};
 use wanwright_nats::evidence::{Evidence, Unproven};
-use wanwright_nats::{History, Nats, NatsError};
+use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use compare::Compare;
-use histories::Histories;
 
 const CONSUMER: &str = "dispatcher";
 const PAUSE: Duration = Duration::from_secs(1);
@@ -37,22 +36,22 @@ const CACHED: usize = 4096;
 /// [`NatsError`] when the first opening fails. Later trouble is waited out.
 pub async fn run(
     nats: Nats,
-    vendors: Arc<Catalogue>,
+    vendors: impl Into<Vendors>,
     evidence: Option<Evidence>,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
-    let histories = Histories { history: History::new(nats.clone()), evidence: evidence.map(Arc::new) };
+    let (vendors, evidence) = (vendors.into(), evidence.map(Arc::new));
     let mut partitions = JoinSet::new();
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
         let reader = Partition {
-            compare: Compare::new(nats.clone(), Arc::clone(&vendors), histories.clone()),
+            compare: Compare::new(nats.clone(), vendors.clone(), evidence.clone()),
             heads: HashMap::new(),
         };
         partitions.spawn(reader.run(partition, consumer, stop.clone()));
     }
-    partitions.spawn(sweep::run(nats, vendors, histories, stop.clone()));
+    partitions.spawn(sweep::run(nats, vendors, evidence, stop.clone()));
     ready();
     while let Some(ended) = partitions.join_next().await {
         if !stop.is_cancelled() {
@@ -170,22 +169,24 @@ impl Partition {
     }
 
     async fn work(&mut self, customer: &CustomerId, sequence: u64, payload: &[u8]) -> Result<(), Stuck> {
-        let mut head = self.heads.remove(customer).unwrap_or_default();
-        let mut events = Vec::new();
-        if head.sequence < sequence {
-            events = self.compare.histories.fold_on(customer, &mut head).await?;
-            if head.sequence < sequence {
-                return Err(Stuck::Behind(customer.clone()));
+        let customers = &self.compare.customers;
+        let (mut head, mut events) = match self.heads.remove(customer) {
+            Some(head) if head.sequence >= sequence => (head, Vec::new()),
+            Some(mut head) => {
+                let events = customers.go_on(customer, &mut head).await?;
+                (head, events)
             }
+            None => customers.load(customer).await?,
+        };
+        if head.sequence < sequence {
+            return Err(Stuck::Behind(customer.clone()));
         }
-        if events.is_empty() {
-            // The state is past this message already; what it concerned is compared once more.
-            let envelope = Envelope::decode(payload).map_err(|source| {
-                let unreadable = wanwright_commands::BrokenHistory::Unreadable { sequence, source };
-                Stuck::History(customer.clone(), unreadable)
-            })?;
-            events = envelope.events;
-        }
+        // The state may have been past this message already; what it concerned is compared all the same.
+        let envelope = Envelope::decode(payload).map_err(|source| {
+            let unreadable = wanwright_commands::BrokenHistory::Unreadable { sequence, source };
+            Stuck::History(customer.clone(), unreadable)
+        })?;
+        events.extend(envelope.events);
         for target in orders::affected(&head.state, &events) {
             self.compare.target(customer, &mut head, &target).await?;
         }

@@ -8,21 +8,26 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
-use wanwright_commands::{Head, orders};
+use wanwright_commands::orders;
+use wanwright_nats::evidence::Evidence;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::{CustomerId, subjects};
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 use super::Stuck;
 use super::compare::Compare;
-use super::histories::Histories;
 
 /// Pause between two sweeps.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Sweeps until told to stop.
-pub(super) async fn run(nats: Nats, vendors: Arc<Catalogue>, histories: Histories, stop: CancellationToken) {
-    let compare = Compare::new(nats.clone(), vendors, histories);
+pub(super) async fn run(
+    nats: Nats,
+    vendors: Vendors,
+    evidence: Option<Arc<Evidence>>,
+    stop: CancellationToken,
+) {
+    let compare = Compare::new(nats.clone(), vendors, evidence);
     loop {
         let swept = tokio::select! {
             () = stop.cancelled() => return,
@@ -51,8 +56,7 @@ async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
 }
 
 async fn of_customer(compare: &Compare, customer: &CustomerId) -> Result<(), Stuck> {
-    let mut head = Head::default();
-    compare.histories.fold_on(customer, &mut head).await?;
+    let (mut head, _) = compare.customers.load(customer).await?;
     let targets: Vec<_> = orders::targets(&head.state).collect();
     for target in targets {
         compare.target(customer, &mut head, &target).await?;

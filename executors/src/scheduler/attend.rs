@@ -107,7 +107,8 @@ impl Attendant {
             self.set_timer(row, &order, *not_before).await?;
             return Ok(Next::Later);
         }
-        let Some(vendor) = self.config.vendors.get(order.vendor.as_str()) else {
+        let vendors = self.config.vendors.snapshot();
+        let Some(vendor) = vendors.get(order.vendor.as_str()) else {
             tracing::error!(row, vendor = %order.vendor, "no folder for this vendor: the order waits");
             return Ok(Next::Soon);
         };

@@ -15,7 +15,7 @@ use wanwright_nats::topology::{ORDERS, TIMERS};
 use wanwright_nats::{Follower, Leases, Nats, NatsError, OrderTable, StoredMessage};
 use wanwright_schemas::order::Order;
 use wanwright_schemas::subjects;
-use wanwright_vendors::{Catalogue, Engine};
+use wanwright_vendors::{Catalogue, Engine, Vendors};
 
 use crate::gateway::Gateway;
 use crate::records;
@@ -36,7 +36,7 @@ pub struct Config {
     /// The connection.
     pub nats: Nats,
     /// The vendors.
-    pub vendors: Arc<Catalogue>,
+    pub vendors: Vendors,
     /// The way to the vendors.
     pub gateway: Gateway,
     /// The Terraform engine.
@@ -81,9 +81,10 @@ pub async fn run(
     let due = subjects::TIMER_DUE_ALL.to_owned();
     let timers = Follower::open_filtered(nats.js.clone(), TIMERS, due, 1).await?;
     let (tell, mut news) = mpsc::channel(BATCH);
-    let vendors = Arc::clone(&config.vendors);
+    let vendors = config.vendors.clone();
     let mut watchers = JoinSet::new();
-    let watch_rows = watch(rows, tell.clone(), stop.clone(), move |message| place(&vendors, message));
+    let watch_rows =
+        watch(rows, tell.clone(), stop.clone(), move |message| place(&vendors.snapshot(), message));
     let watch_timers = watch(timers, tell.clone(), stop.clone(), |message| {
         Some(News::Due(String::from_utf8_lossy(&message.payload).into_owned()))
     });

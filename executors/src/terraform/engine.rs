@@ -12,7 +12,7 @@ use wanwright_nats::chain;
 use wanwright_schemas::order::{Desired, Intent};
 use wanwright_schemas::reason::Reason;
 use wanwright_supervisor::{ChildSpec, Lines};
-use wanwright_vendors::{Catalogue, ClientError};
+use wanwright_vendors::{ClientError, Vendors};
 
 use super::findings::Stack;
 use super::inputs;
@@ -82,7 +82,7 @@ pub struct Config {
     /// A folder of its own, on a disk that keeps what was synced.
     pub work: PathBuf,
     /// The vendors.
-    pub vendors: std::sync::Arc<Catalogue>,
+    pub vendors: Vendors,
     /// The program, `terraform` or `tofu`.
     pub program: PathBuf,
     /// Its version.
@@ -92,7 +92,7 @@ pub struct Config {
 /// The Terraform engine of one executor.
 pub struct TerraformEngine {
     terraform: Terraform,
-    vendors: std::sync::Arc<Catalogue>,
+    vendors: Vendors,
     templates: Templates,
     states: StateServer,
     runs: PathBuf,
@@ -236,7 +236,8 @@ impl TerraformEngine {
         }
         let dir = self.runs.join(format!("{}-{}", run.order.id, run.attempt));
         let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
-        let provider = Provider::start(&self.vendors, &self.sockets, run.gateway.base_url()).await?;
+        let provider =
+            Provider::start(&self.vendors.snapshot(), &self.sockets, run.gateway.base_url()).await?;
         let runner = Runner { engine: self, run, stop, folder: &folder, ready: &ready, provider, session };
         let outcome = runner.carry_out(&stack, &before, &uid).await?;
         Ok(match outcome {

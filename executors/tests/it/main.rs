@@ -1,6 +1,7 @@
-//! The gateway and the API engine between a real nats-server and the simulated vendor.
+//! The dispatcher on a real nats-server; the gateway and the API engine between one and the simulated vendor.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod dispatcher;
 mod gateway;
 mod world;

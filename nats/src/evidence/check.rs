@@ -82,7 +82,7 @@ pub enum Unproven {
 }
 
 /// Where evidence is kept, and whose signature counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// The folder with the heads.
     pub folder: Folder,

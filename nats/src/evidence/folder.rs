@@ -32,7 +32,7 @@ pub enum FolderError {
 }
 
 /// A folder of heads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder(PathBuf);
 
 impl Folder {

@@ -75,7 +75,7 @@ pub fn step<T: ObjectRow>(
         ..Step::default()
     };
     match change {
-        Change::Created { generation, spec } => {
+        Change::Created { generation, spec, .. } => {
             rows.put(T::created(customer, id, spec, vendor, Lifecycle::created(*generation, at)));
         }
         Change::Removed { .. } => rows.remove(key),

@@ -1,10 +1,11 @@
-//! `outcomes`: the answer to each command.
+//! `outcomes`: the answer to each command. What decided something is told by its events, the rest by VERDICTS.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::outcome::Verdict;
-use wanwright_schemas::{CommandId, CustomerId, Kind, Outcome};
+use wanwright_schemas::{CommandId, CustomerId, Event, Kind, ObjectRef, Outcome};
 
+use crate::message::EventMessage;
 use crate::table::Table;
 
 /// The key of an outcome.
@@ -47,9 +48,11 @@ pub struct OutcomeRow {
     pub field: Option<String>,
     /// What to do next.
     pub next: Option<String>,
-    /// When the answer was stored.
+    /// When it was decided; of what changed nothing, when the answer was stored.
     pub time: Timestamp,
-    /// The sequence in OUTCOMES.
+    /// The stream of the row's message: a customer's EVENTS, or VERDICTS.
+    pub stream: String,
+    /// The sequence of the row's message in its stream.
     pub sequence: u64,
 }
 
@@ -57,25 +60,64 @@ impl Table for OutcomeRow {
     type Key = OutcomeKey;
     const NAME: &'static str = "outcomes";
     const KEY: &'static [&'static str] = &["customer", "command"];
+    /// What a history says happened, whatever was said besides: a service that lost its partition may have noted a
+    /// verdict that its successor did not know of.
+    const REPLACES: &'static str = "excluded.position_stream IS NOT NULL OR stored.position_stream IS NULL";
     fn key(&self) -> OutcomeKey {
         OutcomeKey { customer: self.customer.clone(), command: self.command }
     }
 }
 
 impl OutcomeRow {
-    /// The row of a stored outcome. Customer and command are those of the subject.
-    pub fn of(
+    /// The row of a command that decided something.
+    pub fn of_events(message: &EventMessage) -> Self {
+        let envelope = &message.envelope;
+        Self {
+            generation: message.generation,
+            position_stream: Some(message.stream.clone()),
+            position_sequence: Some(message.sequence),
+            events: envelope.events.iter().map(Event::type_name).collect(),
+            stream: message.stream.clone(),
+            sequence: message.sequence,
+            ..Self::bare(message.customer.clone(), envelope.command, message.object.as_ref(), envelope.time)
+        }
+    }
+
+    /// The row of an outcome that no event tells. Customer and command are those of the subject.
+    pub fn of_verdict(
         customer: CustomerId,
         command: CommandId,
         outcome: Outcome,
         time: Timestamp,
-        sequence: u64,
+        (stream, sequence): (String, u64),
     ) -> Self {
-        let mut row = Self {
+        let row = Self { stream, sequence, ..Self::bare(customer, command, outcome.object.as_ref(), time) };
+        match outcome.verdict {
+            Verdict::Accepted { position, events, generation, .. } => Self {
+                position_sequence: position.as_ref().map(|position| position.sequence),
+                position_stream: position.map(|position| position.stream),
+                events,
+                generation,
+                ..row
+            },
+            Verdict::Refused { refusal, number } => Self {
+                status: "refused".to_owned(),
+                code: Some(refusal.code.code().to_owned()),
+                number: Some(number),
+                message: Some(refusal.message),
+                field: refusal.field,
+                next: Some(refusal.next),
+                ..row
+            },
+        }
+    }
+
+    fn bare(customer: CustomerId, command: CommandId, object: Option<&ObjectRef>, time: Timestamp) -> Self {
+        Self {
             customer,
             command,
-            kind: outcome.object.as_ref().map(wanwright_schemas::ObjectRef::kind),
-            id: outcome.object.as_ref().map(|object| object.id().to_owned()),
+            kind: object.map(ObjectRef::kind),
+            id: object.map(|object| object.id().to_owned()),
             status: "accepted".to_owned(),
             generation: None,
             position_stream: None,
@@ -87,24 +129,8 @@ impl OutcomeRow {
             field: None,
             next: None,
             time,
-            sequence,
-        };
-        match outcome.verdict {
-            Verdict::Accepted { position, events, generation, .. } => {
-                row.position_sequence = position.as_ref().map(|position| position.sequence);
-                row.position_stream = position.map(|position| position.stream);
-                row.events = events;
-                row.generation = generation;
-            }
-            Verdict::Refused { refusal, number } => {
-                row.status = "refused".to_owned();
-                row.code = Some(refusal.code.code().to_owned());
-                row.number = Some(number);
-                row.message = Some(refusal.message);
-                row.field = refusal.field;
-                row.next = Some(refusal.next);
-            }
+            stream: String::new(),
+            sequence: 0,
         }
-        row
     }
 }

@@ -1,6 +1,7 @@
 //! Histories to fold: every message names the one before it, as the command service writes them.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -29,6 +30,10 @@ pub fn order(number: u8) -> String {
     format!("44136fa3-55b3-878a-9146-ad16f7e864{number:02x}")
 }
 
+/// When all histories begin: what is old by the clock of Postgres has no outcomes.
+static START: LazyLock<jiff::Timestamp> =
+    LazyLock::new(|| jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1));
+
 /// Writes histories; `next` gives a message that is ready to be stored.
 #[derive(Default)]
 pub struct Writer {
@@ -46,7 +51,7 @@ impl Writer {
             actor: id("demo"),
             cause: None,
             correlation: None,
-            time: jiff::Timestamp::from_millisecond(1_795_000_000_000).unwrap()
+            time: *START
                 + jiff::SignedDuration::from_millis(self.number as i64)
                 + jiff::SignedDuration::from_nanos(123),
             prev: self.heads.get(customer).copied(),

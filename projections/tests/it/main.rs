@@ -4,7 +4,11 @@
 mod audit;
 mod folds;
 mod given;
+mod held;
 mod holes;
+mod migrations;
+mod outcomes;
+mod parity;
 mod rebuilds;
 mod rows;
 mod servers;

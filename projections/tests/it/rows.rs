@@ -81,7 +81,7 @@ async fn every_read_model_follows_its_stream() {
 }
 
 #[tokio::test]
-async fn runs_outcomes_and_dead_letters_become_rows() {
+async fn runs_verdicts_and_dead_letters_become_rows() {
     let world = World::new().await;
     let record = |event| RunRecord {
         v: RUN_VERSION,
@@ -103,7 +103,7 @@ async fn runs_outcomes_and_dead_letters_become_rows() {
     }
     let refusal = Refusal::new(Reason::SiteMissing, "there is no site x");
     let outcome = Outcome::refused(Some(command(1)), None, refusal);
-    let subject = subjects::outcome(&id("acme"), command(1));
+    let subject = subjects::verdict(&id("acme"), command(1), PARTITIONS);
     world.publish((subject, serde_json::to_vec(&outcome).unwrap())).await;
     world.publish((subjects::dead("command", Reason::BadSubject), vec![0xff, 0, b'x'])).await;
 
@@ -117,6 +117,7 @@ async fn runs_outcomes_and_dead_letters_become_rows() {
     assert_eq!(log.rows.len(), 4);
     let outcome = read::outcome(&world.pool, &id("acme"), command(1)).await.unwrap().unwrap();
     assert_eq!((outcome.status.as_str(), outcome.number), ("refused", Some(2008)));
+    assert_eq!((outcome.stream.as_str(), outcome.sequence), ("VERDICTS", 1));
     let dead = read::dead_letters(&world.pool, &all.0, &all.1).await.unwrap();
     assert_eq!((dead.rows[0].what.as_str(), dead.rows[0].reason.as_str()), ("command", "BadSubject"));
     assert_eq!(dead.rows[0].payload_bytes, 3);

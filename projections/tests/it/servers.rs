@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use async_nats::HeaderMap;
 use async_nats::jetstream;
 use async_nats::jetstream::stream;
 use sqlx::postgres::PgPoolOptions;
@@ -22,7 +23,6 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 struct Shared {
     postgres: Postgres,
-    nats_dir: PathBuf,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -67,12 +67,21 @@ fn shared() -> &'static Shared {
                 options.settings =
                     vec![("max_connections".into(), "300".into()), ("fsync".into(), "off".into())];
                 let postgres = Postgres::start(&options).await.unwrap();
-                tell.send(Shared { postgres, nats_dir: folder("nats") }).unwrap();
+                tell.send(Shared { postgres }).unwrap();
                 std::future::pending::<()>().await;
             });
         });
         told.recv().unwrap()
     })
+}
+
+/// An empty database: its URL and its name.
+pub async fn database() -> (String, String) {
+    let shared = tokio::task::spawn_blocking(shared).await.unwrap();
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let admin = PgPool::connect(&shared.postgres.url()).await.unwrap();
+    admin.execute(format!("CREATE DATABASE {name}").as_str()).await.unwrap();
+    (shared.postgres.url_of(&name), name)
 }
 
 /// A database and a nats-server for one test.
@@ -96,11 +105,8 @@ pub async fn connect(server: &wanwright_supervisor::Nats) -> Nats {
 
 impl World {
     pub async fn new() -> Self {
-        let shared = tokio::task::spawn_blocking(shared).await.unwrap();
-        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let admin = PgPool::connect(&shared.postgres.url()).await.unwrap();
-        admin.execute(format!("CREATE DATABASE {name}").as_str()).await.unwrap();
-        Self::on(&shared.postgres.url_of(&name), shared.nats_dir.with_extension(name)).await
+        let (url, name) = database().await;
+        Self::on(&url, folder(&format!("nats-{name}"))).await
     }
 
     pub async fn on(url: &str, nats_dir: PathBuf) -> Self {
@@ -118,13 +124,18 @@ impl World {
             create_stream(&nats, &name, &subjects::events_of_partition(partition)).await;
         }
         create_stream(&nats, "RUNS", subjects::RUN_ALL).await;
-        create_stream(&nats, "OUTCOMES", subjects::OUT_ALL).await;
+        create_stream(&nats, "VERDICTS", subjects::VERDICT_ALL).await;
         create_stream(&nats, "DEAD", subjects::DEAD_ALL).await;
         Self { pool, nats, server, nats_dir }
     }
 
     pub async fn publish(&self, (subject, payload): (String, Vec<u8>)) -> u64 {
-        self.nats.js.publish(subject, payload.into()).await.unwrap().await.unwrap().sequence
+        self.publish_with(HeaderMap::new(), (subject, payload)).await
+    }
+
+    pub async fn publish_with(&self, headers: HeaderMap, (subject, payload): (String, Vec<u8>)) -> u64 {
+        let published = self.nats.js.publish_with_headers(subject, headers, payload.into()).await;
+        published.unwrap().await.unwrap().sequence
     }
 
     pub fn project(&self) -> Running {

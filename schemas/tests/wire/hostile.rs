@@ -61,7 +61,7 @@ fn events(command: &Command) -> Vec<Event> {
 }
 
 fn created<S: Clone>(spec: &S) -> Change<S> {
-    Change::Created { generation: 1, spec: spec.clone() }
+    Change::Created { generation: 1, spec: spec.clone(), schema: None }
 }
 
 fn found_event(object: &ObjectRef, finding: &Finding, order: OrderId) -> Option<Event> {

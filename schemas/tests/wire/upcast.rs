@@ -180,20 +180,31 @@ fn an_envelope_that_cannot_rise_stops_the_reader_by_name() {
     assert!(matches!(unknown, UnreadableEnvelope::UnknownVersion(2)));
 }
 
-#[test]
-fn every_version_of_the_chain_in_use_has_its_step() {
-    for (name, present) in CHAIN.events {
-        let first = CHAIN.event_steps.iter().filter(|step| step.name == *name).map(|step| step.version).min();
-        let first = first.unwrap_or_else(|| panic!("{name} has version {present} and no step"));
-        for version in first..*present {
-            let is_there = CHAIN.event_steps.iter().any(|step| (step.name, step.version) == (*name, version));
-            assert!(is_there, "{name} has no step from version {version}");
-        }
-    }
-    for version in 1..CHAIN.envelope {
-        assert!(
-            CHAIN.envelope_steps.iter().any(|step| step.version == version),
-            "no step from envelope {version}"
+/// What a chain cannot bring up although it ends behind it.
+fn missing(chain: &Chain) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (name, present) in chain.events {
+        let has =
+            |version| chain.event_steps.iter().any(|step| (step.name, step.version) == (*name, version));
+        let first = chain.event_steps.iter().filter(|step| step.name == *name).map(|step| step.version).min();
+        missing.extend(
+            (first.unwrap_or(1)..*present)
+                .filter(|version| !has(*version))
+                .map(|version| format!("{name} {version}")),
         );
     }
+    let has = |version| chain.envelope_steps.iter().any(|step| step.version == version);
+    missing.extend(
+        (1..chain.envelope).filter(|version| !has(*version)).map(|version| format!("envelope {version}")),
+    );
+    missing
+}
+
+#[test]
+fn every_version_of_the_chain_in_use_has_its_step() {
+    assert_eq!(missing(&CHAIN), Vec::<String>::new());
+    // A type that began under another name has no first version of its own.
+    assert_eq!(missing(&THREE), ["TunnelCreated 1", "TunnelCreated 2", "DeviceRemoved 1"]);
+    let shorter = Chain { envelope_steps: &THREE.envelope_steps[..1], ..THREE };
+    assert!(missing(&shorter).contains(&"envelope 2".to_owned()));
 }

@@ -9,6 +9,7 @@ use super::NatsOptions;
 use crate::{Error, Result, secret};
 
 const TEMPLATE: &str = include_str!("../../../nats/config/server.conf");
+const LOGINS: &str = include_str!("../../../nats/config/logins.conf");
 
 /// When the server writes acknowledged messages through to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +113,7 @@ fn fill_in(options: &NatsOptions, dir: &Path, ports_dir: &Path, state: &State) -
         ("store_dir", path(dir)),
         ("sync_interval", sync_interval.to_owned()),
         ("max_file_store", options.max_file_store.to_string()),
+        ("authority", options.authority.clone().unwrap_or_else(|| LOGINS.to_owned())),
         ("user", quoted(&state.client.user)),
         ("password", quoted(&state.client.password)),
         ("system_user", quoted(&state.system.user)),
@@ -139,6 +141,11 @@ mod tests {
         assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@')), "{text}");
         assert!(text.contains("sync_interval: always"), "{text}");
         assert!(text.contains("listen: \"127.0.0.1:-1\""), "{text}");
+        assert!(text.contains("user: \"a\""), "{text}");
+
+        let options = NatsOptions { authority: Some("operator: x".to_owned()), ..options };
+        let text = fill_in(&options, Path::new("/data"), Path::new("/data/ports"), &state);
+        assert!(text.contains("operator: x") && !text.contains("users:"), "{text}");
     }
 
     #[test]

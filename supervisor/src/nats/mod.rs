@@ -31,6 +31,9 @@ pub struct NatsOptions {
     pub sync_interval: SyncInterval,
     /// The most JetStream may keep on disk, in bytes.
     pub max_file_store: u64,
+    /// The part of the configuration that says whom the server believes. Without it there are two generated logins: one
+    /// for account WAN, one for the system account.
+    pub authority: Option<String>,
     /// More configuration, appended as it is.
     pub extra: String,
     /// How long it may take to become ready, which includes recovering its streams.
@@ -46,6 +49,7 @@ impl NatsOptions {
             cache: cache.into(),
             sync_interval: SyncInterval::Always,
             max_file_store: 64 << 30,
+            authority: None,
             extra: String::new(),
             start_limit: Duration::from_secs(60),
         }
@@ -101,7 +105,8 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.ports.client)
     }
 
-    /// The address with user and password of account WAN in it, for tools that read them there. A secret.
+    /// The address with user and password of account WAN in it, for tools that read them there. A secret, and of no use
+    /// where the options named an authority.
     pub fn url_with_login(&self) -> String {
         let Login { user, password } = self.login();
         format!("nats://{user}:{password}@127.0.0.1:{}", self.ports.client)

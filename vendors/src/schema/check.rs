@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
 
-use super::FieldErrorKind::{Missing, NotAllowed, Unknown, WrongType};
-use super::{FieldError, FieldErrorKind, Node, Shape};
+use super::FieldErrorKind::{Missing, NotAllowed, RuleBroken, Unknown, WrongType};
+use super::{FieldError, FieldErrorKind, Node, Shape, rules};
 use crate::suggest;
 
 /// Most errors reported at once: a large wrong value says enough with these.
@@ -14,10 +14,54 @@ const MOST_ERRORS: usize = 32;
 /// Longest piece of a wrong value shown in an error, in characters.
 const LONGEST_SHOWN: usize = 40;
 
-pub(super) fn check(node: &Node, path: &str, value: &Value) -> Result<Value, Vec<FieldError>> {
+/// The value with its defaults. Rules are asked only once every field is what it has to be; `old` is the value before
+/// the change, if there was one.
+pub(super) fn check(
+    node: &Node,
+    path: &str,
+    value: &Value,
+    old: Option<&Value>,
+) -> Result<Value, Vec<FieldError>> {
+    let value = shaped(node, path, value)?;
+    // What was right under an earlier edition of the schema may be wrong now; then there is nothing to compare with.
+    let old = old.and_then(|old| shaped(node, path, old).ok());
+    let mut errors = Vec::new();
+    obeyed(node, path, &value, old.as_ref(), &mut errors);
+    if errors.is_empty() { Ok(value) } else { Err(errors) }
+}
+
+/// The value with its defaults, whatever the rules say.
+pub(super) fn shaped(node: &Node, path: &str, value: &Value) -> Result<Value, Vec<FieldError>> {
     let mut errors = Vec::new();
     let value = visit(node, path, value, &mut errors);
     if errors.is_empty() { Ok(value) } else { Err(errors) }
+}
+
+/// Asks the rules of a place and of every place below it.
+fn obeyed(node: &Node, path: &str, value: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    if errors.len() >= MOST_ERRORS || !node.has_rules {
+        return;
+    }
+    for (rule, why) in rules::broken(node, value, old) {
+        let at = rule.field.as_ref().map_or_else(|| path.to_owned(), |field| format!("{path}.{field}"));
+        let why = why.map(|why| format!("; the rule could not be evaluated: {why}")).unwrap_or_default();
+        let message = format!("breaks a rule: {} (`{}`{why})", rule.message, rule.source);
+        push(errors, RuleBroken, &at, message, rule.source.clone());
+    }
+    match (&node.shape, value) {
+        (Shape::Object { properties, .. }, Value::Object(map)) => {
+            for (name, value) in map {
+                let Some(node) = properties.get(name) else { continue };
+                obeyed(node, &format!("{path}.{name}"), value, old.and_then(|old| old.get(name)), errors);
+            }
+        }
+        (Shape::Array { items, .. }, Value::Array(values)) => {
+            for (index, value) in values.iter().enumerate() {
+                obeyed(items, &format!("{path}[{index}]"), value, None, errors);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn visit(node: &Node, path: &str, value: &Value, errors: &mut Vec<FieldError>) -> Value {
@@ -29,11 +73,32 @@ fn visit(node: &Node, path: &str, value: &Value, errors: &mut Vec<FieldError>) -
         (Shape::Object { properties, required }, Value::Object(map)) => {
             object(properties, required, path, map, errors)
         }
-        (Shape::Array(items), Value::Array(values)) => values
-            .iter()
-            .enumerate()
-            .map(|(index, value)| visit(items, &format!("{path}[{index}]"), value, errors))
-            .collect(),
+        (Shape::Array { items, fewest, most }, Value::Array(values)) => {
+            let count = values.len() as u64;
+            if count < *fewest {
+                push(
+                    errors,
+                    NotAllowed,
+                    path,
+                    format!("has {count} items, fewer than {fewest}"),
+                    expected(node),
+                );
+            }
+            if let Some(most) = most.filter(|most| count > *most) {
+                push(
+                    errors,
+                    NotAllowed,
+                    path,
+                    format!("has {count} items, more than {most}"),
+                    expected(node),
+                );
+            }
+            values
+                .iter()
+                .enumerate()
+                .map(|(index, value)| visit(items, &format!("{path}[{index}]"), value, errors))
+                .collect()
+        }
         _ => match scalar(&node.shape, value) {
             Ok(value) => value,
             Err((kind, message)) => {
@@ -137,14 +202,16 @@ fn within<T: PartialOrd + std::fmt::Display>(
     }
 }
 
-fn expected(node: &Node) -> String {
+pub(super) fn expected(node: &Node) -> String {
     if let Some(choices) = &node.choices {
         let choices: Vec<String> = choices.iter().map(shown).collect();
         return format!("one of {}", choices.join(", "));
     }
     match &node.shape {
         Shape::Object { .. } => "an object".to_owned(),
-        Shape::Array(_) => "a list".to_owned(),
+        Shape::Array { fewest: 0, most: None, .. } => "a list".to_owned(),
+        Shape::Array { fewest, most: None, .. } => format!("a list of at least {fewest} items"),
+        Shape::Array { fewest, most: Some(most), .. } => format!("a list of {fewest} to {most} items"),
         Shape::Boolean => "true or false".to_owned(),
         Shape::String { shortest, longest } => match (*shortest, longest) {
             (0, None) => "text".to_owned(),
@@ -177,7 +244,12 @@ fn shown(value: &Value) -> String {
 }
 
 fn clip(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_SHOWN) {
+    clipped(text, LONGEST_SHOWN)
+}
+
+/// The first characters of a text.
+pub(super) fn clipped(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }

@@ -1,24 +1,33 @@
 //! Structural schemas: what the settings of a site, tunnel or device may hold.
 
 mod check;
+mod convert;
+mod explain;
+mod kind_schemas;
+mod load;
 mod parse;
+mod rules;
+mod samples;
+mod version;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use explain::{FieldExplained, RuleExplained};
+pub use kind_schemas::{KindSchemas, Present, UnknownVersion};
+pub(crate) use load::load_all;
+pub use version::{InvalidVersion, SchemaVersion};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
-
-use crate::error::LoadError;
-use crate::folder::Folder;
-use crate::kind::Kind;
 
 /// A closed subset of JSON Schema; `vendors/README.md` lists it. Its root is an object. A clone shares it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StructuralSchema {
     root: Arc<Node>,
     json: Arc<Value>,
+    digest: Arc<str>,
 }
 
 /// Why a structural schema is not one.
@@ -56,7 +65,14 @@ pub enum FieldErrorKind {
     WrongType,
     /// The type is right and the value is not allowed.
     NotAllowed,
+    /// Each field may be what it is, but not all of them together, or not after what they were.
+    RuleBroken,
+    /// The value is right and cannot be said in the version in which settings are stored.
+    NotConvertible,
 }
+
+/// What a list or text without a bound of its own holds at most: no body is longer than this many bytes.
+const UNBOUNDED: u64 = 1 << 20;
 
 /// One place in a schema.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,17 +80,30 @@ struct Node {
     shape: Shape,
     default: Option<Value>,
     choices: Option<Vec<Value>>,
+    rules: Vec<rules::Rule>,
+    /// Whether this place or one below it has a rule.
+    has_rules: bool,
 }
 
 /// What a place holds.
 #[derive(Clone, Debug, PartialEq)]
 enum Shape {
     Object { properties: BTreeMap<String, Node>, required: Vec<String> },
-    Array(Box<Node>),
+    Array { items: Box<Node>, fewest: u64, most: Option<u64> },
     String { shortest: u64, longest: Option<u64> },
     Integer { minimum: Option<i64>, maximum: Option<i64> },
     Number { minimum: Option<f64>, maximum: Option<f64> },
     Boolean,
+}
+
+impl Node {
+    /// The place at a dotted path of properties below this one.
+    fn at(&self, path: &str) -> Option<&Self> {
+        path.split('.').try_fold(self, |node, name| match &node.shape {
+            Shape::Object { properties, .. } => properties.get(name),
+            _ => None,
+        })
+    }
 }
 
 impl StructuralSchema {
@@ -84,7 +113,8 @@ impl StructuralSchema {
     /// [`SchemaError`] if it uses anything outside the subset or contradicts itself.
     pub fn parse(json: Value) -> Result<Self, SchemaError> {
         let root = parse::root(&json)?;
-        Ok(Self { root: Arc::new(root), json: Arc::new(json) })
+        let digest = version::digest(&json).into();
+        Ok(Self { root: Arc::new(root), json: Arc::new(json), digest })
     }
 
     /// Checks a value and fills the defaults in. Paths in errors start with `settings`.
@@ -100,7 +130,15 @@ impl StructuralSchema {
     /// # Errors
     /// Every field that is wrong, at most 32 of them.
     pub fn check_at(&self, root: &str, value: &Value) -> Result<Value, Vec<FieldError>> {
-        check::check(&self.root, root, value)
+        check::check(&self.root, root, value, None)
+    }
+
+    /// As [`StructuralSchema::check_at`] for a change: `old` is what the value was, for rules that compare with it.
+    ///
+    /// # Errors
+    /// Every field that is wrong, at most 32 of them.
+    pub fn check_change(&self, root: &str, value: &Value, old: &Value) -> Result<Value, Vec<FieldError>> {
+        check::check(&self.root, root, value, Some(old))
     }
 
     /// The schema as it was written, for people and programs that show it.
@@ -109,25 +147,9 @@ impl StructuralSchema {
         &self.json
     }
 
-    /// Reads every file in `schemas/`.
-    pub(crate) fn load_all(folder: &Folder) -> Result<BTreeMap<Kind, Self>, LoadError> {
-        let mut found = BTreeMap::new();
-        for (name, path, bytes) in folder.part("schemas") {
-            let Some(kind) = name.strip_suffix(".v1.json").and_then(Kind::new) else {
-                return Err(LoadError::Layout {
-                    path,
-                    message: "has no name of the form <kind>.v1.json: rename or remove it".to_owned(),
-                });
-            };
-            let json = serde_json::from_slice(bytes)
-                .map_err(|error| LoadError::Syntax { file: path.clone(), message: error.to_string() })?;
-            let schema = Self::parse(json).map_err(|error| LoadError::Field {
-                file: path,
-                field: error.path,
-                message: error.message,
-            })?;
-            found.insert(kind, schema);
-        }
-        Ok(found)
+    /// `sha256:` and the digest of the schema's canonical JSON: which edition of a version judged.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 }

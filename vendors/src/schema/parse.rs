@@ -4,25 +4,42 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Node, SchemaError, Shape, check};
+use super::{Node, SchemaError, Shape, check, rules};
 use crate::suggest;
 
 /// Deepest nesting of a schema; it bounds every recursion here and in checking.
 const DEEPEST: usize = 16;
 
 /// Keywords every place may have.
-const COMMON: &[&str] = &["type", "default", "enum", "description"];
+const COMMON: &[&str] = &["type", "default", "enum", "description", rules::KEY];
+
+/// Longest name of a property, in bytes.
+const LONGEST_NAME: usize = 64;
 
 pub(super) fn root(json: &Value) -> Result<Node, SchemaError> {
-    let root = node(json, "", 0)?;
+    let root = node(json, "", At { depth: 0, in_list: false })?;
     if !matches!(root.shape, Shape::Object { .. }) {
         return Err(error("", "type", "of the whole has to be \"object\""));
     }
+    rules::within_budget(&root)?;
     Ok(root)
 }
 
-fn node(json: &Value, path: &str, depth: usize) -> Result<Node, SchemaError> {
-    if depth > DEEPEST {
+/// Where in the schema a place is.
+#[derive(Clone, Copy)]
+struct At {
+    depth: usize,
+    in_list: bool,
+}
+
+impl At {
+    fn below(self, in_list: bool) -> Self {
+        Self { depth: self.depth + 1, in_list: self.in_list || in_list }
+    }
+}
+
+fn node(json: &Value, path: &str, at: At) -> Result<Node, SchemaError> {
+    if at.depth > DEEPEST {
         return Err(error(path, "", format!("is nested more than {DEEPEST} deep: flatten it")));
     }
     let Value::Object(fields) = json else {
@@ -32,13 +49,20 @@ fn node(json: &Value, path: &str, depth: usize) -> Result<Node, SchemaError> {
         Some(Value::String(name)) => name.as_str(),
         _ => return Err(error(path, "type", "is missing: give every place one type")),
     };
-    let (shape, allowed) = shape(name, fields, path, depth)?;
+    let (shape, allowed) = shape(name, fields, path, at)?;
     refuse_unknown(fields, allowed, path)?;
     if fields.get("description").is_some_and(|text| !text.is_string()) {
         return Err(error(path, "description", "is no text"));
     }
-    let mut node = Node { shape, default: None, choices: None };
+    let below = match &shape {
+        Shape::Object { properties, .. } => properties.values().any(|node| node.has_rules),
+        Shape::Array { items, .. } => items.has_rules,
+        _ => false,
+    };
+    let mut node = Node { shape, default: None, choices: None, rules: Vec::new(), has_rules: below };
     node.choices = choices(&node, fields, path)?;
+    node.rules = rules::read(&node, fields, path, at.in_list)?;
+    node.has_rules |= !node.rules.is_empty();
     if let Some(default) = fields.get("default") {
         node.default = Some(conform(&node, default, path, "default")?);
     }
@@ -49,16 +73,19 @@ fn shape(
     name: &str,
     fields: &Map<String, Value>,
     path: &str,
-    depth: usize,
+    at: At,
 ) -> Result<(Shape, &'static [&'static str]), SchemaError> {
     Ok(match name {
-        "object" => (object(fields, path, depth)?, &["properties", "required"]),
+        "object" => (object(fields, path, at)?, &["properties", "required"]),
         "array" => {
             let items = fields
                 .get("items")
                 .ok_or_else(|| error(path, "items", "is missing: say what the array holds"))?;
-            let items = node(items, &join(path, "items"), depth + 1)?;
-            (Shape::Array(Box::new(items)), &["items"])
+            let items = Box::new(node(items, &join(path, "items"), at.below(true))?);
+            let fewest = bound(fields, "minItems", path, Value::as_u64)?;
+            let most = bound(fields, "maxItems", path, Value::as_u64)?;
+            ordered(&fewest, &most, path, "minItems")?;
+            (Shape::Array { items, fewest: fewest.unwrap_or(0), most }, &["items", "minItems", "maxItems"])
         }
         "string" => {
             let shortest = bound(fields, "minLength", path, Value::as_u64)?;
@@ -87,14 +114,19 @@ fn shape(
     })
 }
 
-fn object(fields: &Map<String, Value>, path: &str, depth: usize) -> Result<Shape, SchemaError> {
+fn object(fields: &Map<String, Value>, path: &str, place: At) -> Result<Shape, SchemaError> {
     let mut properties = BTreeMap::new();
     match fields.get("properties") {
         None => {}
         Some(Value::Object(map)) => {
             for (name, json) in map {
                 let at = join(path, &format!("properties.{name}"));
-                properties.insert(name.clone(), node(json, &at, depth + 1)?);
+                if !is_name(name) {
+                    let message =
+                        format!("is no name: use at most {LONGEST_NAME} of A-Z, a-z, 0-9, `_` and `-`");
+                    return Err(error(&at, "", message));
+                }
+                properties.insert(name.clone(), node(json, &at, place.below(false))?);
             }
         }
         Some(_) => return Err(error(path, "properties", "is not an object")),
@@ -120,6 +152,12 @@ fn object(fields: &Map<String, Value>, path: &str, depth: usize) -> Result<Shape
     Ok(Shape::Object { properties, required })
 }
 
+/// Names are joined by dots to paths, so they cannot hold any.
+fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
 fn choices(node: &Node, fields: &Map<String, Value>, path: &str) -> Result<Option<Vec<Value>>, SchemaError> {
     match fields.get("enum") {
         None => Ok(None),
@@ -134,7 +172,7 @@ fn choices(node: &Node, fields: &Map<String, Value>, path: &str) -> Result<Optio
 
 /// A value the schema itself gives has to fit the schema.
 fn conform(node: &Node, value: &Value, path: &str, key: &str) -> Result<Value, SchemaError> {
-    check::check(node, "value", value).map_err(|errors| {
+    check::check(node, "value", value, None).map_err(|errors| {
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
         error(path, key, format!("does not fit: {}", text.join("; ")))
     })
@@ -184,11 +222,11 @@ fn refuse_unknown(
     }
 }
 
-fn error(path: &str, key: &str, message: impl Into<String>) -> SchemaError {
+pub(super) fn error(path: &str, key: &str, message: impl Into<String>) -> SchemaError {
     SchemaError { path: join(path, key), message: message.into() }
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     match (path.is_empty(), key.is_empty()) {
         (true, true) => ".".to_owned(),
         (true, false) => key.to_owned(),

@@ -53,7 +53,10 @@ pub async fn judge(
         }
         match record.sent.get(&id) {
             Some(command) if record.accepted.contains_key(&id) => {
-                let facts = Circumstances { command: id, expected_generation: None, vendors };
+                // Nobody freezes anything here, so it does not matter when that was.
+                let (received, expected_generation) = (Default::default(), None);
+                let facts =
+                    Circumstances { command: id, expected_generation, received, schema: None, vendors };
                 if decide(&before, command, facts).ok().as_ref() != Some(&envelope.events) {
                     verdict.unlawful.push(id.to_string());
                 }

@@ -1,0 +1,94 @@
+//! The services beside the doors: the ingress of the durable one, histories and outcomes. Tenants reach them through
+//! their accounts, everybody else in WAN; any of the command services answers.
+
+use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::outcome::Outcome;
+use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::services;
+
+use super::{history, ingress, lookup, requests, verdict};
+
+/// The queue group: each request reaches one command service.
+const QUEUE: &str = "services";
+
+/// Subscribes to the services and serves them.
+pub(super) async fn open(
+    nats: &Nats,
+    stop: &CancellationToken,
+    parts: &mut JoinSet<&'static str>,
+) -> Result<(), NatsError> {
+    let submitted = subscribe(nats, services::SUBMIT_ALL).await?;
+    parts.spawn(ingress::serve(submitted, nats.clone(), stop.clone()));
+    let asked = subscribe(nats, services::HISTORY_ALL).await?;
+    parts.spawn(history::serve(asked, nats.clone(), stop.clone()));
+    let asked = subscribe(nats, services::OUTCOME_ALL).await?;
+    parts.spawn(lookup::serve(asked, nats.clone(), stop.clone()));
+    Ok(())
+}
+
+async fn subscribe(nats: &Nats, subject: &'static str) -> Result<Subscriber, NatsError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Failed {
+        doing: format!("subscribing to {subject}"),
+        source,
+    };
+    let subscribed = nats.client.queue_subscribe(subject, QUEUE.to_owned()).await;
+    let subscriber = subscribed.map_err(|error| failed(error.into()))?;
+    nats.client.flush().await.map_err(|error| failed(error.into()))?;
+    Ok(subscriber)
+}
+
+/// The next request that may be answered where it says; none when the service ends.
+pub(super) async fn next(requests: &mut Subscriber, stop: &CancellationToken) -> Option<Message> {
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => None,
+            request = requests.next() => request,
+        };
+        let Some(request) = request else {
+            let _ = requests.unsubscribe().await;
+            return None;
+        };
+        match &request.reply {
+            Some(to) if !requests::is_answered(to) => {
+                tracing::warn!(subject = %request.subject, reply = %to, "not handled: nobody is answered there");
+            }
+            _ => return Some(request),
+        }
+    }
+}
+
+/// Answers with a body, or with a refusal in the form of an outcome.
+pub(super) async fn answer(nats: &Nats, to: Option<Subject>, answer: Result<Bytes, Refusal>) {
+    let body = match answer {
+        Ok(body) => body,
+        Err(refusal) => {
+            let refused = Outcome::refused(None, None, verdict::clipped(refusal));
+            return requests::reply(nats, to, &refused).await;
+        }
+    };
+    let Some(to) = to else { return };
+    if let Err(error) = nats.client.publish_with_headers(to, HeaderMap::new(), body).await {
+        tracing::warn!(%error, "an answer could not be sent; its asker will ask again");
+    }
+}
+
+/// Reads what is asked; an empty body asks with every default.
+pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| {
+        let reason = if error.is_data() { Reason::InvalidValue } else { Reason::BrokenJson };
+        Refusal::new(reason, error.to_string())
+    })
+}
+
+/// NATS did not do its part.
+pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    // What went wrong inside is ours to know: it may name streams and places of others.
+    tracing::warn!(error, "a question could not be answered");
+    Refusal::new(Reason::Unavailable, "it cannot be answered now").next("Ask again.")
+}

@@ -1,0 +1,162 @@
+//! The services beside the doors: ingress, histories, outcomes.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::stream::Config;
+use serde_json::{Value, json};
+use wanwright_nats::topology;
+use wanwright_schemas::CommandId;
+use wanwright_schemas::envelope::Digest;
+
+use crate::world::{SITE, World, with};
+
+/// Asks a service and reads the answer as JSON.
+async fn ask(world: &World, subject: &str, head: HeaderMap, body: String) -> Value {
+    let answer = world.nats.client.request_with_headers(subject.to_owned(), head, body.into()).await.unwrap();
+    serde_json::from_slice(&answer.payload).unwrap()
+}
+
+async fn plain(world: &World, subject: &str, body: Value) -> Value {
+    ask(world, subject, HeaderMap::new(), body.to_string()).await
+}
+
+#[tokio::test]
+async fn a_submitted_command_is_stored_answered_and_decided() {
+    let world = World::new().await;
+    let id = CommandId::mint();
+    let stored = ask(&world, "wan.submit.acme.anna.site.oslo.create", with(id), SITE.to_owned()).await;
+    assert_eq!(stored, json!({ "status": "stored", "command": id }));
+    assert!(world.outcome("acme", id).await.refusal().is_none());
+
+    // Without an id the ingress names one.
+    let named = ask(&world, "wan.submit.acme.anna.site.rome.create", HeaderMap::new(), "{}".into()).await;
+    let id: CommandId = named["command"].as_str().unwrap().parse().unwrap();
+    assert!(world.outcome("acme", id).await.refusal().is_some());
+
+    let code = |answer: &Value| answer["code"].as_str().unwrap_or_default().to_owned();
+    let refused = plain(&world, "wan.submit.acme.anna.router.oslo.create", json!({})).await;
+    assert_eq!((code(&refused).as_str(), &refused["status"]), ("UnknownKind", &json!("refused")));
+    assert_eq!(code(&plain(&world, "wan.submit.acme.anna", json!({})).await), "BadSubject");
+    let mut odd = HeaderMap::new();
+    odd.insert("Wan-Dryrun", "true");
+    let refused = ask(&world, "wan.submit.acme.anna.site.oslo.create", odd, SITE.to_owned()).await;
+    assert_eq!(code(&refused), "BadHeader");
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+    let refused = ask(&world, "wan.submit.acme.anna.site.oslo.create", HeaderMap::new(), large).await;
+    assert_eq!(code(&refused), "BodyTooLarge");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn headers_of_a_stream_do_nothing_at_the_ingress() {
+    let world = World::new().await;
+    let id = CommandId::mint();
+    let mut told = Vec::new();
+    for customer in ["acme", "globex"] {
+        let mut head = HeaderMap::new();
+        // The same message id from two customers, and expectations that cannot be met.
+        head.insert("Nats-Msg-Id", id.to_string().as_str());
+        head.insert("Nats-Expected-Last-Sequence", "999");
+        head.insert("Nats-Expected-Last-Subject-Sequence", "999");
+        head.insert("Nats-Expected-Stream", "EVENTS-0");
+        head.insert("Nats-Rollup", "all");
+        head.insert("Nats-TTL", "1s");
+        let subject = format!("wan.submit.{customer}.anna.site.oslo.create");
+        let answer = ask(&world, &subject, head, SITE.to_owned()).await;
+        let command = answer["command"].as_str().unwrap().parse().unwrap();
+        assert!(world.outcome(customer, command).await.refusal().is_none());
+        told.push(answer);
+    }
+    // Whether it was used before is nobody's business.
+    assert_eq!(told[0], told[1]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_inbox_refuses_loudly() {
+    let world = World::new().await;
+    let stream = world.nats.js.get_stream(topology::COMMANDS).await.unwrap();
+    let config = Config { max_bytes: 1, ..stream.cached_info().config.clone() };
+    world.nats.js.update_stream(&config).await.unwrap();
+    let id = CommandId::mint();
+    let refused = ask(&world, "wan.submit.acme.anna.site.oslo.create", with(id), SITE.to_owned()).await;
+    assert_eq!((&refused["code"], &refused["command"]), (&json!("Unavailable"), &json!(id)));
+    assert_eq!(refused["message"], "the inbox is full; the command was not stored");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_history_comes_in_pages_that_prove_their_chain() {
+    let world = World::new().await;
+    for number in 1..=5 {
+        let tail = format!("acme.anna.site.s{number}.create");
+        let body = format!(r#"{{"vendor":"simwan","lan":["10.{number}.0.0/24"]}}"#);
+        assert!(world.ask(&tail, CommandId::mint(), &body).await.refusal().is_none());
+        // Another customer's are between them, and none is seen.
+        let tail = format!("other-{number}.anna.site.s1.create");
+        world.ask(&tail, CommandId::mint(), SITE).await;
+    }
+    let (mut after, mut read, mut before) = (json!(0), 0, Value::Null);
+    while !after.is_null() {
+        let asked = json!({ "after": after, "limit": 2 });
+        let text =
+            world.nats.client.request("wan.history.acme.anna", asked.to_string().into()).await.unwrap();
+        let page: wanwright_schemas::services::HistoryPage = serde_json::from_slice(&text.payload).unwrap();
+        assert!(page.messages.len() <= 2 && page.customer.as_str() == "acme");
+        for message in &page.messages {
+            let envelope: Value = serde_json::from_str(message.envelope.get()).unwrap();
+            assert_eq!(envelope["prev"], before);
+            before = json!(Digest::of(message.envelope.get().as_bytes()));
+            read += 1;
+        }
+        after = json!(page.next);
+    }
+    assert_eq!(read, 5);
+    let empty = plain(&world, "wan.history.nobody.anna", json!({})).await;
+    assert_eq!(empty["messages"], json!([]));
+    for (body, code) in [
+        (json!({ "limit": 0 }), "InvalidValue"),
+        (json!({ "limit": 100_000 }), "InvalidValue"),
+        (json!({ "customer": "globex" }), "InvalidValue"),
+        (json!({ "after": -1 }), "InvalidValue"),
+    ] {
+        assert_eq!(plain(&world, "wan.history.acme.anna", body.clone()).await["code"], code, "{body}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_outcome_is_told_to_its_customer_only() {
+    let world = World::new().await;
+    let id = CommandId::mint();
+    let outcome = world.ask("acme.anna.site.oslo.create", id, SITE).await;
+    let told = plain(&world, "wan.outcome.acme.anna", json!({ "command": id })).await;
+    assert_eq!(told, serde_json::to_value(&outcome).unwrap());
+    // What is another's and what never was are told apart by nothing but the names in the question.
+    let never = CommandId::mint();
+    let others = plain(&world, "wan.outcome.globex.anna", json!({ "command": id })).await;
+    let nobodys = plain(&world, "wan.outcome.globex.anna", json!({ "command": never })).await;
+    assert_eq!(others["code"], "NotFound");
+    let text = |answer: &Value, id: CommandId| answer.to_string().replace(&id.to_string(), "ID");
+    assert_eq!(text(&others, id), text(&nobodys, never));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_service_answers_into_a_stream() {
+    let world = World::new().await;
+    let before = world.history("acme").await.len();
+    for subject in ["wan.history.acme.anna", "wan.outcome.acme.anna", "wan.submit.acme.anna.site.oslo.create"]
+    {
+        for reply in ["wan.evt.7.acme", "wan.cmd.acme.anna.site.oslo.create", "$JS.API.STREAM.DELETE.DEAD"] {
+            let sent = world.nats.client.publish_with_reply(subject, reply, "{}".into());
+            sent.await.unwrap();
+        }
+    }
+    // What was sent before this has been handled when this is answered.
+    plain(&world, "wan.history.acme.anna", json!({})).await;
+    plain(&world, "wan.submit.acme.anna.router.oslo.create", json!({})).await;
+    assert_eq!(world.history("acme").await.len(), before);
+    assert!(world.stored(topology::COMMANDS, "wan.cmd.>").await.is_empty());
+    assert!(world.nats.js.get_stream(topology::DEAD).await.is_ok());
+    world.stop().await;
+}

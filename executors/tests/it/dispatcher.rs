@@ -1,0 +1,245 @@
+//! The dispatcher loads customers from their snapshots on, and believes one only where the history goes through it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wanwright_commands::{Head, STATE_VERSION};
+use wanwright_executors::dispatcher;
+use wanwright_nats::{History, Nats, NatsError, Snapshot, Snapshots, topology};
+use wanwright_schemas::envelope::{Digest, Envelope};
+use wanwright_schemas::{CommandId, CustomerId, subjects};
+use wanwright_supervisor::{NatsOptions, SyncInterval};
+use wanwright_vendors::Catalogue;
+
+const LIMIT: Duration = Duration::from_secs(120);
+const ORDER: &str = "44136fa3-55b3-878a-9146-ad16f7e86401";
+
+struct World {
+    nats: Nats,
+    _server: wanwright_supervisor::Nats,
+    _dir: tempfile::TempDir,
+}
+
+/// A dispatcher until it is dropped.
+struct Running {
+    stop: DropGuard,
+    task: JoinHandle<Result<(), NatsError>>,
+}
+
+impl Running {
+    async fn stop(self) {
+        drop(self.stop);
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let mut options = NatsOptions::new(dir.path(), cache);
+        options.sync_interval = SyncInterval::Lazy;
+        let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
+        let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
+        topology::apply(&nats, 1).await.unwrap();
+        Self { nats, _server: server, _dir: dir }
+    }
+
+    fn dispatch(&self) -> Running {
+        let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
+        let vendors = Arc::new(Catalogue::load(vendors).unwrap());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(dispatcher::run(self.nats.clone(), vendors, stop.clone(), || ()));
+        Running { stop: stop.drop_guard(), task }
+    }
+
+    /// Appends a message with these events to a customer's history.
+    async fn append(&self, customer: &CustomerId, head: &mut Head, events: &[Value]) {
+        let envelope = Envelope {
+            v: 1,
+            command: CommandId::mint(),
+            body_sha256: Digest::of(b"{}"),
+            actor: "demo".parse().unwrap(),
+            cause: None,
+            correlation: None,
+            time: jiff::Timestamp::now(),
+            prev: head.digest,
+            key: None,
+            events: events.iter().map(|event| serde_json::from_value(event.clone()).unwrap()).collect(),
+        };
+        let bytes = envelope.encode().unwrap();
+        let history = History::new(self.nats.clone());
+        let appended =
+            history.append(customer, head.sequence, envelope.command, HeaderMap::new(), bytes.clone().into());
+        let sequence = appended.await.unwrap();
+        head.fold(sequence, &bytes).unwrap();
+    }
+
+    async fn freeze(&self, customer: &CustomerId, head: &Head) {
+        let state = head.freeze().unwrap().into();
+        let snapshot = Snapshot { version: STATE_VERSION, sequence: head.sequence, state };
+        Snapshots::new(self.nats.clone()).put(customer, &snapshot).await.unwrap();
+    }
+
+    /// How many rows of the table of orders match.
+    async fn orders(&self, of: &str) -> usize {
+        let stream = self.nats.js.get_stream_no_info(topology::ORDERS).await.unwrap();
+        let rows = stream.info_with_subjects(format!("wan.order.*.{of}.*.*")).await.unwrap();
+        futures::StreamExt::count(rows).await
+    }
+
+    /// Waits until the dispatcher has worked off this message and all before it.
+    async fn worked_off(&self, sequence: u64) {
+        until("the events are worked off", || async {
+            let stream = self.nats.js.get_stream(subjects::events_stream(0)).await.unwrap();
+            let consumer = stream.get_consumer::<pull::Config>("dispatcher").await;
+            consumer.is_ok_and(|consumer| consumer.cached_info().ack_floor.stream_sequence >= sequence)
+        })
+        .await;
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut level: impl FnMut() -> F) {
+    let end = Instant::now() + LIMIT;
+    while !level().await {
+        assert!(Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn site(id: &str, lan: &str) -> Value {
+    json!({"type": "SiteCreated", "v": 1, "site": id, "generation": 1, "spec": {"vendor": "simwan", "lan": [lan], "settings": {}}})
+}
+
+fn device(kind: &str, id: &str, generation: u64) -> Value {
+    let spec = json!({"site": "oslo", "serial": format!("SN-{id}"), "model": "edge-100",
+        "settings": {"vlan": generation % 4000 + 1, "hostname": format!("host-{id}-{generation}")}});
+    json!({"type": kind, "v": 1, "device": id, "generation": generation, "spec": spec})
+}
+
+fn applied(kind: &str, id: &str, generation: u64) -> Value {
+    let name = if kind == "site" { "SiteApplied" } else { "DeviceApplied" };
+    json!({"type": name, "v": 1, kind: id, "generation": generation, "order": ORDER,
+        "outputs": {"id": format!("v-{id}"), "address": "203.0.113.1"}})
+}
+
+#[tokio::test]
+async fn a_load_begins_at_the_snapshot() {
+    let world = World::new().await;
+    let acme: CustomerId = "acme".parse().unwrap();
+    let mut head = Head::default();
+    world.append(&acme, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
+    // A state that says more than the history does, so that it can be told who read what.
+    let more: wanwright_schemas::Event = serde_json::from_value(site("bergen", "10.2.0.0/24")).unwrap();
+    let mut frozen = head.clone();
+    frozen.state.evolve(&more, CommandId::mint());
+    world.freeze(&acme, &frozen).await;
+    world.append(&acme, &mut head, &[site("tromso", "10.3.0.0/24")]).await;
+    let running = world.dispatch();
+    until("orders from the snapshot and from what came since", || async { world.orders("acme").await == 3 })
+        .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_history_that_does_not_go_through_its_snapshot_gets_no_orders() {
+    let world = World::new().await;
+    let [rewritten, shorter, well] = ["rewritten", "shorter", "well"].map(|name| name.parse().unwrap());
+    for customer in [&rewritten, &shorter, &well] {
+        let mut head = Head::default();
+        world.append(customer, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
+        if customer == &rewritten {
+            head.digest = Some(Digest::of(b"another message"));
+        }
+        if customer == &shorter {
+            head.sequence = 9;
+        }
+        world.freeze(customer, &head).await;
+    }
+    let running = world.dispatch();
+    world.worked_off(3).await;
+    until("the orders of the third", || async { world.orders("well").await == 1 }).await;
+    assert_eq!((world.orders("rewritten").await, world.orders("shorter").await), (0, 0));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_is_as_good_as_none() {
+    let world = World::new().await;
+    let acme: CustomerId = "acme".parse().unwrap();
+    let mut head = Head::default();
+    world.append(&acme, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
+    let snapshot = Snapshot { version: STATE_VERSION, sequence: 1, state: bytes::Bytes::from_static(b"{}") };
+    Snapshots::new(world.nats.clone()).put(&acme, &snapshot).await.unwrap();
+    let running = world.dispatch();
+    until("the order", || async { world.orders("acme").await == 1 }).await;
+    running.stop().await;
+}
+
+/// A history like those of real customers: one site, devices that were changed and applied again and again, and one
+/// change that is still to be carried out. Answers the state at a place near its end as well.
+async fn life(world: &World, customer: &CustomerId, messages: u64, devices: u64) -> Head {
+    let mut head = Head::default();
+    world.append(customer, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
+    world.append(customer, &mut head, &[applied("site", "oslo", 1)]).await;
+    let mut frozen = Head::default();
+    for number in 0..messages / 2 - 1 {
+        let (id, generation) = (format!("d-{}", number % devices), number / devices + 1);
+        let kind = if generation == 1 { "DeviceCreated" } else { "DeviceChanged" };
+        world.append(customer, &mut head, &[device(kind, &id, generation)]).await;
+        if number + 2 < messages / 2 {
+            world.append(customer, &mut head, &[applied("device", &id, generation)]).await;
+        }
+        if number == messages * 2 / 5 {
+            frozen = head.clone();
+        }
+    }
+    frozen
+}
+
+/// What it takes until the table of orders is right again after a start. Run it by name, with `--nocapture`:
+/// `CUSTOMERS` and `MESSAGES` say how many customers there are, and how long their histories.
+#[tokio::test]
+#[ignore = "it measures"]
+async fn starting_with_long_histories() {
+    let number = |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let (customers, messages) = (number("CUSTOMERS", 200), number("MESSAGES", 500));
+    let world = World::new().await;
+    let mut frozen = Vec::new();
+    for number in 0..customers {
+        let customer: CustomerId = format!("customer-{number}").parse().unwrap();
+        let head = life(&world, &customer, messages, 20).await;
+        frozen.push((customer, head));
+    }
+    // As after a restart: every event has been worked off, so it is the sweep that sets the table right.
+    let stream = world.nats.js.get_stream(subjects::events_stream(0)).await.unwrap();
+    let config = pull::Config {
+        durable_name: Some("dispatcher".into()),
+        deliver_policy: DeliverPolicy::New,
+        ..Default::default()
+    };
+    stream.create_consumer(config).await.unwrap();
+    let all = usize::try_from(customers).unwrap();
+    for with in ["whole histories", "snapshots"] {
+        if with == "snapshots" {
+            for (customer, head) in &frozen {
+                world.freeze(customer, head).await;
+            }
+        }
+        world.nats.js.get_stream(topology::ORDERS).await.unwrap().purge().await.unwrap();
+        let began = Instant::now();
+        let running = world.dispatch();
+        until("the table of orders", || async { world.orders("*").await == all }).await;
+        eprintln!(
+            "{customers} customers, {messages} messages each, {with}: right after {:.2?}",
+            began.elapsed()
+        );
+        running.stop().await;
+    }
+}

@@ -1,0 +1,145 @@
+//! Vendor folders that change while they are in use.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod copy;
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::json;
+use wanwright_vendors::{Refreshed, Vendors};
+
+use copy::copied;
+
+fn replace(dir: &Path, file: &str, from: &str, to: &str) {
+    let path = dir.join("simwan").join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from:?}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+fn refused(vendors: &Vendors) -> String {
+    match vendors.refresh() {
+        Refreshed::Refused(error) => error.to_string(),
+        other => panic!("it was taken: {other:?}"),
+    }
+}
+
+fn same(vendors: &Vendors) {
+    assert!(matches!(vendors.refresh(), Refreshed::Same));
+}
+
+#[test]
+fn a_changed_folder_is_taken_over_as_a_whole() {
+    let dir = copied();
+    let vendors = Vendors::open(dir.path()).unwrap();
+    let before = vendors.snapshot();
+    same(&vendors);
+    replace(dir.path(), "schemas/device.v2.json", "\"self.vlan < 1002", "\"self.vlan < 100");
+    match vendors.clone().refresh() {
+        Refreshed::Swapped(changed) => assert_eq!(changed, ["simwan"]),
+        other => panic!("{other:?}"),
+    }
+    same(&vendors);
+    let vlan = json!({"vlan": 200});
+    let judged = |vendors: &wanwright_vendors::Catalogue| {
+        let device = &vendors.get("simwan").unwrap().schemas["device"];
+        device.read(device.stored(), &vlan, None).is_ok()
+    };
+    assert!(judged(&before), "who has begun goes on with what there was");
+    assert!(!judged(&vendors.snapshot()));
+    // Written again as it is: nothing to take over.
+    let path = dir.path().join("simwan/vendor.toml");
+    fs::write(&path, fs::read(&path).unwrap()).unwrap();
+    same(&vendors);
+    // What is no part of the folder does not count.
+    fs::write(dir.path().join("simwan/README.md"), "about").unwrap();
+    same(&vendors);
+}
+
+#[test]
+fn a_broken_folder_changes_nothing_and_is_named_once() {
+    let dir = copied();
+    let vendors = Vendors::open(dir.path()).unwrap();
+    replace(dir.path(), "schemas/device.v2.json", "self.vlan < 1002", "self.vlna < 1002");
+    let error = refused(&vendors);
+    assert!(error.contains("device.v2.json: `x-validations[0].rule`"), "{error}");
+    assert_eq!(vendors.problem(), Some(error));
+    same(&vendors);
+    assert!(vendors.snapshot().get("simwan").is_some());
+    fs::write(dir.path().join("simwan/schemas/device.v2.json"), "{").unwrap();
+    assert!(refused(&vendors).contains("device.v2.json"), "another content is another error");
+    fs::copy(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("simwan/schemas/device.v2.json"),
+        dir.path().join("simwan/schemas/device.v2.json"),
+    )
+    .unwrap();
+    same(&vendors);
+    assert_eq!(vendors.problem(), None, "it is again what is in force");
+}
+
+#[test]
+fn what_stored_objects_may_need_does_not_go() {
+    let dir = copied();
+    let vendors = Vendors::open(dir.path()).unwrap();
+    let folder = dir.path().join("simwan/schemas");
+    fs::remove_file(folder.join("device.v1.json")).unwrap();
+    assert!(refused(&vendors).contains("device.v1.json: is missing: settings of v1 may be stored"));
+    for name in ["device.v1-v2.json", "device.v2.json"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    assert!(refused(&vendors).contains("version v1 of the settings of a device of simwan is gone"));
+    fs::write(folder.join("device.v1.json"), r#"{"type":"object"}"#).unwrap();
+    assert!(refused(&vendors).contains("version v2 of the settings of a device of simwan is gone"));
+    fs::rename(dir.path().join("simwan"), dir.path().join("other")).unwrap();
+    assert!(refused(&vendors).contains("other"));
+    fs::remove_dir_all(dir.path()).unwrap();
+    same(&vendors);
+    assert_eq!(vendors.snapshot().get("simwan").unwrap().schemas["device"].versions().count(), 2);
+}
+
+#[test]
+fn a_new_version_is_served_without_a_restart_and_watched_by_itself() {
+    let dir = copied();
+    let vendors = Vendors::open(dir.path()).unwrap();
+    let (tell, told) = mpsc::channel();
+    let watching = vendors.watch(move |found| tell.send(found).unwrap());
+    replace(dir.path(), "vendor.toml", "[limits]", "[schemas.device]\nretired = [\"v1\"]\n[limits]");
+    let found = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(found, Refreshed::Swapped(_)), "{found:?}");
+    assert_eq!(vendors.snapshot().get("simwan").unwrap().schemas["device"].served().count(), 1);
+    drop(watching);
+    assert!(told.recv().is_err(), "nobody looks any more");
+}
+
+#[test]
+fn readers_never_see_half_a_change() {
+    let dir = copied();
+    let vendors = Vendors::open(dir.path()).unwrap();
+    let reading = vendors.clone();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let reader = std::thread::spawn(move || {
+        let mut seen = 0_u64;
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            let vendors = reading.snapshot();
+            let vendor = vendors.get("simwan").unwrap();
+            // Title and hub are changed together.
+            let title = vendor.title.strip_prefix("Title ").unwrap_or("1").to_owned();
+            assert!(vendor.hubs["hub-eu"].to_string().ends_with(&format!(".{title}")), "{title}");
+            seen += 1;
+        }
+        seen
+    });
+    let path = dir.path().join("simwan/vendor.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    for n in 2..30 {
+        let text = text.replace("Simulated SD-WAN vendor", &format!("Title {n}"));
+        fs::write(&path, text.replace("198.51.100.1\"", &format!("198.51.100.{n}\""))).unwrap();
+        assert!(matches!(vendors.refresh(), Refreshed::Swapped(_)));
+    }
+    stop.send(()).unwrap();
+    assert!(reader.join().unwrap() > 0);
+}
