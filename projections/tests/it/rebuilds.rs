@@ -31,9 +31,9 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
     let mut running = world.project_with(|config| config.batch = 1);
     running.ready().await;
     let good = world.rows().await;
-    let verified = verify(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let verified = verify(&world.pool, &world.nats, &acme).await.unwrap();
     assert!(verified.different.is_empty() && verified.customers > 0, "{verified:?}");
-    let rebuilt = rebuild(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let rebuilt = rebuild(&world.pool, &world.nats, &acme).await.unwrap();
     assert_eq!((rebuilt.written, rebuilt.deleted), (0, 0), "rows that are right are left alone");
     assert_eq!(world.rows().await, good);
 
@@ -47,12 +47,12 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
     ] {
         sqlx::query(sql).execute(&world.pool).await.unwrap();
     }
-    let verified = verify(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let verified = verify(&world.pool, &world.nats, &acme).await.unwrap();
     let tables: Vec<&str> = verified.different["acme"].iter().map(String::as_str).collect();
     assert_eq!(verified.different.len(), 1);
     assert_eq!(tables, ["customers", "sites", "timeline", "tunnels"]);
 
-    let rebuilt = rebuild_customer(&world.pool, &world.nats.js, &acme, &id("acme")).await.unwrap();
+    let rebuilt = rebuild_customer(&world.pool, &world.nats, &acme, &id("acme")).await.unwrap();
     assert_eq!(rebuilt.deleted, 1);
     assert_eq!(world.rows().await, good);
 
@@ -63,7 +63,7 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
         .unwrap();
     for partition in 0..PARTITIONS {
         let stream = wanwright_schemas::subjects::events_stream(partition);
-        rebuild(&world.pool, &world.nats.js, &stream).await.unwrap();
+        rebuild(&world.pool, &world.nats, &stream).await.unwrap();
     }
     assert_eq!(world.rows().await, good);
     let schemas: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'beside%'")
