@@ -92,13 +92,12 @@ async fn until_counted_otherwise(nats: Nats, stop: CancellationToken) -> Result<
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(RECOUNT) => {}
         }
-        match nats.check_partitions().await {
-            Err(error @ (NatsError::Repartitioning { .. } | NatsError::OtherPartitions { .. })) => {
-                stop.cancel();
-                return Err(error);
-            }
-            // Whatever else goes wrong is no news about the count.
-            _ => {}
+        // Whatever else goes wrong is no news about the count.
+        if let Err(error @ (NatsError::Repartitioning { .. } | NatsError::OtherPartitions { .. })) =
+            nats.check_partitions().await
+        {
+            stop.cancel();
+            return Err(error);
         }
     }
 }

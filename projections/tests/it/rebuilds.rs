@@ -1,10 +1,12 @@
 //! Rebuild and verify, while the tables serve.
 
-use wanwright_projections::{rebuild, rebuild_customer, verify};
+use wanwright_nats::{Nats, load_subject};
+use wanwright_projections::{customer_overview, rebuild, rebuild_all, rebuild_customer, verify};
+use wanwright_schemas::{CustomerId, subjects};
 
 use crate::given::*;
 use crate::rows::stream_of;
-use crate::servers::World;
+use crate::servers::{World, create_stream};
 
 async fn history(world: &World) {
     let mut writer = Writer::default();
@@ -71,5 +73,56 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
         .await
         .unwrap();
     assert_eq!(schemas, 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn another_partition_count_stops_the_readers_until_everything_is_folded_again() {
+    let world = World::new().await;
+    history(&world).await;
+    let mut running = world.project();
+    running.ready().await;
+    running.stop().await;
+    let counts = "SELECT customer || sites || tunnels || messages || chain_head FROM customers ORDER BY 1";
+    let before: Vec<String> = sqlx::query_scalar(counts).fetch_all(&world.pool).await.unwrap();
+
+    let (from, to) = (PARTITIONS, 4);
+    for partition in from..to {
+        let name = subjects::events_stream(partition);
+        create_stream(&world.nats, &name, &subjects::events_of_partition(partition)).await;
+    }
+    let nats = Nats { partitions: to, ..world.nats.clone() };
+    let mut moved = None;
+    for customer in ["acme", "globex", "initech-0"] {
+        let of = id::<CustomerId>(customer);
+        let (old, new) = (subjects::events(&of, from), subjects::events(&of, to));
+        if old == new {
+            continue;
+        }
+        for message in load_subject(&nats, &stream_of(customer), &old, 0).await.unwrap() {
+            world.publish((new.clone(), message.payload.to_vec())).await;
+        }
+        moved = Some(of);
+    }
+    let mut running = world.project_with(|config| config.nats = nats.clone());
+    for reader in ["events EVENTS-0", "events EVENTS-3", "overview EVENTS-1"] {
+        let why = running.stopped(reader).await;
+        assert!(
+            why.contains("2 partitions, now there are 4") && why.contains("wanwright rebuild --all"),
+            "{why}"
+        );
+    }
+    assert!(verify(&world.pool, &nats, "EVENTS-0").await.is_err());
+
+    // The readers go on by themselves.
+    assert_eq!(rebuild_all(&world.pool, &nats).await.unwrap().len(), 4);
+    running.ready().await;
+    for stream in (0..to).map(subjects::events_stream) {
+        assert!(verify(&world.pool, &nats, &stream).await.unwrap().different.is_empty(), "{stream}");
+    }
+    let after: Vec<String> = sqlx::query_scalar(counts).fetch_all(&world.pool).await.unwrap();
+    assert_eq!(after, before);
+    let overview = customer_overview(&world.pool, &moved.unwrap()).await.unwrap().unwrap();
+    assert!(!overview.sites.is_empty());
     running.stop().await;
 }
