@@ -1,12 +1,12 @@
 //! Rebuild and verify, while the tables serve.
 
-use wanwright_nats::{Nats, load_subject};
+use wanwright_nats::{Follower, Nats, stream_info};
 use wanwright_projections::{customer_overview, rebuild, rebuild_all, rebuild_customer, verify};
 use wanwright_schemas::{CustomerId, subjects};
 
 use crate::given::*;
 use crate::rows::stream_of;
-use crate::servers::{World, create_stream};
+use crate::servers::{LIMIT, World, create_stream};
 
 async fn history(world: &World) {
     let mut writer = Writer::default();
@@ -99,8 +99,15 @@ async fn another_partition_count_stops_the_readers_until_everything_is_folded_ag
         if old == new {
             continue;
         }
-        for message in load_subject(&nats, &stream_of(customer), &old, 0).await.unwrap() {
-            world.publish((new.clone(), message.payload.to_vec())).await;
+        let stream = stream_of(customer);
+        let mut left = stream_info(&nats.js, &stream).await.unwrap().last;
+        let mut follower = Follower::open(nats.js.clone(), &stream, 1).await.unwrap();
+        while left > 0 {
+            let message = follower.next_batch(1, LIMIT).await.unwrap().remove(0);
+            left -= 1;
+            if message.subject == old {
+                world.publish((new.clone(), message.payload.to_vec())).await;
+            }
         }
         moved = Some(of);
     }
