@@ -125,6 +125,8 @@ pub struct UpArgs {
     pub home: Home,
     #[command(flatten)]
     pub vendors: Vendors,
+    #[command(flatten)]
+    pub partitions: PartitionsArg,
     /// What survives a loss of power.
     #[arg(long, value_enum, default_value_t = Profile::Durable, env = "WANWRIGHT_PROFILE")]
     pub profile: Profile,
@@ -137,6 +139,15 @@ pub enum Profile {
     Durable,
     /// Several times faster; a loss of power takes what was acknowledged in the last two minutes. Never by default.
     Fast,
+}
+
+/// Over how many partitions customers are spread in a new installation.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct PartitionsArg {
+    /// Partitions of a new installation: 8 unless said otherwise, 32 for a large fleet. An installation that is there
+    /// keeps its own; `nats repartition` changes it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub partitions: Option<u16>,
 }
 
 /// `send`.
@@ -344,6 +355,10 @@ pub struct RebuildArgs {
     /// Only compare; change nothing.
     #[arg(long)]
     pub verify: bool,
+    /// Also the overviews, and also what is left of streams that hold no customers any more: after the number of
+    /// partitions has changed.
+    #[arg(long, conflicts_with = "verify")]
+    pub all: bool,
 }
 
 /// `doctor`.
@@ -381,13 +396,34 @@ pub enum NatsWhat {
     /// Show what is missing or differs; exits with 1 when anything does.
     Plan,
     /// Create what is missing. What differs is never changed: a person has to decide.
-    Apply,
+    Apply(PartitionsArg),
+    /// Spread the customers over another number of partitions. All roles must be stopped.
+    Repartition(RepartitionArgs),
     /// The accounts of customers: made, shown, taken away.
     #[command(subcommand)]
     Account(AccountWhat),
     /// Who may connect, and what for.
     #[command(subcommand)]
     User(UserWhat),
+}
+
+/// `nats repartition`.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(
+    after_help = "Of a system that `up` started on this machine: stop it, run this, start it again. Elsewhere name NATS and\n\
+    Postgres with --nats and --postgres. It may be killed and run again; until it is through no role starts.\n\n\
+    Examples:\n  wanwright nats repartition 32 --dry-run\n  wanwright nats repartition 32"
+)]
+pub struct RepartitionArgs {
+    /// Partitions from now on: 1 to 256.
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub partitions: u16,
+    /// Say how many customers and messages would move; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to print what was done.
+    #[arg(short, long, default_value = "text")]
+    pub output: OutcomeFormat,
 }
 
 /// `nats account …`.

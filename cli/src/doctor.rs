@@ -118,11 +118,16 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
         Ok(nats) => nats,
         Err(error) => return findings.bad("NATS", format!("{error:#}")),
     };
+    let nats = match nats.with_servers_partitions().await {
+        Ok(nats) => nats,
+        Err(error) => return findings.bad("partitions", error),
+    };
+    findings.good(format!("customers are spread over {} partitions", nats.partitions));
     folders(args, &nats, findings).await;
     profile(&endpoints, findings).await;
     match topology::plan(&nats, 1).await {
         Ok(plan) if plan.create.is_empty() && plan.differences.is_empty() => {
-            let streams = topology::streams(PARTITIONS, 1).len();
+            let streams = topology::streams(nats.partitions, 1).len();
             findings.good(format!("NATS has its {streams} streams"));
         }
         Ok(plan) => findings

@@ -6,9 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use wanwright_nats::accounts::Role;
+use wanwright_projections::Rebuilt;
 use wanwright_projections::models::OutcomeRow;
 use wanwright_projections::read::{self, Cursor, Filter, Listed, Page};
-use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+use wanwright_schemas::subjects::events_stream;
 
 use crate::cli::{GetArgs, RebuildArgs, RowFormat, Rows};
 use crate::endpoints::Login;
@@ -295,15 +296,25 @@ pub fn drift_table(reports: &[Value]) -> String {
     output::table(&["customer", "kind", "id", "field", "desired", "observed", "found", "state"], rows)
 }
 
+/// Prints what a rebuild did.
+pub fn print_rebuilt(rebuilt: &Rebuilt) {
+    let Rebuilt { stream, sequence, written, deleted } = rebuilt;
+    output::line(format!("{stream}: rebuilt up to {sequence}, {written} rows mended, {deleted} removed"));
+}
+
 /// Builds the event read models anew from the streams, or compares them.
 pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
     let nats = args.connection.nats(Login::Role(Role::Projections), "wanwright-rebuild").await?;
     let pool = args.connection.postgres(6).await?;
+    if args.all {
+        wanwright_projections::rebuild_all(&pool, &nats).await?.iter().for_each(print_rebuilt);
+        return Ok(Exit::Done);
+    }
     let mut different = 0;
-    for partition in 0..PARTITIONS {
+    for partition in 0..nats.partitions {
         let stream = events_stream(partition);
         if args.verify {
-            let verified = wanwright_projections::verify(&pool, &nats.js, &stream).await?;
+            let verified = wanwright_projections::verify(&pool, &nats, &stream).await?;
             output::line(format!(
                 "{stream}: {} customers compared at {}",
                 verified.customers, verified.sequence
@@ -314,12 +325,7 @@ pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
             }
             different += verified.different.len();
         } else {
-            let rebuilt = wanwright_projections::rebuild(&pool, &nats.js, &stream).await?;
-            let (written, deleted) = (rebuilt.written, rebuilt.deleted);
-            output::line(format!(
-                "{stream}: rebuilt up to {}, {written} rows mended, {deleted} removed",
-                rebuilt.sequence
-            ));
+            print_rebuilt(&wanwright_projections::rebuild(&pool, &nats, &stream).await?);
         }
     }
     Ok(if different == 0 { Exit::Done } else { Exit::Different })

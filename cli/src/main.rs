@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod get;
 mod output;
+mod repartition;
 mod replay;
 mod schema;
 mod send;

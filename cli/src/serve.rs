@@ -11,7 +11,7 @@ use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
-use wanwright_nats::{Leases, Nats, accounts, topology};
+use wanwright_nats::{Leases, Nats, NatsError, accounts, topology};
 use wanwright_projections::{Projections, Readiness};
 use wanwright_vendors::{Refreshed, Vendors, Watching};
 
@@ -23,6 +23,9 @@ use crate::output;
 
 /// The lease of the one executor process that calls vendors: a second one would spend the vendors' budgets twice.
 const EXECUTOR_LEASE: &str = "executor";
+
+/// How often a role asks whether the partition count is still the one it works with.
+const RECOUNT: Duration = Duration::from_secs(5);
 
 /// Ends at SIGTERM and SIGINT.
 pub fn stop_token() -> Result<CancellationToken> {
@@ -56,6 +59,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     });
     let nats = args.connection.nats(login, &format!("wanwright-{:?}", args.role).to_lowercase()).await?;
     check_topology(&nats).await?;
+    let counted = tokio::spawn(until_counted_otherwise(nats.clone(), stop.clone()));
     match args.role {
         Role::Commands => {
             let (vendors, _watching) = watched(&args)?;
@@ -83,7 +87,25 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
             running.await?;
         }
     }
+    counted.await??;
     Ok(Exit::Done)
+}
+
+/// Stops a role that works with a partition count which is no longer the server's: the next start asks for it.
+async fn until_counted_otherwise(nats: Nats, stop: CancellationToken) -> Result<(), NatsError> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(RECOUNT) => {}
+        }
+        // Whatever else goes wrong is no news about the count.
+        if let Err(error @ (NatsError::Repartitioning { .. } | NatsError::OtherPartitions { .. })) =
+            nats.check_partitions().await
+        {
+            stop.cancel();
+            return Err(error);
+        }
+    }
 }
 
 /// What `serve commands` was told, and the usual where it was told nothing.
@@ -128,7 +150,7 @@ async fn check_topology(nats: &Nats) -> Result<()> {
         );
     }
     if !plan.differences.is_empty() {
-        return Err(wanwright_nats::NatsError::Topology(plan.differences.join("\n")).into());
+        return Err(NatsError::Topology(plan.differences.join("\n")).into());
     }
     Ok(())
 }

@@ -10,11 +10,24 @@ use wanwright_nats::accounts::Role;
 use wanwright_nats::{Nats, topology};
 use wanwright_schemas::subjects::PARTITIONS;
 
-use crate::accounts;
-use crate::cli::{NatsArgs, NatsWhat, Profile};
+use crate::cli::{NatsArgs, NatsWhat, PartitionsArg, Profile};
 use crate::endpoints::Login;
-use crate::exit::Exit;
-use crate::output;
+use crate::exit::{Exit, Usage};
+use crate::{accounts, output, repartition};
+
+/// The connection with the partition count of the server, or with the one that was asked for where there is none yet.
+pub async fn with_partitions(mut nats: Nats, wanted: PartitionsArg) -> Result<Nats> {
+    nats.partitions = wanted.partitions.unwrap_or(nats.partitions);
+    let nats = nats.with_servers_partitions().await?;
+    match wanted.partitions.filter(|wanted| *wanted != nats.partitions) {
+        None => Ok(nats),
+        Some(wanted) => Err(Usage(format!(
+            "customers are spread over {} partitions here; `wanwright nats repartition {wanted}` changes that",
+            nats.partitions
+        ))
+        .into()),
+    }
+}
 
 /// What is certain about a message that was acknowledged, in a sentence.
 pub fn durability(profile: Profile) -> String {
@@ -51,10 +64,13 @@ pub async fn profiles(system: &Nats) -> Result<BTreeMap<String, Profile>> {
 
 /// Shows or creates the streams.
 pub async fn run(args: NatsArgs) -> Result<Exit> {
-    let nats = async || args.connection.nats(Login::Role(Role::Admin), "wanwright-nats").await;
+    let nats = async || args.connection.nats_unasked(Login::Role(Role::Admin), "wanwright-nats").await;
     let plan = match &args.what {
-        NatsWhat::Plan => topology::plan(&nats().await?, 1).await?,
-        NatsWhat::Apply => topology::apply(&nats().await?, 1).await?,
+        NatsWhat::Plan => topology::plan(&nats().await?.with_servers_partitions().await?, 1).await?,
+        NatsWhat::Apply(wanted) => {
+            topology::apply(&with_partitions(nats().await?, *wanted).await?, 1).await?
+        }
+        NatsWhat::Repartition(what) => return repartition::run(&args.connection, *what).await,
         NatsWhat::Account(what) => return accounts::account(&args.connection, what).await,
         NatsWhat::User(what) => return accounts::user(&args.connection, what).await,
     };

@@ -100,7 +100,8 @@ pub(crate) async fn follow(reader: &mut Reader, shutdown: &CancellationToken) ->
     let js = reader.config.nats.js.clone();
     let info = stream_info(&js, &reader.stream).await?;
     let target = *reader.target.get_or_insert(info.last);
-    let committed = checkpoint::open(&reader.config.pool, ReadModel::Audit, &info).await?;
+    let committed =
+        checkpoint::open(&reader.config.pool, ReadModel::Audit, &info, reader.config.nats.partitions).await?;
     checkpoint::check_whole(&info)?;
     let mut place = Place::open(&reader.config.pool, &signer, &info, committed).await?;
     let mut tail = Tail::open(&js, &reader.stream, place.committed.clone(), true).await?;

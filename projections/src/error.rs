@@ -39,6 +39,19 @@ pub enum Stop {
         /// When this one was.
         found: Timestamp,
     },
+    /// The customers are spread over another number of partitions than when the rows were folded.
+    #[error(
+        "the rows of {stream} were folded with {rows} partitions, now there are {now}; fold them again with \
+         `wanwright rebuild --all`"
+    )]
+    Partitions {
+        /// The stream.
+        stream: String,
+        /// The count that the rows were folded with.
+        rows: u16,
+        /// The count now.
+        now: u16,
+    },
     /// The message at the checkpoint is not the one that was read.
     #[error(
         "{stream} message {sequence} is not the one that had been read: its digest is {found}, it was {expected}"

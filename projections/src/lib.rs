@@ -39,7 +39,7 @@ pub use migrate::migrate;
 pub use overview::{CustomerOverview, customer_overview};
 pub use prune::{Keep, prune};
 pub use readiness::{ReaderState, Readiness};
-pub use rebuild::{Rebuilt, rebuild, rebuild_customer, restart};
+pub use rebuild::{Rebuilt, folded_otherwise, rebuild, rebuild_all, rebuild_customer, restart};
 pub use run::{Config, Projections, ReadModel};
 pub use table::{Slots, Table};
 pub use verify::{Verified, verify};

@@ -66,6 +66,12 @@ impl ReadModel {
         }
     }
 
+    /// Whether its rows tell customers' histories, which are elsewhere under another partition count. The audit is about
+    /// streams, whatever is in them.
+    pub fn tells_histories(self) -> bool {
+        matches!(self, Self::Events | Self::Overview)
+    }
+
     /// Whether its streams keep every message for ever, so that a missing one is a damage.
     pub fn contiguous(self) -> bool {
         matches!(self, Self::Events | Self::Overview | Self::Audit)

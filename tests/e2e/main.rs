@@ -12,6 +12,7 @@ mod holds;
 mod inbox;
 mod kills;
 mod outages;
+mod partitions;
 mod profiles;
 mod races;
 mod readme;

@@ -2,6 +2,7 @@
 //! nothing meets a part that is not ready.
 
 mod first;
+mod offline;
 mod roles;
 mod servers;
 
@@ -23,6 +24,7 @@ use crate::cli::{Profile, UpArgs};
 use crate::endpoints::{Endpoints, Login, PERSON};
 use crate::output::note;
 use first::FirstStart;
+pub use offline::Offline;
 use roles::{Role, Roles};
 use servers::Servers;
 
@@ -88,7 +90,10 @@ impl Stack {
             .context("connecting to Postgres")?;
         wanwright_projections::migrate(&pool).await?;
         let as_admin = Access::with_creds(nats_server.url(), keys.role(accounts::Role::Admin));
-        topology::apply(&wanwright_nats::connect(as_admin, "wanwright-up", PARTITIONS).await?, 1).await?;
+        let admin = wanwright_nats::connect(as_admin, "wanwright-up", PARTITIONS).await?;
+        let admin = crate::topology::with_partitions(admin, args.partitions).await?;
+        let keys = crate::accounts::recounted(keys, &nats_server.url(), admin.partitions).await?;
+        topology::apply(&admin, 1).await?;
         first.done()?;
         note(format!("  {}", crate::topology::durability(args.profile)));
         let tokens = tokens(&home.join("simulator"))?;
@@ -132,7 +137,7 @@ impl Stack {
         let servers = Servers::keep((nats_server, nats_options), (postgres, postgres_options), failed);
         person(&keys)?;
         let as_person = endpoints.access(Login::Person)?;
-        let nats = wanwright_nats::connect(as_person, "wanwright-up", PARTITIONS).await?;
+        let nats = wanwright_nats::connect(as_person, "wanwright-up", admin.partitions).await?;
         endpoints.write(&home)?;
         Ok(Self { endpoints, nats, pool, home, roles, servers, _lock: lock })
     }

@@ -5,6 +5,7 @@ mod damage;
 mod discovery;
 mod doors;
 mod neighbours;
+mod repartition;
 mod repeats;
 mod serials;
 mod sharing;

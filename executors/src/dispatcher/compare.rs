@@ -98,7 +98,11 @@ impl Compare {
                 waiting.and_then(|present| serde_json::from_slice(&present.payload).ok());
             match &older {
                 Some(older) if older.id == order.id => return Ok(Compared::Equal),
-                Some(older) if older.position.sequence > order.position.sequence => {
+                // Sequences of two streams say nothing about each other: the customer has moved in between.
+                Some(older)
+                    if older.position.stream == order.position.stream
+                        && older.position.sequence > order.position.sequence =>
+                {
                     return Ok(Compared::Equal);
                 }
                 Some(_) => {}

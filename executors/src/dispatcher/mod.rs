@@ -141,6 +141,11 @@ impl Partition {
                 Err(error) => return broken(error.into()),
             };
             let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
+            if !subjects::is_current(&message.subject, self.compare.nats.partitions) {
+                // The customer's history is elsewhere since the number of partitions has changed.
+                let _ = message.ack().await;
+                continue;
+            }
             let Some(customer) = subjects::customer_of_events(&message.subject) else {
                 tracing::error!(subject = %message.subject, "an event has no customer; it is left alone");
                 let _ = message.ack_with(AckKind::Term).await;

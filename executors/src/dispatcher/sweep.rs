@@ -78,5 +78,6 @@ async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsE
         .map_err(|error| failed(error.into()))?;
     let subjects: Vec<(String, usize)> =
         subjects.try_collect().await.map_err(|error| failed(error.into()))?;
-    Ok(subjects.iter().filter_map(|(subject, _)| subjects::customer_of_events(subject)).collect())
+    let current = subjects.iter().filter(|(subject, _)| subjects::is_current(subject, nats.partitions));
+    Ok(current.filter_map(|(subject, _)| subjects::customer_of_events(subject)).collect())
 }

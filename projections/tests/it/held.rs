@@ -137,8 +137,7 @@ async fn rows_that_are_held_are_the_fold_and_the_status_says_by_whom() {
         found.is_some_and(|overview| overview.settings.freezes.len() == 1)
     })
     .await;
-    let verified =
-        wanwright_projections::verify(&world.pool, &world.nats.js, &stream_of("acme")).await.unwrap();
+    let verified = wanwright_projections::verify(&world.pool, &world.nats, &stream_of("acme")).await.unwrap();
     assert!(verified.different.is_empty() && verified.customers == 1, "{verified:?}");
     running.stop().await;
 }
