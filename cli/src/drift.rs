@@ -35,7 +35,7 @@ pub async fn run(args: DriftArgs) -> Result<Exit> {
         anyhow::bail!("there is no customer {unknown}; see `wanwright get customers`");
     }
     if !args.known {
-        let nats = args.connection.nats(Login::Person, "wanwright-drift").await?;
+        let nats = args.connection.nats_unasked(Login::Person, "wanwright-drift").await?;
         let actor = args.connection.actor(None)?;
         check(&nats, &pool, &actor, &customers, Duration::from_secs(args.timeout)).await?;
     }

@@ -128,14 +128,14 @@ async fn a_hundred_edits_are_few_writes_and_the_last_one_wins() -> Result<()> {
     running.rows().await?.healthy("edits", 2, level::LONG).await?;
     vendor.faults(&json!({ "latency_ms": 300 })).await?;
     let began = std::time::Instant::now();
-    for vlan in 1001..=1100 {
+    for vlan in 1101..=1200 {
         customer.send("device.oslo-d0.change", &json!({ "settings": { "vlan": vlan } })).await?.accepted()?;
     }
     let sent = began.elapsed();
     let done = "SELECT count(*) FROM devices WHERE customer = 'edits' AND observed_generation = 101 AND health = 'Healthy'";
     running.rows().await?.reach("the last edit is applied", done, 1, level::LONG).await?;
     let there = vendor.object("device", "edits.oslo-d0").await?.context("no device")?;
-    ensure!(there.get("vlan") == Some(&json!(1100)), "{there:?}");
+    ensure!(there.get("vlan") == Some(&json!(1200)), "{there:?}");
     let writes = vendor.counters("device", "edits.oslo-d0").await?.updates;
     timing.say(format_args!("100 edits in {sent:.1?}, {writes} writes at the vendor"));
     // One for what ran, one for the rest, per 300 ms; never one per edit.

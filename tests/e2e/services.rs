@@ -19,16 +19,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// accepted ones and the longest wait for one.
 async fn load(customer: &Customer, stop: &AtomicBool) -> Result<(Vec<String>, Duration)> {
     let (mut accepted, mut longest) = (Vec::new(), Duration::ZERO);
-    let site = json!({ "vendor": "simwan", "lan": ["10.0.0.0/24"] });
-    customer.send("site.s.create", &site).await?.accepted()?;
     for number in 0_u64.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let (id, began) = (mint(), Instant::now());
-        let body = json!({ "settings": { "location": format!("room {number}") } });
+        let (tail, body) = match number {
+            0 => ("site.s.create", json!({ "vendor": "simwan", "lan": ["10.0.0.0/24"] })),
+            _ => ("site.s.change", json!({ "settings": { "location": format!("room {number}") } })),
+        };
         loop {
-            match customer.ask(&id, "site.s.change", &body).await {
+            match customer.ask(&id, tail, &body).await {
                 Ok(answer) if answer.code() == Some("Unavailable") => {}
                 Ok(answer) => {
                     answer.accepted()?;
@@ -88,7 +89,7 @@ async fn one_of_two_services_is_killed_under_load() -> Result<()> {
                 times.get(id)
             );
         }
-        ensure!(times.len() == accepted.len() + 1, "{} has commands nobody sent", customer.name);
+        ensure!(times.len() == accepted.len(), "{} has commands nobody sent", customer.name);
         (commands, longest) = (commands + accepted.len(), longest.max(*pause));
     }
     ensure!(commands > 200, "only {commands} commands: that is no load");
