@@ -1,9 +1,10 @@
 //! The customer: the consistency boundary, with all its sites, tunnels and devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::ObjectRef;
+use wanwright_schemas::contact::{CustomerChange, HasContact, KeyId};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, DeviceId, SiteId, TunnelId};
 use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
@@ -19,6 +20,8 @@ pub struct Customer {
     pub tunnels: BTreeMap<TunnelId, Object<TunnelSpec>>,
     /// The devices.
     pub devices: BTreeMap<DeviceId, Object<DeviceSpec>>,
+    /// The keys of personal data that are destroyed, or are to be where that is still outstanding.
+    pub erased: BTreeSet<KeyId>,
 }
 
 impl Customer {
@@ -28,6 +31,9 @@ impl Customer {
             Event::Site(id, change) => fold(&mut self.sites, id, change, by),
             Event::Tunnel(id, change) => fold(&mut self.tunnels, id, change, by),
             Event::Device(id, change) => fold(&mut self.devices, id, change, by),
+            Event::Customer(_, CustomerChange::Erased { key }) => {
+                self.erased.insert(*key);
+            }
         }
     }
 
@@ -68,7 +74,7 @@ impl Customer {
     }
 }
 
-fn fold<I: Ord + Clone, S: Clone>(
+fn fold<I: Ord + Clone, S: Clone + HasContact>(
     objects: &mut BTreeMap<I, Object<S>>,
     id: &I,
     change: &Change<S>,

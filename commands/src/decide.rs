@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::body;
 use wanwright_schemas::command::{Ask, Command, CommandBody};
+use wanwright_schemas::contact::{CustomerAsk, CustomerChange, KeyId};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
@@ -26,6 +27,8 @@ pub struct Circumstances<'a> {
     pub vendors: &'a Catalogue,
     /// The version of the vendor's settings that the sender speaks; the stored one when it does not say.
     pub schema: Option<SchemaVersion>,
+    /// The key that the customer's personal data is sealed with, where there is one.
+    pub key: Option<KeyId>,
 }
 
 /// The one actor that may report.
@@ -44,6 +47,7 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
     as_expected(state, command, facts)?;
     match &command.body {
         CommandBody::CheckCustomerDrift => check_all(state, facts),
+        CommandBody::Customer(CustomerAsk::Erase) => Ok(erase(state, command, facts)),
         CommandBody::Site(id, Ask::Report(report)) => {
             Ok(report::of_stack(&command.customer, state, id, report, facts.vendors))
         }
@@ -95,6 +99,13 @@ fn check_all(state: &Customer, facts: Circumstances<'_>) -> Result<Vec<Event>, R
     Ok(events)
 }
 
+/// Says that the customer's personal data is not to be read any more. What is erased already needs no saying.
+fn erase(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Vec<Event> {
+    let key = facts.key.filter(|key| !state.erased.contains(key));
+    let event = |key| Event::Customer(command.customer.clone(), CustomerChange::Erased { key });
+    key.map(event).into_iter().collect()
+}
+
 /// The object a command is about, which must be there and must not be leaving.
 pub(crate) fn live<'a, S>(object: Option<&'a Object<S>>, name: &str) -> Result<&'a Object<S>, Refusal> {
     let object = object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))?;
@@ -129,10 +140,17 @@ where
 }
 
 /// A change to this specification, unless the defaults that were filled in made it what it was. The settings are in the
-/// vendor's stored version, whichever the present ones are in.
+/// vendor's stored version, whichever the present ones are in. Whom to talk to is no matter of the vendor's: where
+/// nothing else changed, no new generation has to be brought about.
 pub(crate) fn changed<S: Specified>(object: &Object<S>, spec: S, vendor: &Vendor) -> Vec<Change<S>> {
-    if settings::as_stored(object, vendor).is_some_and(|present| present == spec) {
-        return Vec::new();
+    if let Some(mut present) = settings::as_stored(object, vendor) {
+        if present == spec {
+            return Vec::new();
+        }
+        present.set_contact(spec.contact().cloned());
+        if present == spec {
+            return vec![Change::ContactChanged { contact: spec.contact().cloned() }];
+        }
     }
     let schema = settings::reference::<S>(vendor);
     vec![Change::Changed { generation: object.generation + 1, spec, schema }]

@@ -49,6 +49,7 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
             Event::Device(id, _) => {
                 targets.insert(Target::Device(id.clone()));
             }
+            Event::Customer(..) => {}
         }
     }
     targets

@@ -3,7 +3,7 @@
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
 //! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a
-//! history, [`follow`] reads a stream for ever. [`accounts`] says who may do what.
+//! history, [`keys`] the keys of personal data, [`follow`] reads a stream for ever. [`accounts`] says who may do what.
 
 pub mod accounts;
 pub mod claim;
@@ -11,6 +11,7 @@ pub mod connect;
 pub mod error;
 pub mod follow;
 pub mod history;
+pub mod keys;
 pub mod lease;
 pub mod load;
 pub mod publish;
@@ -23,6 +24,7 @@ pub use connect::{Access, Nats, Tls, connect};
 pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};
+pub use keys::{DataKey, KeyError, Keys};
 pub use lease::{Lease, Leases};
 pub use load::{load_page, load_subject};
 pub use snapshot::{Snapshot, Snapshots};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::body;
+use crate::contact::CustomerAsk;
 use crate::ids::{Actor, CustomerId, DeviceId, Kind, ObjectId, SiteId, TunnelId};
 use crate::reason::{Reason, Refusal};
 use crate::report::Report;
@@ -118,6 +119,8 @@ pub enum CommandBody {
     Tunnel(TunnelId, Ask<TunnelSpec>),
     /// Asks something of a device.
     Device(DeviceId, Ask<DeviceSpec>),
+    /// Asks something of the customer itself.
+    Customer(CustomerAsk),
 }
 
 /// A command, read and well-formed; whether it is allowed is for the customer to decide.
@@ -139,7 +142,7 @@ struct Nothing {}
 /// The verbs a kind has, in the order in which they are documented.
 pub fn verbs(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Customer => &["check-drift"],
+        Kind::Customer => &["check-drift", "erase"],
         Kind::Site | Kind::Device => &["create", "change", "decommission", "retry", "check-drift", "report"],
         Kind::Tunnel => &["create", "change", "decommission", "retry"],
     }
@@ -190,7 +193,10 @@ impl Command {
                     let message = format!("the subject names customer {customer} and then {id}");
                     return Err(Refusal::new(Reason::BadSubject, message));
                 }
-                CommandBody::CheckCustomerDrift
+                match verb {
+                    "erase" => CommandBody::Customer(CustomerAsk::Erase),
+                    _ => CommandBody::CheckCustomerDrift,
+                }
             }
             ObjectRef::Site(id) => CommandBody::Site(id.clone(), ask(Kind::Site, verb, bytes)?),
             ObjectRef::Tunnel(id) => CommandBody::Tunnel(id.clone(), ask(Kind::Tunnel, verb, bytes)?),
@@ -202,7 +208,9 @@ impl Command {
     /// The object the command is about.
     pub fn object(&self) -> ObjectRef {
         match &self.body {
-            CommandBody::CheckCustomerDrift => ObjectRef::Customer(self.customer.clone()),
+            CommandBody::CheckCustomerDrift | CommandBody::Customer(_) => {
+                ObjectRef::Customer(self.customer.clone())
+            }
             CommandBody::Site(id, _) => ObjectRef::Site(id.clone()),
             CommandBody::Tunnel(id, _) => ObjectRef::Tunnel(id.clone()),
             CommandBody::Device(id, _) => ObjectRef::Device(id.clone()),
@@ -213,6 +221,7 @@ impl Command {
     pub fn verb(&self) -> &'static str {
         match &self.body {
             CommandBody::CheckCustomerDrift => "check-drift",
+            CommandBody::Customer(ask) => ask.verb(),
             CommandBody::Site(_, ask) => ask.verb(),
             CommandBody::Tunnel(_, ask) => ask.verb(),
             CommandBody::Device(_, ask) => ask.verb(),

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::command::ObjectRef;
-use crate::ids::{CommandId, DeviceId, Kind, OrderId, SiteId, TunnelId};
+use crate::contact::{Contact, CustomerChange, HasContact, KeyId};
+use crate::ids::{CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
 use crate::reason::Reason;
 use crate::report::{DriftField, Outputs};
 use crate::schema_ref::SchemaRef;
@@ -92,6 +93,22 @@ pub enum Change<S> {
         /// The command that asked to look.
         check: CommandId,
     },
+    /// Somebody else is to be talked to about the object. Nothing follows at the vendor, so the generation stays.
+    ContactChanged {
+        /// Who to talk to now, whole; none any more when it is not there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contact: Option<Contact>,
+    },
+}
+
+impl<S: HasContact> Change<S> {
+    fn contact(&self) -> Option<&Contact> {
+        match self {
+            Self::Created { spec, .. } | Self::Changed { spec, .. } => spec.contact(),
+            Self::ContactChanged { contact } => contact.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// An event of a customer.
@@ -103,6 +120,8 @@ pub enum Event {
     Tunnel(TunnelId, Change<TunnelSpec>),
     /// Something happened to a device.
     Device(DeviceId, Change<DeviceSpec>),
+    /// Something happened to the customer itself.
+    Customer(CustomerId, CustomerChange),
 }
 
 /// Why a stored event cannot be read. It stops the reader by name: an event is never skipped.
@@ -135,6 +154,7 @@ impl Event {
             Self::Site(id, _) => ObjectRef::Site(id.clone()),
             Self::Tunnel(id, _) => ObjectRef::Tunnel(id.clone()),
             Self::Device(id, _) => ObjectRef::Device(id.clone()),
+            Self::Customer(id, _) => ObjectRef::Customer(id.clone()),
         }
     }
 
@@ -144,11 +164,23 @@ impl Event {
         wire.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
+    /// The newest of the keys that sealed personal data in the event.
+    pub fn sealed_by(&self) -> Option<KeyId> {
+        let contact = match self {
+            Self::Site(_, change) => change.contact(),
+            Self::Tunnel(_, change) => change.contact(),
+            Self::Device(_, change) => change.contact(),
+            Self::Customer(..) => None,
+        };
+        contact?.fields().map(|(_, text)| text.key()).max()
+    }
+
     fn to_wire(&self) -> Map<String, Value> {
         match self {
             Self::Site(id, change) => wire("Site", Kind::Site, id.as_str(), change),
             Self::Tunnel(id, change) => wire("Tunnel", Kind::Tunnel, id.as_str(), change),
             Self::Device(id, change) => wire("Device", Kind::Device, id.as_str(), change),
+            Self::Customer(id, change) => wire("Customer", Kind::Customer, id.as_str(), change),
         }
     }
 
@@ -179,7 +211,12 @@ impl Event {
 
     /// Reads an event of the present version.
     fn present(name: String, mut wire: Map<String, Value>) -> Result<Self, UnreadableEvent> {
-        let prefixes = [("Site", Kind::Site), ("Tunnel", Kind::Tunnel), ("Device", Kind::Device)];
+        let prefixes = [
+            ("Site", Kind::Site),
+            ("Tunnel", Kind::Tunnel),
+            ("Device", Kind::Device),
+            ("Customer", Kind::Customer),
+        ];
         let Some((kind, change)) =
             prefixes.iter().find_map(|(prefix, kind)| Some((*kind, name.strip_prefix(prefix)?.to_owned())))
         else {
@@ -191,7 +228,10 @@ impl Event {
             Ok(match kind {
                 Kind::Tunnel => Self::Tunnel(serde_json::from_value(id)?, read_change(wire)?),
                 Kind::Device => Self::Device(serde_json::from_value(id)?, read_change(wire)?),
-                Kind::Site | Kind::Customer => Self::Site(serde_json::from_value(id)?, read_change(wire)?),
+                Kind::Site => Self::Site(serde_json::from_value(id)?, read_change(wire)?),
+                Kind::Customer => {
+                    Self::Customer(serde_json::from_value(id)?, serde_json::from_value(Value::Object(wire))?)
+                }
             })
         };
         read().map_err(|error| {
@@ -208,7 +248,7 @@ fn read_change<S: DeserializeOwned>(wire: Map<String, Value>) -> Result<Change<S
     serde_json::from_value(Value::Object(wire))
 }
 
-fn wire<S: Serialize>(prefix: &str, kind: Kind, id: &str, change: &Change<S>) -> Map<String, Value> {
+fn wire(prefix: &str, kind: Kind, id: &str, change: &impl Serialize) -> Map<String, Value> {
     // Every specification is made of strings, numbers, lists and maps with string keys, so this cannot fail.
     let Ok(Value::Object(mut wire)) = serde_json::to_value(change) else { return Map::new() };
     if let Some(Value::String(name)) = wire.get_mut("type") {

@@ -5,6 +5,7 @@
 /// Every schema: its name and its text.
 pub const ALL: &[(&str, &str)] = &[
     ("customer.check-drift", include_str!("../json/customer.check-drift.json")),
+    ("customer.erase", include_str!("../json/customer.erase.json")),
     ("device.change", include_str!("../json/device.change.json")),
     ("device.check-drift", include_str!("../json/device.check-drift.json")),
     ("device.create", include_str!("../json/device.create.json")),

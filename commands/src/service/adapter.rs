@@ -6,6 +6,7 @@ use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::Command;
+use wanwright_schemas::contact::KeyId;
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::Refusal;
@@ -23,6 +24,8 @@ pub struct Judged {
     pub expected_generation: Option<u64>,
     /// The version of the vendor's settings that the sender speaks.
     pub schema: Option<SchemaVersion>,
+    /// The key of the customer's personal data, for a command that is about it.
+    pub key: Option<KeyId>,
     /// The command.
     pub command: Command,
 }
@@ -59,8 +62,8 @@ impl Aggregate for Customer {
         vendors: &Arc<Catalogue>,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        let Judged { id, expected_generation, schema, command } = command;
-        let facts = Circumstances { command: id, expected_generation, vendors, schema };
+        let Judged { id, expected_generation, schema, key, command } = command;
+        let facts = Circumstances { command: id, expected_generation, vendors, schema, key };
         // The decision is whole before the first event is written: the sink applies each event at once.
         let events = decide(self, &command, facts)?;
         for event in events {

@@ -255,7 +255,7 @@ fn envelope(
         correlation: get(key::CORRELATION),
         time: read(key::TIME)?.parse::<Timestamp>().map_err(|_| missing(key::TIME))?,
         prev,
-        key: None,
+        key: events.iter().filter_map(|recorded| recorded.event.sealed_by()).max().map(String::from),
         events: events.iter().map(|recorded| recorded.event.clone()).collect(),
     })
 }

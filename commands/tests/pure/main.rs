@@ -1,6 +1,7 @@
 //! The rules, without NATS: given accepted commands, when a command arrives on its subject, then events or a refusal.
 
 mod changes;
+mod contact;
 mod device;
 mod explain;
 mod fleet;

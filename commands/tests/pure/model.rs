@@ -272,6 +272,7 @@ impl Model {
             Event::Site(id, change) => self.learn_of(Kind::Site, id.as_str(), change),
             Event::Tunnel(id, change) => self.learn_of(Kind::Tunnel, id.as_str(), change),
             Event::Device(id, change) => self.learn_of(Kind::Device, id.as_str(), change),
+            Event::Customer(..) => panic!("no report says that"),
         }
     }
 
@@ -301,7 +302,8 @@ impl Model {
             | Change::Changed { .. }
             | Change::DecommissionRequested { .. }
             | Change::RetryRequested { .. }
-            | Change::DriftCheckRequested { .. } => panic!("no report says that"),
+            | Change::DriftCheckRequested { .. }
+            | Change::ContactChanged { .. } => panic!("no report says that"),
         }
     }
 

@@ -110,6 +110,7 @@ fn commands() -> Vec<String> {
         "wan.snapshot.>",
         "wan.cmd.>",
         "wan.dead.>",
+        "wan.key.>",
         "wan.member.>",
         // Requests that came without their partition go to whoever holds it, under the name of their sender.
         "wan.decide.>",
@@ -119,8 +120,12 @@ fn commands() -> Vec<String> {
     ];
     let own = own.map(str::to_owned).into_iter();
     let purge = format!("$JS.API.STREAM.PURGE.{}", topology::SNAPSHOTS);
+    // Keys and commands that tell of people are overwritten on the disk, message by message.
+    let erase =
+        [topology::KEYS, topology::COMMANDS].map(|stream| format!("$JS.API.STREAM.MSG.DELETE.{stream}"));
     let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS]);
     own.chain([purge])
+        .chain(erase)
         .chain(commanding("commands"))
         .chain(buckets)
         .chain(consuming(topology::COMMANDS))

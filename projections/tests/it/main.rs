@@ -4,9 +4,9 @@
 mod folds;
 mod given;
 mod holes;
-mod parity;
 mod migrations;
 mod outcomes;
+mod parity;
 mod rebuilds;
 mod rows;
 mod servers;

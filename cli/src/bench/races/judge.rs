@@ -53,7 +53,13 @@ pub async fn judge(
         }
         match record.sent.get(&id) {
             Some(command) if record.accepted.contains_key(&id) => {
-                let facts = Circumstances { command: id, expected_generation: None, schema: None, vendors };
+                let facts = Circumstances {
+                    command: id,
+                    expected_generation: None,
+                    schema: None,
+                    vendors,
+                    key: None,
+                };
                 if decide(&before, command, facts).ok().as_ref() != Some(&envelope.events) {
                     verdict.unlawful.push(id.to_string());
                 }
