@@ -58,7 +58,8 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     match args.role {
         Role::Commands => {
             let (vendors, _watching) = watched(&args)?;
-            service::run(nats, vendors, options, stop, ready).await?;
+            let master_key = Some(std::path::absolute(args.master_key.path(&args.connection.home))?);
+            service::run(nats, vendors, Options { master_key, ..options }, stop, ready).await?;
         }
         Role::Dispatcher => {
             let (vendors, _watching) = watched(&args)?;
@@ -89,6 +90,7 @@ fn service_options(args: &ServeArgs) -> Result<Options> {
     Ok(Options {
         window: args.window.map_or(usual.window, |hours| Duration::from_secs(hours * 60 * 60)),
         cache_bytes: args.cache.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
+        ..usual
     })
 }
 
@@ -218,7 +220,7 @@ mod tests {
         let read = |words| options(words).expect("known words").expect("options");
         assert_eq!(read("commands"), Options::default());
         assert_eq!(read("commands --window 24 --cache 512"), Options::default());
-        let small = Options { window: Duration::from_secs(3600), cache_bytes: 1 << 20 };
+        let small = Options { window: Duration::from_secs(3600), cache_bytes: 1 << 20, master_key: None };
         assert_eq!(read("commands --window 1 --cache 1"), small);
         assert_eq!(read("dispatcher"), Options::default());
         for words in ["--window 0", "--window 25", "--window x", "--cache 0", "--cache 1048577", "--cache -1"]

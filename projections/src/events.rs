@@ -88,6 +88,7 @@ impl EventRows {
                 drift_reports::follow(drift, kind, &object, change, &step, at);
                 step
             }
+            Event::Customer(..) => Step::default(),
         }
     }
 
@@ -115,7 +116,8 @@ impl EventRows {
                 match object.kind() {
                     Kind::Tunnel => tunnels.insert(key),
                     Kind::Device => devices.insert(key),
-                    Kind::Site | Kind::Customer => sites.insert(key),
+                    Kind::Site => sites.insert(key),
+                    Kind::Customer => false,
                 };
                 sites.extend(site_of(&message.customer, event));
             }

@@ -142,6 +142,7 @@ impl View<History> for CustomerOverview {
                     };
                     evolve(&mut self.devices, id.as_str(), change, time, brief);
                 }
+                Event::Customer(..) => {}
             }
         }
     }

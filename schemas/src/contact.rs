@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
@@ -193,10 +195,36 @@ impl Contact {
     }
 }
 
-/// Reads a contact; one that says nothing is none.
+/// Reads a contact; one that says nothing is none, and a list is no contact.
 pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Contact>, D::Error> {
-    let contact = Option::<Contact>::deserialize(deserializer)?;
-    Ok(contact.filter(|contact| contact.fields().next().is_some()))
+    struct Fields;
+
+    impl<'de> Visitor<'de> for Fields {
+        type Value = Option<Contact>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of name, email, phone and note")
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_map(self)
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, fields: M) -> Result<Self::Value, M::Error> {
+            let contact = Contact::deserialize(MapAccessDeserializer::new(fields))?;
+            Ok(Some(contact).filter(|contact| contact.fields().next().is_some()))
+        }
+    }
+
+    deserializer.deserialize_option(Fields)
 }
 
 /// A specification that may say who to talk to.
@@ -284,6 +312,9 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<SiteSpec>(text).expect(text).contact;
         assert_eq!(read(r#"{"vendor":"simwan","lan":[],"contact":{}}"#), None);
         assert_eq!(read(r#"{"vendor":"simwan","lan":[],"contact":{"name":null}}"#), None);
+        assert_eq!(read(r#"{"vendor":"simwan","lan":[],"contact":null}"#), None);
+        let list = r#"{"vendor":"simwan","lan":[],"contact":[]}"#;
+        assert!(serde_json::from_str::<SiteSpec>(list).is_err());
         let plain = r#"{"vendor":"simwan","lan":[],"contact":{"name":"Jane Doe"}}"#;
         let error = serde_json::from_str::<SiteSpec>(plain).expect_err("plain").to_string();
         assert!(!error.contains("Jane"), "{error}");

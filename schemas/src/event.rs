@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::command::ObjectRef;
-use crate::contact::{Contact, CustomerChange, HasContact, KeyId};
+use crate::contact::{self, Contact, CustomerChange, HasContact, KeyId};
 use crate::ids::{CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
 use crate::reason::Reason;
 use crate::report::{DriftField, Outputs};
@@ -96,7 +96,7 @@ pub enum Change<S> {
     /// Somebody else is to be talked to about the object. Nothing follows at the vendor, so the generation stays.
     ContactChanged {
         /// Who to talk to now, whole; none any more when it is not there.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "contact::read", skip_serializing_if = "Option::is_none")]
         contact: Option<Contact>,
     },
 }

@@ -10,6 +10,7 @@ mod failures;
 mod inbox;
 mod kills;
 mod outages;
+mod personal;
 mod races;
 mod readme;
 mod repeats;

@@ -26,8 +26,15 @@ pub const HEALTHY: Duration = Duration::from_secs(60);
 pub const MOST_DEATHS: u32 = 20;
 
 /// What of our own environment the roles get.
-const HANDED_ON: [&str; 6] =
-    ["PATH", "HOME", "TMPDIR", "WANWRIGHT_LOG", "WANWRIGHT_TERRAFORM", "RUST_BACKTRACE"];
+const HANDED_ON: [&str; 7] = [
+    "WANWRIGHT_MASTER_KEY_FILE",
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "WANWRIGHT_LOG",
+    "WANWRIGHT_TERRAFORM",
+    "RUST_BACKTRACE",
+];
 
 /// A role to start.
 #[derive(Debug, Clone)]

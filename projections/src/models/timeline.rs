@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use wanwright_schemas::contact::CustomerChange;
 use wanwright_schemas::event::Change;
 use wanwright_schemas::{Actor, CommandId, CustomerId, Event, Kind};
 
@@ -74,6 +75,9 @@ impl TimelineRow {
             Event::Site(_, change) => describe(change, changes.as_deref()),
             Event::Tunnel(_, change) => describe(change, changes.as_deref()),
             Event::Device(_, change) => describe(change, changes.as_deref()),
+            Event::Customer(_, CustomerChange::Erased { key }) => {
+                (None, format!("has no personal data any more that can be read: key {key} is destroyed"))
+            }
         };
         Self {
             customer: message.customer.clone(),
@@ -118,5 +122,6 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
         Change::Removed { .. } => (None, "is gone".to_owned()),
         Change::DriftFound { .. } => (None, format!("has drifted: {}", fields())),
         Change::DriftNotFound { .. } => (None, "is as it was applied".to_owned()),
+        Change::ContactChanged { .. } => (None, "has another contact".to_owned()),
     }
 }

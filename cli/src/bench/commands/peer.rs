@@ -89,5 +89,5 @@ fn judged(index: u32) -> Result<Judged> {
     let id: ObjectId = "oslo-01".parse()?;
     let object = ObjectRef::new(Kind::Site, id)?;
     let command = Command::parse("acme".parse()?, "bench".parse()?, &object, verb, body.as_bytes())?;
-    Ok(Judged { id: CommandId::mint(), expected_generation: None, schema: None, command })
+    Ok(Judged { id: CommandId::mint(), expected_generation: None, schema: None, key: None, command })
 }
