@@ -90,7 +90,7 @@ impl World {
     /// Why a command service does not start with these options.
     pub async fn start_fails(&self, options: service::Options) -> String {
         let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
-        let vendors = Arc::new(Catalogue::load(vendors).unwrap());
+        let vendors = std::sync::Arc::new(Catalogue::load(vendors).unwrap());
         let stop = CancellationToken::new();
         let running = service::run(self.nats.clone(), vendors, options, stop, || panic!("it is ready"));
         let error = tokio::time::timeout(LIMIT, running).await.unwrap().unwrap_err();
