@@ -253,10 +253,16 @@ mod tests {
             for verb in verbs {
                 for stream in ["EVENTS-0", "EVENTS-7", "COMMANDS", "OUTCOMES", "ORDERS", "KV_claims"] {
                     let subject = format!("$JS.API.STREAM.{verb}.{stream}");
-                    assert_eq!(allows(&grants, &subject), role == Role::Admin, "{} {subject}", role.name());
+                    // What it takes from its inbox it may overwrite, message by message.
+                    let overwrites = role == Role::Commands && (verb, stream) == ("MSG.DELETE", "COMMANDS");
+                    let may = role == Role::Admin || overwrites;
+                    assert_eq!(allows(&grants, &subject), may, "{} {subject}", role.name());
                 }
             }
             let appends = matches!(role, Role::Admin | Role::Commands);
+            for keys in ["$JS.API.STREAM.MSG.DELETE.KEYS", "wan.key.current.acme"] {
+                assert_eq!(allows(&grants, keys), appends, "{} {keys}", role.name());
+            }
             assert_eq!(allows(&grants, "wan.evt.3.acme"), appends, "{}", role.name());
         }
     }
