@@ -25,6 +25,19 @@ fn keys(connection: &Connection) -> Result<Authority> {
     Ok(Authority::open(&std::path::absolute(connection.home.home.join("keys"))?, PARTITIONS)?)
 }
 
+/// The same keys with this partition count: roles may read as many streams, and the server's mapping hands requests to as
+/// many partitions.
+pub async fn recounted(keys: Authority, url: &str, partitions: u16) -> Result<Authority> {
+    if keys.partitions() == partitions {
+        return Ok(keys);
+    }
+    let keys = keys.recounted(partitions)?;
+    let system = Access::with_creds(url, keys.system());
+    let system = wanwright_nats::connect(system, "wanwright-accounts", partitions).await?;
+    push::update(&system.client, &keys.claims_of(WAN)?).await?;
+    Ok(keys)
+}
+
 fn customer(text: &str) -> Result<CustomerId> {
     text.parse().map_err(|error| Usage(format!("{error}")).into())
 }

@@ -50,6 +50,8 @@ pub enum Mode {
     Replay(ReplayArgs),
     /// Build every read model anew from the streams, beside the live tables, and compare.
     Rebuild(RebuildArgs),
+    /// Export the histories with signed evidence, and tell whether they are what they were.
+    Audit(crate::audit::AuditArgs),
     /// Print where NATS, Postgres or the simulated vendor of the running system is.
     Url(UrlArgs),
     /// Say what is missing on this machine, and how to get it.
@@ -137,6 +139,29 @@ pub struct UpArgs {
     pub home: Home,
     #[command(flatten)]
     pub vendors: Vendors,
+    #[command(flatten)]
+    pub partitions: PartitionsArg,
+    /// What survives a loss of power.
+    #[arg(long, value_enum, default_value_t = Profile::Durable, env = "WANWRIGHT_PROFILE")]
+    pub profile: Profile,
+}
+
+/// What a message that was acknowledged survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Everything that was acknowledged is on the disk.
+    Durable,
+    /// Several times faster; a loss of power takes what was acknowledged in the last two minutes. Never by default.
+    Fast,
+}
+
+/// Over how many partitions customers are spread in a new installation.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct PartitionsArg {
+    /// Partitions of a new installation: 8 unless said otherwise, 32 for a large fleet. An installation that is there
+    /// keeps its own; `nats repartition` changes it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub partitions: Option<u16>,
 }
 
 /// `send`.
@@ -144,14 +169,20 @@ pub struct UpArgs {
 #[command(
     after_help = "Examples:\n  wanwright send site create acme/oslo-02 '{\"vendor\":\"simwan\",\"lan\":[\"10.9.0.0/24\"]}'\n  \
     wanwright send device change acme/oslo-ap-01 '{\"settings\":{\"vlan\":42}}'\n  \
-    wanwright send site decommission acme/oslo-02\n\nExit codes: 0 accepted, 3 refused."
+    wanwright send site decommission acme/oslo-02 '{\"cascade\":true}'\n  \
+    wanwright send site suspend acme/oslo-01 '{\"reason\":\"works at the site\"}'\n  \
+    wanwright send device approve acme/oslo-ap-01 '{\"generation\":3}' --actor boss\n  \
+    wanwright send customer freeze acme '{\"name\":\"christmas\",\"from\":\"2026-12-20T00:00\",\"to\":\"2027-01-02T00:00\",\
+    \"zone\":\"Europe/Oslo\",\"reason\":\"nobody is there\"}'\n  \
+    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\"}}'\n\nExit codes: 0 accepted, 3 refused."
 )]
 pub struct SendArgs {
     #[command(flatten)]
     pub connection: Connection,
     /// Kind of object: customer, site, tunnel or device.
     pub kind: String,
-    /// Verb: create, change, decommission, retry or check-drift.
+    /// Verb: create, change, approve, suspend, resume, protect, unprotect, decommission, retry or check-drift; for a
+    /// customer change, suspend, resume, freeze, unfreeze, decommission or check-drift.
     pub verb: String,
     /// The object: CUSTOMER/ID, or CUSTOMER for a customer.
     pub object: String,
@@ -406,6 +437,10 @@ pub struct RebuildArgs {
     /// Only compare; change nothing.
     #[arg(long)]
     pub verify: bool,
+    /// Also the overviews, and also what is left of streams that hold no customers any more: after the number of
+    /// partitions has changed.
+    #[arg(long, conflicts_with = "verify")]
+    pub all: bool,
 }
 
 /// `doctor`.
@@ -443,13 +478,34 @@ pub enum NatsWhat {
     /// Show what is missing or differs; exits with 1 when anything does.
     Plan,
     /// Create what is missing. What differs is never changed: a person has to decide.
-    Apply,
+    Apply(PartitionsArg),
+    /// Spread the customers over another number of partitions. All roles must be stopped.
+    Repartition(RepartitionArgs),
     /// The accounts of customers: made, shown, taken away.
     #[command(subcommand)]
     Account(AccountWhat),
     /// Who may connect, and what for.
     #[command(subcommand)]
     User(UserWhat),
+}
+
+/// `nats repartition`.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(
+    after_help = "Of a system that `up` started on this machine: stop it, run this, start it again. Elsewhere name NATS and\n\
+    Postgres with --nats and --postgres. It may be killed and run again; until it is through no role starts.\n\n\
+    Examples:\n  wanwright nats repartition 32 --dry-run\n  wanwright nats repartition 32"
+)]
+pub struct RepartitionArgs {
+    /// Partitions from now on: 1 to 256.
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub partitions: u16,
+    /// Say how many customers and messages would move; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to print what was done.
+    #[arg(short, long, default_value = "text")]
+    pub output: OutcomeFormat,
 }
 
 /// `nats account …`.
@@ -570,6 +626,9 @@ pub struct ServeArgs {
         value_name = "NAME=URL"
     )]
     pub vendor_urls: Vec<String>,
+    /// Folder of the signed heads. By default, `audit` in the home folder.
+    #[arg(long, env = "WANWRIGHT_AUDIT_DIR", value_name = "DIR")]
+    pub audit_dir: Option<PathBuf>,
     /// How long the id of a command is good, in hours, 1 to 24 (commands; 24 unless given): a repeat within that time
     /// gets the first outcome, an older id is refused. A shorter window takes less memory for each customer.
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24))]
@@ -615,6 +674,8 @@ pub enum BenchWhat {
     Commands(CommandsArgs),
     /// Load many customers through the command service: time, disk, memory, restart, and loads from deep histories.
     Customers(CustomersArgs),
+    /// Damage the files of a stopped server again and again; 0 if no damage to a history went unnoticed.
+    Damage(DamageArgs),
     /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
     Races(RacesArgs),
     /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
@@ -636,6 +697,22 @@ pub struct CustomersArgs {
     /// Customers at work at once.
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub at_once: usize,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench damage`.
+#[derive(Debug, Args)]
+pub struct DamageArgs {
+    /// How many damages, each to a fresh copy of the files.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub count: u32,
+    /// Seed of the damages: the same seed damages the same places in files of the same length.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
     /// Folder with servers that were downloaded before.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

@@ -118,11 +118,17 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
         Ok(nats) => nats,
         Err(error) => return findings.bad("NATS", format!("{error:#}")),
     };
+    let nats = match nats.with_servers_partitions().await {
+        Ok(nats) => nats,
+        Err(error) => return findings.bad("partitions", error),
+    };
+    findings.good(format!("customers are spread over {} partitions", nats.partitions));
     folders(args, &nats, findings).await;
+    profile(&endpoints, findings).await;
     match topology::plan(&nats, 1).await {
         Ok(plan) if plan.create.is_empty() && plan.differences.is_empty() => {
-            let streams = topology::streams(PARTITIONS, 1).len();
-            findings.good(format!("NATS has its {streams} streams; {}", crate::topology::durability()));
+            let streams = topology::streams(nats.partitions, 1).len();
+            findings.good(format!("NATS has its {streams} streams"));
         }
         Ok(plan) => findings
             .bad("streams", format!("{} missing, {} differ", plan.create.len(), plan.differences.len())),
@@ -157,6 +163,23 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
             Err(error) => findings.bad("read models", error),
         },
         Err(error) => findings.bad("Postgres", error),
+    }
+}
+
+/// What an acknowledged message survives.
+async fn profile(endpoints: &Endpoints, findings: &mut Findings) {
+    let asked = async {
+        let access = endpoints.access(Login::System)?;
+        let system = wanwright_nats::connect(access, "wanwright-doctor", PARTITIONS).await?;
+        crate::topology::profiles(&system).await
+    };
+    match asked.await {
+        Ok(found) => {
+            for (server, profile) in found {
+                findings.good(format!("{server} runs with {}", crate::topology::durability(profile)));
+            }
+        }
+        Err(error) => findings.bad("profile of NATS", format!("{error:#}")),
     }
 }
 

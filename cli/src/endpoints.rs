@@ -82,6 +82,8 @@ pub enum Login {
     Person,
     /// A role, with its rights.
     Role(Role),
+    /// Who asks the servers about themselves.
+    System,
 }
 
 impl Endpoints {
@@ -91,6 +93,7 @@ impl Endpoints {
         let creds = match login {
             Login::Person => keys.creds(OPERATORS, PERSON),
             Login::Role(role) => keys.role(role),
+            Login::System => keys.system(),
         };
         Ok(Access::with_creds(&self.nats, creds))
     }
@@ -132,9 +135,19 @@ impl Connection {
         }
     }
 
-    /// Connects to NATS.
+    /// Connects to NATS and asks over how many partitions the customers are spread.
     pub async fn nats(&self, login: Login, name: &str) -> Result<Nats> {
+        Ok(self.nats_unasked(login, name).await?.with_servers_partitions().await?)
+    }
+
+    /// Connects to NATS for what needs no partitions, or cannot ask for them.
+    pub async fn nats_unasked(&self, login: Login, name: &str) -> Result<Nats> {
         Ok(wanwright_nats::connect(self.access(login)?, name, PARTITIONS).await?)
+    }
+
+    /// Whether a Postgres is named, or the system of this home has one.
+    pub fn has_postgres(&self) -> bool {
+        self.postgres.is_some() || (self.nats.is_none() && Endpoints::read(&self.home.home).is_ok())
     }
 
     /// Connects to Postgres.

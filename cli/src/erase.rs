@@ -25,7 +25,7 @@ pub async fn run(args: EraseArgs) -> Result<Exit> {
     let subject = send::subject(&actor, "customer", "erase", customer.as_str())?;
     let mut head = HeaderMap::new();
     head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
-    let nats = args.connection.nats(Login::Person, "wanwright-erase").await?;
+    let nats = args.connection.nats_unasked(Login::Person, "wanwright-erase").await?;
     let outcome = send::request(&nats, &subject, head, Vec::new()).await?;
     if outcome.refusal().is_some() {
         send::print(&subject, &outcome);

@@ -6,10 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use wanwright_nats::accounts::Role;
+use wanwright_projections::Rebuilt;
 use wanwright_projections::models::OutcomeRow;
 use wanwright_projections::read::{self, Cursor, Filter, Listed, Page};
 use wanwright_schemas::Kind;
-use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+use wanwright_schemas::subjects::events_stream;
 
 use crate::cli::{GetArgs, RebuildArgs, RowFormat, Rows};
 use crate::endpoints::Login;
@@ -28,6 +29,8 @@ const CUSTOMERS: &[Column] = &[
     ("healthy", "/tunnels_healthy"),
     ("devices", "/devices"),
     ("healthy", "/devices_healthy"),
+    ("suspended", "/suspend_reason"),
+    ("freezes", "/freezes"),
     ("changed", "/updated_at"),
 ];
 const SITES: &[Column] = &[
@@ -38,6 +41,8 @@ const SITES: &[Column] = &[
     ("sync", "/sync"),
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
+    ("approval", "/approval/state"),
+    ("protected", "/protected"),
     ("lan", "/lan"),
     ("problem", "/failure_message"),
 ];
@@ -49,6 +54,8 @@ const TUNNELS: &[Column] = &[
     ("sync", "/sync"),
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
+    ("approval", "/approval/state"),
+    ("protected", "/protected"),
     ("inside", "/spec/inside"),
     ("problem", "/failure_message"),
 ];
@@ -62,6 +69,8 @@ const DEVICES: &[Column] = &[
     ("sync", "/sync"),
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
+    ("approval", "/approval/state"),
+    ("protected", "/protected"),
     ("problem", "/failure_message"),
 ];
 /// What `--reveal` shows besides.
@@ -241,7 +250,8 @@ fn print(columns: &[Column], listed: &Listed<Value>, format: RowFormat, rows: Ro
         RowFormat::Name => listed.rows.iter().for_each(|row| output::line(name(row, rows))),
         RowFormat::Table => {
             let head: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
-            let cells = |row: &Value| columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))).collect();
+            let cells =
+                |row: &Value| columns.iter().map(|(_, pointer)| cell(shown(row, pointer).as_ref())).collect();
             output::line(output::table(&head, listed.rows.iter().map(cells).collect()));
             if let Some(next) = &listed.next {
                 output::note(format!("there is more: --after '{}'", serde_json::to_string(next)?));
@@ -262,6 +272,17 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Outcomes => format!("outcome/{}", text("command")),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
         Rows::Drift | Rows::Timeline => format!("{}/{}/{}", text("kind"), text("customer"), text("id")),
+    }
+}
+
+/// What a column shows of a row: a freeze is its name, and a line in a table is long enough.
+fn shown(row: &Value, pointer: &str) -> Option<Value> {
+    let value = row.pointer(pointer)?;
+    match value {
+        Value::Array(items) if pointer == "/freezes" => {
+            Some(items.iter().filter_map(|freeze| freeze.get("name").cloned()).collect())
+        }
+        _ => Some(value.clone()),
     }
 }
 
@@ -303,15 +324,25 @@ pub fn drift_table(reports: &[Value]) -> String {
     output::table(&["customer", "kind", "id", "field", "desired", "observed", "found", "state"], rows)
 }
 
+/// Prints what a rebuild did.
+pub fn print_rebuilt(rebuilt: &Rebuilt) {
+    let Rebuilt { stream, sequence, written, deleted } = rebuilt;
+    output::line(format!("{stream}: rebuilt up to {sequence}, {written} rows mended, {deleted} removed"));
+}
+
 /// Builds the event read models anew from the streams, or compares them.
 pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
     let nats = args.connection.nats(Login::Role(Role::Projections), "wanwright-rebuild").await?;
     let pool = args.connection.postgres(6).await?;
+    if args.all {
+        wanwright_projections::rebuild_all(&pool, &nats).await?.iter().for_each(print_rebuilt);
+        return Ok(Exit::Done);
+    }
     let mut different = 0;
-    for partition in 0..PARTITIONS {
+    for partition in 0..nats.partitions {
         let stream = events_stream(partition);
         if args.verify {
-            let verified = wanwright_projections::verify(&pool, &nats.js, &stream).await?;
+            let verified = wanwright_projections::verify(&pool, &nats, &stream).await?;
             output::line(format!(
                 "{stream}: {} customers compared at {}",
                 verified.customers, verified.sequence
@@ -322,12 +353,7 @@ pub async fn rebuild(args: RebuildArgs) -> Result<Exit> {
             }
             different += verified.different.len();
         } else {
-            let rebuilt = wanwright_projections::rebuild(&pool, &nats.js, &stream).await?;
-            let (written, deleted) = (rebuilt.written, rebuilt.deleted);
-            output::line(format!(
-                "{stream}: rebuilt up to {}, {written} rows mended, {deleted} removed",
-                rebuilt.sequence
-            ));
+            print_rebuilt(&wanwright_projections::rebuild(&pool, &nats, &stream).await?);
         }
     }
     Ok(if different == 0 { Exit::Done } else { Exit::Different })

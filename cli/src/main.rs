@@ -1,6 +1,7 @@
 //! `wanwright`: the one binary. Every part is a mode of it, called by name.
 
 mod accounts;
+mod audit;
 mod bench;
 mod cli;
 mod demo;
@@ -12,6 +13,7 @@ mod exit;
 mod explain;
 mod get;
 mod output;
+mod repartition;
 mod replay;
 mod reveal;
 mod schema;
@@ -46,6 +48,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Replay(args) => replay::run(args).await,
         Mode::Rebuild(args) => get::rebuild(args).await,
         Mode::Url(args) => endpoints::url(&args),
+        Mode::Audit(args) => audit::run(args).await,
         Mode::Bench(args) => bench::run(args).await,
         Mode::Schema(args) => schema::run(args),
         Mode::Nats(args) => topology::run(args).await,

@@ -17,6 +17,8 @@ pub async fn run(args: ReplayArgs) -> Result<Exit> {
     let customer: CustomerId = args.customer.parse().map_err(|error| Usage(format!("{error}")))?;
     let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-replay").await?;
     let history = History::new(nats);
+    let evidence = crate::audit::evidence(&args.connection.home, None)?;
+    let proven = history.prove(&customer, Some(&evidence)).await?;
     let mut head = Head::default();
     for message in history.load(&customer, 0).await? {
         // Every message is checked, also those that are not printed.
@@ -30,6 +32,7 @@ pub async fn run(args: ReplayArgs) -> Result<Exit> {
             lines(message.sequence, &envelope);
         }
     }
+    proven.is_read_by(head.messages)?;
     if head.sequence == 0 {
         output::note(format!("customer {customer} has no history"));
     }

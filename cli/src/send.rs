@@ -53,7 +53,7 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
         head.insert(headers::DRY_RUN, "true");
     }
     may_send(&args, &subject)?;
-    let nats = args.connection.nats(Login::Person, "wanwright-send").await?;
+    let nats = args.connection.nats_unasked(Login::Person, "wanwright-send").await?;
     if args.durable {
         return submit(&args, &nats, &subject, head, body.into_bytes()).await;
     }

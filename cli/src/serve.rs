@@ -11,10 +11,11 @@ use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
-use wanwright_nats::{Leases, Nats, accounts, topology};
+use wanwright_nats::{Leases, Nats, NatsError, accounts, topology};
 use wanwright_projections::{Projections, Readiness};
 use wanwright_vendors::{Refreshed, Vendors, Watching};
 
+use crate::audit;
 use crate::cli::{Role, ServeArgs, SimulatorArgs};
 use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
@@ -22,6 +23,9 @@ use crate::output;
 
 /// The lease of the one executor process that calls vendors: a second one would spend the vendors' budgets twice.
 const EXECUTOR_LEASE: &str = "executor";
+
+/// How often a role asks whether the partition count is still the one it works with.
+const RECOUNT: Duration = Duration::from_secs(5);
 
 /// Ends at SIGTERM and SIGINT.
 pub fn stop_token() -> Result<CancellationToken> {
@@ -55,20 +59,25 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     });
     let nats = args.connection.nats(login, &format!("wanwright-{:?}", args.role).to_lowercase()).await?;
     check_topology(&nats).await?;
+    let counted = tokio::spawn(until_counted_otherwise(nats.clone(), stop.clone()));
     match args.role {
         Role::Commands => {
             let (vendors, _watching) = watched(&args)?;
             let master_key = Some(std::path::absolute(args.master_key.path(&args.connection.home))?);
-            service::run(nats, vendors, Options { master_key, ..options }, stop, ready).await?;
+            let evidence = Some(audit::evidence(&args.connection.home, args.audit_dir.as_deref())?);
+            service::run(nats, vendors, Options { master_key, evidence, ..options }, stop, ready).await?;
         }
         Role::Dispatcher => {
+            let evidence = audit::evidence(&args.connection.home, args.audit_dir.as_deref())?;
             let (vendors, _watching) = watched(&args)?;
-            dispatcher::run(nats, vendors, stop, ready).await?;
+            dispatcher::run(nats, vendors, Some(evidence), stop, ready).await?;
         }
         Role::Executors => executors(&args, nats, stop).await?,
         Role::Projections => {
             let pool = args.connection.postgres(24).await?;
-            let projections = Projections::new(wanwright_projections::Config::new(pool, nats));
+            let mut config = wanwright_projections::Config::new(pool, nats);
+            config.audit = Some(audit::signer(&args.connection.home, args.audit_dir.as_deref())?);
+            let projections = Projections::new(config);
             let mut readiness = projections.readiness();
             let running = tokio::spawn(projections.run(stop.clone()));
             tokio::select! {
@@ -78,7 +87,25 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
             running.await?;
         }
     }
+    counted.await??;
     Ok(Exit::Done)
+}
+
+/// Stops a role that works with a partition count which is no longer the server's: the next start asks for it.
+async fn until_counted_otherwise(nats: Nats, stop: CancellationToken) -> Result<(), NatsError> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(RECOUNT) => {}
+        }
+        // Whatever else goes wrong is no news about the count.
+        if let Err(error @ (NatsError::Repartitioning { .. } | NatsError::OtherPartitions { .. })) =
+            nats.check_partitions().await
+        {
+            stop.cancel();
+            return Err(error);
+        }
+    }
 }
 
 /// What `serve commands` was told, and the usual where it was told nothing.
@@ -123,7 +150,7 @@ async fn check_topology(nats: &Nats) -> Result<()> {
         );
     }
     if !plan.differences.is_empty() {
-        return Err(wanwright_nats::NatsError::Topology(plan.differences.join("\n")).into());
+        return Err(NatsError::Topology(plan.differences.join("\n")).into());
     }
     Ok(())
 }
@@ -220,7 +247,8 @@ mod tests {
         let read = |words| options(words).expect("known words").expect("options");
         assert_eq!(read("commands"), Options::default());
         assert_eq!(read("commands --window 24 --cache 512"), Options::default());
-        let small = Options { window: Duration::from_secs(3600), cache_bytes: 1 << 20, master_key: None };
+        let (window, cache_bytes) = (Duration::from_secs(3600), 1 << 20);
+        let small = Options { window, cache_bytes, ..Options::default() };
         assert_eq!(read("commands --window 1 --cache 1"), small);
         assert_eq!(read("dispatcher"), Options::default());
         for words in ["--window 0", "--window 25", "--window x", "--cache 0", "--cache 1048577", "--cache -1"]

@@ -13,11 +13,13 @@ fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// Addresses that no host can have: "this network" (RFC 791), loopback (RFC 1122) and multicast (RFC 5771).
-const NEVER: [Ipv4Net; 3] = [
+/// Addresses that no host can have: "this network" (RFC 791), loopback (RFC 1122), multicast (RFC 5771) and what is
+/// reserved (RFC 1112), the broadcast address among it.
+const NEVER: [Ipv4Net; 4] = [
     Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
+    Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
 /// Refuses a prefix with host bits, for `10.7.0.1/24` is a typing error more often than a wish, and one that holds

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::ObjectRef;
-use wanwright_schemas::contact::{CustomerChange, HasContact, KeyId};
+use wanwright_schemas::contact::{HasContact, KeyId};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, DeviceId, SiteId, TunnelId};
+use wanwright_schemas::policy::{CustomerChange, CustomerSpec, Freeze, Name};
 use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
 
 use crate::object::{self, Object};
@@ -22,6 +23,24 @@ pub struct Customer {
     pub devices: BTreeMap<DeviceId, Object<DeviceSpec>>,
     /// The keys of personal data that are destroyed, or are to be where that is still outstanding.
     pub erased: BTreeSet<KeyId>,
+    /// The customer's own settings.
+    pub own: Own,
+}
+
+/// What a customer says about itself. Nobody has to create a customer: until it says something, all of this is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// The generation of the settings; 0 before they were first changed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// Accounts and policy.
+    pub spec: CustomerSpec,
+    /// The freezes that were not taken back, by name; some may be over.
+    pub freezes: BTreeMap<Name, Freeze>,
+    /// Why nothing is to be done at the customer's vendors, if that is so.
+    pub suspended: Option<String>,
+    /// Whether everything should go.
+    pub leaving: bool,
 }
 
 impl Customer {
@@ -31,10 +50,17 @@ impl Customer {
             Event::Site(id, change) => fold(&mut self.sites, id, change, by),
             Event::Tunnel(id, change) => fold(&mut self.tunnels, id, change, by),
             Event::Device(id, change) => fold(&mut self.devices, id, change, by),
+            Event::Customer(_, CustomerChange::Removed {}) => self.own = Own::default(),
             Event::Customer(_, CustomerChange::Erased { key }) => {
                 self.erased.insert(*key);
             }
+            Event::Customer(_, change) => self.own.evolve(change),
         }
+    }
+
+    /// Whether the customer has no object.
+    pub fn is_empty(&self) -> bool {
+        self.sites.is_empty() && self.tunnels.is_empty() && self.devices.is_empty()
     }
 
     /// The tunnels that a site owns, leaving ones included.
@@ -66,10 +92,39 @@ impl Customer {
     /// The generation of an object, if there is one.
     pub fn generation(&self, object: &ObjectRef) -> Option<u64> {
         match object {
-            ObjectRef::Customer(_) => None,
+            ObjectRef::Customer(_) => Some(self.own.generation).filter(|generation| *generation > 0),
             ObjectRef::Site(id) => self.sites.get(id).map(|site| site.generation),
             ObjectRef::Tunnel(id) => self.tunnels.get(id).map(|tunnel| tunnel.generation),
             ObjectRef::Device(id) => self.devices.get(id).map(|device| device.generation),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Own {
+    fn evolve(&mut self, change: &CustomerChange) {
+        match change {
+            CustomerChange::Changed { generation, spec } => {
+                self.generation = *generation;
+                self.spec = spec.clone();
+            }
+            CustomerChange::DecommissionRequested {} => self.leaving = true,
+            CustomerChange::Suspended { reason } => self.suspended = Some(reason.clone()),
+            CustomerChange::Resumed {} => self.suspended = None,
+            CustomerChange::Frozen { freeze } => {
+                self.freezes.insert(freeze.name.clone(), freeze.clone());
+            }
+            CustomerChange::Unfrozen { name } => {
+                self.freezes.remove(name);
+            }
+            // Only whoever decides on an older state has to notice it, and the append check makes him.
+            CustomerChange::ClaimAbandoned { .. } => {}
+            // These are about more than the settings.
+            CustomerChange::Removed {} | CustomerChange::Erased { .. } => {}
         }
     }
 }

@@ -1,20 +1,21 @@
 //! Deciding a command: events, nothing because it is a repeat, or a refusal.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::body;
-use wanwright_schemas::command::{Ask, Command, CommandBody};
-use wanwright_schemas::contact::{CustomerAsk, CustomerChange, KeyId};
+use wanwright_schemas::command::{Ask, Command, CommandBody, ObjectRef};
+use wanwright_schemas::contact::KeyId;
 use wanwright_schemas::event::{Change, Event};
-use wanwright_schemas::ids::{CommandId, VendorId};
+use wanwright_schemas::ids::{CommandId, CustomerId, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_vendors::{Catalogue, SchemaVersion, Vendor};
 
 use crate::customer::Customer;
 use crate::object::Object;
 use crate::settings::{self, Specified};
-use crate::{device, report, site, tunnel};
+use crate::{cascade, device, freezes, holds, own, report, site, tunnel};
 
 /// What a decision may depend on beside the customer's state.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct Circumstances<'a> {
     pub command: CommandId,
     /// The generation the sender expects the object to have.
     pub expected_generation: Option<u64>,
+    /// When the command was received: what tells whether a freeze is in force.
+    pub received: Timestamp,
     /// What the vendors can do.
     pub vendors: &'a Catalogue,
     /// The version of the vendor's settings that the sender speaks; the stored one when it does not say.
@@ -34,36 +37,66 @@ pub struct Circumstances<'a> {
 /// The one actor that may report.
 pub const EXECUTOR: &str = "executor";
 
+/// The one actor that may ask a customer about its claims.
+pub const SWEEPER: &str = "sweeper";
+
+/// The verbs that an actor has for itself: nobody else may send them, and it may send nothing else.
+const OF_ACTORS: [(&str, &str); 2] = [("report", EXECUTOR), ("confirm-claims", SWEEPER)];
+
 /// Decides a command against a customer's state.
 ///
 /// # Errors
 /// The refusal, when a rule forbids the command.
 pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Result<Vec<Event>, Refusal> {
-    let reporting = command.verb() == "report";
-    if reporting != (command.actor.as_str() == EXECUTOR) {
-        let message = format!("actor `{}` may not send `{}`", command.actor, command.verb());
+    let (verb, actor) = (command.verb(), command.actor.as_str());
+    if OF_ACTORS.iter().any(|(only, of)| (*only == verb) != (*of == actor)) {
+        let message = format!("actor `{actor}` may not send `{verb}`");
         return Err(Refusal::new(Reason::NotAllowed, message));
     }
+    if let Err(frozen) = freezes::refuse(state, command, facts.received)
+        && !(verb == "change" && is_only_contact(state, command, facts))
+    {
+        return Err(frozen);
+    }
     as_expected(state, command, facts)?;
+    if verb == "create" {
+        own::stays(state, &command.customer)?;
+    }
+    let events = of_object(state, command, facts)?;
+    Ok(match verb {
+        "report" => {
+            let end = cascade::end_of(state, &command.customer, &events);
+            events.into_iter().chain(end).collect()
+        }
+        _ => holds::with_approvals(state, events, &command.actor),
+    })
+}
+
+fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Result<Vec<Event>, Refusal> {
+    let actor = &command.actor;
     match &command.body {
-        CommandBody::CheckCustomerDrift => check_all(state, facts),
-        CommandBody::Customer(CustomerAsk::Erase) => Ok(erase(state, command, facts)),
+        CommandBody::CheckCustomerDrift => check_all(state, &command.customer, facts),
+        CommandBody::Customer(ask) => own::decide(state, &command.customer, ask, facts),
+        CommandBody::Site(id, Ask::Decommission(body)) if body.cascade => site::decommission_all(state, id),
         CommandBody::Site(id, Ask::Report(report)) => {
             Ok(report::of_stack(&command.customer, state, id, report, facts.vendors))
         }
         CommandBody::Site(id, ask) => {
-            let changes = site::decide(state, id, ask, facts)?;
+            let held = holds::decide(state.sites.get(id), &format!("site/{id}"), ask, actor);
+            let changes = held.unwrap_or_else(|| site::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Site(id.clone(), change)).collect())
         }
         CommandBody::Tunnel(id, ask) => {
-            let changes = tunnel::decide(state, id, ask, facts)?;
+            let held = holds::decide(state.tunnels.get(id), &format!("tunnel/{id}"), ask, actor);
+            let changes = held.unwrap_or_else(|| tunnel::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Tunnel(id.clone(), change)).collect())
         }
         CommandBody::Device(id, Ask::Report(report)) => {
             Ok(report::of_device(&command.customer, state, id, report, facts.vendors))
         }
         CommandBody::Device(id, ask) => {
-            let changes = device::decide(state, id, ask, facts)?;
+            let held = holds::decide(state.devices.get(id), &format!("device/{id}"), ask, actor);
+            let changes = held.unwrap_or_else(|| device::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Device(id.clone(), change)).collect())
         }
     }
@@ -72,7 +105,12 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
 /// Refuses a command whose sender saw another generation. Who creates saw nothing, which is generation 0.
 fn as_expected(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Result<(), Refusal> {
     let object = command.object();
-    let message = match (facts.expected_generation, state.generation(&object)) {
+    let present = match &object {
+        // A customer is there before it says anything about itself.
+        ObjectRef::Customer(_) => Some(state.own.generation),
+        _ => state.generation(&object),
+    };
+    let message = match (facts.expected_generation, present) {
         (Some(expected), Some(actual)) if expected != actual => {
             format!("{object} has generation {actual}, not {expected}")
         }
@@ -84,11 +122,20 @@ fn as_expected(state: &Customer, command: &Command, facts: Circumstances<'_>) ->
     Err(Refusal::new(Reason::GenerationMismatch, message))
 }
 
-/// Asks for a look at everything that the customer has at its vendors.
-fn check_all(state: &Customer, facts: Circumstances<'_>) -> Result<Vec<Event>, Refusal> {
+/// Asks for a look at everything that the customer has at its vendors, but what is suspended.
+fn check_all(
+    state: &Customer,
+    customer: &CustomerId,
+    facts: Circumstances<'_>,
+) -> Result<Vec<Event>, Refusal> {
+    holds::customer_goes_on(state, customer)?;
     let check = facts.command;
-    let sites = state.sites.iter().filter(|(_, site)| site.observed.is_some() && !site.leaving);
-    let devices = state.devices.iter().filter(|(_, device)| device.observed.is_some() && !device.leaving);
+    let sites = state.sites.iter().filter(|(id, site)| {
+        site.observed.is_some() && !site.leaving && holds::site_goes_on(state, id).is_ok()
+    });
+    let devices = state.devices.iter().filter(|(id, device)| {
+        device.observed.is_some() && !device.leaving && holds::device_goes_on(state, id).is_ok()
+    });
     let events: Vec<Event> = sites
         .map(|(id, _)| Event::Site(id.clone(), Change::DriftCheckRequested { check }))
         .chain(devices.map(|(id, _)| Event::Device(id.clone(), Change::DriftCheckRequested { check })))
@@ -99,11 +146,16 @@ fn check_all(state: &Customer, facts: Circumstances<'_>) -> Result<Vec<Event>, R
     Ok(events)
 }
 
-/// Says that the customer's personal data is not to be read any more. What is erased already needs no saying.
-fn erase(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Vec<Event> {
-    let key = facts.key.filter(|key| !state.erased.contains(key));
-    let event = |key| Event::Customer(command.customer.clone(), CustomerChange::Erased { key });
-    key.map(event).into_iter().collect()
+/// Whether all that a command does is to say whom to talk to. Nothing is asked for with that, so no freeze is about it.
+fn is_only_contact(state: &Customer, command: &Command, facts: Circumstances<'_>) -> bool {
+    let Ok(events) = of_object(state, command, facts) else { return false };
+    let is_contact = |event: &Event| {
+        matches!(
+            event,
+            Event::Site(_, Change::ContactChanged { .. }) | Event::Device(_, Change::ContactChanged { .. })
+        )
+    };
+    !events.is_empty() && events.iter().all(is_contact)
 }
 
 /// The object a command is about, which must be there and must not be leaving.
@@ -201,6 +253,9 @@ pub(crate) fn decommission<S>(object: Option<&Object<S>>, name: &str) -> Result<
     let object = object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))?;
     if object.leaving {
         return Ok(Vec::new());
+    }
+    if object.protected {
+        return Err(Refusal::new(Reason::Protected, format!("{name} is protected")));
     }
     Ok(vec![Change::DecommissionRequested { generation: object.generation + 1 }])
 }

@@ -9,6 +9,7 @@ use wanwright_vendors::Vendor;
 
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
+use crate::holds;
 use crate::object::Object;
 use crate::settings;
 use crate::tunnel::vendor_of;
@@ -42,10 +43,16 @@ pub(crate) fn decide(
             let (spec, vendor) = checked(state, id, &spec, Some(device), facts)?;
             Ok(changed(device, spec, vendor))
         }
-        Ask::Decommission => decide::decommission(present, &name),
+        Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
-        Ask::CheckDrift => decide::check_drift(present, &name, facts),
-        Ask::Report(_) => Ok(Vec::new()),
+        Ask::CheckDrift => {
+            let look = decide::check_drift(present, &name, facts)?;
+            holds::device_goes_on(state, id)?;
+            Ok(look)
+        }
+        Ask::Report(_) | Ask::Suspend(_) | Ask::Resume | Ask::Protect | Ask::Unprotect | Ask::Approve(_) => {
+            Ok(Vec::new())
+        }
     }
 }
 

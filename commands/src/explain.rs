@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use wanwright_schemas::command::verbs;
+use wanwright_schemas::command::{INTERNAL, verbs};
 use wanwright_schemas::ids::Kind;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_vendors::{Catalogue, FieldExplained, KindSchemas, SchemaVersion, Vendor};
@@ -179,7 +179,7 @@ fn versions(schemas: &KindSchemas) -> Vec<VersionExplained> {
 
 /// The verbs that people send.
 pub fn public_verbs(kind: Kind) -> impl Iterator<Item = &'static str> {
-    verbs(kind).iter().copied().filter(|verb| *verb != "report")
+    verbs(kind).iter().copied().filter(|verb| !INTERNAL.contains(verb))
 }
 
 fn below_settings(field: FieldExplained) -> FieldExplained {
@@ -220,13 +220,25 @@ fn verb_explained(
     };
     let body = match verb {
         "create" => create(kind, vendor, settings).to_string(),
+        "change" if kind == Kind::Customer => json!({ "policy": { "device": "approve" } }).to_string(),
         "change" => json!({ "settings": settings }).to_string(),
+        "suspend" => json!({ "reason": "works at the site" }).to_string(),
+        "approve" => json!({ "generation": 2 }).to_string(),
+        "decommission" if matches!(kind, Kind::Site | Kind::Customer) => {
+            json!({ "cascade": true }).to_string()
+        }
+        "freeze" => json!({ "name": "christmas", "from": "2026-12-20T00:00", "to": "2027-01-02T00:00",
+            "zone": "Europe/Oslo", "reason": "nobody is there" })
+        .to_string(),
+        "unfreeze" => json!({ "name": "christmas" }).to_string(),
         _ => String::new(),
     };
     let body = match (body.is_empty(), speaks) {
         (true, _) => body,
-        (false, None) => format!(" '{body}'"),
-        (false, Some(version)) => format!(" '{body}' --schema {version}"),
+        (false, Some(version)) if ["create", "change"].contains(&verb) => {
+            format!(" '{body}' --schema {version}")
+        }
+        (false, _) => format!(" '{body}'"),
     };
     VerbExplained { verb, subject, example: format!("wanwright send {kind} {verb} {object}{body}") }
 }

@@ -8,7 +8,7 @@ use crate::load::Regressed;
 use crate::recent::{Recent, Recents};
 
 /// The version of what [`Head::freeze`] writes. A test fails when it changes without this number.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// A history that cannot be trusted or read. Nothing is decided on it.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,9 @@ pub struct Head {
     pub digest: Option<Digest>,
     /// The commands decided within the window.
     pub recent: Recents,
+    /// How many messages were folded altogether.
+    #[serde(skip)]
+    pub messages: u64,
     /// How many messages were folded since the state was last frozen.
     #[serde(skip)]
     pub unfrozen: usize,
@@ -103,6 +106,7 @@ impl Head {
     pub fn appended(&mut self, sequence: u64, bytes: &[u8], envelope: &Envelope) {
         self.sequence = sequence;
         self.digest = Some(Digest::of(bytes));
+        self.messages += 1;
         self.unfrozen += 1;
         self.weight += bytes.len();
         let millis = u64::try_from(envelope.time.as_millisecond()).unwrap_or_default();

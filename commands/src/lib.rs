@@ -5,25 +5,30 @@
 //! The feature `service` adds the half that talks to NATS.
 
 mod addresses;
+mod cascade;
 mod customer;
 mod decide;
 mod device;
 pub mod explain;
+mod freezes;
 mod head;
+mod holds;
 mod load;
 mod object;
 pub mod orders;
+mod own;
 mod recent;
 mod report;
 mod settings;
 mod site;
 mod tunnel;
+mod waits;
 
-pub use customer::Customer;
-pub use decide::{Circumstances, decide};
+pub use customer::{Customer, Own};
+pub use decide::{Circumstances, SWEEPER, decide};
 pub use head::{BrokenHistory, Head, STATE_VERSION, Unthawable};
 pub use load::{Loading, Regressed};
-pub use object::{Failure, Object, Observed};
+pub use object::{Approval, Failure, Object, Observed};
 pub use recent::{Recent, Recents};
 
 #[cfg(feature = "service")]

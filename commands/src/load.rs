@@ -46,6 +46,18 @@ impl Loading {
         Ok(Self { head, is_unproven: true })
     }
 
+    /// Says how many messages the frozen state was made of.
+    #[must_use]
+    pub fn made_of(mut self, messages: u64) -> Self {
+        self.head.messages = messages;
+        self
+    }
+
+    /// How many messages the state is made of.
+    pub fn messages(&self) -> u64 {
+        self.head.messages
+    }
+
     /// Goes on from a state that was loaded before.
     pub fn from(head: Head) -> Self {
         Self { head, is_unproven: false }

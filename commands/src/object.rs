@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use wanwright_schemas::CommandId;
-use wanwright_schemas::SchemaRef;
 use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::event::Change;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Outputs};
+use wanwright_schemas::{Actor, CommandId, SchemaRef};
 
 /// What an executor last brought about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +24,15 @@ pub struct Failure {
     pub code: Reason,
     /// The reason, in a sentence.
     pub message: String,
+}
+
+/// A generation that waits for somebody to approve it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The generation.
+    pub generation: u64,
+    /// Who asked for what it brings.
+    pub requested_by: Vec<Actor>,
 }
 
 /// An object whose specification is an `S`.
@@ -53,6 +61,12 @@ pub struct Object<S> {
     pub check: Option<CommandId>,
     /// What the vendor has differently.
     pub drift: Vec<DriftField>,
+    /// Why nothing is to be done about it, if that is so.
+    pub suspended: Option<String>,
+    /// Whether it may not be taken down.
+    pub protected: bool,
+    /// The generation that waits for approval, if there is one: then it is the present one.
+    pub approval: Option<Approval>,
 }
 
 impl<S> Object<S> {
@@ -69,6 +83,9 @@ impl<S> Object<S> {
             reapply: false,
             check: None,
             drift: Vec::new(),
+            suspended: None,
+            protected: false,
+            approval: None,
         }
     }
 
@@ -97,6 +114,8 @@ impl<S> Object<S> {
     fn wish(&mut self, generation: u64) {
         self.generation = generation;
         self.failure = None;
+        // Whether this generation waits is said by an event of its own.
+        self.approval = None;
     }
 }
 
@@ -149,6 +168,16 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
             clear_check(object, *check);
         }
         Change::ContactChanged { contact } => object.spec.set_contact(contact.clone()),
+        Change::Suspended { reason } => object.suspended = Some(reason.clone()),
+        Change::Resumed {} => object.suspended = None,
+        Change::Protected {} => object.protected = true,
+        Change::Unprotected {} => object.protected = false,
+        Change::ApprovalRequested { generation, requested_by } => {
+            object.approval = Some(Approval { generation: *generation, requested_by: requested_by.clone() });
+        }
+        Change::Approved { generation, .. } => {
+            object.approval = object.approval.take().filter(|waits| waits.generation != *generation);
+        }
     }
 }
 

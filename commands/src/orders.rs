@@ -1,7 +1,8 @@
 //! What follows from a customer's state: the orders that should be in the table.
 //!
 //! Orders are derived from the state at the head of the history, never from an event that passes by, so a replay issues
-//! none: a change order exists if and only if desired and observed generation differ and nothing forbids it.
+//! none: a change order exists if and only if desired and observed generation differ and nothing forbids it: a failure,
+//! a suspension, an approval that is not given, or something that has to be gone first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +11,14 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CustomerId, SiteId, TunnelId};
 use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunnel, Intent, Order, Target};
 use wanwright_schemas::outcome::Position;
+use wanwright_schemas::policy::CustomerChange;
 use wanwright_schemas::spec::{DeviceSpec, Peer, Settings, SiteSpec, TunnelSpec};
 use wanwright_vendors::Vendor;
 
 use crate::customer::Customer;
 use crate::object::Object;
 use crate::settings;
+pub use crate::waits::{Held, held, waits_for};
 
 /// The orders a target should have: one that changes something, one that looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,12 +36,19 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
         match event {
             Event::Site(id, change) => {
                 targets.insert(Target::Site(id.clone()));
-                // Others wait for, or were applied with, what the site is at the vendor.
-                if matches!(change, Change::Applied { .. }) {
-                    targets.extend(state.devices_of(id).map(|(id, _)| Target::Device(id.clone())));
-                    targets.extend(
-                        state.tunnels_to(id).map(|(_, tunnel)| Target::Site(tunnel.spec.site.clone())),
-                    );
+                let devices = state.devices_of(id).map(|(id, _)| Target::Device(id.clone()));
+                match change {
+                    // Others wait for, or were applied with, what the site is at the vendor.
+                    Change::Applied { .. } => {
+                        targets.extend(devices);
+                        targets.extend(
+                            state.tunnels_to(id).map(|(_, tunnel)| Target::Site(tunnel.spec.site.clone())),
+                        );
+                    }
+                    Change::Suspended { .. } | Change::Resumed {} => targets.extend(devices),
+                    // Nobody waits any more for what goes with this site.
+                    Change::DecommissionRequested { .. } => targets.extend(leaving(state)),
+                    _ => {}
                 }
             }
             Event::Tunnel(id, _) => match state.tunnels.get(id) {
@@ -46,13 +56,33 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
                 // It is gone, and whose it was went with it: a look that waited for this may be any site's.
                 None => targets.extend(state.sites.keys().cloned().map(Target::Site)),
             },
-            Event::Device(id, _) => {
+            Event::Device(id, change) => {
                 targets.insert(Target::Device(id.clone()));
+                // Where it stood went with it, and that site may have waited for this.
+                if matches!(change, Change::Removed { .. }) {
+                    targets.extend(leaving(state));
+                }
             }
-            Event::Customer(..) => {}
+            Event::Customer(_, change) => {
+                let concerns_all = matches!(
+                    change,
+                    CustomerChange::Changed { .. }
+                        | CustomerChange::Suspended { .. }
+                        | CustomerChange::Resumed {}
+                );
+                if concerns_all {
+                    targets.extend(self::targets(state));
+                }
+            }
         }
     }
     targets
+}
+
+/// The sites that are being taken down.
+fn leaving(state: &Customer) -> impl Iterator<Item = Target> {
+    let leaving = state.sites.iter().filter(|(_, site)| site.leaving);
+    leaving.map(|(id, _)| Target::Site(id.clone()))
 }
 
 /// Every target the customer has.
@@ -78,6 +108,9 @@ pub fn wanted(
     target: &Target,
     position: &Position,
 ) -> Wanted {
+    if held(state, target).is_some() {
+        return Wanted::default();
+    }
     match target {
         Target::Site(id) => of_stack(customer, state, vendor, id, position),
         Target::Device(id) => of_device(customer, state, vendor, id, position),
@@ -99,7 +132,8 @@ fn of_stack(
     let order = |intent: Intent| {
         let vendor = site.spec.vendor.clone();
         let desired = stack.desired(customer, id, site, &settings);
-        Order::new(customer.clone(), vendor, intent, retries, desired, position.clone())
+        let account = state.own.spec.accounts.get(&vendor);
+        Order::new(customer.clone(), vendor, intent, retries, desired, position.clone()).under(account)
     };
     let behind = site.pending() || stack.pending;
     let change = match (behind, site.leaving) {
@@ -256,7 +290,8 @@ fn of_device(
             known: device.observed.as_ref().map(|observed| observed.outputs.clone()).unwrap_or_default(),
         });
         let vendor = site.spec.vendor.clone();
-        Order::new(customer.clone(), vendor, intent, device.retries, desired, position.clone())
+        let account = state.own.spec.accounts.get(&vendor);
+        Order::new(customer.clone(), vendor, intent, device.retries, desired, position.clone()).under(account)
     };
     let change = match (device.pending() || device_moved(state, device), device.leaving) {
         (true, true) => Some(order(Intent::Remove)),

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use wanwright_schemas::event::{Change, Event};
-use wanwright_schemas::ids::{CommandId, CustomerId, DeviceId, OrderId, SiteId};
+use wanwright_schemas::ids::{CommandId, CustomerId, DeviceId, OrderId, SiteId, TunnelId};
 use wanwright_schemas::order::Desired;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report};
 use wanwright_schemas::spec::TunnelSpec;
@@ -37,8 +37,20 @@ pub(crate) fn of_stack(
         _ => None,
     };
     let mut events: Vec<Event> = first_of_each(report).filter_map(news).collect();
+    if keeps_something(state, site, &events) {
+        events.retain(|event| !matches!(event, Event::Site(_, Change::Removed { .. })));
+    }
     events.extend(run.left_undone(state, report, &events));
     events
+}
+
+/// Whether a site would be gone before what is there: then it is not gone, for nothing could be said any more about what
+/// it leaves behind.
+fn keeps_something(state: &Customer, site: &SiteId, events: &[Event]) -> bool {
+    let is_gone = |id: &TunnelId| {
+        events.iter().any(|event| matches!(event, Event::Tunnel(of, Change::Removed { .. }) if of == id))
+    };
+    state.devices_of(site).next().is_some() || state.tunnels_of(site).any(|(id, _)| !is_gone(id))
 }
 
 /// A report about a device.

@@ -2,17 +2,16 @@
 
 use wanwright_schemas::ObjectRef;
 use wanwright_schemas::command::Ask;
-use wanwright_schemas::event::Change;
+use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::SiteId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::SiteSpec;
 use wanwright_vendors::Vendor;
 
-use crate::addresses;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
-use crate::settings;
+use crate::{addresses, cascade, holds, settings};
 
 /// Most networks behind one site.
 const MAX_LANS: usize = 256;
@@ -40,7 +39,7 @@ pub(crate) fn decide(
             let (spec, vendor) = checked(state, id, &spec, Some(site), facts)?;
             Ok(changed(site, spec, vendor))
         }
-        Ask::Decommission => {
+        Ask::Decommission(_) => {
             let changes = decide::decommission(present, &name)?;
             if !changes.is_empty() {
                 unused(state, id)?;
@@ -48,8 +47,14 @@ pub(crate) fn decide(
             Ok(changes)
         }
         Ask::Retry => decide::retry(present, &name),
-        Ask::CheckDrift => decide::check_drift(present, &name, facts),
-        Ask::Report(_) => Ok(Vec::new()),
+        Ask::CheckDrift => {
+            let look = decide::check_drift(present, &name, facts)?;
+            holds::site_goes_on(state, id)?;
+            Ok(look)
+        }
+        Ask::Report(_) | Ask::Suspend(_) | Ask::Resume | Ask::Protect | Ask::Unprotect | Ask::Approve(_) => {
+            Ok(Vec::new())
+        }
     }
 }
 
@@ -77,14 +82,22 @@ fn checked<'a>(
 
 /// A site goes only when nothing uses it any more.
 fn unused(state: &Customer, id: &SiteId) -> Result<(), Refusal> {
-    let tunnels = state.tunnels_of(id).chain(state.tunnels_to(id)).map(|(id, _)| format!("tunnel/{id}"));
-    let devices = state.devices_of(id).map(|(id, _)| format!("device/{id}"));
-    let users: Vec<String> = tunnels.chain(devices).collect();
+    let tunnels = state.tunnels_of(id).chain(state.tunnels_to(id));
+    let tunnels = tunnels.map(|(id, _)| ObjectRef::Tunnel(id.clone()));
+    let devices = state.devices_of(id).map(|(id, _)| ObjectRef::Device(id.clone()));
+    let users: Vec<ObjectRef> = tunnels.chain(devices).collect();
     if users.is_empty() {
         return Ok(());
     }
-    let shown = users.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = users.len().saturating_sub(5);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Err(Refusal::new(Reason::SiteInUse, format!("site/{id} is used by {shown}{rest}")))
+    let message = format!("site/{id} is used by {}", cascade::listed(&users, 5));
+    Err(Refusal::new(Reason::SiteInUse, message))
+}
+
+/// Asks a site and everything that uses it to go. Asked twice, the second time says nothing.
+pub(crate) fn decommission_all(state: &Customer, id: &SiteId) -> Result<Vec<Event>, Refusal> {
+    match state.sites.get(id) {
+        None => Err(Refusal::new(Reason::NotFound, format!("there is no site/{id}"))),
+        Some(site) if site.leaving => Ok(Vec::new()),
+        Some(_) => cascade::of_site(state, id),
+    }
 }

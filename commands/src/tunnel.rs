@@ -26,13 +26,9 @@ pub(crate) fn decide(
         Ask::Create(spec) => {
             absent(present, &name)?;
             let vendor = vendor_of(state, &spec.site, facts)?;
-            let limit = usize::try_from(vendor.limits.tunnels_per_site).unwrap_or(usize::MAX);
-            if state.tunnels_of(&spec.site).count() >= limit {
-                let message =
-                    format!("site/{} has {limit} tunnels, as many as {} allows", spec.site, vendor.title);
-                return Err(Refusal::new(Reason::TunnelLimitReached, message).field("site"));
-            }
+            room(state, id, &spec.site, vendor, "site")?;
             let spec = checked(state, id, spec, None, vendor, facts)?;
+            room_at_peer(state, id, &spec.peer, vendor)?;
             Ok(vec![Change::Created {
                 generation: 1,
                 spec,
@@ -47,12 +43,22 @@ pub(crate) fn decide(
             unchanged(&tunnel.spec.site, &spec.site, "site")?;
             let vendor = vendor_of(state, &spec.site, facts)?;
             let spec = checked(state, id, &spec, Some(tunnel), vendor, facts)?;
+            // Where a tunnel is already, it has its room.
+            if spec.peer != tunnel.spec.peer {
+                room_at_peer(state, id, &spec.peer, vendor)?;
+            }
             Ok(changed(tunnel, spec, vendor))
         }
-        Ask::Decommission => decide::decommission(present, &name),
+        Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
-        // A tunnel is looked at and reported about with its site.
-        Ask::CheckDrift | Ask::Report(_) => {
+        // A tunnel is looked at, reported about and suspended with its site.
+        Ask::CheckDrift
+        | Ask::Report(_)
+        | Ask::Suspend(_)
+        | Ask::Resume
+        | Ask::Protect
+        | Ask::Unprotect
+        | Ask::Approve(_) => {
             Err(Refusal::new(Reason::UnknownVerb, format!("`{}` is not a verb of a tunnel", ask.verb())))
         }
     }
@@ -107,6 +113,31 @@ fn checked(
         assigned(bgp.peer_asn, "bgp.peer_asn")?;
     }
     settings::read(spec, present, vendor, facts)
+}
+
+/// The same rule for the far end, if it is a site of the same vendor. Two vendors count each their own end, and the far
+/// one knows nothing of this tunnel.
+fn room_at_peer(state: &Customer, id: &TunnelId, peer: &Peer, vendor: &Vendor) -> Result<(), Refusal> {
+    let Peer::Site(peer) = peer else { return Ok(()) };
+    let same = state.sites.get(peer).is_some_and(|peer| peer.spec.vendor.as_str() == vendor.name);
+    if same { room(state, id, peer, vendor, "peer.site") } else { Ok(()) }
+}
+
+/// Refuses a tunnel at a site that has as many as its vendor allows: those that start there, and those of the same vendor
+/// that end there.
+fn room(state: &Customer, id: &TunnelId, site: &SiteId, vendor: &Vendor, field: &str) -> Result<(), Refusal> {
+    let limit = usize::try_from(vendor.limits.tunnels_per_site).unwrap_or(usize::MAX);
+    let same = |tunnel: &Object<TunnelSpec>| {
+        let owner = state.sites.get(&tunnel.spec.site);
+        owner.is_some_and(|owner| owner.spec.vendor.as_str() == vendor.name)
+    };
+    let starting = state.tunnels_of(site);
+    let ending = state.tunnels_to(site).filter(|(_, tunnel)| same(tunnel));
+    if starting.chain(ending).filter(|(other, _)| *other != id).count() < limit {
+        return Ok(());
+    }
+    let message = format!("site/{site} has {limit} tunnels, as many as {} allows", vendor.title);
+    Err(Refusal::new(Reason::TunnelLimitReached, message).field(field))
 }
 
 /// Refuses the autonomous system numbers that nobody may use: 0 (RFC 7607), 23456 (RFC 6793), the last of 16 bits and

@@ -2,9 +2,11 @@
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
+use crate::load::load_page;
 use crate::topology::CLAIMS;
 
 /// What became of a claim.
@@ -18,9 +20,32 @@ pub enum Claimed {
     Taken,
 }
 
+/// A claim as it is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The name.
+    pub name: String,
+    /// Its owner; not all bytes are text.
+    pub owner: String,
+    /// The write that says so: the first one, or the last one that claimed it again.
+    pub revision: u64,
+    /// When that was, by the server's clock.
+    pub time: Timestamp,
+}
+
+/// How often a claim is tried that somebody else is giving back or claiming again at the same moment.
+const TRIES: u32 = 16;
+
+/// How many claims one look at the bucket is about.
+const PAGE: usize = 256;
+
+/// How many bytes of claims.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// The claims on a server.
 #[derive(Debug, Clone)]
 pub struct Claims {
+    nats: Nats,
     store: kv::Store,
 }
 
@@ -28,21 +53,63 @@ impl Claims {
     /// Opens the claims.
     pub async fn open(nats: &Nats) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(CLAIMS).await.map_err(NatsError::failed("opening the claims"))?;
-        Ok(Self { store })
+        Ok(Self { nats: nats.clone(), store })
     }
 
-    /// Claims a name for an owner, again if need be.
+    /// Claims a name for an owner, again if need be. Claiming again is a write, too: whoever is about to free the claim as
+    /// he has seen it ([`Claims::release_seen`]) then finds it changed, and leaves it.
     pub async fn claim(&self, name: &str, owner: &str) -> Result<Claimed, NatsError> {
         let doing = format!("claiming {name}");
         let key = key(name);
-        match self.store.create(&key, Bytes::copy_from_slice(owner.as_bytes())).await {
-            Ok(_) => return Ok(Claimed::New),
-            Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
-            Err(error) => return Err(NatsError::failed(doing)(error)),
+        let value = Bytes::copy_from_slice(owner.as_bytes());
+        for _ in 0..TRIES {
+            match self.store.create(&key, value.clone()).await {
+                Ok(_) => return Ok(Claimed::New),
+                Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
+                Err(error) => return Err(NatsError::failed(doing)(error)),
+            }
+            let entry = self.store.entry(&key).await.map_err(NatsError::failed(doing.clone()))?;
+            let Some(entry) = entry.filter(|entry| entry.operation == kv::Operation::Put) else { continue };
+            if entry.value != value {
+                return Ok(Claimed::Taken);
+            }
+            match self.store.update(&key, value.clone(), entry.revision).await {
+                Ok(_) => return Ok(Claimed::Again),
+                Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => {}
+                Err(error) => return Err(NatsError::failed(doing)(error)),
+            }
         }
-        let holder = self.store.get(&key).await.map_err(NatsError::failed(doing))?;
-        let own = holder.is_some_and(|holder| holder == owner.as_bytes());
-        Ok(if own { Claimed::Again } else { Claimed::Taken })
+        Err(NatsError::malformed(doing, "it is given back and claimed again all the time"))
+    }
+
+    /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.
+    pub async fn page(&self, after: u64) -> Result<(Vec<Held>, Option<u64>), NatsError> {
+        let (stream, prefix) = (format!("KV_{CLAIMS}"), format!("$KV.{CLAIMS}."));
+        let (messages, more) =
+            load_page(&self.nats, &stream, &format!("{prefix}>"), after, PAGE, PAGE_BYTES).await?;
+        let next = messages.last().map(|last| last.sequence).filter(|_| more);
+        let held = messages.into_iter().filter_map(|message| {
+            // A claim that was given back leaves a mark.
+            let is_put = message.headers.get("KV-Operation").is_none();
+            let name = name(message.subject.strip_prefix(&prefix)?)?;
+            let owner = String::from_utf8_lossy(&message.payload).into_owned();
+            is_put.then_some(Held { name, owner, revision: message.sequence, time: message.time })
+        });
+        Ok((held.collect(), next))
+    }
+
+    /// Gives a name back if its claim is still the one that was seen, and says whether it was.
+    pub async fn release_seen(&self, name: &str, revision: u64) -> Result<bool, NatsError> {
+        let doing = format!("releasing {name}");
+        let key = key(name);
+        let Err(error) = self.store.delete_expect_revision(&key, Some(revision)).await else {
+            return Ok(true);
+        };
+        let entry = self.store.entry(&key).await.map_err(NatsError::failed(doing.clone()))?;
+        match entry {
+            Some(entry) if entry.revision == revision => Err(NatsError::failed(doing)(error)),
+            _ => Ok(false),
+        }
     }
 
     /// Whether a name belongs to somebody else than this owner.
@@ -81,13 +148,34 @@ fn key(name: &str) -> String {
     })
 }
 
+/// The name that a key stands for.
+fn name(key: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(key.len());
+    let mut rest = key.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'=' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::key;
+    use super::{key, name};
 
     #[test]
     fn every_name_is_a_key_of_its_own() {
         assert_eq!(key("serial/SN-1"), "serial/SN-1");
         assert_eq!(key("a b.*"), "a=20b=2e=2a");
+        for text in ["serial/SN-1", "a b.*", "=", "ü", ""] {
+            assert_eq!(name(&key(text)).as_deref(), Some(text));
+        }
+        assert_eq!(name("=4"), None);
+        assert_eq!(name("=zz"), None);
     }
 }

@@ -33,6 +33,24 @@ pub enum NatsError {
         /// What is wrong.
         what: String,
     },
+    /// The partition count is being changed, or the change was interrupted.
+    #[error(
+        "a change from {from} to {to} partitions is not finished; finish it with `wanwright nats repartition {to}`"
+    )]
+    Repartitioning {
+        /// The count before.
+        from: u16,
+        /// The count afterwards.
+        to: u16,
+    },
+    /// The partition count has changed since this process asked for it.
+    #[error("customers are spread over {found} partitions now, this process knows {known}; start it again")]
+    OtherPartitions {
+        /// What the process works with.
+        known: u16,
+        /// What the server says.
+        found: u16,
+    },
     /// The streams on the server are not the ones this program was built for.
     #[error("the streams on the server differ from the ones wanwright needs:\n{0}")]
     Topology(String),

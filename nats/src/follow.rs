@@ -56,6 +56,19 @@ pub struct StreamInfo {
     pub messages: u64,
 }
 
+impl StreamInfo {
+    /// The facts that the server answered.
+    pub(crate) fn of(info: &jetstream::stream::Info) -> Self {
+        Self {
+            name: info.config.name.clone(),
+            incarnation: timestamp(info.created.unix_timestamp_nanos()),
+            first: info.state.first_sequence,
+            last: info.state.last_sequence,
+            messages: info.state.messages,
+        }
+    }
+}
+
 pub(crate) fn timestamp(nanoseconds: i128) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds).unwrap_or_default()
 }
@@ -64,14 +77,7 @@ pub(crate) fn timestamp(nanoseconds: i128) -> Timestamp {
 pub async fn stream_info(js: &jetstream::Context, stream: &str) -> Result<StreamInfo, NatsError> {
     let doing = format!("asking about stream {stream}");
     let handle = js.get_stream(stream).await.map_err(NatsError::failed(doing))?;
-    let info = handle.cached_info();
-    Ok(StreamInfo {
-        name: info.config.name.clone(),
-        incarnation: timestamp(info.created.unix_timestamp_nanos()),
-        first: info.state.first_sequence,
-        last: info.state.last_sequence,
-        messages: info.state.messages,
-    })
+    Ok(StreamInfo::of(handle.cached_info()))
 }
 
 /// A reader of one stream from a sequence on. It comes back by itself when the connection was lost, and goes on behind

@@ -11,6 +11,7 @@ use wanwright_schemas::{CommandId, CustomerId};
 
 use crate::connect::Nats;
 use crate::error::NatsError;
+use crate::evidence::check::{self, Evidence, Proven, Unproven};
 use crate::follow::StoredMessage;
 use crate::load::load_subject;
 use crate::publish::{CheckedError, publish_expecting};
@@ -75,6 +76,19 @@ impl History {
             Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(NatsError::failed(doing)(error)),
         }
+    }
+
+    /// Compares the customer's stream with what is known of it; see [`check::prove`].
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub async fn prove(
+        &self,
+        customer: &CustomerId,
+        evidence: Option<&Evidence>,
+    ) -> Result<Proven, Unproven> {
+        let subject = subjects::events(customer, self.nats.partitions);
+        check::prove(&self.nats, evidence, &self.position(customer, 0).stream, &subject).await
     }
 
     /// Appends one message where the customer's last sequence is still `expected`, and answers the new one. The headers

@@ -3,18 +3,22 @@
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
 //! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a
-//! history, [`keys`] the keys of personal data, [`follow`] reads a stream for ever. [`accounts`] says who may do what.
+//! history, [`keys`] the keys of personal data, [`follow`] reads a stream for ever. [`accounts`] says who may do what,
+//! [`evidence`] what a stream held.
 
 pub mod accounts;
 pub mod claim;
 pub mod connect;
 pub mod error;
+pub mod evidence;
 pub mod follow;
 pub mod history;
 pub mod keys;
 pub mod lease;
 pub mod load;
+pub mod partitions;
 pub mod publish;
+pub mod repartition;
 pub mod snapshot;
 pub mod table;
 pub mod timer;

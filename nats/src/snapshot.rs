@@ -6,6 +6,7 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use wanwright_schemas::{CustomerId, Digest, subjects};
 
 use crate::connect::Nats;
@@ -25,6 +26,10 @@ const LARGEST: usize = 1 << 30;
 const VERSION: &str = "Wan-State-Version";
 /// The history's sequence that the state is at.
 const SEQUENCE: &str = "Wan-Sequence";
+/// How many messages the state was made of.
+const MESSAGES: &str = "Wan-Messages";
+/// When the history's stream was created.
+const INCARNATION: &str = "Wan-Incarnation";
 /// Which message of how many this is, as `2/3`.
 const PART: &str = "Wan-Part";
 /// The digest of the whole, compressed.
@@ -39,6 +44,10 @@ pub struct Snapshot {
     pub version: u32,
     /// The sequence of the last message that the state contains.
     pub sequence: u64,
+    /// How many messages it was made of.
+    pub messages: u64,
+    /// When the stream was created that they were read from.
+    pub incarnation: Timestamp,
     /// The state.
     pub state: Bytes,
 }
@@ -74,6 +83,8 @@ impl Snapshots {
             let mut headers = HeaderMap::new();
             headers.insert(VERSION, snapshot.version.to_string().as_str());
             headers.insert(SEQUENCE, snapshot.sequence.to_string().as_str());
+            headers.insert(MESSAGES, snapshot.messages.to_string().as_str());
+            headers.insert(INCARNATION, snapshot.incarnation.to_string().as_str());
             headers.insert(PART, format!("{}/{parts}", part + 1).as_str());
             headers.insert(DIGEST, digest.as_str());
             if let Some(first) = first {
@@ -167,5 +178,9 @@ fn assembled(messages: &[StoredMessage], version: u32) -> Result<Option<Snapshot
     }
     let state = lz4_flex::decompress(packed, size).map_err(|error| Unusable(error.to_string()))?;
     let sequence = number(last, SEQUENCE).ok_or_else(|| unusable("it does not say where it is"))?;
-    Ok(Some(Snapshot { version, sequence, state: state.into() }))
+    let messages =
+        number(last, MESSAGES).ok_or_else(|| unusable("it does not say how many messages it was made of"))?;
+    let incarnation = text(last, INCARNATION).and_then(|text| text.parse().ok());
+    let incarnation = incarnation.ok_or_else(|| unusable("it does not say which stream it was made of"))?;
+    Ok(Some(Snapshot { version, sequence, messages, incarnation, state: state.into() }))
 }

@@ -52,7 +52,7 @@ pub const PARTITION_LEASE_TIME: Duration = Duration::from_secs(4);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LAYOUT_KEY: &str = "wanwright-layout";
-const PARTITIONS_KEY: &str = "wanwright-partitions";
+pub(crate) const PARTITIONS_KEY: &str = "wanwright-partitions";
 
 /// A stream as it should be.
 fn stream(name: &str, subjects: &[&str], partitions: u16, replicas: usize) -> Config {
@@ -244,7 +244,7 @@ pub async fn plan(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     Ok(plan)
 }
 
-async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, NatsError> {
+pub(crate) async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, NatsError> {
     use async_nats::jetstream::ErrorCode;
     use async_nats::jetstream::context::GetStreamErrorKind;
     match nats.js.get_stream(name).await {

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use sqlx::{Connection, PgConnection, PgPool};
-use wanwright_nats::{StoredMessage, StreamInfo, stream_info};
+use wanwright_nats::{Nats, StoredMessage, StreamInfo, stream_info};
 use wanwright_schemas::{CustomerId, subjects};
 
 use crate::checkpoint::Cursor;
@@ -24,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// The fold of one stream, or of one customer in it, in a schema of its own.
 pub(crate) struct Beside {
     pool: PgPool,
-    js: jetstream::Context,
+    nats: Nats,
     pub schema: String,
     pub info: StreamInfo,
     pub at: Cursor,
@@ -40,7 +39,7 @@ impl Beside {
     /// Creates the schema. Nobody else may have one for this stream.
     pub async fn create(
         pool: &PgPool,
-        js: &jetstream::Context,
+        nats: &Nats,
         stream: &str,
         customer: Option<CustomerId>,
     ) -> Result<Self, Error> {
@@ -52,13 +51,13 @@ impl Beside {
         if !locked {
             return Err(Error::Busy { stream: stream.to_owned() });
         }
-        let info = stream_info(js, stream).await?;
+        let info = stream_info(&nats.js, stream).await?;
         let schema = format!("beside_{}", stream.to_lowercase().replace('-', "_"));
         create_schema(&mut lock, &schema).await?;
-        let tail = Tail::open(js, stream, Cursor::default(), true).await?;
+        let tail = Tail::open(&nats.js, stream, Cursor::default(), true).await?;
         Ok(Self {
             pool: pool.clone(),
-            js: js.clone(),
+            nats: nats.clone(),
             schema,
             info,
             at: Cursor::default(),
@@ -69,9 +68,14 @@ impl Beside {
         })
     }
 
+    /// The partition count it is folded with.
+    pub fn partitions(&self) -> u16 {
+        self.nats.partitions
+    }
+
     /// The stream as it is now.
     pub async fn fresh_info(&self) -> Result<StreamInfo, Error> {
-        Ok(stream_info(&self.js, &self.info.name).await?)
+        Ok(stream_info(&self.nats.js, &self.info.name).await?)
     }
 
     /// Folds up to this sequence, not further.
@@ -108,7 +112,7 @@ impl Beside {
         // The schema is thrown away: nothing in it has to outlive a crash.
         sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
         let Folded { stop, .. } =
-            fold_events(&mut transaction, &self.schema, &batch, Keep::default()).await?;
+            fold_events(&mut transaction, &self.schema, &batch, Keep::default(), self.partitions()).await?;
         transaction.commit().await?;
         if let Some(stop) = stop {
             return Err(stop.into());

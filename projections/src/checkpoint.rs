@@ -26,6 +26,8 @@ pub struct StatusRow {
     pub message_time: Option<Timestamp>,
     /// When the stream was created.
     pub incarnation: Timestamp,
+    /// Over how many partitions customers were spread when these rows were folded.
+    pub partitions: u16,
     /// How many messages had left the stream before they were read.
     pub skipped: u64,
     /// The stream's last sequence when the reader looked last.
@@ -81,22 +83,36 @@ async fn fetch(
 }
 
 /// Where to go on, after the stream has been compared with what is known of it.
-pub(crate) async fn open(pool: &PgPool, model: ReadModel, info: &StreamInfo) -> Result<Cursor, Error> {
+pub(crate) async fn open(
+    pool: &PgPool,
+    model: ReadModel,
+    info: &StreamInfo,
+    partitions: u16,
+) -> Result<Cursor, Error> {
     let mut transaction = pool.begin().await?;
     let incarnation = micros(info.incarnation);
     // A reader that has read nothing yet does not mind which stream it is.
     sqlx::query(
-        "INSERT INTO public.projection_status AS s (read_model, stream, incarnation) VALUES ($1, $2, $3::timestamptz)
-         ON CONFLICT (read_model, stream) DO UPDATE SET incarnation = excluded.incarnation WHERE s.sequence = 0",
+        "INSERT INTO public.projection_status AS s (read_model, stream, incarnation, partitions)
+         VALUES ($1, $2, $3::timestamptz, $4)
+         ON CONFLICT (read_model, stream) DO UPDATE
+         SET incarnation = excluded.incarnation, partitions = excluded.partitions WHERE s.sequence = 0",
     )
     .bind(model.name())
     .bind(&info.name)
     .bind(incarnation.to_string())
+    .bind(i32::from(partitions))
     .execute(&mut *transaction)
     .await?;
     let row = lock(&mut transaction, model, &info.name).await?;
     let Some(row) = row else { return Err(sqlx::Error::RowNotFound.into()) };
     check(&row, info)?;
+    if model.contiguous() && row.sequence > 0 && info.messages < row.sequence {
+        check_whole(info)?;
+    }
+    if let Some(other) = of_other_count(&mut transaction, model, partitions).await? {
+        counts(model, &other, partitions)?;
+    }
     let mut cursor = Cursor { sequence: row.sequence, digest: row.digest, time: row.message_time };
     let next = cursor.sequence + 1;
     if !model.contiguous() && info.first > next {
@@ -117,6 +133,32 @@ pub(crate) async fn open(pool: &PgPool, model: ReadModel, info: &StreamInfo) -> 
     Ok(cursor)
 }
 
+/// A reader of this model that has read under another partition count. Where there is one, some customers' rows are
+/// folded from where their history was before, and folding on from where it is now would count it twice.
+pub(crate) async fn of_other_count(
+    connection: &mut PgConnection,
+    model: ReadModel,
+    partitions: u16,
+) -> Result<Option<StatusRow>, Error> {
+    let text: Option<String> = sqlx::query_scalar(
+        "SELECT row_to_json(s)::text FROM public.projection_status s
+         WHERE read_model = $1 AND partitions <> $2 AND sequence > 0 ORDER BY stream LIMIT 1",
+    )
+    .bind(model.name())
+    .bind(i32::from(partitions))
+    .fetch_optional(connection)
+    .await?;
+    text.map(|text| parse("projection_status", &text)).transpose()
+}
+
+/// Whether rows were folded under this partition count, where it matters.
+pub(crate) fn counts(model: ReadModel, row: &StatusRow, partitions: u16) -> Result<(), Stop> {
+    if !model.tells_histories() || row.partitions == partitions || row.sequence == 0 {
+        return Ok(());
+    }
+    Err(Stop::Partitions { stream: row.stream.clone(), rows: row.partitions, now: partitions })
+}
+
 /// Whether a stream can be the one that was read up to this row.
 pub(crate) fn check(row: &StatusRow, info: &StreamInfo) -> Result<(), Stop> {
     let found = micros(info.incarnation);
@@ -131,6 +173,17 @@ pub(crate) fn check(row: &StatusRow, info: &StreamInfo) -> Result<(), Stop> {
         });
     }
     Ok(())
+}
+
+/// Whether a stream that keeps every message has them all, as far as the server knows. What is missing before the
+/// checkpoint would not be met by a reader any more.
+pub(crate) fn check_whole(info: &StreamInfo) -> Result<(), Stop> {
+    wanwright_nats::evidence::check::is_whole(info).map_err(|_| Stop::Hole {
+        stream: info.name.clone(),
+        first: info.first,
+        last: info.last,
+        messages: info.messages,
+    })
 }
 
 /// Moves the checkpoint, in the transaction that wrote the rows.

@@ -39,6 +39,19 @@ pub enum Stop {
         /// When this one was.
         found: Timestamp,
     },
+    /// The customers are spread over another number of partitions than when the rows were folded.
+    #[error(
+        "the rows of {stream} were folded with {rows} partitions, now there are {now}; fold them again with \
+         `wanwright rebuild --all`"
+    )]
+    Partitions {
+        /// The stream.
+        stream: String,
+        /// The count that the rows were folded with.
+        rows: u16,
+        /// The count now.
+        now: u16,
+    },
     /// The message at the checkpoint is not the one that was read.
     #[error(
         "{stream} message {sequence} is not the one that had been read: its digest is {found}, it was {expected}"
@@ -52,6 +65,40 @@ pub enum Stop {
         expected: Digest,
         /// The digest it has.
         found: Digest,
+    },
+    /// The stream is not the one that a signed head vouches for.
+    #[error(
+        "{stream} is not what was signed on {time}: message {sequence} or one before it was changed, added or lost"
+    )]
+    Vouched {
+        /// The stream.
+        stream: String,
+        /// The message up to which the head vouches.
+        sequence: u64,
+        /// When it was signed.
+        time: Timestamp,
+    },
+    /// A head bears the name of our key and not its signature.
+    #[error("the head of {stream} at {sequence} is forged: its signature is not that of key {key}")]
+    Forged {
+        /// The stream.
+        stream: String,
+        /// The message up to which it would vouch.
+        sequence: u64,
+        /// The key.
+        key: String,
+    },
+    /// A message before the checkpoint is missing.
+    #[error("{stream} has {messages} messages from {first} to {last}: some are missing")]
+    Hole {
+        /// The stream.
+        stream: String,
+        /// The first message it has.
+        first: u64,
+        /// Its last one.
+        last: u64,
+        /// How many it has.
+        messages: u64,
     },
     /// The message does not continue its customer's history.
     #[error(
@@ -177,6 +224,9 @@ pub enum Error {
         /// Where it is.
         found: u64,
     },
+    /// The folder with signed heads cannot be read or written.
+    #[error("the signed heads failed")]
+    Folder(#[from] wanwright_nats::evidence::folder::FolderError),
     /// Another rebuild or verification of the stream is under way.
     #[error("{stream} is being rebuilt or verified already")]
     Busy {

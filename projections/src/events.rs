@@ -55,7 +55,10 @@ impl EventRows {
         self.touched.insert((message.customer.clone(), ObjectRef::Customer(message.customer.clone())));
         for (index, event) in (0..).zip(&message.envelope.events) {
             let object = event.object();
-            let step = self.step(&message.customer, event, &at);
+            let mut step = self.step(&message.customer, event, &at);
+            if let Event::Customer(_, change) = event {
+                step.changes = customer.settings.evolve(change, at.time);
+            }
             customer.counts.count(object.kind(), &step);
             self.timeline.push(TimelineRow::of(message, index, event, step.changes));
             self.touched.insert((message.customer.clone(), object));

@@ -5,9 +5,10 @@
 //! a wrong chain, another incarnation, an event nobody can read) stops that reader by name ([`Stop`]) and no other.
 //!
 //! [`read`] is the typed way to query the tables, [`wait_for`] waits for a position, [`rebuild`] folds beside the live
-//! tables and merges in one transaction, [`verify`] compares by hash and changes nothing.
+//! tables and merges in one transaction, [`verify`] compares by hash and changes nothing. A [`Signer`] vouches for what the streams held.
 #![warn(missing_docs)]
 
+mod audit;
 mod beside;
 mod checkpoint;
 mod error;
@@ -29,6 +30,7 @@ mod tail;
 mod verify;
 mod wait;
 
+pub use audit::{Signer, accept, heads};
 pub use checkpoint::StatusRow;
 pub use error::{Error, Stop};
 pub use events::{EventRows, Touched};
@@ -37,7 +39,7 @@ pub use migrate::migrate;
 pub use overview::{CustomerOverview, customer_overview};
 pub use prune::{Keep, prune};
 pub use readiness::{ReaderState, Readiness};
-pub use rebuild::{Rebuilt, rebuild, rebuild_customer, restart};
+pub use rebuild::{Rebuilt, folded_otherwise, rebuild, rebuild_all, rebuild_customer, restart};
 pub use run::{Config, Projections, ReadModel};
 pub use table::{Slots, Table};
 pub use verify::{Verified, verify};

@@ -17,7 +17,7 @@ use wanwright_schemas::{Actor, Change, CustomerId, Digest, Event, VendorId};
 
 use crate::error::{Error, Stop};
 use crate::message::EventMessage;
-use crate::models::State;
+use crate::models::{Settings, State};
 use crate::table::clean;
 
 /// How many customers' documents are written at once.
@@ -50,6 +50,9 @@ pub struct CustomerOverview {
     pub updated_at: Option<Timestamp>,
     /// Who sent it.
     pub last_actor: Option<Actor>,
+    /// What it says about itself.
+    #[serde(default)]
+    pub settings: Settings,
     /// The sites.
     pub sites: BTreeMap<String, Brief>,
     /// The tunnels.
@@ -112,6 +115,7 @@ impl View<History> for CustomerOverview {
         self.chain_head = Some(happened.digest);
         self.updated_at = Some(happened.time);
         self.last_actor = Some(happened.actor.clone());
+        self.settings.removed_at = None;
         for event in &happened.events {
             let time = happened.time;
             match event {
@@ -142,7 +146,9 @@ impl View<History> for CustomerOverview {
                     };
                     evolve(&mut self.devices, id.as_str(), change, time, brief);
                 }
-                Event::Customer(..) => {}
+                Event::Customer(_, change) => {
+                    self.settings.evolve(change, time);
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{StoredMessage, stream_info};
+use wanwright_schemas::subjects;
 
 use crate::checkpoint::{self, Cursor};
 use crate::error::{Error, Stop};
@@ -16,7 +17,7 @@ use crate::prune::Keep;
 use crate::readiness::{ReaderState, Readiness};
 use crate::run::{Config, ReadModel};
 use crate::tail::Tail;
-use crate::{live, overview, records};
+use crate::{audit, live, overview, records};
 
 /// The first pause while Postgres or NATS is away.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -24,16 +25,16 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// A reader of one stream for one read model.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    config: Config,
-    model: ReadModel,
-    stream: String,
+    pub config: Config,
+    pub model: ReadModel,
+    pub stream: String,
     readiness: watch::Sender<Readiness>,
     /// The stream's last sequence as seen at the start: what readiness waits for.
-    target: Option<u64>,
+    pub target: Option<u64>,
     /// Whether anything came of the last try.
-    progress: bool,
+    pub progress: bool,
     /// Whether the last try ended at something that must not be read over.
-    stopped: bool,
+    pub stopped: bool,
 }
 
 /// What a batch came to.
@@ -100,10 +101,13 @@ impl Reader {
     }
 
     async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        if self.model == ReadModel::Audit {
+            return audit::follow(self, shutdown).await;
+        }
         let js = self.config.nats.js.clone();
         let info = stream_info(&js, &self.stream).await?;
         let target = *self.target.get_or_insert(info.last);
-        let at = checkpoint::open(&self.config.pool, self.model, &info).await?;
+        let at = checkpoint::open(&self.config.pool, self.model, &info, self.config.nats.partitions).await?;
         let mut tail = Tail::open(&js, &self.stream, at.clone(), self.model.contiguous()).await?;
         let mut committed = at;
         // A reader that had stopped has opened before: it goes on when what it stopped at has been read, not earlier.
@@ -129,7 +133,7 @@ impl Reader {
     }
 
     /// Nothing came for a while: is the stream still the one that was read?
-    async fn look(&mut self, committed: &Cursor, target: u64) -> Result<(), Error> {
+    pub async fn look(&mut self, committed: &Cursor, target: u64) -> Result<(), Error> {
         let info = stream_info(&self.config.nats.js, &self.stream).await?;
         let mut connection = self.config.pool.acquire().await?;
         if let Some(row) = checkpoint::load(&mut connection, self.model, &self.stream).await? {
@@ -173,6 +177,9 @@ impl Reader {
     async fn commit(&self, batch: &[StoredMessage], committed: &mut Cursor) -> Result<(), Error> {
         let mut transaction = self.config.pool.begin().await?;
         let row = checkpoint::lock(&mut transaction, self.model, &self.stream).await?;
+        if let Some(row) = &row {
+            checkpoint::counts(self.model, row, self.config.nats.partitions)?;
+        }
         let found = row.map_or(0, |row| row.sequence);
         if found != committed.sequence {
             return Err(self.moved(committed, found));
@@ -194,11 +201,16 @@ impl Reader {
 
     async fn fold(&self, connection: &mut PgConnection, batch: &[StoredMessage]) -> Result<Folded, Error> {
         match self.model {
-            ReadModel::Events => fold_events(connection, "public", batch, self.config.keep).await,
+            ReadModel::Events => {
+                let partitions = self.config.nats.partitions;
+                fold_events(connection, "public", batch, self.config.keep, partitions).await
+            }
             ReadModel::Overview => {
-                let (messages, stop) = readable(batch, EventMessage::read);
+                let current = current(batch, self.config.nats.partitions);
+                let (messages, stop) = readable(current.iter().copied(), EventMessage::read);
                 overview::apply(&self.config.pool, &messages).await?;
-                Ok(Folded { folded: messages.len(), touched: Touched::new(), stop })
+                let folded = done(batch, &current, messages.len());
+                Ok(Folded { folded, touched: Touched::new(), stop })
             }
             ReadModel::Operations => {
                 let (records, stop) =
@@ -215,14 +227,16 @@ impl Reader {
                 let touched = records::apply_dead(connection, batch).await?;
                 Ok(Folded { folded: batch.len(), touched, stop: None })
             }
+            // It has a way of its own: see `audit::follow`.
+            ReadModel::Audit => Ok(Folded { folded: 0, touched: Touched::new(), stop: None }),
         }
     }
 
-    fn moved(&self, committed: &Cursor, found: u64) -> Error {
+    pub fn moved(&self, committed: &Cursor, found: u64) -> Error {
         Error::Moved { stream: self.stream.clone(), expected: committed.sequence, found }
     }
 
-    fn report(&self, sequence: u64, target: u64, idle: bool) {
+    pub fn report(&self, sequence: u64, target: u64, idle: bool) {
         self.is(if sequence >= target || idle {
             ReaderState::CaughtUp
         } else {
@@ -239,12 +253,23 @@ impl Reader {
     }
 }
 
+/// The messages of a batch that belong where they are; customers that have moved left the others behind.
+fn current(batch: &[StoredMessage], partitions: u16) -> Vec<&StoredMessage> {
+    batch.iter().filter(|message| subjects::is_current(&message.subject, partitions)).collect()
+}
+
+/// How many messages of a batch are done when so many of its current ones are: what is skipped has been read.
+fn done(batch: &[StoredMessage], current: &[&StoredMessage], folded: usize) -> usize {
+    let next = current.get(folded).map_or(u64::MAX, |next| next.sequence);
+    batch.iter().take_while(|message| message.sequence < next).count()
+}
+
 /// Reads messages up to the first that cannot be read.
-fn readable<T>(
-    batch: &[StoredMessage],
+fn readable<'a, T>(
+    batch: impl IntoIterator<Item = &'a StoredMessage>,
     read: impl Fn(&StoredMessage) -> Result<T, Stop>,
 ) -> (Vec<T>, Option<Stop>) {
-    let mut messages = Vec::with_capacity(batch.len());
+    let mut messages = Vec::new();
     for message in batch {
         match read(message) {
             Ok(message) => messages.push(message),
@@ -260,8 +285,10 @@ pub(crate) async fn fold_events(
     schema: &str,
     batch: &[StoredMessage],
     keep: Keep,
+    partitions: u16,
 ) -> Result<Folded, Error> {
-    let (messages, mut stop) = readable(batch, EventMessage::read);
+    let current = current(batch, partitions);
+    let (messages, mut stop) = readable(current.iter().copied(), EventMessage::read);
     let mut rows = EventRows::load(connection, schema, &messages).await?;
     rows.outcomes_since = keep.outcomes_since(Timestamp::now());
     let mut folded = 0;
@@ -273,5 +300,5 @@ pub(crate) async fn fold_events(
         folded += 1;
     }
     rows.save(connection, schema).await?;
-    Ok(Folded { folded, touched: rows.touched, stop })
+    Ok(Folded { folded: done(batch, &current, folded), touched: rows.touched, stop })
 }

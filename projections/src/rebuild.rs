@@ -3,8 +3,8 @@
 //! Readers are served all the time: until the commit they see the old rows, afterwards the new ones. Only rows that
 //! differ are written, so that rebuilding tables that are right costs no space and the answer says what was wrong.
 
-use async_nats::jetstream;
 use sqlx::{PgConnection, PgPool};
+use wanwright_nats::Nats;
 use wanwright_schemas::CustomerId;
 
 use crate::beside::{Beside, columns};
@@ -30,20 +30,68 @@ pub struct Rebuilt {
 
 /// Rebuilds all tables of one stream of events. It is also the way on after a stream was restored: what the stream says
 /// now is what the tables say afterwards, and a reader that had stopped goes on from there.
-pub async fn rebuild(pool: &PgPool, js: &jetstream::Context, stream: &str) -> Result<Rebuilt, Error> {
-    let mut beside = Beside::create(pool, js, stream, None).await?;
+pub async fn rebuild(pool: &PgPool, nats: &Nats, stream: &str) -> Result<Rebuilt, Error> {
+    let mut beside = Beside::create(pool, nats, stream, None).await?;
     let result = whole(pool, &mut beside).await;
     finish(beside, result).await
+}
+
+/// The partition count that some rows were folded with, where it is not the one of now: [`rebuild_all`] is due.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn folded_otherwise(pool: &PgPool, partitions: u16) -> Result<Option<u16>, Error> {
+    let mut connection = pool.acquire().await?;
+    for model in [ReadModel::Events, ReadModel::Overview] {
+        if let Some(row) = checkpoint::of_other_count(&mut connection, model, partitions).await? {
+            return Ok(Some(row.partitions));
+        }
+    }
+    Ok(None)
+}
+
+/// Rebuilds everything that is folded from events: what to do after the number of partitions has changed. Rows that
+/// were folded from streams which hold no customers any more go; the overviews are read again by their readers.
+///
+/// # Errors
+/// [`Error`]; run it again. Until it is through, the readers of events refuse to go on.
+pub async fn rebuild_all(pool: &PgPool, nats: &Nats) -> Result<Vec<Rebuilt>, Error> {
+    let streams = ReadModel::Events.streams(nats.partitions);
+    let mut rebuilt = Vec::new();
+    for stream in &streams {
+        rebuilt.push(rebuild(pool, nats, stream).await?);
+    }
+    let mut transaction = pool.begin().await?;
+    // Whoever reads now waits, and finds afterwards that he has to begin anew.
+    sqlx::query("SELECT FROM public.projection_status WHERE read_model = ANY($1) FOR UPDATE")
+        .bind([ReadModel::Events.name(), ReadModel::Overview.name()])
+        .execute(&mut *transaction)
+        .await?;
+    for (table, _) in TABLES {
+        let sql = format!("DELETE FROM public.{table} WHERE stream LIKE 'EVENTS-%' AND stream <> ALL($1)");
+        sqlx::query(&sql).bind(&streams).execute(&mut *transaction).await?;
+    }
+    sqlx::query("DELETE FROM public.customer_overview").execute(&mut *transaction).await?;
+    sqlx::query(
+        "DELETE FROM public.projection_status WHERE read_model = $1 OR (read_model = $2 AND stream <> ALL($3))",
+    )
+    .bind(ReadModel::Overview.name())
+    .bind(ReadModel::Events.name())
+    .bind(&streams)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(rebuilt)
 }
 
 /// Rebuilds the rows of one customer, up to where the live tables are.
 pub async fn rebuild_customer(
     pool: &PgPool,
-    js: &jetstream::Context,
+    nats: &Nats,
     stream: &str,
     customer: &CustomerId,
 ) -> Result<Rebuilt, Error> {
-    let mut beside = Beside::create(pool, js, stream, Some(customer.clone())).await?;
+    let mut beside = Beside::create(pool, nats, stream, Some(customer.clone())).await?;
     let result = one(pool, &mut beside, customer).await;
     finish(beside, result).await
 }
@@ -65,17 +113,20 @@ async fn whole(pool: &PgPool, beside: &mut Beside) -> Result<Rebuilt, Error> {
     if let Some(row) = &row
         && row.incarnation == incarnation
         && row.state == "running"
+        && row.partitions == beside.partitions()
     {
         beside.fold_to(row.sequence).await?;
     }
     let (written, deleted) = merge(&mut live, &beside.schema, &stream, None).await?;
     sqlx::query(
-        "INSERT INTO public.projection_status (read_model, stream, incarnation) VALUES ($1, $2, $3::timestamptz)
-         ON CONFLICT (read_model, stream) DO UPDATE SET incarnation = excluded.incarnation",
+        "INSERT INTO public.projection_status (read_model, stream, incarnation, partitions)
+         VALUES ($1, $2, $3::timestamptz, $4) ON CONFLICT (read_model, stream) DO UPDATE
+         SET incarnation = excluded.incarnation, partitions = excluded.partitions",
     )
     .bind(ReadModel::Events.name())
     .bind(&stream)
     .bind(incarnation.to_string())
+    .bind(i32::from(beside.partitions()))
     .execute(&mut *live)
     .await?;
     checkpoint::advance(&mut live, ReadModel::Events, &stream, &beside.at).await?;
@@ -91,6 +142,9 @@ async fn one(pool: &PgPool, beside: &mut Beside, customer: &CustomerId) -> Resul
     beside.fold_to(now.map_or(0, |row| row.sequence)).await?;
     let mut live = pool.begin().await?;
     let row = checkpoint::lock(&mut live, ReadModel::Events, &stream).await?;
+    if let Some(row) = &row {
+        checkpoint::counts(ReadModel::Events, row, beside.partitions())?;
+    }
     beside.fold_to(row.map_or(0, |row| row.sequence)).await?;
     let (written, deleted) = merge(&mut live, &beside.schema, &stream, Some(customer)).await?;
     live.commit().await?;
@@ -143,6 +197,8 @@ pub async fn restart(pool: &PgPool, model: ReadModel, stream: &str) -> Result<u6
     let deletes: &[&str] = match model {
         // The event tables are rebuilt, never emptied.
         ReadModel::Events => return Ok(0),
+        // Heads stay: what is read anew is compared with them.
+        ReadModel::Audit => &[],
         ReadModel::Overview => &[
             "DELETE FROM public.customer_overview WHERE view_id IN (SELECT customer FROM public.customers WHERE stream = $1)",
         ],

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Nats, topology};
 use wanwright_schemas::subjects;
 
+use crate::audit::Signer;
 use crate::prune::{Keep, prune};
 use crate::reader::Reader;
 use crate::readiness::{ReaderState, Readiness};
@@ -27,12 +28,14 @@ pub enum ReadModel {
     Outcomes,
     /// `dead_letters`.
     DeadLetters,
+    /// `audit_heads`: one reader per partition.
+    Audit,
 }
 
 impl ReadModel {
     /// All read models.
-    pub const ALL: [Self; 5] =
-        [Self::Events, Self::Overview, Self::Operations, Self::Outcomes, Self::DeadLetters];
+    pub const ALL: [Self; 6] =
+        [Self::Events, Self::Overview, Self::Operations, Self::Outcomes, Self::DeadLetters, Self::Audit];
 
     /// The name in `projection_status`.
     pub fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl ReadModel {
             Self::Operations => "operations",
             Self::Outcomes => "outcomes",
             Self::DeadLetters => "dead-letters",
+            Self::Audit => "audit",
         }
     }
 
@@ -53,16 +57,24 @@ impl ReadModel {
     /// The streams it is folded from.
     pub fn streams(self, partitions: u16) -> Vec<String> {
         match self {
-            Self::Events | Self::Overview => (0..partitions).map(subjects::events_stream).collect(),
+            Self::Events | Self::Overview | Self::Audit => {
+                (0..partitions).map(subjects::events_stream).collect()
+            }
             Self::Operations => vec![topology::RUNS.to_owned()],
             Self::Outcomes => vec![topology::VERDICTS.to_owned()],
             Self::DeadLetters => vec![topology::DEAD.to_owned()],
         }
     }
 
+    /// Whether its rows tell customers' histories, which are elsewhere under another partition count. The audit is about
+    /// streams, whatever is in them.
+    pub fn tells_histories(self) -> bool {
+        matches!(self, Self::Events | Self::Overview)
+    }
+
     /// Whether its streams keep every message for ever, so that a missing one is a damage.
     pub fn contiguous(self) -> bool {
-        matches!(self, Self::Events | Self::Overview)
+        matches!(self, Self::Events | Self::Overview | Self::Audit)
     }
 }
 
@@ -85,6 +97,8 @@ pub struct Config {
     pub max_backoff: Duration,
     /// How long records of doing are kept.
     pub keep: Keep,
+    /// Who signs what the streams hold; nobody does without it.
+    pub audit: Option<Signer>,
 }
 
 impl Config {
@@ -99,6 +113,7 @@ impl Config {
             recheck: Duration::from_secs(10),
             max_backoff: Duration::from_secs(5),
             keep: Keep::default(),
+            audit: None,
         }
     }
 }
@@ -165,5 +180,6 @@ fn readers(config: &Config) -> Vec<(ReadModel, String)> {
         let model = *model;
         model.streams(partitions).into_iter().map(move |stream| (model, stream))
     };
-    config.models.iter().flat_map(streams).collect()
+    let signs = |model: &&ReadModel| **model != ReadModel::Audit || config.audit.is_some();
+    config.models.iter().filter(signs).flat_map(streams).collect()
 }

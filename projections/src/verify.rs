@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use async_nats::jetstream;
 use sqlx::{PgConnection, PgPool, Row};
+use wanwright_nats::Nats;
 
 use crate::beside::Beside;
 use crate::checkpoint;
@@ -27,8 +27,8 @@ pub struct Verified {
 
 /// Compares the live tables of one stream of events with the stream itself. It changes nothing and holds nobody up: the
 /// live tables are read as they were at one moment. Outcomes are compared as far back as none has been pruned.
-pub async fn verify(pool: &PgPool, js: &jetstream::Context, stream: &str) -> Result<Verified, Error> {
-    let mut beside = Beside::create(pool, js, stream, None).await?;
+pub async fn verify(pool: &PgPool, nats: &Nats, stream: &str) -> Result<Verified, Error> {
+    let mut beside = Beside::create(pool, nats, stream, None).await?;
     let result = compare(pool, &mut beside).await;
     let removed = beside.remove().await;
     let verified = result?;
@@ -43,6 +43,7 @@ async fn compare(pool: &PgPool, beside: &mut Beside) -> Result<Verified, Error> 
     let row = checkpoint::load(&mut live, ReadModel::Events, &stream).await?;
     let sequence = row.as_ref().map_or(0, |row| row.sequence);
     if let Some(row) = &row {
+        checkpoint::counts(ReadModel::Events, row, beside.partitions())?;
         // The stream may have grown since it was asked: only what it can no longer lack counts.
         checkpoint::check(row, &beside.fresh_info().await?)?;
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::body;
-use crate::contact::CustomerAsk;
 use crate::ids::{Actor, CustomerId, DeviceId, Kind, ObjectId, SiteId, TunnelId};
+use crate::policy::{ApproveBody, CustomerAsk, DecommissionBody, SuspendBody};
 use crate::reason::{Reason, Refusal};
 use crate::report::Report;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
@@ -85,13 +85,23 @@ pub enum Ask<S> {
     /// Change the specification by a JSON merge patch.
     Change(Value),
     /// Take the object down at the vendor, then forget it.
-    Decommission,
+    Decommission(DecommissionBody),
     /// Try a failed change again, or undo a drift.
     Retry,
     /// Look whether the vendor still has what was applied.
     CheckDrift,
     /// What an executor found or did. Only the actor `executor` may send it.
     Report(Report),
+    /// Do nothing about the object until further notice.
+    Suspend(SuspendBody),
+    /// Go on.
+    Resume,
+    /// Refuse to take the object down.
+    Protect,
+    /// Take the object down when somebody asks for it.
+    Unprotect,
+    /// Bring about the generation that waits for this.
+    Approve(ApproveBody),
 }
 
 impl<S> Ask<S> {
@@ -100,10 +110,15 @@ impl<S> Ask<S> {
         match self {
             Self::Create(_) => "create",
             Self::Change(_) => "change",
-            Self::Decommission => "decommission",
+            Self::Decommission(_) => "decommission",
             Self::Retry => "retry",
             Self::CheckDrift => "check-drift",
             Self::Report(_) => "report",
+            Self::Suspend(_) => "suspend",
+            Self::Resume => "resume",
+            Self::Protect => "protect",
+            Self::Unprotect => "unprotect",
+            Self::Approve(_) => "approve",
         }
     }
 }
@@ -142,10 +157,46 @@ struct Nothing {}
 /// The verbs a kind has, in the order in which they are documented.
 pub fn verbs(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Customer => &["check-drift", "erase"],
-        Kind::Site | Kind::Device => &["create", "change", "decommission", "retry", "check-drift", "report"],
-        Kind::Tunnel => &["create", "change", "decommission", "retry"],
+        Kind::Customer => &[
+            "change",
+            "decommission",
+            "suspend",
+            "resume",
+            "freeze",
+            "unfreeze",
+            "check-drift",
+            "erase",
+            "confirm-claims",
+        ],
+        Kind::Site | Kind::Device => &[
+            "create",
+            "change",
+            "approve",
+            "suspend",
+            "resume",
+            "protect",
+            "unprotect",
+            "decommission",
+            "retry",
+            "check-drift",
+            "report",
+        ],
+        // A tunnel is looked at, reported about and suspended with its site, for they are one stack.
+        Kind::Tunnel => &["create", "change", "approve", "protect", "unprotect", "decommission", "retry"],
     }
+}
+
+/// Verbs for wanwright's own processes; nobody else is told of them.
+pub const INTERNAL: [&str; 2] = ["report", "confirm-claims"];
+
+fn known(kind: Kind, verb: &str) -> Result<(), Refusal> {
+    if verbs(kind).contains(&verb) {
+        return Ok(());
+    }
+    let known: Vec<&str> = verbs(kind).iter().copied().filter(|known| !INTERNAL.contains(known)).collect();
+    let known = known.join(", ");
+    let message = format!("`{verb}` is not a verb of a {kind}; its verbs are {known}");
+    Err(Refusal::new(Reason::UnknownVerb, message))
 }
 
 fn ask<S: serde::de::DeserializeOwned + Serialize>(
@@ -153,28 +204,49 @@ fn ask<S: serde::de::DeserializeOwned + Serialize>(
     verb: &str,
     bytes: &[u8],
 ) -> Result<Ask<S>, Refusal> {
-    if !verbs(kind).contains(&verb) {
-        // `report` is for executors; nobody else is told of it.
-        let known: Vec<&str> = verbs(kind).iter().copied().filter(|known| *known != "report").collect();
-        let known = known.join(", ");
-        let message = format!("`{verb}` is not a verb of a {kind}; its verbs are {known}");
-        return Err(Refusal::new(Reason::UnknownVerb, message));
-    }
+    known(kind, verb)?;
     // A report says what a vendor said; nobody can be asked to say it in other words.
     let said = if verb == "report" { body::parse(bytes)? } else { strict::read(bytes)? };
     match verb {
         "create" => Ok(Ask::Create(strict::typed(&said, bytes)?)),
         "change" => Ok(Ask::Change(said)),
         "report" => Ok(Ask::Report(strict::typed(&said, bytes)?)),
+        "suspend" => Ok(Ask::Suspend(strict::typed(&said, bytes)?)),
+        "approve" => Ok(Ask::Approve(strict::typed(&said, bytes)?)),
+        "decommission" if kind == Kind::Site => Ok(Ask::Decommission(strict::typed(&said, bytes)?)),
         _ => {
             body::parse::<Nothing>(bytes)?;
             Ok(match verb {
-                "decommission" => Ask::Decommission,
+                "decommission" => Ask::Decommission(DecommissionBody::default()),
                 "retry" => Ask::Retry,
+                "resume" => Ask::Resume,
+                "protect" => Ask::Protect,
+                "unprotect" => Ask::Unprotect,
                 _ => Ask::CheckDrift,
             })
         }
     }
+}
+
+fn ask_customer(verb: &str, bytes: &[u8]) -> Result<CommandBody, Refusal> {
+    known(Kind::Customer, verb)?;
+    let said = strict::read(bytes)?;
+    Ok(CommandBody::Customer(match verb {
+        "change" => CustomerAsk::Change(said),
+        "decommission" => CustomerAsk::Decommission(strict::typed(&said, bytes)?),
+        "suspend" => CustomerAsk::Suspend(strict::typed(&said, bytes)?),
+        "freeze" => CustomerAsk::Freeze(strict::typed(&said, bytes)?),
+        "unfreeze" => CustomerAsk::Unfreeze(strict::typed(&said, bytes)?),
+        "confirm-claims" => CustomerAsk::ConfirmClaims(strict::typed(&said, bytes)?),
+        _ => {
+            strict::typed::<Nothing>(&said, bytes)?;
+            match verb {
+                "resume" => CustomerAsk::Resume,
+                "erase" => CustomerAsk::Erase,
+                _ => return Ok(CommandBody::CheckCustomerDrift),
+            }
+        }
+    }))
 }
 
 impl Command {
@@ -188,15 +260,12 @@ impl Command {
     ) -> Result<Self, Refusal> {
         let body = match object {
             ObjectRef::Customer(id) => {
-                ask::<Nothing>(Kind::Customer, verb, bytes)?;
+                let asked = ask_customer(verb, bytes)?;
                 if id != &customer {
                     let message = format!("the subject names customer {customer} and then {id}");
                     return Err(Refusal::new(Reason::BadSubject, message));
                 }
-                match verb {
-                    "erase" => CommandBody::Customer(CustomerAsk::Erase),
-                    _ => CommandBody::CheckCustomerDrift,
-                }
+                asked
             }
             ObjectRef::Site(id) => CommandBody::Site(id.clone(), ask(Kind::Site, verb, bytes)?),
             ObjectRef::Tunnel(id) => CommandBody::Tunnel(id.clone(), ask(Kind::Tunnel, verb, bytes)?),

@@ -260,34 +260,6 @@ impl HasContact for TunnelSpec {
     fn set_contact(&mut self, _: Option<Contact>) {}
 }
 
-/// What a command asks of a customer itself.
-#[derive(Debug, Clone, PartialEq)]
-pub enum CustomerAsk {
-    /// Destroy the key of the customer's personal data.
-    Erase,
-}
-
-impl CustomerAsk {
-    /// The verb of the subject.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Self::Erase => "erase",
-        }
-    }
-}
-
-/// What happened to a customer itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(tag = "type")]
-pub enum CustomerChange {
-    /// Its personal data is not to be read any more, by anybody: the key is destroyed.
-    Erased {
-        /// The key.
-        key: KeyId,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

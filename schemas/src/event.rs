@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::command::ObjectRef;
-use crate::contact::{self, Contact, CustomerChange, HasContact, KeyId};
-use crate::ids::{CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
+use crate::contact::{self, Contact, HasContact, KeyId};
+use crate::ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
+use crate::policy::CustomerChange;
 use crate::reason::Reason;
 use crate::report::{DriftField, Outputs};
 use crate::schema_ref::SchemaRef;
@@ -92,6 +93,31 @@ pub enum Change<S> {
     DriftNotFound {
         /// The command that asked to look.
         check: CommandId,
+    },
+    /// Nothing is to be done about the object until it is resumed.
+    Suspended {
+        /// Why.
+        reason: String,
+    },
+    /// Things are to be done about the object again.
+    Resumed {},
+    /// The object may not be taken down.
+    Protected {},
+    /// The object may be taken down.
+    Unprotected {},
+    /// The generation waits for somebody to approve it.
+    ApprovalRequested {
+        /// The generation.
+        generation: u64,
+        /// Who asked for what the generation brings: none of them can approve it.
+        requested_by: Vec<Actor>,
+    },
+    /// The generation may be brought about.
+    Approved {
+        /// The generation.
+        generation: u64,
+        /// Who approved it.
+        approved_by: Actor,
     },
     /// Somebody else is to be talked to about the object. Nothing follows at the vendor, so the generation stays.
     ContactChanged {

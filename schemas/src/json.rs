@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::command::{ObjectRef, verbs};
-use crate::contact::{CustomerChange, KeyId, SealedText};
+use crate::contact::{KeyId, SealedText};
 use crate::effect::Effect;
 use crate::envelope::{Digest, Envelope};
 use crate::event::{Change, Event};
@@ -18,6 +18,10 @@ use crate::ids::{
 };
 use crate::order::Order;
 use crate::outcome::Outcome;
+use crate::policy::{
+    ApproveBody, ConfirmClaimsBody, CustomerChange, CustomerSpec, DecommissionBody, FreezeBody, Name,
+    SuspendBody, UnfreezeBody,
+};
 use crate::report::Report;
 use crate::run::RunRecord;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
@@ -45,6 +49,7 @@ text! {
     TunnelId => "TunnelId", "^[a-z0-9-]{1,63}$";
     DeviceId => "DeviceId", "^[a-z0-9-]{1,63}$";
     ObjectId => "ObjectId", "^[a-z0-9-]{1,63}$";
+    Name => "Name", "^[a-z0-9-]{1,63}$";
     Digest => "Digest", "^sha256:[0-9a-f]{64}$";
     CommandId => "CommandId", "^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
     OrderId => "OrderId", "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
@@ -159,12 +164,21 @@ fn body(kind: Kind, verb: &str) -> Option<Value> {
         ("change", Kind::Site) => Some(patch_of::<SiteSpec>()),
         ("change", Kind::Tunnel) => Some(patch_of::<TunnelSpec>()),
         ("change", Kind::Device) => Some(patch_of::<DeviceSpec>()),
+        ("change", Kind::Customer) => Some(patch_of::<CustomerSpec>()),
         ("report", _) => Some(read::<Report>()),
-        ("decommission" | "retry" | "check-drift" | "erase", _) => Some(json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "type": "object",
-            "additionalProperties": false,
-        })),
+        ("decommission", Kind::Site | Kind::Customer) => Some(read::<DecommissionBody>()),
+        ("suspend", _) => Some(read::<SuspendBody>()),
+        ("approve", _) => Some(read::<ApproveBody>()),
+        ("freeze", _) => Some(read::<FreezeBody>()),
+        ("unfreeze", _) => Some(read::<UnfreezeBody>()),
+        ("confirm-claims", _) => Some(read::<ConfirmClaimsBody>()),
+        ("decommission" | "retry" | "check-drift" | "resume" | "protect" | "unprotect" | "erase", _) => {
+            Some(json!({
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "type": "object",
+                "additionalProperties": false,
+            }))
+        }
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod json;
 pub mod order;
 pub mod outcome;
+pub mod policy;
 pub mod published;
 pub mod reason;
 pub mod report;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::envelope::Digest;
 use crate::ids::{CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId, VendorId};
 use crate::outcome::Position;
+use crate::policy::Account;
 use crate::report::Outputs;
 use crate::spec::Settings;
 
@@ -167,6 +168,9 @@ pub struct Order {
     pub desired: Desired,
     /// The position in the customer's history this was read at.
     pub position: Position,
+    /// The customer's own account at the vendor, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
 }
 
 impl Order {
@@ -181,7 +185,16 @@ impl Order {
     ) -> Self {
         let wish = serde_json::json!([customer, vendor, intent, retries, desired]);
         let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
-        Self { v: ORDER_VERSION, id, customer, vendor, intent, retries, desired, position }
+        Self { v: ORDER_VERSION, id, customer, vendor, intent, retries, desired, position, account: None }
+    }
+
+    /// The same order under an account. An order without one keeps the id it always had.
+    pub fn under(self, account: Option<&Account>) -> Self {
+        let Some(account) = account else { return self };
+        let Self { customer, vendor, intent, retries, desired, .. } = &self;
+        let wish = serde_json::json!([customer, vendor, intent, retries, desired, account]);
+        let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
+        Self { id, account: Some(account.clone()), ..self }
     }
 
     /// What the order is about.

@@ -72,7 +72,8 @@ catalogue! {
     UnknownModel = 2006, 422, "The vendor has no such device model.", "Use one of the models the message names.";
     UnknownHub = 2007, 422, "The vendor has no such hub.", "Use one of the hubs the message names.";
     SiteMissing = 2008, 422, "The site does not exist or is being decommissioned.", "Create the site first.";
-    SiteInUse = 2009, 409, "The site still has tunnels or devices.", "Decommission what the message names first.";
+    SiteInUse = 2009, 409, "The site still has tunnels or devices.",
+        "Decommission what the message names first, or send the command with {\"cascade\":true} to take it down too.";
     TunnelLimitReached = 2010, 422, "The site has as many tunnels as its vendor allows.",
         "Decommission a tunnel of the site first.";
     PrefixOverlap = 2011, 422, "A prefix overlaps another one of the same customer.", "Choose a free prefix.";
@@ -82,6 +83,18 @@ catalogue! {
     NothingToRetry = 2014, 409, "The object has neither failed nor drifted.", "Nothing needs to be done.";
     NothingToCheck = 2015, 409, "The object is not at the vendor yet, so it cannot have drifted.",
         "Wait until it is provisioned.";
+    Protected = 2016, 409, "The object, or one that would go with it, is protected from being taken down.",
+        "Send `unprotect` to what the message names, then send the command again.";
+    Frozen = 2017, 409, "A change freeze of the customer is in force.",
+        "Wait for its end, or send `unfreeze` for the customer with the name of the freeze.";
+    CustomerInUse = 2018, 409, "The customer still has sites, tunnels or devices.",
+        "Decommission them first, or send the command with {\"cascade\":true} to take everything down.";
+    Suspended = 2019, 409, "The object, its site or its customer is suspended, so nothing is looked at.",
+        "Send `resume` to what the message names.";
+    NothingToApprove = 2020, 409, "No generation of the object waits for approval.", "Nothing needs to be done.";
+    OwnChange = 2021, 403, "Who asked for a change cannot approve it.", "Ask somebody else to approve it.";
+    TooMany = 2022, 422, "The customer has as many of these as it may have.",
+        "Take away one that the message names, or that is not needed any more.";
 
     VendorRefused = 3001, 502, "The vendor refused the change.",
         "Correct what the vendor names, or send `retry` when the vendor is right again.";

@@ -173,6 +173,20 @@ pub fn customer_of_events(subject: &str) -> Option<CustomerId> {
     tokens.next().is_none().then_some(customer)
 }
 
+/// Whether a message of a stream of events, or a verdict, is where its customer belongs under this count of partitions.
+///
+/// After the count has changed, streams still hold what customers that have moved had there before. That is nobody's
+/// history any more: a reader counts it as read and skips it. A subject that names no customer is left to the reader.
+pub fn is_current(subject: &str, partitions: u16) -> bool {
+    let Some(tail) = subject.strip_prefix("wan.evt.").or_else(|| subject.strip_prefix("wan.verdict.")) else {
+        return true;
+    };
+    let mut tokens = tail.split('.');
+    let stored = tokens.next().and_then(|token| token.parse::<u16>().ok());
+    let customer = tokens.next().and_then(|token| token.parse::<CustomerId>().ok());
+    stored.zip(customer).is_none_or(|(stored, customer)| stored == partition(&customer, partitions))
+}
+
 /// The outcome of a command.
 pub fn outcome(customer: &CustomerId, command: CommandId) -> String {
     format!("wan.out.{customer}.{command}")
@@ -312,6 +326,20 @@ mod tests {
         let (acme, id): (CustomerId, _) = ("acme".parse().expect("an id"), CommandId::of_message(1, 2));
         assert_eq!(command_of_verdict(&verdict(&acme, id, 8)), Some((acme, id)));
         assert_eq!(command_of_verdict("wan.verdict.3.acme"), None);
+    }
+
+    #[test]
+    fn a_customer_that_has_moved_left_nothing_current_behind() {
+        let (acme, id): (CustomerId, _) = ("acme".parse().expect("an id"), CommandId::of_message(1, 2));
+        assert_ne!(partition(&acme, 8), partition(&acme, 32));
+        for count in [8, 32] {
+            for subject in [events(&acme, count), verdict(&acme, id, count)] {
+                assert!(is_current(&subject, count), "{subject}");
+                assert!(!is_current(&subject, 40 - count), "{subject}");
+            }
+        }
+        assert!(is_current("wan.evt.x.acme", 8), "what cannot be read is not passed over");
+        assert!(is_current("wan.run.1.2.3", 8));
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Running {
     /// A NATS client that may do everything, and so stands for any actor.
     pub async fn nats(&self) -> Result<Nats> {
         let keys = Authority::open(&self.endpoints.keys, PARTITIONS)?;
-        self.nats_as(keys.role(Role::Admin)).await
+        let nats = self.nats_as(keys.role(Role::Admin)).await?;
+        Ok(nats.with_servers_partitions().await?)
     }
 
     /// A NATS client with a credentials file.

@@ -48,13 +48,15 @@ impl Verdict {
 pub async fn judge(endpoints: &Endpoints, accepted: &Accepted) -> Result<Verdict> {
     let nats =
         wanwright_nats::connect(endpoints.access(Login::Role(Role::Admin))?, "wanwright-judge", PARTITIONS)
+            .await?
+            .with_servers_partitions()
             .await?;
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(6).connect(&endpoints.postgres).await?;
     let mut verdict = Verdict::default();
     histories(&nats, &drift::everybody(&pool).await?, accepted, &mut verdict).await?;
     vendor(endpoints, accepted, &mut verdict).await?;
-    for partition in 0..PARTITIONS {
-        let verified = wanwright_projections::verify(&pool, &nats.js, &events_stream(partition)).await?;
+    for partition in 0..nats.partitions {
+        let verified = wanwright_projections::verify(&pool, &nats, &events_stream(partition)).await?;
         verdict.rows_not_the_fold.extend(verified.different.into_keys());
     }
     Ok(verdict)

@@ -2,6 +2,7 @@
 
 mod commands;
 mod customers;
+mod damage;
 mod judge;
 mod load;
 mod races;
@@ -19,6 +20,7 @@ pub async fn run(args: BenchArgs) -> Result<Exit> {
     match args.what {
         BenchWhat::Commands(commands) => commands::run(commands).await,
         BenchWhat::Customers(customers) => customers::run(customers).await,
+        BenchWhat::Damage(damage) => damage::run(damage).await,
         BenchWhat::Races(races) => races::run(races).await,
         BenchWhat::Soak(soak) => soak::run(soak).await,
     }

@@ -2,6 +2,7 @@
 //! nothing meets a part that is not ready.
 
 mod first;
+mod offline;
 mod roles;
 mod servers;
 
@@ -17,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::accounts::{Authority, OPERATORS, UserKind};
 use wanwright_nats::{Access, Nats, accounts, topology};
 use wanwright_schemas::subjects::PARTITIONS;
-use wanwright_supervisor::{DirLock, NatsOptions, PostgresOptions};
+use wanwright_supervisor::{DirLock, NatsOptions, PostgresOptions, SyncInterval};
 
-use crate::cli::UpArgs;
+use crate::cli::{Profile, UpArgs};
 use crate::endpoints::{Endpoints, Login, PERSON};
 use crate::output::note;
 use first::FirstStart;
+pub use offline::Offline;
 use roles::{Role, Roles};
 use servers::Servers;
 
@@ -65,8 +67,10 @@ impl Stack {
         note(format!("  {terraform}"));
         let cache = home.join("cache");
         let keys = Authority::open_or_make(&home.join("keys"), PARTITIONS)?;
-        let (nats_options, postgres_options) =
-            (nats_options(&home, &cache, &keys)?, PostgresOptions::new(home.join("postgres"), &cache));
+        let (nats_options, postgres_options) = (
+            nats_options(args.profile, &home, &cache, &keys)?,
+            PostgresOptions::new(home.join("postgres"), &cache),
+        );
         let first = FirstStart::begin(&home)?;
         let (nats_server, postgres) = tokio::join!(
             wanwright_supervisor::Nats::start(&nats_options),
@@ -86,9 +90,12 @@ impl Stack {
             .context("connecting to Postgres")?;
         wanwright_projections::migrate(&pool).await?;
         let as_admin = Access::with_creds(nats_server.url(), keys.role(accounts::Role::Admin));
-        topology::apply(&wanwright_nats::connect(as_admin, "wanwright-up", PARTITIONS).await?, 1).await?;
+        let admin = wanwright_nats::connect(as_admin, "wanwright-up", PARTITIONS).await?;
+        let admin = crate::topology::with_partitions(admin, args.partitions).await?;
+        let keys = crate::accounts::recounted(keys, &nats_server.url(), admin.partitions).await?;
+        topology::apply(&admin, 1).await?;
         first.done()?;
-        note(format!("  durability: {}", crate::topology::durability()));
+        note(format!("  {}", crate::topology::durability(args.profile)));
         let tokens = tokens(&home.join("simulator"))?;
         let mut roles = Roles::new(home.join("logs"), failed.clone())?;
         let port = free_port()?;
@@ -130,7 +137,7 @@ impl Stack {
         let servers = Servers::keep((nats_server, nats_options), (postgres, postgres_options), failed);
         person(&keys)?;
         let as_person = endpoints.access(Login::Person)?;
-        let nats = wanwright_nats::connect(as_person, "wanwright-up", PARTITIONS).await?;
+        let nats = wanwright_nats::connect(as_person, "wanwright-up", admin.partitions).await?;
         endpoints.write(&home)?;
         Ok(Self { endpoints, nats, pool, home, roles, servers, _lock: lock })
     }
@@ -150,8 +157,12 @@ impl Stack {
 }
 
 /// The server with an operator that keeps an account per customer.
-fn nats_options(home: &Path, cache: &Path, keys: &Authority) -> Result<NatsOptions> {
+fn nats_options(profile: Profile, home: &Path, cache: &Path, keys: &Authority) -> Result<NatsOptions> {
     let mut options = NatsOptions::new(home.join("nats"), cache);
+    options.sync_interval = match profile {
+        Profile::Durable => SyncInterval::Always,
+        Profile::Fast => SyncInterval::Lazy,
+    };
     if keys.adopt(&home.join("nats/jetstream"))? {
         note("  the streams of this home are those of account WAN now; see `wanwright nats account list`");
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::Command;
 use wanwright_schemas::contact::KeyId;
@@ -24,6 +25,8 @@ pub struct Judged {
     pub expected_generation: Option<u64>,
     /// The version of the vendor's settings that the sender speaks.
     pub schema: Option<SchemaVersion>,
+    /// When it was received.
+    pub received: Timestamp,
     /// The key of the customer's personal data, for a command that is about it.
     pub key: Option<KeyId>,
     /// The command.
@@ -62,8 +65,8 @@ impl Aggregate for Customer {
         vendors: &Arc<Catalogue>,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        let Judged { id, expected_generation, schema, key, command } = command;
-        let facts = Circumstances { command: id, expected_generation, vendors, schema, key };
+        let Judged { id, expected_generation, schema, received, key, command } = command;
+        let facts = Circumstances { command: id, expected_generation, received, vendors, schema, key };
         // The decision is whole before the first event is written: the sink applies each event at once.
         let events = decide(self, &command, facts)?;
         for event in events {

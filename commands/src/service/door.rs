@@ -2,6 +2,7 @@
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
+use jiff::Timestamp;
 use wanwright_schemas::cloudevent::{self, CloudEvent};
 use wanwright_schemas::envelope::{Digest, command_digest};
 use wanwright_schemas::headers;
@@ -229,6 +230,12 @@ fn unknown(headers: &HeaderMap) -> Option<String> {
 }
 
 impl Asked {
+    /// When it came.
+    pub fn received(&self) -> Timestamp {
+        let millis = i64::try_from(self.received_millis).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
+    }
+
     /// What tells this command from another one with the same id.
     pub fn digest(&self) -> Digest {
         command_digest(&self.subject.object.to_string(), &self.subject.verb, &self.body)

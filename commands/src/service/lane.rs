@@ -174,6 +174,7 @@ impl Lane {
             id: asked.headers.command,
             expected_generation: asked.headers.expected_generation,
             schema: asked.headers.schema,
+            received: asked.received(),
             key: sealed.about,
             command,
         };

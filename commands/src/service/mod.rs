@@ -25,6 +25,7 @@ mod seen;
 mod serials;
 mod side_door;
 mod store;
+pub mod sweeper;
 mod tasks;
 mod verdict;
 mod verdicts;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
+use wanwright_nats::evidence::Evidence;
 use wanwright_nats::{Keys, Nats, NatsError};
 use wanwright_schemas::CommandId;
 use wanwright_vendors::Vendors;
@@ -62,11 +64,18 @@ pub struct Options {
     pub cache_bytes: u64,
     /// The file of the master keys, made at the first start. Without one personal data is refused.
     pub master_key: Option<PathBuf>,
+    /// What is known of the streams besides what they say.
+    pub evidence: Option<Evidence>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { window: Duration::from_secs(24 * 60 * 60), cache_bytes: 512 << 20, master_key: None }
+        Self {
+            window: Duration::from_secs(24 * 60 * 60),
+            cache_bytes: 512 << 20,
+            master_key: None,
+            evidence: None,
+        }
     }
 }
 
@@ -109,11 +118,12 @@ pub async fn run(
     let vendors = vendors.into();
     let claims = Claims::open(&nats).await?;
     let sealing = Sealing::new(open_keys(&nats, &options).await?);
-    let shared = Shared::new(nats.clone(), options.cache_bytes);
+    let shared = Shared::new(nats.clone(), options.cache_bytes, options.evidence.clone());
     let unmapped = requests::open_unmapped(&nats).await?;
     let member = CommandId::mint().to_string();
     let counts = Arc::new(Counts::default());
     let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
     let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
     let parts = Arc::new(parts);
     let partitions = Partitions::open(parts, member).await?;
@@ -121,5 +131,6 @@ pub async fn run(
     others.spawn(discovery.serve(stop.clone()));
     side_door::open(&nats, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
+    others.spawn(sweeps);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

@@ -40,6 +40,8 @@ pub(super) async fn hold(
                 }
             }
         }
+        // Nobody waits for this to change: the process has to ask for the count again.
+        Err(error @ (NatsError::Repartitioning { .. } | NatsError::OtherPartitions { .. })) => Err(error),
         Err(error) => {
             tracing::warn!(
                 partition = number,
@@ -73,6 +75,8 @@ async fn serve(
     tasks: &mut JoinSet<&'static str>,
 ) -> Result<(), NatsError> {
     let nats = &parts.nats;
+    // Asked while the lease is held, which keeps the count from being changed until it is given back.
+    nats.check_partitions().await?;
     let verdicts = Verdicts::open(nats, number, verdict::now_millis()).await?;
     let lane = Lane {
         nats: nats.clone(),

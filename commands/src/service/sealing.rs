@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use wanwright_nats::keys::{Current, DataKey, Keys, Place};
 use wanwright_nats::{KeyError, NatsError};
-use wanwright_schemas::contact::{ContactField, CustomerChange, KeyId};
+use wanwright_schemas::contact::{ContactField, KeyId};
 use wanwright_schemas::envelope::{Digest, command_digest};
+use wanwright_schemas::policy::CustomerChange;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::{CustomerId, Event};
 

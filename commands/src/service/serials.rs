@@ -1,11 +1,12 @@
 //! Serial numbers belong to one customer in the whole fleet, which no customer's history can know alone.
 
 use wanwright_nats::NatsError;
-use wanwright_nats::claim::{Claimed, Claims};
+use wanwright_nats::claim::{Claimed, Claims, Held};
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::command::{Ask, CommandBody};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::DeviceId;
+use wanwright_schemas::policy::SerialClaim;
 use wanwright_schemas::reason::{Reason, Refusal};
 
 use crate::customer::Customer;
@@ -16,6 +17,13 @@ fn name(serial: &str) -> String {
 
 fn owner(customer: &CustomerId, device: &DeviceId) -> String {
     format!("{customer}/{device}")
+}
+
+/// Whose claim to which serial number this is; none when it is no such claim.
+pub(super) fn claimed(held: &Held) -> Option<(CustomerId, SerialClaim)> {
+    let serial = held.name.strip_prefix("serial/")?.to_owned();
+    let (customer, device) = held.owner.split_once('/')?;
+    Some((customer.parse().ok()?, SerialClaim { device: device.parse().ok()?, serial }))
 }
 
 /// A device and its serial number.

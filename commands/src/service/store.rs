@@ -2,7 +2,7 @@
 //! that was decided on.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -10,6 +10,8 @@ use bytes::Bytes;
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use wanwright_nats::evidence::check::{Evidence, Unproven};
 use wanwright_nats::{AppendError, History, Nats, Snapshot, Snapshots};
 use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
@@ -80,16 +82,27 @@ pub(super) struct Shared {
     seen: Arc<Seen>,
     snapshots: Snapshots,
     freezing: Arc<Semaphore>,
+    evidence: Option<Arc<Evidence>>,
+    incarnations: Arc<Mutex<HashMap<String, Timestamp>>>,
 }
 
 impl Shared {
     /// Nothing yet; at most `cache_bytes` of states are kept in memory.
-    pub(super) fn new(nats: Nats, cache_bytes: u64) -> Self {
+    pub(super) fn new(nats: Nats, cache_bytes: u64, evidence: Option<Evidence>) -> Self {
         Self {
             cache: Cache::new(cache_bytes),
             seen: Arc::default(),
             snapshots: Snapshots::new(nats),
             freezing: Arc::new(Semaphore::new(FREEZING)),
+            evidence: evidence.map(Arc::new),
+            incarnations: Arc::default(),
+        }
+    }
+
+    /// Remembers when a stream was created that was just asked about.
+    fn met(&self, stream: String, incarnation: Timestamp) {
+        if let Ok(mut incarnations) = self.incarnations.lock() {
+            incarnations.insert(stream, incarnation);
         }
     }
 
@@ -117,7 +130,12 @@ impl CustomerStore {
 
     /// A store that belongs to no partition: whoever writes with it relies on the append check alone.
     pub fn alone(nats: Nats, cache_bytes: u64) -> Self {
-        let shared = Shared::new(nats.clone(), cache_bytes);
+        Self::believing(nats, cache_bytes, None)
+    }
+
+    /// The same, over streams that are compared with evidence.
+    pub fn believing(nats: Nats, cache_bytes: u64, evidence: Option<Evidence>) -> Self {
+        let shared = Shared::new(nats.clone(), cache_bytes, evidence);
         Self::new(nats, 0, shared)
     }
 
@@ -142,18 +160,24 @@ impl CustomerStore {
 
     /// Loads from the newest snapshot on, at least up to the leader's head, through the last message that was seen here.
     async fn load(&self, customer: &CustomerId) -> Result<Head, Failed> {
-        let (target, loading) = tokio::join!(self.history.head(customer), self.thaw(customer));
-        let (target, mut loading) = (target.map_err(unavailable)?, loading?);
+        let evidence = self.shared.evidence.as_deref();
+        let (proven, target, thawed) = tokio::join!(
+            self.history.prove(customer, evidence),
+            self.history.head(customer),
+            self.thaw(customer)
+        );
+        let (proven, target) = (proven.map_err(unproven)?, target.map_err(unavailable)?);
+        let mut loading = self.begun_here(customer, thawed?, proven.incarnation);
         let mut proof = self.shared.seen.proof(customer);
         proof.ends_at(target).map_err(damaged)?;
         loading.ends_at(target).map_err(damaged)?;
-        let deadline = tokio::time::Instant::now() + CATCH_UP;
+        let (deadline, unreadable) = (Instant::now() + CATCH_UP, Instant::now() + CATCH_UP / 5);
         if let Some(seen) = proof.before(loading.after() + 1)
             && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
         {
             proof.passes(seen, Some(Digest::of(&message.payload)));
         }
-        if target == 0 {
+        if target == 0 && proven.messages == 0 {
             proof.whole(0).map_err(damaged)?;
             return Ok(Head::default());
         }
@@ -163,13 +187,20 @@ impl CustomerStore {
                 let (sequence, digest) = loading.passed();
                 proof.passes(sequence, digest);
             }
-            if let Some(mut head) = loading.reached(target) {
+            let read = proven.is_read_by(loading.messages());
+            if read.is_ok()
+                && let Some(mut head) = loading.reached(target)
+            {
                 proof.whole(head.sequence).map_err(damaged)?;
                 self.shared.seen.note(customer, head.sequence, head.digest);
                 self.freeze(customer, &mut head);
                 return Ok(head);
             }
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= unreadable && loading.after() >= target {
+                // Everything was given that can be read, and it is not all.
+                read.map_err(damaged)?;
+            }
+            if Instant::now() >= deadline {
                 // A replica that is behind is no damage: what it has so far fits the chain.
                 let read = loading.after();
                 let what = format!("the history of {customer} is read up to {read}, its head is {target}");
@@ -179,18 +210,38 @@ impl CustomerStore {
         }
     }
 
-    /// Begins to load: at the newest frozen state, if there is one that can be used.
-    async fn thaw(&self, customer: &CustomerId) -> Result<Loading, Failed> {
+    /// The newest frozen state, if there is one that can be used, and which stream it was made of.
+    async fn thaw(&self, customer: &CustomerId) -> Result<Option<(Loading, Timestamp)>, Failed> {
         let snapshot = self.shared.snapshots.get(customer, STATE_VERSION).await.map_err(unavailable)?;
-        let thawed = snapshot.map(|snapshot| Loading::thaw(snapshot.sequence, &snapshot.state));
-        Ok(thawed
-            .transpose()
-            .unwrap_or_else(|error| {
+        let Some(snapshot) = snapshot else { return Ok(None) };
+        match Loading::thaw(snapshot.sequence, &snapshot.state) {
+            Ok(loading) => Ok(Some((loading.made_of(snapshot.messages), snapshot.incarnation))),
+            Err(error) => {
                 let error = wanwright_nats::chain(&error);
                 tracing::warn!(%customer, error, "a snapshot cannot be read; the history is read instead");
-                None
-            })
-            .unwrap_or_default())
+                Ok(None)
+            }
+        }
+    }
+
+    /// Begins to load in the stream that is there now. A state of another one of the same name is as good as any, as long
+    /// as the messages are the same; where they are not, that is the first thing to know.
+    fn begun_here(
+        &self,
+        customer: &CustomerId,
+        thawed: Option<(Loading, Timestamp)>,
+        incarnation: Timestamp,
+    ) -> Loading {
+        let stream = self.position(customer, 0).stream;
+        let Some((loading, frozen)) = thawed else {
+            self.shared.met(stream, incarnation);
+            return Loading::default();
+        };
+        if frozen != incarnation {
+            tracing::warn!(%customer, stream, %frozen, %incarnation, "a snapshot was made of an earlier stream of this name");
+        }
+        self.shared.met(stream, incarnation);
+        loading
     }
 
     /// Freezes a state in the background when enough came since the last time.
@@ -199,7 +250,12 @@ impl CustomerStore {
             return;
         }
         let Ok(permit) = Arc::clone(&self.shared.freezing).try_acquire_owned() else { return };
+        let stream = self.position(customer, 0).stream;
+        let incarnation = self.shared.incarnations.lock().ok().and_then(|known| known.get(&stream).copied());
+        // A state is loaded before it is frozen, so the stream is known.
+        let Some(incarnation) = incarnation else { return };
         head.unfrozen = 0;
+        let messages = head.messages;
         let (customer, copy, snapshots) = (customer.clone(), head.clone(), self.shared.snapshots.clone());
         tokio::spawn(async move {
             let _permit = permit;
@@ -208,7 +264,8 @@ impl CustomerStore {
                 tracing::error!(%customer, "a state could not be frozen");
                 return;
             };
-            let snapshot = Snapshot { version: STATE_VERSION, sequence, state: state.into() };
+            let snapshot =
+                Snapshot { version: STATE_VERSION, sequence, messages, incarnation, state: state.into() };
             if let Err(error) = snapshots.put(&customer, &snapshot).await {
                 let error = wanwright_nats::chain(&error);
                 tracing::warn!(%customer, error, "a snapshot could not be kept; loads read the history instead");
@@ -224,6 +281,13 @@ impl CustomerStore {
             ));
         };
         Envelope::decode(&message.payload).map_err(damaged)
+    }
+}
+
+fn unproven(error: Unproven) -> Failed {
+    match error {
+        Unproven::Nats(error) => unavailable(error),
+        other => damaged(other),
     }
 }
 

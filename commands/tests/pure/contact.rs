@@ -1,7 +1,8 @@
 //! Whom to talk to: no matter of the vendor's, and sealed before it is decided.
 
 use serde_json::json;
-use wanwright_schemas::contact::{CustomerChange, KeyId};
+use wanwright_schemas::contact::KeyId;
+use wanwright_schemas::policy::CustomerChange;
 use wanwright_schemas::{Event, Reason, body};
 
 use crate::harness::*;
@@ -50,6 +51,28 @@ fn orders_do_not_tell_of_it() {
     let both = r#"{"lan":["10.9.0.0/24"],"contact":null}"#;
     world.accept("site.oslo.change", both);
     assert_eq!(world.state.generation(&object_of("site.oslo")), Some(2));
+}
+
+#[test]
+fn neither_a_freeze_nor_an_approval_is_about_it() {
+    let mut world = World::running();
+    world.accept("customer.acme.change", r#"{"policy":{"site":"approve","device":"approve"}}"#);
+    let freeze = r#"{"name":"f","from":"2026-11-21T00:00:00Z","to":"2026-11-22T00:00:00Z","reason":"nobody is there"}"#;
+    world.accept("customer.acme.freeze", freeze);
+    assert_eq!(world.accept("site.oslo.change", &contact("AAAA")), ["oslo SiteContactChanged"]);
+    assert_eq!(world.accept("device.d1.change", &contact("AAAA")), ["d1 DeviceContactChanged"]);
+    world.idle("site.oslo");
+    world.idle("device.d1");
+    // What comes with another change waits with it, and what changes nothing is refused as any change is.
+    let both = r#"{"lan":["10.9.0.0/24"],"contact":null}"#;
+    for body in [both, &contact("AAAA")] {
+        world.refuse("site.oslo.change", body, Reason::Frozen, "");
+    }
+    world.accept("customer.acme.unfreeze", r#"{"name":"f"}"#);
+    assert_eq!(
+        world.accept("site.oslo.change", both),
+        ["oslo SiteChanged 2", "oslo SiteApprovalRequested 2"]
+    );
 }
 
 #[test]

@@ -29,8 +29,8 @@ fn the_examples_of_every_version_are_accepted() {
         let mut world = simwan();
         for kind in [Kind::Site, Kind::Tunnel, Kind::Device] {
             let vendor = world.vendors.get("simwan").expect("simwan");
-            let shown = vendor.schemas[kind.as_str()].versions().map(|(version, _)| version);
-            let shown = shown.filter(|shown| shown.to_string() == version).next();
+            let mut shown = vendor.schemas[kind.as_str()].versions().map(|(version, _)| version);
+            let shown = shown.find(|shown| shown.to_string() == version);
             let said = explain::kind(vendor, kind, shown).expect("a kind");
             for verb in said.verbs.iter().filter(|verb| ["create", "change"].contains(&verb.verb)) {
                 let (tail, body, speaks) = read(&verb.example);
@@ -58,9 +58,14 @@ fn the_examples_of_every_version_are_accepted() {
         world.carry_out("site.oslo-01");
         world.carry_out("device.oslo-ap-01");
         let customer = explain::kind(world.vendors.get("simwan").expect("simwan"), Kind::Customer, None);
-        let (tail, body, _) = read(&customer.expect("a kind").verbs[0].example);
-        assert_eq!(tail, "customer.acme.check-drift");
-        world.accept(&tail, &body);
+        let mut verbs = customer.expect("a kind").verbs;
+        // The customer's end comes last.
+        verbs.sort_by_key(|verb| verb.verb == "decommission");
+        for verb in verbs {
+            let (tail, body, _) = read(&verb.example);
+            assert_eq!(tail, format!("customer.acme.{}", verb.verb));
+            world.accept(&tail, &body);
+        }
     }
 }
 

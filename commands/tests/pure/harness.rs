@@ -54,6 +54,8 @@ pub struct World {
     /// The version of the vendors' settings that senders speak.
     pub speaks: Option<SchemaVersion>,
     pub state: Customer,
+    /// When commands are received.
+    pub now: jiff::Timestamp,
     /// How many commands were sent.
     pub sent: u64,
     /// What was accepted, by command.
@@ -64,8 +66,9 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
+        let now = "2026-11-21T08:00:00Z".parse().expect("a moment");
         let (state, history) = (Customer::default(), Vec::new());
-        Self { vendors: &VENDORS, speaks: None, state, sent: 0, history, key: None }
+        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history, key: None }
     }
 }
 
@@ -105,6 +108,7 @@ impl World {
         let facts = Circumstances {
             command: by,
             expected_generation: expected,
+            received: self.now,
             vendors: self.vendors,
             schema: self.speaks,
             key: self.key,

@@ -1,12 +1,17 @@
 //! The rules, without NATS: given accepted commands, when a command arrives on its subject, then events or a refusal.
 
+mod asks;
+mod cascade;
 mod changes;
 mod contact;
+mod customer;
 mod device;
 mod explain;
 mod fleet;
+mod freezes;
 mod harness;
 mod history;
+mod holds;
 mod life;
 mod model;
 mod orders;

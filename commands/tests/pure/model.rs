@@ -2,6 +2,7 @@
 
 use wanwright_schemas::Reason::{self, *};
 use wanwright_schemas::event::{Change, Event};
+use wanwright_schemas::policy::CustomerChange;
 
 /// Prefixes to choose from, with their first and last address; some overlap, one has host bits.
 pub const PREFIXES: [(&str, u32, u32); 12] = [
@@ -42,16 +43,56 @@ pub enum End {
 
 #[derive(Clone, Debug)]
 pub enum Ask {
-    CreateSite { site: u8, vendor: usize, lan: Vec<usize> },
-    ChangeSite { site: u8, lan: Vec<usize> },
-    CreateTunnel { tunnel: u8, site: u8, end: End, inside: usize },
-    ChangeTunnel { tunnel: u8, end: End, inside: usize },
-    CreateDevice { device: u8, site: u8, serial: u8, model: usize },
-    ChangeDevice { device: u8, hostname: bool },
+    CreateSite {
+        site: u8,
+        vendor: usize,
+        lan: Vec<usize>,
+    },
+    ChangeSite {
+        site: u8,
+        lan: Vec<usize>,
+    },
+    CreateTunnel {
+        tunnel: u8,
+        site: u8,
+        end: End,
+        inside: usize,
+    },
+    ChangeTunnel {
+        tunnel: u8,
+        end: End,
+        inside: usize,
+    },
+    CreateDevice {
+        device: u8,
+        site: u8,
+        serial: u8,
+        model: usize,
+    },
+    ChangeDevice {
+        device: u8,
+        hostname: bool,
+    },
     Decommission(Kind, u8),
+    DecommissionAll(u8),
+    DecommissionCustomer {
+        cascade: bool,
+    },
     Retry(Kind, u8),
     Check(Kind, u8),
     CheckAll,
+    Suspend(Kind, u8),
+    Resume(Kind, u8),
+    SuspendCustomer,
+    ResumeCustomer,
+    Protect(Kind, u8, bool),
+    /// The generation is the one that waits, plus this.
+    Approve(Kind, u8, u64),
+    /// Whether changes of a kind wait for approval.
+    Policy(Kind, bool),
+    /// From now plus the first to now plus the second, in minutes.
+    Freeze(u8, i64, i64),
+    Unfreeze(u8),
 }
 
 /// Anything: a site has networks, a tunnel a site, an end and an inside, a device a site and a serial number.
@@ -71,11 +112,24 @@ struct Thing {
     failed: bool,
     drifted: bool,
     again: bool,
+    suspended: bool,
+    protected: bool,
+    /// Who asked for what waits for approval.
+    waits: Option<Vec<&'static str>>,
 }
+
+/// Kind and name, generation, observed generation; leaving, failed, drifted, suspended, protected, waiting.
+pub type Row = (String, u64, u64, [bool; 6]);
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     things: Vec<Thing>,
+    suspended: bool,
+    leaving: bool,
+    /// The kinds whose changes wait for approval.
+    approves: Vec<Kind>,
+    /// Name, first minute, first minute after it.
+    freezes: Vec<(u8, i64, i64)>,
 }
 
 type Answer = Result<(), Reason>;
@@ -157,19 +211,109 @@ impl Model {
             failed: false,
             drifted: false,
             again: false,
+            suspended: false,
+            protected: false,
+            waits: None,
         };
         with(&mut thing);
         self.things.push(thing);
         Ok(())
     }
 
-    fn change(&mut self, at: usize) {
+    fn change(&mut self, at: usize, who: &'static str) {
         self.things[at].generation += 1;
         self.things[at].failed = false;
+        self.wait(at, who);
     }
 
-    /// What becomes of a command of a person.
-    pub fn ask(&mut self, ask: &Ask) -> Answer {
+    /// Whether a new generation waits, and for whose approval it does not.
+    fn wait(&mut self, at: usize, who: &'static str) {
+        let mut before = self.things[at].waits.take().unwrap_or_default();
+        if self.approves.contains(&self.things[at].kind) {
+            if !before.contains(&who) {
+                before.push(who);
+            }
+            self.things[at].waits = Some(before);
+        }
+    }
+
+    fn frozen(&self, ask: &Ask, now: i64) -> bool {
+        let says_what_should_be = !matches!(
+            ask,
+            Ask::Retry(..)
+                | Ask::Check(..)
+                | Ask::CheckAll
+                | Ask::Suspend(..)
+                | Ask::Resume(..)
+                | Ask::SuspendCustomer
+                | Ask::ResumeCustomer
+                | Ask::Protect(..)
+                | Ask::Freeze(..)
+                | Ask::Unfreeze(_)
+        );
+        says_what_should_be && self.freezes.iter().any(|(_, from, to)| *from <= now && now < *to)
+    }
+
+    /// Whether nothing is looked at.
+    fn rests(&self, thing: &Thing) -> bool {
+        let site = self.find(Kind::Site, thing.site).filter(|_| thing.kind == Kind::Device);
+        self.suspended || thing.suspended || site.is_some_and(|at| self.things[at].suspended)
+    }
+
+    /// Whether a site has as many tunnels as its vendor allows, but for this one: those that start there, and those
+    /// from sites of the same vendor that end there.
+    fn full(&self, site: u8, vendor: usize, but: u8) -> bool {
+        let same = |name: u8| self.find(Kind::Site, name).is_some_and(|at| self.things[at].vendor == vendor);
+        let there = self.things.iter().filter(|thing| thing.kind == Kind::Tunnel && thing.name != but);
+        let there =
+            there.filter(|thing| thing.site == site || (thing.end == End::Site(site) && same(thing.site)));
+        there.count() >= TUNNELS[vendor]
+    }
+
+    fn full_at_end(&self, end: End, vendor: usize, but: u8) -> bool {
+        let End::Site(peer) = end else { return false };
+        let same = self.find(Kind::Site, peer).is_some_and(|at| self.things[at].vendor == vendor);
+        same && self.full(peer, vendor, but)
+    }
+
+    /// Everything in this list goes, or nothing does.
+    fn go(&mut self, all: &[usize], who: &'static str) -> Answer {
+        let going: Vec<usize> = all.iter().copied().filter(|at| !self.things[*at].leaving).collect();
+        if going.iter().any(|at| self.things[*at].protected) {
+            return Err(Protected);
+        }
+        for at in going {
+            self.things[at].leaving = true;
+            self.change(at, who);
+        }
+        Ok(())
+    }
+
+    /// What becomes of a command that this person sends at this minute.
+    pub fn ask(&mut self, ask: &Ask, who: &'static str, now: i64) -> Answer {
+        if matches!(
+            ask,
+            Ask::Check(Kind::Tunnel, _) | Ask::Suspend(Kind::Tunnel, _) | Ask::Resume(Kind::Tunnel, _)
+        ) {
+            return Err(UnknownVerb);
+        }
+        if self.frozen(ask, now) {
+            return Err(Frozen);
+        }
+        let creates =
+            matches!(ask, Ask::CreateSite { .. } | Ask::CreateTunnel { .. } | Ask::CreateDevice { .. });
+        if creates && self.leaving {
+            return Err(BeingRemoved);
+        }
+        let before = self.things.len();
+        self.answer(ask, who, now)?;
+        if self.things.len() > before {
+            self.wait(before, who);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, ask: &Ask, who: &'static str, now: i64) -> Answer {
         match ask.clone() {
             Ask::CreateSite { site, vendor, lan } => {
                 self.absent(Kind::Site, site)?;
@@ -181,19 +325,20 @@ impl Model {
                 if self.things[at].prefixes != lan {
                     self.lan(site, &lan)?;
                     self.things[at].prefixes = lan;
-                    self.change(at);
+                    self.change(at, who);
                 }
                 Ok(())
             }
             Ask::CreateTunnel { tunnel, site, end, inside } => {
                 self.absent(Kind::Tunnel, tunnel)?;
                 let vendor = self.vendor_of(site)?;
-                let there =
-                    self.things.iter().filter(|thing| thing.kind == Kind::Tunnel && thing.site == site);
-                if there.count() >= TUNNELS[vendor] {
+                if self.full(site, vendor, tunnel) {
                     return Err(TunnelLimitReached);
                 }
                 self.tunnel(tunnel, site, vendor, end, inside)?;
+                if self.full_at_end(end, vendor, tunnel) {
+                    return Err(TunnelLimitReached);
+                }
                 self.create(Kind::Tunnel, tunnel, |thing| {
                     (thing.site, thing.end, thing.prefixes) = (site, end, vec![inside]);
                 })
@@ -202,9 +347,13 @@ impl Model {
                 let at = self.there(Kind::Tunnel, tunnel)?;
                 if self.things[at].end != end || self.things[at].prefixes != [inside] {
                     let site = self.things[at].site;
-                    self.tunnel(tunnel, site, self.vendor_of(site)?, end, inside)?;
+                    let vendor = self.vendor_of(site)?;
+                    self.tunnel(tunnel, site, vendor, end, inside)?;
+                    if self.things[at].end != end && self.full_at_end(end, vendor, tunnel) {
+                        return Err(TunnelLimitReached);
+                    }
                     (self.things[at].end, self.things[at].prefixes) = (end, vec![inside]);
-                    self.change(at);
+                    self.change(at, who);
                 }
                 Ok(())
             }
@@ -227,20 +376,47 @@ impl Model {
                 }
                 if self.things[at].hostname != hostname {
                     self.things[at].hostname = hostname;
-                    self.change(at);
+                    self.change(at, who);
                 }
                 Ok(())
             }
             Ask::Decommission(kind, name) => {
                 let at = self.find(kind, name).ok_or(NotFound)?;
+                if self.things[at].protected {
+                    return Err(Protected);
+                }
                 if !self.things[at].leaving {
                     let uses = |thing: &Thing| thing.site == name || thing.end == End::Site(name);
                     if kind == Kind::Site && self.things.iter().any(uses) {
                         return Err(SiteInUse);
                     }
                     self.things[at].leaving = true;
-                    self.change(at);
+                    self.change(at, who);
                 }
+                Ok(())
+            }
+            Ask::DecommissionAll(site) => {
+                let own = self.find(Kind::Site, site).ok_or(NotFound)?;
+                if self.things[own].leaving {
+                    return Ok(());
+                }
+                let uses = |thing: &Thing| thing.site == site || thing.end == End::Site(site);
+                let mut all: Vec<usize> =
+                    (0..self.things.len()).filter(|at| uses(&self.things[*at])).collect();
+                all.push(own);
+                self.go(&all, who)
+            }
+            Ask::DecommissionCustomer { cascade } => {
+                if self.leaving {
+                    return Ok(());
+                }
+                if !cascade && !self.things.is_empty() {
+                    return Err(CustomerInUse);
+                }
+                let all: Vec<usize> = (0..self.things.len()).collect();
+                self.go(&all, who)?;
+                self.leaving = true;
+                self.end();
                 Ok(())
             }
             Ask::Retry(kind, name) => {
@@ -254,16 +430,116 @@ impl Model {
                 thing.again = thing.drifted;
                 Ok(())
             }
-            Ask::Check(Kind::Tunnel, _) => Err(UnknownVerb),
             Ask::Check(kind, name) => {
                 let at = self.there(kind, name)?;
-                if self.things[at].observed == 0 { Err(NothingToCheck) } else { Ok(()) }
+                if self.things[at].observed == 0 {
+                    return Err(NothingToCheck);
+                }
+                if self.rests(&self.things[at]) { Err(Suspended) } else { Ok(()) }
             }
             Ask::CheckAll => {
-                let seen = |thing: &Thing| thing.kind != Kind::Tunnel && thing.observed > 0 && !thing.leaving;
+                if self.suspended {
+                    return Err(Suspended);
+                }
+                let seen = |thing: &Thing| {
+                    thing.kind != Kind::Tunnel && thing.observed > 0 && !thing.leaving && !self.rests(thing)
+                };
                 if self.things.iter().any(seen) { Ok(()) } else { Err(NothingToCheck) }
             }
+            Ask::Suspend(kind, name) => {
+                let at = self.find(kind, name).ok_or(NotFound)?;
+                self.things[at].suspended = true;
+                Ok(())
+            }
+            Ask::Resume(kind, name) => {
+                let at = self.find(kind, name).ok_or(NotFound)?;
+                self.things[at].suspended = false;
+                Ok(())
+            }
+            Ask::SuspendCustomer => {
+                self.suspended = true;
+                Ok(())
+            }
+            Ask::ResumeCustomer => {
+                self.suspended = false;
+                Ok(())
+            }
+            Ask::Protect(kind, name, protected) => {
+                let at = self.there(kind, name)?;
+                self.things[at].protected = protected;
+                Ok(())
+            }
+            Ask::Approve(kind, name, off) => {
+                let at = self.find(kind, name).ok_or(NotFound)?;
+                let Some(asked) = self.things[at].waits.clone() else { return Err(NothingToApprove) };
+                if off != 0 {
+                    return Err(GenerationMismatch);
+                }
+                if asked.contains(&who) {
+                    return Err(OwnChange);
+                }
+                self.things[at].waits = None;
+                Ok(())
+            }
+            Ask::Policy(kind, approve) => {
+                if self.leaving {
+                    return Err(BeingRemoved);
+                }
+                self.approves.retain(|other| *other != kind);
+                if approve {
+                    self.approves.push(kind);
+                }
+                Ok(())
+            }
+            Ask::Freeze(name, from, to) => {
+                let freeze = (name, now + from, now + to);
+                if self.freezes.contains(&freeze) {
+                    return Ok(());
+                }
+                if to <= from || to <= 0 {
+                    return Err(InvalidValue);
+                }
+                if self.freezes.iter().any(|(other, _, to)| *other == name && now < *to) {
+                    return Err(AlreadyExists);
+                }
+                self.freezes.retain(|(_, _, to)| now < *to);
+                self.freezes.push(freeze);
+                Ok(())
+            }
+            Ask::Unfreeze(name) => {
+                let before = self.freezes.len();
+                self.freezes.retain(|(other, _, _)| *other != name);
+                if self.freezes.len() == before { Err(NotFound) } else { Ok(()) }
+            }
         }
+    }
+
+    /// A customer that is to go is gone with the last thing it has, and with it all it said about itself.
+    fn end(&mut self) {
+        if self.leaving && self.things.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// The generation of a thing; 0 when there is none.
+    pub fn generation(&self, kind: Kind, name: u8) -> u64 {
+        self.find(kind, name).map_or(0, |at| self.things[at].generation)
+    }
+
+    /// What waits for approval.
+    pub fn waiting(&self) -> Vec<(Kind, u8)> {
+        let waiting = self.things.iter().filter(|thing| thing.waits.is_some());
+        waiting.map(|thing| (thing.kind, thing.name)).collect()
+    }
+
+    /// The freezes there are.
+    pub fn freezes(&self) -> Vec<u8> {
+        self.freezes.iter().map(|(name, _, _)| *name).collect()
+    }
+
+    /// Whether the customer is suspended, and whether it is to go.
+    pub fn own(&self) -> (bool, bool, usize) {
+        (self.suspended, self.leaving, self.freezes.len())
     }
 
     /// Learns what became of a report.
@@ -272,6 +548,10 @@ impl Model {
             Event::Site(id, change) => self.learn_of(Kind::Site, id.as_str(), change),
             Event::Tunnel(id, change) => self.learn_of(Kind::Tunnel, id.as_str(), change),
             Event::Device(id, change) => self.learn_of(Kind::Device, id.as_str(), change),
+            Event::Customer(_, CustomerChange::Removed {}) => {
+                assert!(self.leaving && self.things.is_empty());
+                self.end();
+            }
             Event::Customer(..) => panic!("no report says that"),
         }
     }
@@ -303,18 +583,32 @@ impl Model {
             | Change::DecommissionRequested { .. }
             | Change::RetryRequested { .. }
             | Change::DriftCheckRequested { .. }
-            | Change::ContactChanged { .. } => panic!("no report says that"),
+            | Change::ContactChanged { .. }
+            | Change::Suspended { .. }
+            | Change::Resumed {}
+            | Change::Protected {}
+            | Change::Unprotected {}
+            | Change::ApprovalRequested { .. }
+            | Change::Approved { .. } => panic!("no report says that"),
         }
     }
 
-    /// What there is: kind and name, generation, observed generation, leaving, failed, drifted.
-    pub fn summary(&self) -> Vec<(String, u64, u64, bool, bool, bool)> {
+    /// What there is.
+    pub fn summary(&self) -> Vec<Row> {
         let mut all: Vec<_> = self
             .things
             .iter()
             .map(|thing| {
                 let name = format!("{:?} {}", thing.kind, thing.name).to_lowercase();
-                (name, thing.generation, thing.observed, thing.leaving, thing.failed, thing.drifted)
+                let flags = [
+                    thing.leaving,
+                    thing.failed,
+                    thing.drifted,
+                    thing.suspended,
+                    thing.protected,
+                    thing.waits.is_some(),
+                ];
+                (name, thing.generation, thing.observed, flags)
             })
             .collect();
         all.sort();

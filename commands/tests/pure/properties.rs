@@ -10,12 +10,18 @@ use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::spec::Peer;
 use wanwright_schemas::{ObjectRef, Refusal, Target};
 
+use crate::asks::{ask, typed};
 use crate::harness::{World, applied, check_of, failure, field, id, map, object_of, objects, target_of};
-use crate::model::{Ask, End, HOST_BITS, Kind, MODELS, Model, PREFIXES, VENDORS};
+use crate::model::{Ask, End, Kind, Model, Row};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask(Ask),
+    /// A person asks for something; there are two.
+    Ask(Ask, bool),
+    /// Somebody approves one of the things that wait, or says another generation.
+    Approve(usize, u64, &'static str),
+    /// Minutes go by.
+    Wait(i64),
     /// An executor carries out a target's change; one bit for each object says whether it succeeded, the next ones at
     /// which address the site is. When something failed, nothing is said of the objects in the second mask.
     Run(usize, u8, u8),
@@ -27,104 +33,20 @@ enum Step {
     Nonsense(usize, u8),
 }
 
-fn kind() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Site), Just(Kind::Tunnel), Just(Kind::Device)]
-}
-
-fn lan() -> impl Strategy<Value = Vec<usize>> {
-    prop_oneof![6 => prop::collection::vec(0..8usize, 1), 2 => prop::collection::vec(0..=HOST_BITS, 0..4)]
-}
-
-fn end() -> impl Strategy<Value = End> {
-    prop_oneof![4 => (0..3u8).prop_map(End::Site), 3 => Just(End::Hub), 1 => Just(End::NoHub)]
-}
-
-fn inside() -> impl Strategy<Value = usize> {
-    prop_oneof![8 => 6..11usize, 1 => 0..=HOST_BITS]
-}
-
-fn ask() -> impl Strategy<Value = Ask> {
-    let (site, tunnel, device) = (0..3u8, 0..4u8, 0..3u8);
-    let vendor = prop_oneof![4 => Just(0), 1 => Just(1)];
-    prop_oneof![
-        4 => (site.clone(), vendor, lan()).prop_map(|(site, vendor, lan)| Ask::CreateSite { site, vendor, lan }),
-        2 => (site.clone(), lan()).prop_map(|(site, lan)| Ask::ChangeSite { site, lan }),
-        5 => (tunnel.clone(), site.clone(), end(), inside())
-            .prop_map(|(tunnel, site, end, inside)| Ask::CreateTunnel { tunnel, site, end, inside }),
-        3 => (tunnel, end(), inside()).prop_map(|(tunnel, end, inside)| Ask::ChangeTunnel { tunnel, end, inside }),
-        3 => (device.clone(), site, 0..3u8, 0..3usize)
-            .prop_map(|(device, site, serial, model)| Ask::CreateDevice { device, site, serial, model }),
-        2 => (device, any::<bool>()).prop_map(|(device, hostname)| Ask::ChangeDevice { device, hostname }),
-        3 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Decommission(kind, name)),
-        3 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Retry(kind, name)),
-        2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Check(kind, name)),
-        1 => Just(Ask::CheckAll),
-    ]
-}
-
 fn step() -> impl Strategy<Value = Step> {
     // Most runs succeed with everything.
     let bits = prop_oneof![3 => Just(0xff), 2 => any::<u8>()];
     prop_oneof![
-        8 => ask().prop_map(Step::Ask),
+        12 => (ask(), any::<bool>()).prop_map(|(ask, other)| Step::Ask(ask, other)),
+        1 => (1..15i64).prop_map(Step::Wait),
+        3 => (any::<usize>(), prop_oneof![5 => Just(0), 1 => Just(1)], prop::sample::select(&["demo", "other", "boss"][..]))
+            .prop_map(|(index, off, who)| Step::Approve(index, off, who)),
         6 => (0..6usize, bits.clone(), prop_oneof![Just(0), any::<u8>()])
             .prop_map(|(target, bits, silent)| Step::Run(target, bits, silent)),
         2 => (0..6usize, bits).prop_map(|(target, bits)| Step::Look(target, bits)),
         2 => any::<prop::sample::Index>().prop_map(|index| Step::Again(index.index(64))),
         1 => (0..10usize, any::<u8>()).prop_map(|(object, bits)| Step::Nonsense(object, bits)),
     ]
-}
-
-/// The subject and the body a person would type.
-fn typed(ask: &Ask) -> (String, String) {
-    let prefix = |at: &usize| PREFIXES[*at].0;
-    let peer = |end: &End| match end {
-        End::Site(site) => json!({"site": format!("s{site}")}),
-        End::Hub => json!({"hub": "hub-a"}),
-        End::NoHub => json!({"hub": "hub-x"}),
-    };
-    match ask {
-        Ask::CreateSite { site, vendor, lan } => {
-            let lan: Vec<&str> = lan.iter().map(prefix).collect();
-            (format!("site.s{site}.create"), json!({"vendor": VENDORS[*vendor], "lan": lan}).to_string())
-        }
-        Ask::ChangeSite { site, lan } => {
-            let lan: Vec<&str> = lan.iter().map(prefix).collect();
-            (format!("site.s{site}.change"), json!({"lan": lan}).to_string())
-        }
-        Ask::CreateTunnel { tunnel, site, end, inside } => (
-            format!("tunnel.t{tunnel}.create"),
-            json!({"site": format!("s{site}"), "peer": peer(end), "inside": prefix(inside)}).to_string(),
-        ),
-        Ask::ChangeTunnel { tunnel, end, inside } => {
-            let mut peer = peer(end);
-            let other = if matches!(end, End::Site(_)) { "hub" } else { "site" };
-            peer[other] = json!(null);
-            (format!("tunnel.t{tunnel}.change"), json!({"peer": peer, "inside": prefix(inside)}).to_string())
-        }
-        Ask::CreateDevice { device, site, serial, model } => (
-            format!("device.d{device}.create"),
-            json!({"site": format!("s{site}"), "serial": format!("SN-{serial}"), "model": MODELS[*model]})
-                .to_string(),
-        ),
-        Ask::ChangeDevice { device, hostname } => {
-            // Taking the setting away is the same wish as never having had it.
-            let hostname = if *hostname { json!("ap") } else { json!(null) };
-            (format!("device.d{device}.change"), json!({"settings": {"hostname": hostname}}).to_string())
-        }
-        Ask::Decommission(kind, name) => (format!("{}.decommission", named(*kind, *name)), String::new()),
-        Ask::Retry(kind, name) => (format!("{}.retry", named(*kind, *name)), String::new()),
-        Ask::Check(kind, name) => (format!("{}.check-drift", named(*kind, *name)), String::new()),
-        Ask::CheckAll => ("customer.acme.check-drift".into(), String::new()),
-    }
-}
-
-fn named(kind: Kind, name: u8) -> String {
-    match kind {
-        Kind::Site => format!("site.s{name}"),
-        Kind::Tunnel => format!("tunnel.t{name}"),
-        Kind::Device => format!("device.d{name}"),
-    }
 }
 
 fn target(number: usize) -> String {
@@ -173,6 +95,7 @@ fn looked(order: &Order, bits: u8) -> (Target, Report) {
 struct Life {
     world: World,
     model: Model,
+    minute: i64,
     said: Vec<(Target, Report)>,
 }
 
@@ -180,7 +103,14 @@ impl Life {
     fn step(&mut self, step: &Step) {
         let before = self.world.clone();
         match step {
-            Step::Ask(ask) => self.ask(ask),
+            Step::Ask(ask, other) => self.ask(ask, if *other { "other" } else { "demo" }),
+            Step::Wait(minutes) => self.wait(*minutes),
+            Step::Approve(index, off, who) => {
+                let waiting = self.model.waiting();
+                if let Some((kind, name)) = waiting.get(index % waiting.len().max(1)) {
+                    self.ask(&Ask::Approve(*kind, *name, *off), who);
+                }
+            }
             Step::Run(number, bits, silent) => self.run(&target(*number), *bits, *silent),
             Step::Look(number, bits) => self.look(&target(*number), *bits),
             Step::Again(index) if !self.said.is_empty() => {
@@ -196,10 +126,35 @@ impl Life {
         nothing_is_missed(&before, &self.world);
     }
 
-    fn ask(&mut self, ask: &Ask) {
-        let (tail, body) = typed(ask);
-        let mine = self.model.ask(ask);
-        let real = self.world.send("demo", &tail, &body, None);
+    /// Three sites that are at their vendor, with a tunnel from the first to the second and a device: where most of what
+    /// can go wrong begins.
+    fn settled() -> Self {
+        let mut life = Self::default();
+        for (site, lan) in [(0, 2), (1, 3), (2, 4)] {
+            life.ask(&Ask::CreateSite { site, vendor: 0, lan: vec![lan] }, "demo");
+        }
+        life.ask(&Ask::CreateTunnel { tunnel: 0, site: 0, end: End::Site(1), inside: 7 }, "demo");
+        life.ask(&Ask::CreateDevice { device: 0, site: 0, serial: 0, model: 0 }, "demo");
+        life.settle();
+        life
+    }
+
+    /// From now on every change waits for approval.
+    fn approving(&mut self) {
+        for kind in [Kind::Site, Kind::Tunnel, Kind::Device] {
+            self.ask(&Ask::Policy(kind, true), "demo");
+        }
+    }
+
+    fn wait(&mut self, minutes: i64) {
+        self.minute += minutes;
+        self.world.now += jiff::SignedDuration::from_mins(minutes);
+    }
+
+    fn ask(&mut self, ask: &Ask, who: &'static str) {
+        let (tail, body) = typed(ask, &self.model, self.world.now);
+        let mine = self.model.ask(ask, who, self.minute);
+        let real = self.world.send(who, &tail, &body, None);
         let code = |refusal: Refusal| refusal.code;
         assert_eq!(real.map(|_| ()).map_err(code), mine, "{tail} {body}");
     }
@@ -259,10 +214,17 @@ impl Life {
 
     /// The model knows what the customer knows.
     fn compare(&self) {
-        fn row<S>(kind: &str, name: &str, object: &Object<S>) -> (String, u64, u64, bool, bool, bool) {
+        fn row<S>(kind: &str, name: &str, object: &Object<S>) -> Row {
             let observed = object.observed.as_ref().map_or(0, |observed| observed.generation);
-            let (failed, drifted) = (object.failure.is_some(), !object.drift.is_empty());
-            (format!("{kind} {}", &name[1..]), object.generation, observed, object.leaving, failed, drifted)
+            let flags = [
+                object.leaving,
+                object.failure.is_some(),
+                !object.drift.is_empty(),
+                object.suspended.is_some(),
+                object.protected,
+                object.approval.is_some(),
+            ];
+            (format!("{kind} {}", &name[1..]), object.generation, observed, flags)
         }
         let state = &self.world.state;
         let mut rows: Vec<_> = state.sites.iter().map(|(id, site)| row("site", id.as_str(), site)).collect();
@@ -270,6 +232,8 @@ impl Life {
         rows.extend(state.devices.iter().map(|(id, device)| row("device", id.as_str(), device)));
         rows.sort();
         assert_eq!(rows, self.model.summary());
+        let own = (state.own.suspended.is_some(), state.own.leaving, state.own.freezes.len());
+        assert_eq!(own, self.model.own());
     }
 
     /// Executors do everything there is to do, and it succeeds.
@@ -288,8 +252,9 @@ impl Life {
     /// From wherever the customer is, it can get everything done, and then everything undone.
     fn ends_well(&mut self) {
         let every = |kind: Kind| (0..4).map(move |name| (kind, name));
+        self.let_go();
         for (kind, name) in [Kind::Site, Kind::Tunnel, Kind::Device].into_iter().flat_map(every) {
-            self.ask(&Ask::Retry(kind, name));
+            self.ask(&Ask::Retry(kind, name), "demo");
         }
         self.settle();
         for number in 0..6 {
@@ -301,13 +266,37 @@ impl Life {
         );
         assert!(state.devices.values().all(|device| !device.behind() && device.check.is_none()));
         assert!(state.tunnels.values().all(|tunnel| !tunnel.behind() && tunnel.failure.is_none()));
-        for kinds in [&[Kind::Tunnel, Kind::Device][..], &[Kind::Site][..]] {
-            for (kind, name) in kinds.iter().copied().flat_map(every) {
-                self.ask(&Ask::Decommission(kind, name));
+        match self.world.history.len() % 3 {
+            0 => self.ask(&Ask::DecommissionCustomer { cascade: true }, "demo"),
+            1 => (0..3).for_each(|site| self.ask(&Ask::DecommissionAll(site), "demo")),
+            _ => {
+                for kinds in [&[Kind::Tunnel, Kind::Device][..], &[Kind::Site][..]] {
+                    for (kind, name) in kinds.iter().copied().flat_map(every) {
+                        self.ask(&Ask::Decommission(kind, name), "demo");
+                    }
+                    self.settle();
+                }
             }
-            self.settle();
         }
+        self.settle();
+        self.ask(&Ask::DecommissionCustomer { cascade: false }, "demo");
         assert_eq!(self.world.state, wanwright_commands::Customer::default());
+    }
+
+    /// Everything that holds something is lifted.
+    fn let_go(&mut self) {
+        self.model.freezes().into_iter().for_each(|name| self.ask(&Ask::Unfreeze(name), "demo"));
+        self.ask(&Ask::ResumeCustomer, "demo");
+        for kind in [Kind::Site, Kind::Tunnel, Kind::Device] {
+            if !self.model.own().1 {
+                self.ask(&Ask::Policy(kind, false), "demo");
+            }
+            for name in 0..4 {
+                self.ask(&Ask::Resume(kind, name), "demo");
+                self.ask(&Ask::Protect(kind, name, false), "demo");
+                self.ask(&Ask::Approve(kind, name, 0), "boss");
+            }
+        }
     }
 }
 
@@ -328,21 +317,38 @@ fn invariants(world: &World) {
         let site = &state.sites[&tunnel.spec.site];
         assert!(tunnel.leaving || !site.leaving);
         if let Peer::Site(peer) = &tunnel.spec.peer {
-            assert!(!state.sites[peer].leaving);
+            assert!(tunnel.leaving || !state.sites[peer].leaving);
         }
     }
     for device in state.devices.values() {
-        assert!(!state.sites[&device.spec.site].leaving);
+        assert!(device.leaving || !state.sites[&device.spec.site].leaving);
     }
     for (id, site) in &state.sites {
         let limit = if site.spec.vendor.as_str() == "northwan" { 2 } else { 1 };
-        assert!(state.tunnels.values().filter(|tunnel| &tunnel.spec.site == id).count() <= limit);
+        let ends = |tunnel: &wanwright_schemas::spec::TunnelSpec| {
+            let same = state.sites[&tunnel.site].spec.vendor == site.spec.vendor;
+            &tunnel.site == id || (same && tunnel.peer == Peer::Site(id.clone()))
+        };
+        assert!(state.tunnels.values().filter(|tunnel| ends(&tunnel.spec)).count() <= limit, "site {id}");
+    }
+    fn held_well<S>(object: &Object<S>) {
+        assert!(!(object.protected && object.leaving), "what is protected does not go");
+        assert!(object.approval.as_ref().is_none_or(|waiting| waiting.generation == object.generation));
+    }
+    state.sites.values().for_each(held_well);
+    state.tunnels.values().for_each(held_well);
+    state.devices.values().for_each(held_well);
+    if state.own.leaving {
+        assert!(!state.is_empty(), "a customer that goes is gone with the last of what it has");
+        assert!(state.sites.values().all(|site| site.leaving));
+        assert!(state.tunnels.values().all(|tunnel| tunnel.leaving));
+        assert!(state.devices.values().all(|device| device.leaving));
     }
     let serials: BTreeSet<&str> = state.devices.values().map(|device| device.spec.serial.as_str()).collect();
     assert_eq!(serials.len(), state.devices.len());
 }
 
-/// A change order exists exactly while something is behind, has not failed and waits for nobody.
+/// A change order exists exactly while something is behind, has not failed, is not held and waits for nobody.
 fn orders_follow(world: &World) {
     fn due<S>(object: &Object<S>) -> bool {
         let done = object.observed.as_ref().is_some_and(|observed| observed.generation == object.generation);
@@ -355,7 +361,7 @@ fn orders_follow(world: &World) {
     let address = |peer: &Peer| match peer {
         Peer::Hub(_) => Some(json!("198.51.100.1")),
         Peer::Site(site) => {
-            state.sites[site].observed.as_ref().and_then(|seen| seen.outputs.get("address").cloned())
+            state.sites.get(site)?.observed.as_ref().and_then(|seen| seen.outputs.get("address").cloned())
         }
     };
     for (id, site) in &state.sites {
@@ -365,9 +371,19 @@ fn orders_follow(world: &World) {
             let moved = tunnel.failure.is_none() && then.is_some() && now != then;
             (tunnel.leaving && due(tunnel)) || (now.is_some() && (due(tunnel) || moved))
         });
+        let unapproved = site.approval.is_some()
+            || state.tunnels.values().any(|tunnel| &tunnel.spec.site == id && tunnel.approval.is_some());
+        let held = state.own.suspended.is_some() || site.suspended.is_some() || unapproved;
+        // A site goes after its devices and after the tunnels that stacks which stay have to it.
+        let used = state.devices.values().any(|device| &device.spec.site == id)
+            || state.tunnels.values().any(|tunnel| {
+                tunnel.spec.peer == Peer::Site(id.clone()) && !state.sites[&tunnel.spec.site].leaving
+            });
         let wanted = world.wanted(&format!("site.{id}"));
-        assert_eq!(wanted.change.is_some(), due(site) || tunnels, "site {id}");
-        assert_eq!(wanted.look.is_some(), site.check.is_some() && wanted.change.is_none(), "site {id}");
+        let expected = !held && (due(site) || tunnels) && !(site.leaving && used);
+        assert_eq!(wanted.change.is_some(), expected, "site {id}");
+        let look = !held && site.check.is_some() && wanted.change.is_none();
+        assert_eq!(wanted.look.is_some(), look, "site {id}");
     }
     for (id, device) in &state.devices {
         let now =
@@ -375,8 +391,14 @@ fn orders_follow(world: &World) {
         let then = inputs(device.observed.as_ref().map(|seen| &seen.outputs), "site_id");
         let moved = device.failure.is_none() && then.is_some() && now != then;
         let wanted = world.wanted(&format!("device.{id}"));
+        let held = state.own.suspended.is_some()
+            || state.sites[&device.spec.site].suspended.is_some()
+            || device.suspended.is_some()
+            || device.approval.is_some();
         let expected = if device.leaving { due(device) } else { now.is_some() && (due(device) || moved) };
-        assert_eq!(wanted.change.is_some(), expected, "device {id}");
+        assert_eq!(wanted.change.is_some(), !held && expected, "device {id}");
+        let look = !held && device.check.is_some() && wanted.change.is_none() && now.is_some();
+        assert_eq!(wanted.look.is_some(), look, "device {id}");
     }
 }
 
@@ -410,11 +432,17 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(1024))]
+    #![proptest_config(config(1200))]
 
     #[test]
-    fn any_life_keeps_the_rules_and_ends_well(steps in prop::collection::vec(step(), 1..60)) {
-        let mut life = Life::default();
+    fn any_life_keeps_the_rules_and_ends_well(
+        begun in 0..3u8,
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut life = if begun == 0 { Life::default() } else { Life::settled() };
+        if begun == 2 {
+            life.approving();
+        }
         for step in &steps {
             life.step(step);
         }

@@ -48,7 +48,16 @@ fn host_bits_are_a_typing_error() {
 #[test]
 fn addresses_that_no_host_can_have_are_refused() {
     let mut world = World::default();
-    for never in ["0.0.0.0/0", "0.1.0.0/16", "127.0.0.0/8", "127.0.0.1/32", "224.0.0.0/24", "239.0.0.0/8"] {
+    for never in [
+        "0.0.0.0/0",
+        "0.1.0.0/16",
+        "127.0.0.0/8",
+        "127.0.0.1/32",
+        "224.0.0.0/24",
+        "239.0.0.0/8",
+        "240.0.0.0/8",
+        "255.255.255.255/32",
+    ] {
         world.refuse("site.oslo.create", &lan(&[never]), InvalidValue, "lan[0]");
     }
     world.accept("site.oslo.create", &lan(&["126.0.0.0/8", "128.0.0.0/8", "223.255.255.0/24", "1.0.0.0/8"]));

@@ -88,17 +88,38 @@ fn the_limit_counts_leaving_tunnels() {
 }
 
 #[test]
-fn the_limit_is_of_the_owner_not_of_the_peer() {
+fn the_limit_is_of_both_ends() {
     let mut world = two_sites();
     world.accept("site.rome.create", r#"{"vendor":"northwan","lan":["10.3.0.0/24"]}"#);
-    for (name, site, inside) in [("a", "oslo", 0), ("b", "oslo", 4), ("c", "rome", 8), ("d", "rome", 12)] {
+    let to = |from: &str, peer: serde_json::Value, inside: u8| {
+        json!({"site": from, "peer": peer, "inside": format!("169.254.0.{inside}/30")}).to_string()
+    };
+    let paris = json!({"site": "paris"});
+    world.accept("tunnel.a.create", &to("oslo", paris.clone(), 0));
+    world.accept("tunnel.b.create", &to("rome", paris.clone(), 4));
+    world.refuse("tunnel.c.create", &to("rome", paris.clone(), 8), TunnelLimitReached, "peer.site");
+    world.refuse("tunnel.c.create", &to("paris", json!({"hub": "hub-a"}), 8), TunnelLimitReached, "site");
+    world.accept("tunnel.c.create", &to("rome", json!({"hub": "hub-a"}), 8));
+    let moved = r#"{"peer":{"hub":null,"site":"paris"}}"#;
+    world.refuse("tunnel.c.change", moved, TunnelLimitReached, "peer.site");
+    // Who is there may change in other ways, and may be moved away.
+    world.accept("tunnel.b.change", r#"{"settings":{"mtu":1300}}"#);
+    world.accept("tunnel.b.change", r#"{"peer":{"site":null,"hub":"hub-a"}}"#);
+    world.accept("tunnel.c.change", moved);
+}
+
+#[test]
+fn two_vendors_count_each_their_own_end() {
+    let mut world = two_sites();
+    world.accept("site.bare.create", r#"{"vendor":"barewan","lan":["10.3.0.0/24"]}"#);
+    for (name, site, inside) in [("a", "oslo", 0), ("b", "paris", 4)] {
         let inside = format!("169.254.0.{inside}/30");
-        world.accept(
-            &format!("tunnel.{name}.create"),
-            &json!({"site": site, "peer": {"site": "paris"}, "inside": inside}).to_string(),
-        );
+        let body = json!({"site": site, "peer": {"site": "bare"}, "inside": inside}).to_string();
+        world.accept(&format!("tunnel.{name}.create"), &body);
     }
-    world.accept("tunnel.e.create", &tunnel(json!({"site": "paris", "inside": "169.254.0.16/30"})));
+    let back = json!({"site": "bare", "peer": {"site": "oslo"}, "inside": "169.254.0.8/30"}).to_string();
+    world.accept("tunnel.c.create", &back);
+    world.accept("tunnel.d.create", &tunnel(json!({"inside": "169.254.0.12/30"})));
 }
 
 #[test]

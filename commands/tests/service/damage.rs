@@ -1,6 +1,9 @@
 //! Nothing is decided on a history that lost something.
 
 use bytes::Bytes;
+use wanwright_commands::service::Options;
+use wanwright_nats::evidence::{Evidence, Folder, Rolling, SignedHead, SigningKey, leaf};
+use wanwright_nats::stream_info;
 use wanwright_nats::topology::{self, DEAD};
 use wanwright_schemas::{CommandId, Reason, headers};
 
@@ -38,5 +41,84 @@ async fn a_history_that_became_shorter_is_damaged_and_its_commands_are_kept() {
     assert_eq!(buried, ids.map(|id| id.to_string()));
     assert_eq!(dead[0].payload, Bytes::from(change.0));
     assert_eq!(world.history("acme").await.len(), 1);
+    world.stop().await;
+}
+
+/// A stream as a loss of everything leaves it: empty, under the same name.
+async fn anew(world: &World, name: &str) {
+    world.nats.js.delete_stream(name).await.unwrap();
+    let config = topology::streams(PARTITIONS, 1).into_iter().find(|config| config.name == name).unwrap();
+    world.nats.js.create_stream(config).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_has_seen_nothing_believes_the_signed_head_and_not_an_empty_stream() {
+    let world = World::empty("").await;
+    let dir = tempfile::tempdir().unwrap();
+    let key = SigningKey::load_or_make(&dir.path().join("keys")).unwrap();
+    let folder = Folder::new(dir.path().join("audit"));
+    let evidence = Evidence { folder: folder.clone(), key: Some(key.public()) };
+    let options = || Options { evidence: Some(evidence.clone()), ..Options::default() };
+    let service = world.serve_with(options()).await;
+    world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    let name = stream_of(&customer("acme"));
+    let first = world.history("acme").await.remove(0);
+    let incarnation = stream_info(&world.nats.js, &name).await.unwrap().incarnation;
+    let rolling = Rolling::default().with(1, leaf(&first));
+    let head = SignedHead::sign(&key, (&name, incarnation), rolling, leaf(&first), first.time);
+    folder.append(&head).unwrap();
+    service.stop().await;
+
+    let service = world.serve_with(options()).await;
+    let change = ("acme.demo.site.oslo.change", r#"{"lan":["10.3.0.0/24"]}"#);
+    let answer = world.ask(change.0, CommandId::mint(), change.1).await;
+    assert_eq!(code(&answer), None, "{answer:?}");
+    service.stop().await;
+
+    anew(&world, &name).await;
+    let service = world.serve_with(options()).await;
+    let create = ("acme.demo.site.oslo.create", SITE);
+    let answer = world.ask(create.0, CommandId::mint(), create.1).await;
+    assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    assert!(world.history("acme").await.is_empty(), "nothing was decided");
+    service.stop().await;
+
+    // A head that somebody else signed is as good as a damage.
+    let other = SigningKey::from_seed([9; 32]).unwrap();
+    folder
+        .append(&SignedHead::sign(&other, (&name, incarnation), Rolling::default(), leaf(&first), first.time))
+        .unwrap();
+    let service = world.serve_with(options()).await;
+    let answer = world.ask(create.0, CommandId::mint(), create.1).await;
+    assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    service.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_with_a_hole_is_refused_whose_customer_the_lost_message_was() {
+    let world = World::empty("").await;
+    let service = world.serve().await;
+    world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    service.stop().await;
+    let name = stream_of(&customer("acme"));
+    let mut config = topology::streams(PARTITIONS, 1).into_iter().find(|config| config.name == name).unwrap();
+    let kept = world.history("acme").await.remove(0);
+    world.nats.js.delete_stream(&name).await.unwrap();
+    // The server lets nobody delete from a stream of events: a hole is made where it may be, and the flags follow.
+    (config.deny_delete, config.deny_purge) = (false, false);
+    world.nats.js.create_stream(config.clone()).await.unwrap();
+    for _ in 0..2 {
+        world.nats.js.publish(kept.subject.clone(), kept.payload.clone()).await.unwrap().await.unwrap();
+    }
+    world.nats.js.get_stream(&name).await.unwrap().delete_message(2).await.unwrap();
+    (config.deny_delete, config.deny_purge) = (true, true);
+    world.nats.js.update_stream(config).await.unwrap();
+    // The chain of what is left is whole: only the count tells.
+    let service = world.serve().await;
+    let answer =
+        world.ask("acme.demo.site.oslo.change", CommandId::mint(), r#"{"lan":["10.3.0.0/24"]}"#).await;
+    assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    service.stop().await;
     world.stop().await;
 }

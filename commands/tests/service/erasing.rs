@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use wanwright_commands::Head;
-use wanwright_schemas::contact::CustomerChange;
+use wanwright_schemas::policy::CustomerChange;
 use wanwright_schemas::{CommandId, Envelope, Event, Reason, subjects};
 
 use crate::personal::{appears, canary, files_with, site, texts, writings};

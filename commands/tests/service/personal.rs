@@ -122,8 +122,8 @@ impl World {
     /// The sealed name in the last event that tells of one, opened.
     async fn opened(&self, name: &str, site: &str) -> String {
         let history = self.history(name).await;
-        let texts = history.iter().flat_map(|message| texts(&message.payload));
-        let last = texts.filter(|(field, _)| field == "name").next_back().unwrap().1;
+        let mut texts = history.iter().flat_map(|message| texts(&message.payload));
+        let last = texts.rfind(|(field, _)| field == "name").unwrap().1;
         let (customer, object) = (customer(name), ObjectRef::Site(site.parse().unwrap()));
         let place = Place { customer: &customer, object: &object, field: ContactField::Name };
         let key = self.keys().get(&customer, last.key()).await.unwrap().unwrap();

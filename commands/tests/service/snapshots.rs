@@ -105,7 +105,8 @@ async fn a_large_snapshot_is_kept_in_parts_and_a_torn_one_is_none() {
         seed = wanwright_schemas::Digest::of(&seed.bytes());
     }
     for sequence in [7, 8] {
-        let large = Snapshot { version: 1, sequence, state: state.clone().into() };
+        let incarnation = jiff::Timestamp::UNIX_EPOCH;
+        let large = Snapshot { version: 1, sequence, messages: 5, incarnation, state: state.clone().into() };
         snapshots.put(&acme, &large).await.unwrap();
         assert_eq!(snapshots.get(&acme, 1).await.unwrap(), Some(large));
     }

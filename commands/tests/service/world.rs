@@ -38,6 +38,11 @@ impl Service {
         tokio::time::timeout(LIMIT, self.running).await.unwrap().unwrap().unwrap();
     }
 
+    /// Waits until it ends by itself, and answers why.
+    pub async fn ends(self) -> NatsError {
+        tokio::time::timeout(LIMIT, self.running).await.unwrap().unwrap().unwrap_err()
+    }
+
     /// Ends it where it stands: its leases are not given back, nothing is finished.
     pub async fn kill(self) {
         self.running.abort();
@@ -108,16 +113,27 @@ impl World {
     }
 
     pub async fn serve_vendors(&self, vendors: impl Into<Vendors>, options: service::Options) -> Service {
-        let vendors = vendors.into();
         let nats = wanwright_nats::connect(&self._server.url_with_login(), "test", PARTITIONS).await.unwrap();
+        let nats = nats.with_servers_partitions().await.unwrap();
+        let (service, opened) = Self::launch(nats, vendors, options);
+        tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap();
+        service
+    }
+
+    /// Starts a command service that knows what this connection knows; the receiver is told when it is ready.
+    pub fn launch(
+        nats: Nats,
+        vendors: impl Into<Vendors>,
+        options: service::Options,
+    ) -> (Service, tokio::sync::oneshot::Receiver<()>) {
+        let vendors = vendors.into();
         let stop = CancellationToken::new();
         let (open, opened) = tokio::sync::oneshot::channel();
         let ready = move || {
             let _ = open.send(());
         };
         let running = tokio::spawn(service::run(nats, vendors, options, stop.clone(), ready));
-        tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap();
-        Service { stop, running }
+        (Service { stop, running }, opened)
     }
 
     /// Who holds each partition.

@@ -1,6 +1,9 @@
 //! Comparing a target's state with its rows in the table of orders.
 
+use std::sync::Arc;
+
 use wanwright_commands::{Head, orders};
+use wanwright_nats::evidence::Evidence;
 use wanwright_nats::publish::CheckedError;
 use wanwright_nats::{History, Nats, OrderTable};
 use wanwright_schemas::order::{Intent, Order, Target};
@@ -31,9 +34,9 @@ enum Compared {
 }
 
 impl Compare {
-    pub(super) fn new(nats: Nats, vendors: Vendors) -> Self {
+    pub(super) fn new(nats: Nats, vendors: Vendors, evidence: Option<Arc<Evidence>>) -> Self {
         let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
-        Self { customers: Customers::new(nats.clone()), nats, history, table, vendors }
+        Self { customers: Customers::new(nats.clone(), evidence), nats, history, table, vendors }
     }
 
     /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on.
@@ -61,6 +64,13 @@ impl Compare {
         let position = self.history.position(customer, head.sequence);
         let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
         let [change_row, look_row] = subjects::orders_of_target(id, customer, target);
+        if orders::held(&head.state, target).is_some() {
+            // It was suspended, waits for an approval or for others to be gone: what is in the table does not begin. A run
+            // that has begun ends by itself, and its report counts.
+            self.withdraw(&change_row, head.sequence).await?;
+            self.withdraw(&look_row, head.sequence).await?;
+            return Ok(Compared::Equal);
+        }
         // A look in the middle of a change would report the change as drift.
         match (&wanted.look, &wanted.change) {
             (Some(look), _) => {
@@ -68,7 +78,7 @@ impl Compare {
                     return Ok(Compared::HeadMoved);
                 }
             }
-            (None, Some(_)) => self.withdraw(&look_row).await?,
+            (None, Some(_)) => self.withdraw(&look_row, head.sequence).await?,
             (None, None) => {}
         }
         // A change is marked as done by whoever carried it out.
@@ -88,7 +98,11 @@ impl Compare {
                 waiting.and_then(|present| serde_json::from_slice(&present.payload).ok());
             match &older {
                 Some(older) if older.id == order.id => return Ok(Compared::Equal),
-                Some(older) if older.position.sequence > order.position.sequence => {
+                // Sequences of two streams say nothing about each other: the customer has moved in between.
+                Some(older)
+                    if older.position.stream == order.position.stream
+                        && older.position.sequence > order.position.sequence =>
+                {
                     return Ok(Compared::Equal);
                 }
                 Some(_) => {}
@@ -119,10 +133,15 @@ impl Compare {
         }
     }
 
-    async fn withdraw(&self, row: &str) -> Result<(), Stuck> {
+    /// Marks a row as done that this head does not want. One that was written on a newer head stays.
+    async fn withdraw(&self, row: &str, head: u64) -> Result<(), Stuck> {
         let Some(present) = self.table.get(row).await?.filter(|row| !row.is_done()) else { return Ok(()) };
+        let order = serde_json::from_slice::<Order>(&present.payload);
+        if order.as_ref().is_ok_and(|order| order.position.sequence > head) {
+            return Ok(());
+        }
         self.table.done(row, present.sequence).await?;
-        if let Ok(order) = serde_json::from_slice::<Order>(&present.payload) {
+        if let Ok(order) = order {
             records::write(&self.nats, &records::context_of(&order), RunEvent::Withdrawn).await;
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! The customers' states, as the dispatcher loads them.
 
-use wanwright_commands::{BrokenHistory, Head, Loading, STATE_VERSION};
+use std::sync::Arc;
+
+use wanwright_commands::{BrokenHistory, Head, Loading, Regressed, STATE_VERSION};
+use wanwright_nats::evidence::check::{Evidence, Proven, Unproven};
 use wanwright_nats::{History, Nats, Snapshots};
 use wanwright_schemas::{CustomerId, Event};
 
@@ -10,30 +13,71 @@ use super::Stuck;
 pub(super) struct Customers {
     history: History,
     snapshots: Snapshots,
+    evidence: Option<Arc<Evidence>>,
 }
 
 impl Customers {
-    pub(super) fn new(nats: Nats) -> Self {
-        Self { history: History::new(nats.clone()), snapshots: Snapshots::new(nats) }
+    pub(super) fn new(nats: Nats, evidence: Option<Arc<Evidence>>) -> Self {
+        Self { history: History::new(nats.clone()), snapshots: Snapshots::new(nats), evidence }
     }
 
     /// Loads a customer from its newest snapshot on. Answers what happened since that was made, too.
     pub(super) async fn load(&self, customer: &CustomerId) -> Result<(Head, Vec<Event>), Stuck> {
         let snapshot = self.snapshots.get(customer, STATE_VERSION).await?;
-        let thawed = snapshot.map(|snapshot| Loading::thaw(snapshot.sequence, &snapshot.state));
+        let thawed = snapshot.map(|snapshot| {
+            let loading = Loading::thaw(snapshot.sequence, &snapshot.state);
+            loading.map(|loading| loading.made_of(snapshot.messages))
+        });
         let loading = thawed.transpose().unwrap_or_else(|error| {
             let error = wanwright_nats::chain(&error);
             tracing::warn!(%customer, error, "a snapshot cannot be read; the history is read instead");
             None
         });
-        self.fold(customer, loading.unwrap_or_default()).await
+        let proven = self.prove(customer).await?;
+        let (head, events) = self.fold(customer, loading.unwrap_or_default()).await?;
+        self.is_all(customer, &proven, head.messages, head.sequence).await?;
+        Ok((head, events))
     }
 
     /// Folds into a head what has come since. After an error it is empty.
     pub(super) async fn go_on(&self, customer: &CustomerId, head: &mut Head) -> Result<Vec<Event>, Stuck> {
         let (folded, events) = self.fold(customer, Loading::from(std::mem::take(head))).await?;
+        if events.is_empty() {
+            // Something new was expected: is the history still the one that was read?
+            let proven = self.prove(customer).await?;
+            self.is_all(customer, &proven, folded.messages, folded.sequence).await?;
+        }
         *head = folded;
         Ok(events)
+    }
+
+    async fn prove(&self, customer: &CustomerId) -> Result<Proven, Stuck> {
+        match self.history.prove(customer, self.evidence.as_deref()).await {
+            Ok(proven) => Ok(proven),
+            Err(Unproven::Nats(error)) => Err(error.into()),
+            Err(error) => Err(Stuck::Unproven(customer.clone(), error)),
+        }
+    }
+
+    /// Whether all of a history was read, and nothing that it no longer has.
+    async fn is_all(
+        &self,
+        customer: &CustomerId,
+        proven: &Proven,
+        messages: u64,
+        sequence: u64,
+    ) -> Result<(), Stuck> {
+        let end = self.history.head(customer).await?;
+        if end < sequence {
+            let error = BrokenHistory::from(Regressed::Shorter { end, seen: sequence });
+            return Err(Stuck::History(customer.clone(), error));
+        }
+        match proven.is_read_by(messages) {
+            Ok(()) => Ok(()),
+            // A replica that is behind is no damage.
+            Err(_) if end > sequence => Err(Stuck::Behind(customer.clone())),
+            Err(error) => Err(Stuck::Unproven(customer.clone(), error)),
+        }
     }
 
     async fn fold(&self, customer: &CustomerId, mut loading: Loading) -> Result<(Head, Vec<Event>), Stuck> {

@@ -8,6 +8,7 @@ mod customers;
 mod sweep;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, consumer};
@@ -15,6 +16,7 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::{Head, orders};
+use wanwright_nats::evidence::{Evidence, Unproven};
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
@@ -35,18 +37,21 @@ const CACHED: usize = 4096;
 pub async fn run(
     nats: Nats,
     vendors: impl Into<Vendors>,
+    evidence: Option<Evidence>,
     stop: CancellationToken,
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
-    let vendors = vendors.into();
+    let (vendors, evidence) = (vendors.into(), evidence.map(Arc::new));
     let mut partitions = JoinSet::new();
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
-        let reader =
-            Partition { compare: Compare::new(nats.clone(), vendors.clone()), heads: HashMap::new() };
+        let reader = Partition {
+            compare: Compare::new(nats.clone(), vendors.clone(), evidence.clone()),
+            heads: HashMap::new(),
+        };
         partitions.spawn(reader.run(partition, consumer, stop.clone()));
     }
-    partitions.spawn(sweep::run(nats, vendors, stop.clone()));
+    partitions.spawn(sweep::run(nats, vendors, evidence, stop.clone()));
     ready();
     while let Some(ended) = partitions.join_next().await {
         if !stop.is_cancelled() {
@@ -83,6 +88,8 @@ enum Stuck {
     Nats(#[from] NatsError),
     #[error("customer {0}: the history is damaged")]
     History(CustomerId, #[source] wanwright_commands::BrokenHistory),
+    #[error("customer {0}: the history is not the one that is known")]
+    Unproven(CustomerId, #[source] Unproven),
     #[error("customer {0}: a replica is behind; the event comes again")]
     Behind(CustomerId),
     #[error("there is no folder for vendor {0}; its orders wait for one")]
@@ -134,6 +141,11 @@ impl Partition {
                 Err(error) => return broken(error.into()),
             };
             let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
+            if !subjects::is_current(&message.subject, self.compare.nats.partitions) {
+                // The customer's history is elsewhere since the number of partitions has changed.
+                let _ = message.ack().await;
+                continue;
+            }
             let Some(customer) = subjects::customer_of_events(&message.subject) else {
                 tracing::error!(subject = %message.subject, "an event has no customer; it is left alone");
                 let _ = message.ack_with(AckKind::Term).await;
@@ -151,7 +163,7 @@ impl Partition {
                     // What waits for a person must not hold up the partition: the sweep compares this customer again
                     // and again. What passes comes again.
                     let again = match stuck {
-                        Stuck::History(..) | Stuck::NoVendor(_) => AckKind::Ack,
+                        Stuck::History(..) | Stuck::Unproven(..) | Stuck::NoVendor(_) => AckKind::Ack,
                         Stuck::Nats(_) | Stuck::Behind(_) | Stuck::Json(_) => AckKind::Nak(Some(PAUSE * 5)),
                     };
                     let _ = message.ack_with(again).await;

@@ -3,11 +3,13 @@
 //! Events bring most changes to the table at once. What an event cannot bring (an order that was lost, a vendor's folder
 //! that has changed) the sweep does: the table is right because it is compared, not because nothing ever went wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::orders;
+use wanwright_nats::evidence::Evidence;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Vendors;
@@ -19,8 +21,13 @@ use super::compare::Compare;
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Sweeps until told to stop.
-pub(super) async fn run(nats: Nats, vendors: Vendors, stop: CancellationToken) {
-    let compare = Compare::new(nats.clone(), vendors);
+pub(super) async fn run(
+    nats: Nats,
+    vendors: Vendors,
+    evidence: Option<Arc<Evidence>>,
+    stop: CancellationToken,
+) {
+    let compare = Compare::new(nats.clone(), vendors, evidence);
     loop {
         let swept = tokio::select! {
             () = stop.cancelled() => return,
@@ -71,5 +78,6 @@ async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsE
         .map_err(|error| failed(error.into()))?;
     let subjects: Vec<(String, usize)> =
         subjects.try_collect().await.map_err(|error| failed(error.into()))?;
-    Ok(subjects.iter().filter_map(|(subject, _)| subjects::customer_of_events(subject)).collect())
+    let current = subjects.iter().filter(|(subject, _)| subjects::is_current(subject, nats.partitions));
+    Ok(current.filter_map(|(subject, _)| subjects::customer_of_events(subject)).collect())
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wanwright_commands::{Head, STATE_VERSION};
 use wanwright_executors::dispatcher;
-use wanwright_nats::{History, Nats, NatsError, Snapshot, Snapshots, topology};
+use wanwright_nats::{History, Nats, NatsError, Snapshot, Snapshots, stream_info, topology};
 use wanwright_schemas::envelope::{Digest, Envelope};
 use wanwright_schemas::{CommandId, CustomerId, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
@@ -55,7 +55,7 @@ impl World {
         let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
         let vendors = Arc::new(Catalogue::load(vendors).unwrap());
         let stop = CancellationToken::new();
-        let task = tokio::spawn(dispatcher::run(self.nats.clone(), vendors, stop.clone(), || ()));
+        let task = tokio::spawn(dispatcher::run(self.nats.clone(), vendors, None, stop.clone(), || ()));
         Running { stop: stop.drop_guard(), task }
     }
 
@@ -83,7 +83,15 @@ impl World {
 
     async fn freeze(&self, customer: &CustomerId, head: &Head) {
         let state = head.freeze().unwrap().into();
-        let snapshot = Snapshot { version: STATE_VERSION, sequence: head.sequence, state };
+        let history = History::new(self.nats.clone()).load(customer, 0).await.unwrap();
+        let folded = history.iter().filter(|message| message.sequence <= head.sequence).count();
+        self.keep(customer, head.sequence, u64::try_from(folded).unwrap(), state).await;
+    }
+
+    async fn keep(&self, customer: &CustomerId, sequence: u64, messages: u64, state: bytes::Bytes) {
+        let stream = subjects::events_stream(subjects::partition(customer, self.nats.partitions));
+        let incarnation = stream_info(&self.nats.js, &stream).await.unwrap().incarnation;
+        let snapshot = Snapshot { version: STATE_VERSION, sequence, messages, incarnation, state };
         Snapshots::new(self.nats.clone()).put(customer, &snapshot).await.unwrap();
     }
 
@@ -175,8 +183,7 @@ async fn a_snapshot_that_cannot_be_read_is_as_good_as_none() {
     let acme: CustomerId = "acme".parse().unwrap();
     let mut head = Head::default();
     world.append(&acme, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
-    let snapshot = Snapshot { version: STATE_VERSION, sequence: 1, state: bytes::Bytes::from_static(b"{}") };
-    Snapshots::new(world.nats.clone()).put(&acme, &snapshot).await.unwrap();
+    world.keep(&acme, 1, 1, bytes::Bytes::from_static(b"{}")).await;
     let running = world.dispatch();
     until("the order", || async { world.orders("acme").await == 1 }).await;
     running.stop().await;

@@ -4,6 +4,7 @@
 //! operator.nk            the root key; needed again only to replace the signing key: keep it elsewhere
 //! signing.nk             signs accounts; without it nobody can add or revoke accounts here
 //! operator.jwt           what the server trusts
+//! partitions             over how many partitions customers are spread: roles may read that many streams
 //! accounts/<name>.nk     signs the account's users        accounts/<name>.jwt    the account's claims
 //! users/<account>/<user>.json   who there is             creds/<account>/<user>.creds   how they connect
 //! ```
@@ -41,6 +42,15 @@ pub struct AccountInfo {
     pub users: usize,
 }
 
+/// The file with the partition count.
+const COUNT: &str = "partitions";
+
+/// The count that was noted; `usual` where none was.
+fn counted(dir: &Path, usual: u16) -> Result<u16, AccountError> {
+    let noted = keys::read(&dir.join(COUNT))?;
+    Ok(noted.and_then(|text| text.trim().parse().ok()).unwrap_or(usual))
+}
+
 pub(super) fn seconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_second()).unwrap_or_default()
 }
@@ -59,13 +69,14 @@ impl Authority {
             let why = format!("there are no keys in {}; `wanwright up` makes them", dir.display());
             return Err(AccountError::not_possible(why));
         }
-        Ok(Self { dir: dir.to_owned(), partitions })
+        Ok(Self { dir: dir.to_owned(), partitions: counted(dir, partitions)? })
     }
 
     /// The keys in a folder, made where they are missing. The accounts and users of wanwright itself are signed anew,
     /// because another version of it may need other rights.
     pub fn open_or_make(dir: &Path, partitions: u16) -> Result<Self, AccountError> {
         keys::folder(dir)?;
+        let partitions = counted(dir, partitions)?;
         let authority = Self { dir: dir.to_owned(), partitions };
         let _lock = keys::lock(dir)?;
         let system = authority.account_key_or_new(SYS)?.public_key();
@@ -90,6 +101,17 @@ impl Authority {
             authority.keep_user(WAN, role.name(), role.name(), &role.grants(role.name(), partitions))?;
         }
         Ok(authority)
+    }
+
+    /// Over how many partitions customers are spread, as far as these keys know.
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// Notes another partition count and signs anew what depends on it.
+    pub fn recounted(&self, partitions: u16) -> Result<Self, AccountError> {
+        keys::write(&self.dir.join(COUNT), &partitions.to_string())?;
+        Self::open_or_make(&self.dir, partitions)
     }
 
     /// The folder.
@@ -236,7 +258,8 @@ impl Authority {
         Ok(self.account_key(name)?.public_key())
     }
 
-    fn claims_of(&self, name: &str) -> Result<String, AccountError> {
+    /// The signed claims of an account, for the server.
+    pub fn claims_of(&self, name: &str) -> Result<String, AccountError> {
         let missing = || AccountError::not_possible(format!("there is no account {name}"));
         keys::read(&self.file(name, "jwt"))?.ok_or_else(missing)
     }

@@ -8,8 +8,18 @@ use wanwright_schemas::{CustomerId, services, subjects};
 use crate::topology;
 
 /// Names that no user may have: the actors of wanwright itself, and words that would be read as such.
-pub const RESERVED: [&str; 9] =
-    ["admin", "commands", "dispatcher", "executor", "executors", "projections", "system", "wan", "wanwright"];
+pub const RESERVED: [&str; 10] = [
+    "admin",
+    "commands",
+    "dispatcher",
+    "executor",
+    "executors",
+    "projections",
+    "sweeper",
+    "system",
+    "wan",
+    "wanwright",
+];
 
 /// What a user may do. Empty lists mean everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +136,7 @@ fn commands() -> Vec<String> {
     let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS]);
     own.chain([purge])
         .chain(erase)
-        .chain(commanding("commands"))
+        .chain(commanding("sweeper"))
         .chain(buckets)
         .chain(consuming(topology::COMMANDS))
         .collect()

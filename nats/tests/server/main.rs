@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{kv, stream};
 use futures::TryStreamExt;
+use wanwright_nats::claim::{Claimed, Claims};
 use wanwright_nats::{Follower, Nats, topology};
 use wanwright_schemas::subjects;
 use wanwright_supervisor::{NatsOptions, SyncInterval};
@@ -40,6 +41,49 @@ async fn a_follower_never_goes_back() {
     let batch = follower.next_batch(10, Duration::from_secs(20)).await.unwrap();
     let sequences: Vec<u64> = batch.iter().map(|message| message.sequence).collect();
     assert_eq!(sequences, [4]);
+}
+
+#[tokio::test]
+async fn a_claim_that_was_claimed_again_is_not_given_back_as_it_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    let claims = Claims::open(&nats).await.unwrap();
+    assert_eq!(claims.claim("serial/A.1", "acme/d1").await.unwrap(), Claimed::New);
+    let (seen, next) = claims.page(0).await.unwrap();
+    let [seen] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((seen.name.as_str(), seen.owner.as_str(), next), ("serial/A.1", "acme/d1", None));
+    assert_eq!(claims.claim("serial/A.1", "other/d1").await.unwrap(), Claimed::Taken);
+    assert_eq!(claims.claim("serial/A.1", "acme/d1").await.unwrap(), Claimed::Again);
+    assert!(!claims.release_seen("serial/A.1", seen.revision).await.unwrap());
+    assert!(claims.is_taken("serial/A.1", "other/d1").await.unwrap());
+
+    let again = &claims.page(0).await.unwrap().0[0];
+    assert!(again.revision > seen.revision);
+    assert!(claims.release_seen("serial/A.1", again.revision).await.unwrap());
+    assert!(!claims.release_seen("serial/A.1", again.revision).await.unwrap());
+    assert_eq!(claims.page(0).await.unwrap(), (Vec::new(), None));
+    assert_eq!(claims.claim("serial/A.1", "other/d1").await.unwrap(), Claimed::New);
+}
+
+#[tokio::test]
+async fn claims_are_paged_oldest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    let claims = Claims::open(&nats).await.unwrap();
+    for number in 0..600 {
+        claims.claim(&format!("serial/{number:04}"), "acme/d").await.unwrap();
+    }
+    let (mut all, mut after) = (Vec::new(), Some(0));
+    while let Some(from) = after {
+        let (page, next) = claims.page(from).await.unwrap();
+        assert!(page.len() <= 256);
+        all.extend(page.into_iter().map(|held| held.name));
+        after = next;
+    }
+    let wanted: Vec<String> = (0..600).map(|number| format!("serial/{number:04}")).collect();
+    assert_eq!(all, wanted);
 }
 
 #[tokio::test]

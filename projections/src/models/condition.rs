@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::state::{Health, State, Sync};
+use super::state::{ApprovalState, Health, State, Sync};
 
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub enum ConditionStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `Ready`, `Provisioned` or `InSync`.
+    /// `Ready`, `Provisioned`, `InSync`, or `Approved` where the generation needs or had an approval.
     #[serde(rename = "type")]
     pub name: String,
     /// Whether it holds.
@@ -38,6 +38,7 @@ pub struct Condition {
 /// The conditions of an object in this state, given the ones it had.
 pub fn conditions(state: &State, before: &[Condition], time: Timestamp) -> Vec<Condition> {
     let said = [("Ready", ready(state)), ("Provisioned", provisioned(state)), ("InSync", in_sync(state))];
+    let said = said.into_iter().chain(approved(state).map(|said| ("Approved", said)));
     let condition = |(name, (status, reason, message)): (&str, (ConditionStatus, String, String))| {
         let old = before.iter().find(|condition| condition.name == name);
         let since = old.filter(|old| old.status == status).map_or(time, |old| old.last_transition_time);
@@ -50,7 +51,7 @@ pub fn conditions(state: &State, before: &[Condition], time: Timestamp) -> Vec<C
             message,
         }
     };
-    said.into_iter().map(condition).collect()
+    said.map(condition).collect()
 }
 
 type Said = (ConditionStatus, String, String);
@@ -65,7 +66,7 @@ fn ready(state: &State) -> Said {
         Health::Missing => {
             said(ConditionStatus::False, "Missing", "the vendor does not have the object any more")
         }
-        Health::Suspended => said(ConditionStatus::False, "Suspended", "nothing is done about the object"),
+        Health::Suspended => said(ConditionStatus::False, "Suspended", suspended(state)),
         Health::Unknown => said(ConditionStatus::Unknown, "Unknown", "nothing is known about the object"),
         Health::Degraded | Health::Progressing => provisioned(state),
     }
@@ -76,6 +77,12 @@ fn provisioned(state: &State) -> Said {
     if state.has_failed() {
         let code = state.failure_code.as_deref().unwrap_or("Failed");
         return said(no, code, state.failure_message.clone().unwrap_or_default());
+    }
+    if let Some(waiting) = state.waiting_for_approval() {
+        return said(no, "AwaitingApproval", waiting.summary());
+    }
+    if state.suspended && !state.is_applied() {
+        return said(no, "Suspended", suspended(state));
     }
     if state.decommissioning {
         return said(no, "Decommissioning", "the object is being taken down");
@@ -94,6 +101,20 @@ fn provisioned(state: &State) -> Said {
         ),
         None => said(no, "CreationPending", "the object is on its way"),
     }
+}
+
+fn suspended(state: &State) -> String {
+    let reason = state.suspend_reason.as_deref().unwrap_or_default();
+    format!("nothing is done about the object: {reason}")
+}
+
+/// Nothing for a generation that needed no approval.
+fn approved(state: &State) -> Option<Said> {
+    let approval = state.approval.as_ref()?;
+    Some(match approval.state {
+        ApprovalState::Waiting => said(ConditionStatus::False, "AwaitingApproval", approval.summary()),
+        ApprovalState::Approved => said(ConditionStatus::True, "Approved", approval.summary()),
+    })
 }
 
 fn in_sync(state: &State) -> Said {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use wanwright_schemas::{Actor, CustomerId, Digest, Kind};
 
 use super::object::{Step, Words};
+use super::settings::Settings;
 use super::state::{Health, Sync};
 use crate::error::Stop;
 use crate::message::EventMessage;
@@ -154,6 +155,9 @@ pub struct CustomerRow {
     /// How many objects it has.
     #[serde(flatten)]
     pub counts: Counts,
+    /// What it says about itself.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// How many messages its history has.
     pub messages: u64,
     /// The digest of its last message.
@@ -204,6 +208,10 @@ impl CustomerRow {
         Ok(Self {
             customer: message.customer.clone(),
             counts: before.map(|row| row.counts.clone()).unwrap_or_default(),
+            settings: Settings {
+                removed_at: None,
+                ..before.map(|row| row.settings.clone()).unwrap_or_default()
+            },
             messages: before.map_or(0, |row| row.messages) + 1,
             chain_head: message.digest,
             last_actor: envelope.actor.clone(),

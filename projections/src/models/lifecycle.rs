@@ -95,7 +95,7 @@ impl Lifecycle {
                 self.outputs = outputs.clone();
             }
             Change::Failed { order, .. } => self.last_order = Some(order.uuid()),
-            Change::Created { .. } | Change::RetryRequested { .. } | Change::Removed { .. } => {}
+            _ => {}
         }
         self.conditions = conditions(&self.state, &self.conditions, at.time);
         self.updated_at = at.time;

@@ -178,6 +178,12 @@ impl OperationRow {
                 // one about doing says nothing new.
                 self.intent = Some(intent.clone());
                 self.generation = Some(*generation);
+                // What was suspended is wanted again, as the same order.
+                if self.state == OperationState::Withdrawn {
+                    self.state = OperationState::Waiting;
+                    self.finished_at = None;
+                    self.wait(Some(WaitingFor::Lane), None);
+                }
             }
             RunEvent::Superseded { by } => {
                 self.superseded_by = Some(*by);

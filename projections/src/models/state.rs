@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::report::DriftField;
-use wanwright_schemas::{Change, CommandId};
+use wanwright_schemas::{Actor, Change, CommandId};
 
 /// How an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,6 +85,43 @@ impl Drift {
     }
 }
 
+/// Whether a generation may be brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApprovalState {
+    /// Somebody has to approve it.
+    Waiting,
+    /// Somebody has.
+    Approved,
+}
+
+/// The approval that a generation needs or had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Whether it has been given.
+    pub state: ApprovalState,
+    /// The generation.
+    pub generation: u64,
+    /// Who asked for what the generation brings.
+    pub requested_by: Vec<Actor>,
+    /// Who approved it.
+    pub approved_by: Option<Actor>,
+}
+
+impl Approval {
+    /// How the approval stands, in a sentence.
+    pub fn summary(&self) -> String {
+        let names: Vec<&str> = self.requested_by.iter().map(Actor::as_str).collect();
+        let (generation, names) = (self.generation, names.join(", "));
+        match &self.approved_by {
+            None => {
+                format!("generation {generation}, asked for by {names}, waits for somebody else's approval")
+            }
+            Some(by) => format!("generation {generation}, asked for by {names}, was approved by {by}"),
+        }
+    }
+}
+
 /// How an object is, without its specification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -106,6 +143,18 @@ pub struct State {
     pub retry_pending: bool,
     /// How many times a person asked to try again.
     pub retries: u64,
+    /// Whether nothing is done about it.
+    #[serde(default)]
+    pub suspended: bool,
+    /// Why.
+    #[serde(default)]
+    pub suspend_reason: Option<String>,
+    /// Whether it may not be taken down.
+    #[serde(default)]
+    pub protected: bool,
+    /// The approval that the generation needs or had.
+    #[serde(default)]
+    pub approval: Option<Approval>,
     /// How it is.
     pub health: Health,
     /// Whether the vendor has what is wanted.
@@ -125,6 +174,10 @@ impl State {
             decommissioning: false,
             retry_pending: false,
             retries: 0,
+            suspended: false,
+            suspend_reason: None,
+            protected: false,
+            approval: None,
             health: Health::Progressing,
             sync: Sync::Unknown,
         }
@@ -136,10 +189,12 @@ impl State {
             Change::Created { generation, .. } => *self = Self::created(*generation),
             Change::Changed { generation, .. } => {
                 self.generation = *generation;
+                self.approval = None;
                 self.forget_failure();
             }
             Change::DecommissionRequested { generation } => {
                 self.generation = *generation;
+                self.approval = None;
                 self.decommissioning = true;
                 self.forget_failure();
             }
@@ -168,9 +223,45 @@ impl State {
                 self.drift = Some(Drift { check: *check, found_at: time, fields: fields.clone() });
             }
             Change::DriftNotFound { .. } => self.drift = None,
+            _ => self.evolve_hold(change),
         }
         self.health = self.judge_health();
         self.sync = self.judge_sync();
+    }
+
+    fn evolve_hold<S>(&mut self, change: &Change<S>) {
+        match change {
+            Change::Suspended { reason } => {
+                self.suspended = true;
+                self.suspend_reason = Some(reason.clone());
+            }
+            Change::Resumed {} => {
+                self.suspended = false;
+                self.suspend_reason = None;
+            }
+            Change::Protected {} => self.protected = true,
+            Change::Unprotected {} => self.protected = false,
+            Change::ApprovalRequested { generation, requested_by } => {
+                self.approval = Some(Approval {
+                    state: ApprovalState::Waiting,
+                    generation: *generation,
+                    requested_by: requested_by.clone(),
+                    approved_by: None,
+                });
+            }
+            Change::Approved { approved_by, .. } => {
+                if let Some(approval) = &mut self.approval {
+                    approval.state = ApprovalState::Approved;
+                    approval.approved_by = Some(approved_by.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The approval that the generation still needs.
+    pub fn waiting_for_approval(&self) -> Option<&Approval> {
+        self.approval.as_ref().filter(|approval| approval.state == ApprovalState::Waiting)
     }
 
     fn forget_failure(&mut self) {
@@ -192,6 +283,8 @@ impl State {
     fn judge_health(&self) -> Health {
         if self.has_failed() {
             Health::Degraded
+        } else if self.suspended {
+            Health::Suspended
         } else if !self.is_applied() || self.retry_pending {
             Health::Progressing
         } else if self.drift.as_ref().is_some_and(Drift::is_gone) {

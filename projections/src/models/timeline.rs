@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_schemas::contact::CustomerChange;
 use wanwright_schemas::event::Change;
 use wanwright_schemas::{Actor, CommandId, CustomerId, Event, Kind};
 
 use super::diff::FieldChange;
+use super::settings;
 use crate::message::EventMessage;
 use crate::table::Table;
 
@@ -75,9 +75,7 @@ impl TimelineRow {
             Event::Site(_, change) => describe(change, changes.as_deref()),
             Event::Tunnel(_, change) => describe(change, changes.as_deref()),
             Event::Device(_, change) => describe(change, changes.as_deref()),
-            Event::Customer(_, CustomerChange::Erased { key }) => {
-                (None, format!("has no personal data any more that can be read: key {key} is destroyed"))
-            }
+            Event::Customer(_, change) => settings::describe(change, changes.as_deref()),
         };
         Self {
             customer: message.customer.clone(),
@@ -123,5 +121,15 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
         Change::DriftFound { .. } => (None, format!("has drifted: {}", fields())),
         Change::DriftNotFound { .. } => (None, "is as it was applied".to_owned()),
         Change::ContactChanged { .. } => (None, "has another contact".to_owned()),
+        Change::Suspended { reason } => (None, format!("was suspended: {reason}")),
+        Change::Resumed {} => (None, "was resumed".to_owned()),
+        Change::Protected {} => (None, "was protected from being taken down".to_owned()),
+        Change::Unprotected {} => (None, "is protected no more".to_owned()),
+        Change::ApprovalRequested { generation, .. } => {
+            (Some(*generation), format!("waits for approval in generation {generation}"))
+        }
+        Change::Approved { generation, approved_by } => {
+            (Some(*generation), format!("was approved in generation {generation} by {approved_by}"))
+        }
     }
 }

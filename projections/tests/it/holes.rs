@@ -81,7 +81,7 @@ async fn a_stream_that_was_made_anew_stops_its_readers_until_it_is_rebuilt() {
     running.stopped(&format!("overview {acme}")).await;
 
     // The operator looks, finds the new stream right and says so; nobody has to restart anything.
-    let rebuilt = rebuild(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let rebuilt = rebuild(&world.pool, &world.nats, &acme).await.unwrap();
     assert_eq!((rebuilt.sequence, rebuilt.deleted), (3, 2));
     restart(&world.pool, wanwright_projections::ReadModel::Overview, &acme).await.unwrap();
     running.ready().await;

@@ -1,8 +1,10 @@
 //! The read models: folds without any server, everything else on a real Postgres and a real nats-server.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod audit;
 mod folds;
 mod given;
+mod held;
 mod holes;
 mod migrations;
 mod outcomes;

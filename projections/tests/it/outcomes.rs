@@ -182,12 +182,12 @@ async fn accepted_outcomes_are_verified_and_rebuilt_with_the_tables() {
     ] {
         sqlx::query(sql).execute(&world.pool).await.unwrap();
     }
-    let verified = verify(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let verified = verify(&world.pool, &world.nats, &acme).await.unwrap();
     assert_eq!(json!(verified.different), json!({ "acme": ["outcomes"] }));
-    let rebuilt = rebuild(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let rebuilt = rebuild(&world.pool, &world.nats, &acme).await.unwrap();
     assert_eq!((rebuilt.written, rebuilt.deleted), (3, 1));
     assert_eq!(all().await, good);
-    assert!(verify(&world.pool, &world.nats.js, &acme).await.unwrap().different.is_empty());
+    assert!(verify(&world.pool, &world.nats, &acme).await.unwrap().different.is_empty());
 
     // What is older than the table reaches back may be there or not.
     sqlx::query("INSERT INTO outcomes SELECT (jsonb_populate_record(t, jsonb_build_object('command', gen_random_uuid(),
@@ -195,8 +195,8 @@ async fn accepted_outcomes_are_verified_and_rebuilt_with_the_tables() {
         .execute(&world.pool)
         .await
         .unwrap();
-    assert!(verify(&world.pool, &world.nats.js, &acme).await.unwrap().different.is_empty());
-    let rebuilt = rebuild(&world.pool, &world.nats.js, &acme).await.unwrap();
+    assert!(verify(&world.pool, &world.nats, &acme).await.unwrap().different.is_empty());
+    let rebuilt = rebuild(&world.pool, &world.nats, &acme).await.unwrap();
     assert_eq!((rebuilt.written, rebuilt.deleted), (0, 0));
     running.stop().await;
 }

@@ -1,10 +1,12 @@
 //! Rebuild and verify, while the tables serve.
 
-use wanwright_projections::{rebuild, rebuild_customer, verify};
+use wanwright_nats::{Follower, Nats, stream_info};
+use wanwright_projections::{customer_overview, rebuild, rebuild_all, rebuild_customer, verify};
+use wanwright_schemas::{CustomerId, subjects};
 
 use crate::given::*;
 use crate::rows::stream_of;
-use crate::servers::World;
+use crate::servers::{LIMIT, World, create_stream};
 
 async fn history(world: &World) {
     let mut writer = Writer::default();
@@ -31,9 +33,9 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
     let mut running = world.project_with(|config| config.batch = 1);
     running.ready().await;
     let good = world.rows().await;
-    let verified = verify(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let verified = verify(&world.pool, &world.nats, &acme).await.unwrap();
     assert!(verified.different.is_empty() && verified.customers > 0, "{verified:?}");
-    let rebuilt = rebuild(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let rebuilt = rebuild(&world.pool, &world.nats, &acme).await.unwrap();
     assert_eq!((rebuilt.written, rebuilt.deleted), (0, 0), "rows that are right are left alone");
     assert_eq!(world.rows().await, good);
 
@@ -47,12 +49,12 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
     ] {
         sqlx::query(sql).execute(&world.pool).await.unwrap();
     }
-    let verified = verify(&world.pool, &world.nats.js, &acme).await.unwrap();
+    let verified = verify(&world.pool, &world.nats, &acme).await.unwrap();
     let tables: Vec<&str> = verified.different["acme"].iter().map(String::as_str).collect();
     assert_eq!(verified.different.len(), 1);
     assert_eq!(tables, ["customers", "sites", "timeline", "tunnels"]);
 
-    let rebuilt = rebuild_customer(&world.pool, &world.nats.js, &acme, &id("acme")).await.unwrap();
+    let rebuilt = rebuild_customer(&world.pool, &world.nats, &acme, &id("acme")).await.unwrap();
     assert_eq!(rebuilt.deleted, 1);
     assert_eq!(world.rows().await, good);
 
@@ -63,7 +65,7 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
         .unwrap();
     for partition in 0..PARTITIONS {
         let stream = wanwright_schemas::subjects::events_stream(partition);
-        rebuild(&world.pool, &world.nats.js, &stream).await.unwrap();
+        rebuild(&world.pool, &world.nats, &stream).await.unwrap();
     }
     assert_eq!(world.rows().await, good);
     let schemas: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'beside%'")
@@ -71,5 +73,63 @@ async fn a_rebuild_gives_the_rows_that_reading_message_by_message_gave() {
         .await
         .unwrap();
     assert_eq!(schemas, 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn another_partition_count_stops_the_readers_until_everything_is_folded_again() {
+    let world = World::new().await;
+    history(&world).await;
+    let mut running = world.project();
+    running.ready().await;
+    running.stop().await;
+    let counts = "SELECT customer || sites || tunnels || messages || chain_head FROM customers ORDER BY 1";
+    let before: Vec<String> = sqlx::query_scalar(counts).fetch_all(&world.pool).await.unwrap();
+
+    let (from, to) = (PARTITIONS, 4);
+    for partition in from..to {
+        let name = subjects::events_stream(partition);
+        create_stream(&world.nats, &name, &subjects::events_of_partition(partition)).await;
+    }
+    let nats = Nats { partitions: to, ..world.nats.clone() };
+    let mut moved = None;
+    for customer in ["acme", "globex", "initech-0"] {
+        let of = id::<CustomerId>(customer);
+        let (old, new) = (subjects::events(&of, from), subjects::events(&of, to));
+        if old == new {
+            continue;
+        }
+        let stream = stream_of(customer);
+        let mut left = stream_info(&nats.js, &stream).await.unwrap().last;
+        let mut follower = Follower::open(nats.js.clone(), &stream, 1).await.unwrap();
+        while left > 0 {
+            let message = follower.next_batch(1, LIMIT).await.unwrap().remove(0);
+            left -= 1;
+            if message.subject == old {
+                world.publish((new.clone(), message.payload.to_vec())).await;
+            }
+        }
+        moved = Some(of);
+    }
+    let mut running = world.project_with(|config| config.nats = nats.clone());
+    for reader in ["events EVENTS-0", "events EVENTS-3", "overview EVENTS-1"] {
+        let why = running.stopped(reader).await;
+        assert!(
+            why.contains("2 partitions, now there are 4") && why.contains("wanwright rebuild --all"),
+            "{why}"
+        );
+    }
+    assert!(verify(&world.pool, &nats, "EVENTS-0").await.is_err());
+
+    // The readers go on by themselves.
+    assert_eq!(rebuild_all(&world.pool, &nats).await.unwrap().len(), 4);
+    running.ready().await;
+    for stream in (0..to).map(subjects::events_stream) {
+        assert!(verify(&world.pool, &nats, &stream).await.unwrap().different.is_empty(), "{stream}");
+    }
+    let after: Vec<String> = sqlx::query_scalar(counts).fetch_all(&world.pool).await.unwrap();
+    assert_eq!(after, before);
+    let overview = customer_overview(&world.pool, &moved.unwrap()).await.unwrap().unwrap();
+    assert!(!overview.sites.is_empty());
     running.stop().await;
 }

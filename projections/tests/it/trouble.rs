@@ -36,7 +36,7 @@ async fn two_projectors_at_once_and_a_rebuild_write_every_row_once() {
         // Calls are added up: a record that is folded twice shows, and has no chain to be noticed by.
         world.publish(call()).await;
         if number == 100 {
-            rebuild(&world.pool, &world.nats.js, &acme).await.unwrap();
+            rebuild(&world.pool, &world.nats, &acme).await.unwrap();
         }
     }
     wait_for(&world.pool, &Position { stream: acme.clone(), sequence }, LIMIT).await.unwrap();
@@ -51,7 +51,7 @@ async fn two_projectors_at_once_and_a_rebuild_write_every_row_once() {
     let calls: i64 = sqlx::query_scalar("SELECT calls FROM operations").fetch_one(&world.pool).await.unwrap();
     assert_eq!(calls, 200);
     assert!(
-        wanwright_projections::verify(&world.pool, &world.nats.js, &acme).await.unwrap().different.is_empty()
+        wanwright_projections::verify(&world.pool, &world.nats, &acme).await.unwrap().different.is_empty()
     );
     one.stop().await;
     two.stop().await;
@@ -85,7 +85,7 @@ async fn projectors_that_are_cut_off_between_and_inside_batches_lose_nothing() {
     let mut last = world.project();
     last.ready().await;
     assert!(
-        wanwright_projections::verify(&world.pool, &world.nats.js, &acme).await.unwrap().different.is_empty()
+        wanwright_projections::verify(&world.pool, &world.nats, &acme).await.unwrap().different.is_empty()
     );
     let messages: i64 =
         sqlx::query_scalar("SELECT messages FROM customers").fetch_one(&world.pool).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_postgres_that_goes_away_and_comes_back_costs_nothing() {
     wait_for(&world.pool, &Position { stream: acme.clone(), sequence }, LIMIT).await.unwrap();
     running.ready().await;
     assert!(
-        wanwright_projections::verify(&world.pool, &world.nats.js, &acme).await.unwrap().different.is_empty()
+        wanwright_projections::verify(&world.pool, &world.nats, &acme).await.unwrap().different.is_empty()
     );
     running.stop().await;
 }

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::command::{Ask, Command, CommandBody};
 use wanwright_schemas::effect::Effect;
+use wanwright_schemas::policy::CustomerAsk;
 use wanwright_schemas::run::RunRecord;
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{Envelope, Event, Order, Outcome, Refusal};
@@ -85,14 +86,33 @@ pub fn says(command: &Command) -> Value {
             Ask::Create(spec) => serde_json::to_value(spec),
             Ask::Change(patch) => return patch.clone(),
             Ask::Report(report) => serde_json::to_value(report),
-            Ask::Decommission | Ask::Retry | Ask::CheckDrift => return Value::Null,
+            Ask::Suspend(body) => serde_json::to_value(body),
+            Ask::Approve(body) => serde_json::to_value(body),
+            // Without a cascade its verb says it all.
+            Ask::Decommission(body) if body.cascade => serde_json::to_value(body),
+            Ask::Decommission(_)
+            | Ask::Retry
+            | Ask::CheckDrift
+            | Ask::Resume
+            | Ask::Protect
+            | Ask::Unprotect => return Value::Null,
         };
         said.expect("JSON")
     }
     match &command.body {
-        CommandBody::CheckCustomerDrift | CommandBody::Customer(_) => Value::Null,
+        CommandBody::CheckCustomerDrift => Value::Null,
         CommandBody::Site(_, site) => ask(site),
         CommandBody::Tunnel(_, tunnel) => ask(tunnel),
         CommandBody::Device(_, device) => ask(device),
+        CommandBody::Customer(asked) => match asked {
+            CustomerAsk::Change(patch) => Ok(patch.clone()),
+            CustomerAsk::Decommission(body) => serde_json::to_value(body),
+            CustomerAsk::Suspend(body) => serde_json::to_value(body),
+            CustomerAsk::Resume | CustomerAsk::Erase => Ok(Value::Null),
+            CustomerAsk::Freeze(body) => serde_json::to_value(body),
+            CustomerAsk::Unfreeze(body) => serde_json::to_value(body),
+            CustomerAsk::ConfirmClaims(body) => serde_json::to_value(body),
+        }
+        .expect("JSON"),
     }
 }

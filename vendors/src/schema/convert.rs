@@ -69,7 +69,9 @@ impl Conversion {
             }
         }
         for (to, said) in moved {
-            said.map(|said| to.put(&mut value, said));
+            if let Some(said) = said {
+                to.put(&mut value, said);
+            }
         }
         for (path, pairs) in &self.values {
             let Some(slot) = path.get_mut(&mut value) else { continue };
@@ -112,7 +114,9 @@ impl Conversion {
         }
         let moved = self.moved.iter().map(|(from, to)| (from, to.take(&mut value, &self.objects.older)));
         for (from, said) in moved.collect::<Vec<_>>() {
-            said.map(|said| from.put(&mut value, said));
+            if let Some(said) = said {
+                from.put(&mut value, said);
+            }
         }
         for (path, stands) in &self.dropped {
             if path.get_mut(&mut value).is_none() && !stands.is_null() {

@@ -1,7 +1,7 @@
 //! Reading `schemas/` of a vendor folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -139,14 +139,14 @@ fn wished(
 }
 
 fn read<T>(
-    path: &PathBuf,
+    path: &Path,
     bytes: &[u8],
     parse: impl FnOnce(Value) -> Result<T, SchemaError>,
 ) -> Result<T, LoadError> {
     let json = serde_json::from_slice(bytes)
-        .map_err(|error| LoadError::Syntax { file: path.clone(), message: error.to_string() })?;
+        .map_err(|error| LoadError::Syntax { file: path.to_owned(), message: error.to_string() })?;
     parse(json).map_err(|error| LoadError::Field {
-        file: path.clone(),
+        file: path.to_owned(),
         field: error.path,
         message: error.message,
     })

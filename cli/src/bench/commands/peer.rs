@@ -89,5 +89,14 @@ fn judged(index: u32) -> Result<Judged> {
     let id: ObjectId = "oslo-01".parse()?;
     let object = ObjectRef::new(Kind::Site, id)?;
     let command = Command::parse("acme".parse()?, "bench".parse()?, &object, verb, body.as_bytes())?;
-    Ok(Judged { id: CommandId::mint(), expected_generation: None, schema: None, key: None, command })
+    // No freeze is in force, whenever that was.
+    let received = Default::default();
+    Ok(Judged {
+        id: CommandId::mint(),
+        expected_generation: None,
+        schema: None,
+        received,
+        key: None,
+        command,
+    })
 }

@@ -53,9 +53,12 @@ pub async fn judge(
         }
         match record.sent.get(&id) {
             Some(command) if record.accepted.contains_key(&id) => {
+                // Nobody freezes anything here, so it does not matter when that was.
+                let (received, expected_generation) = (Default::default(), None);
                 let facts = Circumstances {
                     command: id,
-                    expected_generation: None,
+                    expected_generation,
+                    received,
                     schema: None,
                     vendors,
                     key: None,

@@ -9,7 +9,7 @@ use wanwright_supervisor::{NatsCluster, NatsOptions};
 /// One server, or several that replicate.
 pub enum Servers {
     /// One. None while it is dead.
-    One(Box<NatsOptions>, Option<wanwright_supervisor::Nats>),
+    One(Box<NatsOptions>, Option<Box<wanwright_supervisor::Nats>>),
     /// Several.
     Cluster(NatsCluster),
 }
@@ -22,13 +22,13 @@ impl Servers {
             return Ok(Self::Cluster(NatsCluster::start(&options, replicas).await?));
         }
         let server = wanwright_supervisor::Nats::start(&options).await?;
-        Ok(Self::One(Box::new(options), Some(server)))
+        Ok(Self::One(Box::new(options), Some(Box::new(server))))
     }
 
     /// The address of one that runs, with the login.
     pub fn url(&self) -> Result<String> {
         let url = match self {
-            Self::One(_, server) => server.as_ref().map(wanwright_supervisor::Nats::url_with_login),
+            Self::One(_, server) => server.as_ref().map(|server| server.url_with_login()),
             Self::Cluster(cluster) => cluster.url_with_login(),
         };
         url.context("no nats-server runs")
@@ -56,7 +56,7 @@ impl Servers {
     pub async fn mend(&mut self) -> Result<()> {
         match self {
             Self::One(options, server) if server.is_none() => {
-                *server = Some(wanwright_supervisor::Nats::start(options).await?);
+                *server = Some(Box::new(wanwright_supervisor::Nats::start(options).await?));
             }
             Self::One(..) => {}
             Self::Cluster(cluster) => cluster.mend().await?,

@@ -95,7 +95,8 @@ impl Writer {
     /// Tries a command until it has an outcome.
     async fn settle(&self, id: CommandId, command: Command) -> Result<()> {
         let began = Instant::now();
-        let judged = Judged { id, expected_generation: None, schema: None, key: None, command };
+        let (received, expected_generation) = (Default::default(), None);
+        let judged = Judged { id, expected_generation, received, schema: None, key: None, command };
         loop {
             match self.try_once(&judged).await {
                 Ok(Some(sequence)) => {

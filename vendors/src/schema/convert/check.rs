@@ -65,11 +65,11 @@ impl Conversion {
         let missing = |key: &str, path: &Path, version: &str| {
             wrong(&format!("{key}.{path}"), &format!("`{path}` is no field of the {version} version"))
         };
-        for (key, path) in self.from_older() {
+        for (key, path) in self.departing() {
             if !before.has(path) {
                 return Err(missing(key, path, "older"));
             }
-            if let Some((_, other)) = self.from_older().find(|(_, other)| *other != path && other.holds(path))
+            if let Some((_, other)) = self.departing().find(|(_, other)| *other != path && other.holds(path))
             {
                 return Err(wrong(
                     &format!("{key}.{path}"),
@@ -77,39 +77,37 @@ impl Conversion {
                 ));
             }
         }
-        for (key, path) in self.to_newer().chain(self.values.keys().map(|path| ("values", path))) {
+        for (key, path) in self.arriving().chain(self.values.keys().map(|path| ("values", path))) {
             if !after.has(path) {
                 return Err(missing(key, path, "newer"));
             }
         }
-        for (key, path) in self.to_newer() {
-            let others = self.to_newer().filter(|(_, other)| *other == path).count();
-            if others > 1 || self.to_newer().any(|(_, other)| other != path && other.holds(path)) {
+        for (key, path) in self.arriving() {
+            let others = self.arriving().filter(|(_, other)| *other == path).count();
+            if others > 1 || self.arriving().any(|(_, other)| other != path && other.holds(path)) {
                 return Err(wrong(&format!("{key}.{path}"), "gets its value from two places"));
             }
         }
-        for (key, path) in
-            self.moved.keys().filter(|path| self.dropped.contains_key(path)).map(|path| ("moved", path))
-        {
-            return Err(wrong(&format!("{key}.{path}"), "is dropped too: say one of the two"));
+        match self.moved.keys().find(|path| self.dropped.contains_key(path)) {
+            Some(path) => Err(wrong(&format!("moved.{path}"), "is dropped too: say one of the two")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The fields that leave their place in the older version.
-    fn from_older(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+    fn departing(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.moved.keys().map(|path| ("moved", path)).chain(self.dropped.keys().map(|path| ("dropped", path)))
     }
 
     /// The fields of the newer version that do not come from the same place.
-    fn to_newer(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+    fn arriving(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.moved.values().map(|path| ("moved", path)).chain(self.added.keys().map(|path| ("added", path)))
     }
 
     /// No field of either version is forgotten.
     fn complete(&self, before: &Places, after: &Places) -> Result<(), SchemaError> {
-        let leaves = |path: &Path| self.from_older().any(|(_, from)| from.holds(path));
-        let arrives = |path: &Path| self.to_newer().any(|(_, to)| to.holds(path));
+        let leaves = |path: &Path| self.departing().any(|(_, from)| from.holds(path));
+        let arrives = |path: &Path| self.arriving().any(|(_, to)| to.holds(path));
         for path in &before.fields {
             if !leaves(path) && (!after.fields.contains(path) || arrives(path)) {
                 let message =

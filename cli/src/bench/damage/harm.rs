@@ -1,0 +1,142 @@
+//! Where and how files are damaged.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A damage.
+#[derive(Debug, Clone)]
+pub struct Harm {
+    /// What kind of file, and what was done to it.
+    pub kind: String,
+    /// Which file, and where.
+    pub what: String,
+}
+
+/// The kinds of files, with how often each is taken.
+const TARGETS: [(&str, u32); 8] = [
+    ("newest block", 5),
+    ("older block", 4),
+    ("index", 3),
+    ("stream meta", 2),
+    ("consumer", 2),
+    ("snapshots", 2),
+    ("key-value", 1),
+    ("whole stream", 1),
+];
+
+/// Damages one place below a server's folder.
+pub fn damage(store: &Path, random: &mut fastrand::Rng) -> Result<Harm> {
+    let all = files(store)?;
+    // A server that was killed has written no index: then it is another kind's turn.
+    let (target, mut files) = (0..100)
+        .map(|_| pick(&all, store, random))
+        .find(|(_, files)| !files.is_empty())
+        .with_context(|| format!("nothing to damage below {}", store.display()))?;
+    let file = files.swap_remove(random.usize(..files.len()));
+    let shown = file.strip_prefix(store).unwrap_or(&file).display().to_string();
+    if target == "whole stream" {
+        let folder = file.parent().context("a stream without a folder")?;
+        std::fs::remove_dir_all(folder)?;
+        return Ok(Harm { kind: target.to_owned(), what: shown.replace("/meta.inf", "") });
+    }
+    let length = std::fs::metadata(&file)?.len();
+    let (how, at) = match random.u8(..4) {
+        0 | 1 => ("bit", flip(&file, length, random)?),
+        2 => ("truncated", truncate(&file, length, random)?),
+        _ => {
+            std::fs::remove_file(&file)?;
+            ("removed", 0)
+        }
+    };
+    Ok(Harm { kind: format!("{target}, {how}"), what: format!("{shown} at {at} of {length}") })
+}
+
+/// A kind, and the files of that kind.
+fn pick(all: &[PathBuf], store: &Path, random: &mut fastrand::Rng) -> (&'static str, Vec<PathBuf>) {
+    let mut ticket = random.u32(..TARGETS.iter().map(|(_, weight)| weight).sum::<u32>());
+    let mut target = TARGETS[0].0;
+    for (name, weight) in TARGETS {
+        target = name;
+        if ticket < weight {
+            break;
+        }
+        ticket -= weight;
+    }
+    let files: Vec<PathBuf> = all.iter().filter(|file| is_target(target, file, store)).cloned().collect();
+    let is_block = target == "newest block" || target == "older block";
+    (target, if is_block { blocks(files, target == "newest block") } else { files })
+}
+
+fn is_target(target: &str, file: &Path, store: &Path) -> bool {
+    let path = file.strip_prefix(store).unwrap_or(file).to_string_lossy().into_owned();
+    let events = path.contains("/EVENTS-");
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let consumer = path.contains("/obs/");
+    match target {
+        "newest block" | "older block" => events && name.ends_with(".blk"),
+        "index" => events && !consumer && name == "index.db",
+        "stream meta" => events && !consumer && (name == "meta.inf" || name == "meta.sum"),
+        "consumer" => events && consumer,
+        "snapshots" => path.contains("/SNAPSHOTS/msgs/"),
+        "key-value" => path.contains("/KV_claims/msgs/"),
+        _ => events && !consumer && name == "meta.inf",
+    }
+}
+
+/// The last block of each stream, or all the others.
+fn blocks(files: Vec<PathBuf>, newest: bool) -> Vec<PathBuf> {
+    let number = |file: &Path| -> u64 {
+        file.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or_default()
+    };
+    let last = |file: &Path| {
+        let siblings = files.iter().filter(|other| other.parent() == file.parent());
+        siblings.map(|other| number(other)).max().unwrap_or_default()
+    };
+    files.iter().filter(|file| (number(file) == last(file)) == newest).cloned().collect()
+}
+
+fn flip(file: &Path, length: u64, random: &mut fastrand::Rng) -> Result<u64> {
+    let mut bytes = std::fs::read(file)?;
+    let at = random.u64(..length.max(1));
+    if let Some(byte) = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at)) {
+        *byte ^= 1 << random.u8(..8);
+    }
+    std::fs::write(file, bytes)?;
+    Ok(at)
+}
+
+fn truncate(file: &Path, length: u64, random: &mut fastrand::Rng) -> Result<u64> {
+    let at = random.u64(..length.max(1));
+    std::fs::File::options().write(true).open(file)?.set_len(at)?;
+    Ok(at)
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let (mut folders, mut found) = (vec![dir.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (path, name) = {
+            let entry = entry?;
+            (entry.path(), entry.file_name())
+        };
+        if path.is_dir() {
+            copy(&path, &to.join(name))?;
+        } else {
+            std::fs::copy(&path, to.join(name))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! What a damage came to.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+use wanwright_nats::evidence::Audited;
+use wanwright_nats::{Nats, topology};
+use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+
+use super::base::{self, Base};
+use crate::audit::live;
+
+/// What a damage came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A history is not what it was, and everything that reads it says so.
+    Detected,
+    /// Every history and every row is what it was.
+    Harmless,
+    /// Every history and every row is what it was; claims are not.
+    Claims,
+    /// Something was read, decided or shown that is not what it was, and nobody said so.
+    Silent,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Detected, Self::Harmless, Self::Claims, Self::Silent];
+
+    /// How it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Detected => "detected",
+            Self::Harmless => "harmless",
+            Self::Claims => "claims lost",
+            Self::Silent => "SILENT",
+        }
+    }
+}
+
+/// What was seen.
+#[derive(Debug, Default, Serialize)]
+pub struct Judged {
+    /// The server does not start.
+    pub server: Option<String>,
+    /// Streams that are not what they were.
+    pub different: Vec<String>,
+    /// Streams that are not what they were, and the audit found them sound.
+    pub unaudited: Vec<String>,
+    /// Customers who were loaded as something that they are not.
+    pub misread: Vec<String>,
+    /// Customers who were refused, and why.
+    pub refused: Vec<String>,
+    /// Readers that stopped, and why.
+    pub stopped: Vec<String>,
+    /// What the audit found.
+    pub findings: Vec<String>,
+    /// Whether the rows are what they were.
+    pub rows_differ: bool,
+    /// Whether the claims are what they were.
+    pub claims_differ: bool,
+    /// Something was refused or stopped though nothing was touched.
+    pub false_alarm: bool,
+}
+
+impl Judged {
+    /// What that comes to.
+    pub fn outcome(&self) -> Outcome {
+        if self.server.is_some() {
+            Outcome::Detected
+        } else if !self.misread.is_empty() || !self.unaudited.is_empty() || self.rows_differ {
+            Outcome::Silent
+        } else if !self.different.is_empty() {
+            Outcome::Detected
+        } else if self.claims_differ {
+            Outcome::Claims
+        } else {
+            Outcome::Harmless
+        }
+    }
+}
+
+/// Starts the server over damaged files and lets everybody read.
+pub async fn judge(base: &Base, case: &Path, number: u32) -> Result<Judged> {
+    let server = match wanwright_supervisor::Nats::start(&base.server(case)).await {
+        Ok(server) => server,
+        Err(error) => return Ok(Judged { server: Some(error.to_string()), ..Judged::default() }),
+    };
+    let nats = wanwright_nats::connect(&server.url_with_login(), "wanwright-damage", PARTITIONS).await?;
+    let pool = base.database(number).await?;
+    let judged = read(base, case, &nats, &pool).await;
+    pool.close().await;
+    base.drop_database(number).await?;
+    drop(nats);
+    server.child().kill().await;
+    let _ = server.stop(Duration::from_secs(5)).await;
+    judged
+}
+
+async fn read(base: &Base, case: &Path, nats: &Nats, pool: &sqlx::PgPool) -> Result<Judged> {
+    let mut judged = Judged::default();
+    // What `up` does: a stream that is gone is made anew, and comes back empty.
+    if let Err(error) = topology::apply(nats, 1).await {
+        judged.server = Some(wanwright_nats::chain(&error));
+        return Ok(judged);
+    }
+    let (signer, evidence) = base.evidence(case)?;
+    for (customer, end) in base::ends(nats, Some(evidence)).await? {
+        match end {
+            Ok(end) if base.ends.get(&customer) == Some(&end) => {}
+            Ok(_) => judged.misread.push(customer.to_string()),
+            Err(error) => judged.refused.push(format!("{customer}: {error:#}")),
+        }
+    }
+    judged.stopped = base::project(pool, nats, &signer, false).await?;
+    judged.rows_differ = base::rows(pool).await? != base.rows;
+    judged.claims_differ = base::claims(nats).await.ok().as_ref() != Some(&base.claims);
+    let (public, folder) = (signer.key.public(), signer.folder.unwrap_or_else(|| base_folder(case)));
+    let now = base::rollings(nats).await?;
+    for partition in 0..PARTITIONS {
+        let stream = events_stream(partition);
+        let heads = live::heads(pool, &folder, &stream).await?;
+        let audited: Audited = live::audit(nats, &stream, heads, &public).await?;
+        let same = now.get(&stream) == base.streams.get(&stream);
+        if !same {
+            judged.different.push(stream.clone());
+            if audited.findings.is_empty() {
+                judged.unaudited.push(stream.clone());
+            }
+        }
+        judged.findings.extend(audited.findings.iter().take(5).map(|finding| format!("{stream}: {finding}")));
+    }
+    let alarm = !judged.refused.is_empty() || !judged.stopped.is_empty() || !judged.findings.is_empty();
+    judged.false_alarm = judged.different.is_empty() && alarm;
+    Ok(judged)
+}
+
+fn base_folder(case: &Path) -> wanwright_nats::evidence::Folder {
+    wanwright_nats::evidence::Folder::new(case.join("audit"))
+}

@@ -1,0 +1,76 @@
+//! `wanwright bench damage`: the files of a stopped nats-server are damaged, it is started again, and everything that
+//! reads a history is let loose on it. Damage that touches a history has to be named before anything is decided on it;
+//! any other has to leave every history and every row as it was.
+
+mod base;
+mod harm;
+mod judge;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::cli::DamageArgs;
+use crate::exit::Exit;
+use crate::output::{line, note, table};
+use base::Base;
+use judge::Outcome;
+
+/// Runs the campaign.
+pub async fn run(args: DamageArgs) -> Result<Exit> {
+    let home = std::env::temp_dir().join(format!("wanwright-damage-{}", std::process::id()));
+    std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
+    // Postgres may run as another user, who has to get through.
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    let done = campaign(&args, &home).await;
+    let _ = std::fs::remove_dir_all(&home);
+    done
+}
+
+async fn campaign(args: &DamageArgs, home: &std::path::Path) -> Result<Exit> {
+    let began = Instant::now();
+    let base = Base::make(args, home).await?;
+    note(format!("{} messages are on the disk; {} damages follow", base.messages(), args.count));
+    let mut random = fastrand::Rng::with_seed(args.seed);
+    let mut table: BTreeMap<(String, &'static str), u32> = BTreeMap::new();
+    let mut cases = Vec::new();
+    let mut count: BTreeMap<&'static str, u32> = BTreeMap::new();
+    for number in 0..args.count {
+        let case = home.join(format!("case-{number}"));
+        let harm = base.damage(&case, &mut random, number)?;
+        let judged = judge::judge(&base, &case, number).await?;
+        let _ = std::fs::remove_dir_all(&case);
+        let outcome = judged.outcome();
+        *table.entry((harm.kind.clone(), outcome.name())).or_default() += 1;
+        *count.entry(outcome.name()).or_default() += 1;
+        if outcome == Outcome::Silent || number % 20 == 19 {
+            note(format!("{number}: {} {}: {}", harm.kind, harm.what, outcome.name()));
+        }
+        cases.push(
+            json!({ "number": number, "kind": harm.kind, "damage": harm.what, "outcome": outcome.name(),
+            "found": judged }),
+        );
+    }
+    let silent = count.get(Outcome::Silent.name()).copied().unwrap_or_default();
+    show(&table);
+    let seconds = began.elapsed().as_secs_f64().round();
+    line(serde_json::to_string_pretty(&json!({
+        "seed": args.seed, "damages": args.count, "seconds": seconds, "outcomes": count, "cases": cases,
+    }))?);
+    base.stop(Duration::from_secs(10)).await;
+    Ok(if silent == 0 { Exit::Done } else { Exit::Different })
+}
+
+fn show(counts: &BTreeMap<(String, &'static str), u32>) {
+    let kinds: std::collections::BTreeSet<&String> = counts.keys().map(|(kind, _)| kind).collect();
+    let outcomes = Outcome::ALL.map(Outcome::name);
+    let rows = kinds.into_iter().map(|kind| {
+        let cells =
+            outcomes.iter().map(|outcome| counts.get(&(kind.clone(), outcome)).copied().unwrap_or_default());
+        std::iter::once(kind.clone()).chain(cells.map(|cell| cell.to_string())).collect()
+    });
+    note(table(&[&["damage"], &outcomes[..]].concat(), rows.collect()));
+}

@@ -1,0 +1,217 @@
+//! The claims sweeper: frees claims to serial numbers that no device has.
+//!
+//! A claim stays behind when a process dies between the claim and the append of the device, or between the append of the
+//! device's removal and the release. The sweeper walks all claims, slowly, and asks the customers that hold old ones, by
+//! command, whether they still want them. Only what the customer abandons is freed.
+//!
+//! # Why no device loses its claim
+//!
+//! A create loads the history up to N, decides, claims, and appends at N. Suppose that a claim with the revision R is
+//! freed and a device of that name and serial number is, or comes to be, in the history. The sweeper read R; then the
+//! customer decided at the head M of its history that it has no such device and appended `CustomerClaimAbandoned` at
+//! M; then R was deleted.
+//!
+//! - A create that appended before that was decided on is in the history at M: it would have been confirmed.
+//! - A create that loaded its history before the abandonment was appended cannot append any more: its N is not the
+//!   last sequence, and the server refuses it, however long it waited and whichever process it is in. It decides again.
+//! - A create that loaded its history after the abandonment was appended claims after that. Claiming again is a write,
+//!   so either its claim came before the delete, which then finds another revision than R and frees nothing; or it came
+//!   after, and claimed a free name.
+//!
+//! So nothing depends on how old the claim is: the grace period only spares customers from being asked about creates that
+//! are under way. Nor on who sweeps: the lease keeps two from doing the same work, and two would do no harm.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+use wanwright_nats::claim::{Claims, Held};
+use wanwright_nats::{Leases, Nats, NatsError};
+use wanwright_schemas::event::Event;
+use wanwright_schemas::ids::{CommandId, CustomerId};
+use wanwright_schemas::outcome::{Outcome, Verdict};
+use wanwright_schemas::policy::{ConfirmClaimsBody, CustomerChange, MAX_CLAIMS, SerialClaim};
+use wanwright_schemas::subjects::CommandSubject;
+use wanwright_schemas::{ObjectRef, headers};
+
+use super::serials;
+use crate::decide::SWEEPER;
+
+/// The lease of whoever sweeps.
+const LEASE: &str = "sweeper.claims";
+
+/// How slowly the claims are swept.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How long after the start the first sweep begins.
+    pub first: Duration,
+    /// The pause between two sweeps.
+    pub between: Duration,
+    /// The pause between two pages of claims.
+    pub page: Duration,
+    /// How old a claim is before its customer is asked.
+    pub grace: SignedDuration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(5 * 60),
+            between: Duration::from_secs(60 * 60),
+            page: Duration::from_secs(1),
+            grace: SignedDuration::from_mins(15),
+        }
+    }
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many claims there were.
+    pub seen: u64,
+    /// How many of them were old enough to ask about.
+    pub asked: u64,
+    /// How many were freed.
+    pub freed: u64,
+}
+
+/// Sweeps until told to stop.
+pub async fn run(nats: Nats, claims: Claims, pace: Pace, stop: CancellationToken) -> &'static str {
+    let mut pause = pace.first;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return "the claims sweeper",
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = pace.between;
+        let swept = tokio::select! {
+            () = stop.cancelled() => return "the claims sweeper",
+            swept = leased(&nats, &claims, pace) => swept,
+        };
+        match swept {
+            Ok(Some(swept)) => tracing::info!(?swept, "the claims were swept"),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a sweep of the claims did not finish"
+                );
+            }
+        }
+    }
+}
+
+/// Sweeps once, unless somebody else does.
+async fn leased(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Option<Swept>, NatsError> {
+    let leases = Leases::open(nats, "commands").await?;
+    let Some(lease) = leases.take(LEASE).await? else { return Ok(None) };
+    let swept = tokio::select! {
+        swept = sweep(nats, claims, pace) => swept,
+        () = lease.lost() => return Ok(None),
+    };
+    lease.release().await?;
+    swept.map(Some)
+}
+
+/// Walks all claims once.
+///
+/// # Errors
+/// [`NatsError`] when NATS or every command service is away; what was not seen is seen by the next sweep.
+pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, NatsError> {
+    let mut swept = Swept::default();
+    let mut after = Some(0);
+    while let Some(from) = after {
+        let (page, next) = claims.page(from).await?;
+        swept.seen += page.len() as u64;
+        let oldest = Timestamp::now() - pace.grace;
+        let mut asked: BTreeMap<CustomerId, Vec<(SerialClaim, Held)>> = BTreeMap::new();
+        for held in page.into_iter().filter(|held| held.time <= oldest) {
+            match serials::claimed(&held) {
+                Some((customer, claim)) => asked.entry(customer).or_default().push((claim, held)),
+                None => {
+                    tracing::warn!(name = held.name, "a claim that nobody can be asked about is left alone")
+                }
+            }
+        }
+        for (customer, of_customer) in asked {
+            swept.asked += of_customer.len() as u64;
+            for some in of_customer.chunks(MAX_CLAIMS) {
+                swept.freed += confirm(nats, claims, &customer, some).await?;
+            }
+        }
+        after = next;
+        if after.is_some() {
+            tokio::time::sleep(pace.page).await;
+        }
+    }
+    Ok(swept)
+}
+
+/// Asks a customer about claims and frees those that it abandons. Answers how many.
+async fn confirm(
+    nats: &Nats,
+    claims: &Claims,
+    customer: &CustomerId,
+    held: &[(SerialClaim, Held)],
+) -> Result<u64, NatsError> {
+    // Nearly all claims are wanted, and a dry run writes nothing: neither an event nor an outcome.
+    let all = held.iter().map(|(claim, _)| claim.clone()).collect();
+    let would_go = would_abandon(ask(nats, customer, all, true).await?);
+    let mut freed = 0;
+    for (claim, held) in held.iter().filter(|(claim, _)| would_go.contains(claim)) {
+        // One by one, so that the outcome says about which claim it is.
+        if is_recorded(&ask(nats, customer, vec![claim.clone()], false).await?) {
+            let is_free = claims.release_seen(&held.name, held.revision).await?;
+            tracing::info!(%customer, device = %claim.device, serial = claim.serial, is_free, "a claim was abandoned");
+            freed += u64::from(is_free);
+        }
+    }
+    Ok(freed)
+}
+
+async fn ask(
+    nats: &Nats,
+    customer: &CustomerId,
+    claims: Vec<SerialClaim>,
+    dry_run: bool,
+) -> Result<Outcome, NatsError> {
+    let doing = format!("asking {customer} about its claims");
+    let actor = SWEEPER.parse().map_err(NatsError::failed(doing.clone()))?;
+    let object = ObjectRef::Customer(customer.clone());
+    let verb = "confirm-claims".to_owned();
+    let subject = CommandSubject { customer: customer.clone(), actor, object, verb };
+    let mut head = HeaderMap::new();
+    head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
+    if dry_run {
+        head.insert(headers::DRY_RUN, "true");
+    }
+    let body = serde_json::to_vec(&ConfirmClaimsBody { claims }).map_err(NatsError::failed(doing.clone()))?;
+    let answer = nats.client.request_with_headers(subject.request(), head, body.into()).await;
+    let answer = answer.map_err(NatsError::failed(doing.clone()))?;
+    let outcome: Outcome =
+        serde_json::from_slice(&answer.payload).map_err(NatsError::failed(doing.clone()))?;
+    if let Some(refusal) = outcome.refusal() {
+        // A customer whose history is damaged keeps its claims.
+        tracing::warn!(%customer, %refusal, "a customer could not be asked about its claims");
+    }
+    Ok(outcome)
+}
+
+/// The claims that a dry run says would be abandoned.
+fn would_abandon(outcome: Outcome) -> Vec<SerialClaim> {
+    let Verdict::Accepted { would_follow, .. } = outcome.verdict else { return Vec::new() };
+    let abandoned = would_follow.into_iter().flatten().filter_map(|event| match event {
+        Event::Customer(_, CustomerChange::ClaimAbandoned { device, serial, .. }) => {
+            Some(SerialClaim { device, serial })
+        }
+        _ => None,
+    });
+    abandoned.collect()
+}
+
+/// Whether the abandonment is in the history: an outcome without a position recorded nothing.
+fn is_recorded(outcome: &Outcome) -> bool {
+    outcome.position().is_some()
+}

@@ -1,0 +1,94 @@
+//! What a customer says about itself: the columns of `customers` that only its own events change.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use wanwright_schemas::VendorId;
+use wanwright_schemas::policy::{Account, CustomerChange, Freeze, Policy};
+
+use super::diff::{FieldChange, differences};
+
+/// A customer's own settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The generation of accounts and policy; 0 before they were first changed.
+    pub generation: u64,
+    /// The accounts, by vendor.
+    pub accounts: BTreeMap<VendorId, Account>,
+    /// How changes come about, by kind; a kind that is not named applies at once.
+    pub policy: Policy,
+    /// The freezes that were not taken back, by when they begin.
+    pub freezes: Vec<Freeze>,
+    /// Whether nothing is done at the customer's vendors.
+    pub suspended: bool,
+    /// Why.
+    pub suspend_reason: Option<String>,
+    /// Whether everything is being taken down.
+    pub decommissioning: bool,
+    /// When everything was gone; none again as soon as the customer is heard of again.
+    pub removed_at: Option<Timestamp>,
+}
+
+impl Settings {
+    /// What a change makes of them, and field by field what it changed.
+    pub fn evolve(&mut self, change: &CustomerChange, time: Timestamp) -> Option<Vec<FieldChange>> {
+        match change {
+            CustomerChange::Changed { generation, spec } => {
+                let before = serde_json::json!({"accounts": self.accounts, "policy": self.policy});
+                self.generation = *generation;
+                self.accounts.clone_from(&spec.accounts);
+                self.policy = spec.policy;
+                let after = serde_json::json!({"accounts": self.accounts, "policy": self.policy});
+                return Some(differences(&before, &after));
+            }
+            CustomerChange::DecommissionRequested {} => self.decommissioning = true,
+            CustomerChange::Removed {} => *self = Self { removed_at: Some(time), ..Self::default() },
+            CustomerChange::Suspended { reason } => {
+                self.suspended = true;
+                self.suspend_reason = Some(reason.clone());
+            }
+            CustomerChange::Resumed {} => {
+                self.suspended = false;
+                self.suspend_reason = None;
+            }
+            CustomerChange::Frozen { freeze } => {
+                self.freezes.retain(|known| known.name != freeze.name);
+                self.freezes.push(freeze.clone());
+                self.freezes.sort_by(|a, b| (a.from, &a.name).cmp(&(b.from, &b.name)));
+            }
+            CustomerChange::Unfrozen { name } => self.freezes.retain(|known| &known.name != name),
+            CustomerChange::ClaimAbandoned { .. } | CustomerChange::Erased { .. } => {}
+        }
+        None
+    }
+}
+
+/// The change in a sentence, without the customer's name.
+pub fn describe(change: &CustomerChange, changes: Option<&[FieldChange]>) -> (Option<u64>, String) {
+    match change {
+        CustomerChange::Changed { generation, .. } => {
+            let names: Vec<&str> =
+                changes.unwrap_or_default().iter().map(|change| change.field.as_str()).collect();
+            (Some(*generation), format!("was changed to generation {generation}: {}", names.join(", ")))
+        }
+        CustomerChange::DecommissionRequested {} => {
+            (None, "is to be taken down with everything it has".to_owned())
+        }
+        CustomerChange::Removed {} => (None, "is gone".to_owned()),
+        CustomerChange::Suspended { reason } => (None, format!("was suspended: {reason}")),
+        CustomerChange::Resumed {} => (None, "was resumed".to_owned()),
+        CustomerChange::Frozen { freeze } => {
+            let Freeze { name, from, to, reason, .. } = freeze;
+            (None, format!("takes no changes from {from} to {to} ({name}): {reason}"))
+        }
+        CustomerChange::Erased { key } => {
+            (None, format!("has no personal data any more that can be read: key {key} is destroyed"))
+        }
+        CustomerChange::Unfrozen { name } => (None, format!("has the freeze {name} no more")),
+        CustomerChange::ClaimAbandoned { device, serial, .. } => {
+            (None, format!("gave up serial number {serial}, claimed for a device {device} that is not there"))
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What holds things as they are, in the rows.
+
+use serde_json::{Value, json};
+use wanwright_projections::models::{ApprovalState, ConditionStatus, Health, Lifecycle};
+use wanwright_projections::read::{self, Filter, Page};
+use wanwright_projections::{EventRows, customer_overview};
+use wanwright_schemas::Position;
+
+use crate::given::*;
+use crate::rows::stream_of;
+use crate::servers::{LIMIT, World};
+
+fn life(rows: &EventRows) -> Lifecycle {
+    rows.sites.rows().next().expect("the site").life.clone()
+}
+
+fn condition(life: &Lifecycle, name: &str) -> Option<(ConditionStatus, String)> {
+    let found = life.conditions.iter().find(|condition| condition.name == name)?;
+    Some((found.status, found.reason.clone()))
+}
+
+fn site(change: &str, more: Value) -> Vec<Value> {
+    vec![about("site", "oslo-01", change, more)]
+}
+
+fn own(change: &str, more: Value) -> Vec<Value> {
+    vec![about("customer", "acme", change, more)]
+}
+
+fn freeze(name: &str, from: &str) -> Vec<Value> {
+    let freeze = json!({"name": name, "from": from, "to": "2027-01-02T00:00:00Z", "reason": "quiet"});
+    own("CustomerFrozen", json!({"freeze": freeze}))
+}
+
+#[test]
+fn a_suspended_object_says_so_and_why() {
+    let mut history = vec![vec![site_created("oslo-01")], vec![site_applied("oslo-01", 1)]];
+    history.push(site("SiteSuspended", json!({"reason": "works"})));
+    let rows = fold(&history);
+    let suspended = life(&rows);
+    assert_eq!(
+        (suspended.state.health, suspended.state.suspend_reason.as_deref()),
+        (Health::Suspended, Some("works"))
+    );
+    assert_eq!(condition(&suspended, "Ready"), Some((ConditionStatus::False, "Suspended".into())));
+    assert_eq!(condition(&suspended, "Provisioned"), Some((ConditionStatus::True, "Applied".into())));
+    assert_eq!(rows.customers.rows().next().expect("the customer").counts.sites_suspended, 1);
+    assert_eq!(rows.timeline.last().expect("a row").summary, "site oslo-01 was suspended: works");
+
+    history.push(vec![site_changed("oslo-01", 2, "10.8.0.0/24")]);
+    let waiting = life(&fold(&history));
+    assert_eq!(condition(&waiting, "Provisioned"), Some((ConditionStatus::False, "Suspended".into())));
+    history.push(site("SiteResumed", json!({})));
+    let rows = fold(&history);
+    assert_eq!((life(&rows).state.health, life(&rows).state.suspended), (Health::Progressing, false));
+    assert_eq!(rows.customers.rows().next().expect("the customer").counts.sites_suspended, 0);
+}
+
+#[test]
+fn an_approval_is_a_condition_where_there_was_one() {
+    let mut history = vec![vec![site_created("oslo-01")], vec![site_applied("oslo-01", 1)]];
+    assert_eq!(condition(&life(&fold(&history)), "Approved"), None);
+    let mut asked = vec![site_changed("oslo-01", 2, "10.8.0.0/24")];
+    asked.extend(site("SiteApprovalRequested", json!({"generation": 2, "requested_by": ["demo"]})));
+    history.push(asked);
+    let waiting = life(&fold(&history));
+    assert_eq!(condition(&waiting, "Approved"), Some((ConditionStatus::False, "AwaitingApproval".into())));
+    assert_eq!(condition(&waiting, "Provisioned"), Some((ConditionStatus::False, "AwaitingApproval".into())));
+    history.push(site("SiteApproved", json!({"generation": 2, "approved_by": "boss"})));
+    let approved = life(&fold(&history));
+    assert_eq!(condition(&approved, "Approved"), Some((ConditionStatus::True, "Approved".into())));
+    assert_eq!(
+        approved.state.approval.as_ref().map(|approval| approval.state),
+        Some(ApprovalState::Approved)
+    );
+    history.push(vec![site_changed("oslo-01", 3, "10.9.0.0/24")]);
+    assert_eq!(life(&fold(&history)).state.approval, None);
+}
+
+#[test]
+fn a_customers_row_says_what_it_said_about_itself_until_it_is_gone() {
+    let spec =
+        json!({"accounts": {"simwan": {"credential": "a", "budget": "b"}}, "policy": {"site": "approve"}});
+    let mut history = vec![
+        own("CustomerChanged", json!({"generation": 1, "spec": spec})),
+        freeze("late", "2026-12-24T00:00:00Z"),
+        freeze("early", "2026-12-20T00:00:00Z"),
+        own("CustomerSuspended", json!({"reason": "unpaid"})),
+    ];
+    let rows = fold(&history);
+    let row = rows.customers.rows().next().expect("the customer").clone();
+    assert_eq!(
+        row.settings.freezes.iter().map(|freeze| freeze.name.as_str()).collect::<Vec<_>>(),
+        ["early", "late"]
+    );
+    assert_eq!((row.settings.generation, row.settings.suspended), (1, true));
+    let fields: Vec<_> =
+        rows.timeline[0].changes.as_ref().expect("fields").iter().map(|c| c.field.clone()).collect();
+    assert_eq!(fields, ["accounts.simwan", "policy.site"]);
+    history.push(own("CustomerRemoved", json!({})));
+    let settings = fold(&history).customers.rows().next().expect("the customer").settings.clone();
+    assert!(settings.removed_at.is_some() && settings.freezes.is_empty() && !settings.suspended);
+    history.push(vec![site_created("oslo-01")]);
+    assert_eq!(fold(&history).customers.rows().next().expect("the customer").settings.removed_at, None);
+}
+
+#[tokio::test]
+async fn rows_that_are_held_are_the_fold_and_the_status_says_by_whom() {
+    let world = World::new().await;
+    let mut writer = Writer::default();
+    let mut running = world.project();
+    running.ready().await;
+    let created =
+        [site_created("oslo-01"), tunnel_created("t1", "oslo-01"), device_created("ap-1", "oslo-01")];
+    world.publish(writer.next("acme", &created)).await;
+    world.publish(writer.next("acme", &site("SiteSuspended", json!({"reason": "works"})))).await;
+    world.publish(writer.next("acme", &freeze("christmas", "2026-12-20T00:00:00Z"))).await;
+    let protect = [about("device", "ap-1", "DeviceProtected", json!({}))];
+    let sequence = world.publish(writer.next("acme", &protect)).await;
+    let position = Position { stream: stream_of("acme"), sequence };
+    wanwright_projections::wait_for(&world.pool, &position, LIMIT).await.unwrap();
+
+    let status: Vec<(String, Option<String>, Option<String>, bool)> =
+        sqlx::query_as("SELECT kind, suspended_with, suspend_reason, protected FROM status ORDER BY kind")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    let works = |kind: &str, protected| {
+        (kind.to_owned(), Some("site".to_owned()), Some("works".to_owned()), protected)
+    };
+    assert_eq!(status, [works("device", true), works("site", false), works("tunnel", false)]);
+    let filter = Filter { customer: Some(id("acme")), ..Filter::default() };
+    let customers = read::customers(&world.pool, &filter, &Page::default()).await.unwrap();
+    assert_eq!(customers.rows[0].settings.freezes[0].name.as_str(), "christmas");
+    crate::servers::until("the overview", || async {
+        let found = customer_overview(&world.pool, &id("acme")).await.unwrap();
+        found.is_some_and(|overview| overview.settings.freezes.len() == 1)
+    })
+    .await;
+    let verified = wanwright_projections::verify(&world.pool, &world.nats, &stream_of("acme")).await.unwrap();
+    assert!(verified.different.is_empty() && verified.customers == 1, "{verified:?}");
+    running.stop().await;
+}
