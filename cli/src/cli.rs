@@ -36,6 +36,12 @@ pub enum Mode {
     Get(GetArgs),
     /// Say which kinds, versions, fields, rules and verbs a vendor has.
     Explain(ExplainArgs),
+    /// Print whom to talk to about a site or a device. It takes the master key.
+    Reveal(RevealArgs),
+    /// Make a customer's personal data unreadable, for ever.
+    Erase(EraseArgs),
+    /// Work on the keys of personal data.
+    Keys(KeysArgs),
     /// Show what happens, as it happens.
     Watch(WatchArgs),
     /// Look for drift at the vendors and print the report; exits with 1 when there is some.
@@ -103,6 +109,14 @@ pub struct Connection {
     /// Postgres database: postgres://user:password@host:port/database
     #[arg(long, env = "WANWRIGHT_POSTGRES", value_name = "URL", hide_env_values = true)]
     pub postgres: Option<String>,
+}
+
+/// The file of the master keys, which wrap the keys of customers' personal data.
+#[derive(Debug, Clone, Args)]
+pub struct MasterKey {
+    /// File of the master keys; keys/master.key in the home folder when none is given. Back it up apart from the streams.
+    #[arg(long, env = "WANWRIGHT_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
 }
 
 /// `demo`.
@@ -280,6 +294,74 @@ pub struct GetArgs {
     /// How to print.
     #[arg(short, long, default_value = "table")]
     pub output: RowFormat,
+    /// Show contacts as they were typed (sites, devices). It takes the master key.
+    #[arg(long)]
+    pub reveal: bool,
+    #[command(flatten)]
+    pub master_key: MasterKey,
+}
+
+/// `reveal`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wanwright reveal site acme/oslo-01")]
+pub struct RevealArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(flatten)]
+    pub master_key: MasterKey,
+    /// Kind of object: site or device.
+    pub kind: String,
+    /// The object: CUSTOMER/ID.
+    pub object: String,
+    /// How to print.
+    #[arg(short, long, default_value = "text")]
+    pub output: RevealFormat,
+}
+
+/// How a contact is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RevealFormat {
+    /// For people.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// `erase`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The key of the customer's personal data is destroyed; the history stays and says so. It cannot be undone."
+)]
+pub struct EraseArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// The customer.
+    pub customer: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Who sends it: the name of the login, unless the login may speak for anybody.
+    #[arg(long, env = "WANWRIGHT_ACTOR")]
+    pub actor: Option<String>,
+}
+
+/// `keys`.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(flatten)]
+    pub master_key: MasterKey,
+    /// What to do.
+    #[command(subcommand)]
+    pub what: KeysWhat,
+}
+
+/// `keys …`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum KeysWhat {
+    /// Make a new master key, wrap every key with it and forget the older one. Nothing has to be stopped.
+    Rotate,
 }
 
 /// `explain`.
@@ -534,6 +616,8 @@ pub struct ServeArgs {
     pub connection: Connection,
     #[command(flatten)]
     pub vendors: Vendors,
+    #[command(flatten)]
+    pub master_key: MasterKey,
     /// Where a vendor is, instead of where its folder says: NAME=URL. May be repeated.
     #[arg(
         long = "vendor-url",

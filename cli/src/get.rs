@@ -9,12 +9,14 @@ use wanwright_nats::accounts::Role;
 use wanwright_projections::Rebuilt;
 use wanwright_projections::models::OutcomeRow;
 use wanwright_projections::read::{self, Cursor, Filter, Listed, Page};
+use wanwright_schemas::Kind;
 use wanwright_schemas::subjects::events_stream;
 
 use crate::cli::{GetArgs, RebuildArgs, RowFormat, Rows};
 use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
+use crate::reveal::Reveal;
 
 /// A column of a table: its head and the JSON pointers of what it shows.
 type Column = (&'static str, &'static str);
@@ -71,6 +73,13 @@ const DEVICES: &[Column] = &[
     ("protected", "/protected"),
     ("problem", "/failure_message"),
 ];
+/// What `--reveal` shows besides.
+const CONTACT: [Column; 4] = [
+    ("name", "/contact/name"),
+    ("email", "/contact/email"),
+    ("phone", "/contact/phone"),
+    ("note", "/contact/note"),
+];
 const OPERATIONS: &[Column] = &[
     ("customer", "/customer"),
     ("kind", "/kind"),
@@ -122,7 +131,7 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
     let after = after
         .map_err(|_| Usage("--after takes the `next` of an earlier answer, as it was printed".to_owned()))?;
     let page = Page { after, limit: args.limit };
-    let (columns, listed) = match args.rows {
+    let (columns, mut listed) = match args.rows {
         Rows::Customers => (CUSTOMERS, values(read::customers(&pool, &filter, &page).await?)?),
         Rows::Sites => (SITES, values(read::sites(&pool, &filter, &page).await?)?),
         Rows::Tunnels => (TUNNELS, values(read::tunnels(&pool, &filter, &page).await?)?),
@@ -149,8 +158,24 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
             (CUSTOMERS, listed)
         }
     };
-    print(columns, &listed, args.output, args.rows)?;
+    let mut columns = columns.to_vec();
+    if args.reveal {
+        reveal(&args, &mut listed).await?;
+        columns.extend(CONTACT);
+    }
+    print(&columns, &listed, args.output, args.rows)?;
     Ok(Exit::Done)
+}
+
+/// Puts what contacts say into the rows.
+async fn reveal(args: &GetArgs, listed: &mut Listed<Value>) -> Result<()> {
+    let kind = if args.rows == Rows::Sites { Kind::Site } else { Kind::Device };
+    let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-get").await?;
+    let mut reveal = Reveal::new(args.master_key.keys(nats, &args.connection.home));
+    for row in &mut listed.rows {
+        reveal.row(kind, row).await?;
+    }
+    Ok(())
 }
 
 /// Outcomes, or the one of a command.
@@ -170,6 +195,9 @@ fn filter(args: &GetArgs) -> Result<Filter> {
     }
     if args.state.is_some() && args.rows != Rows::Operations {
         return Err(Usage("--state is for operations".to_owned()).into());
+    }
+    if args.reveal && !matches!(args.rows, Rows::Sites | Rows::Devices) {
+        return Err(Usage("--reveal is for sites and devices".to_owned()).into());
     }
     if args.limit == 0 {
         return Err(Usage("--limit must be at least 1".to_owned()).into());

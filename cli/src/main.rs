@@ -8,12 +8,14 @@ mod demo;
 mod doctor;
 mod drift;
 mod endpoints;
+mod erase;
 mod exit;
 mod explain;
 mod get;
 mod output;
 mod repartition;
 mod replay;
+mod reveal;
 mod schema;
 mod send;
 mod serve;
@@ -38,6 +40,9 @@ async fn main() -> std::process::ExitCode {
         Mode::Provider(args) => wanwright_provider::run(args).await.map(|()| Exit::Done).map_err(Into::into),
         Mode::Send(args) => send::run(args).await,
         Mode::Get(args) => get::run(args).await,
+        Mode::Reveal(args) => reveal::run(args).await,
+        Mode::Erase(args) => erase::run(args).await,
+        Mode::Keys(args) => erase::keys(args).await,
         Mode::Watch(args) => watch::run(args).await,
         Mode::Drift(args) => drift::run(args).await,
         Mode::Replay(args) => replay::run(args).await,

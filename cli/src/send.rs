@@ -165,7 +165,8 @@ fn unanswered(error: async_nats::RequestError) -> anyhow::Error {
     Unreachable(what).into()
 }
 
-fn print(subject: &CommandSubject, outcome: &Outcome) {
+/// Prints an outcome for people.
+pub fn print(subject: &CommandSubject, outcome: &Outcome) {
     let object = format!("{}/{}/{}", subject.object.kind(), subject.customer, subject.object.id());
     let repeated = if outcome.repeated { "  (repeated: this is the first outcome)" } else { "" };
     let id = outcome.command.map(|id| format!("  command {id}")).unwrap_or_default();

@@ -63,9 +63,9 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     match args.role {
         Role::Commands => {
             let (vendors, _watching) = watched(&args)?;
-            let evidence = audit::evidence(&args.connection.home, args.audit_dir.as_deref())?;
-            let options = Options { evidence: Some(evidence), ..options };
-            service::run(nats, vendors, options, stop, ready).await?;
+            let master_key = Some(std::path::absolute(args.master_key.path(&args.connection.home))?);
+            let evidence = Some(audit::evidence(&args.connection.home, args.audit_dir.as_deref())?);
+            service::run(nats, vendors, Options { master_key, evidence, ..options }, stop, ready).await?;
         }
         Role::Dispatcher => {
             let evidence = audit::evidence(&args.connection.home, args.audit_dir.as_deref())?;
@@ -117,7 +117,7 @@ fn service_options(args: &ServeArgs) -> Result<Options> {
     Ok(Options {
         window: args.window.map_or(usual.window, |hours| Duration::from_secs(hours * 60 * 60)),
         cache_bytes: args.cache.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
-        evidence: None,
+        ..usual
     })
 }
 
@@ -247,7 +247,8 @@ mod tests {
         let read = |words| options(words).expect("known words").expect("options");
         assert_eq!(read("commands"), Options::default());
         assert_eq!(read("commands --window 24 --cache 512"), Options::default());
-        let small = Options { window: Duration::from_secs(3600), cache_bytes: 1 << 20, evidence: None };
+        let (window, cache_bytes) = (Duration::from_secs(3600), 1 << 20);
+        let small = Options { window, cache_bytes, ..Options::default() };
         assert_eq!(read("commands --window 1 --cache 1"), small);
         assert_eq!(read("dispatcher"), Options::default());
         for words in ["--window 0", "--window 25", "--window x", "--cache 0", "--cache 1048577", "--cache -1"]

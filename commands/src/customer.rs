@@ -1,9 +1,10 @@
 //! The customer: the consistency boundary, with all its sites, tunnels and devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::ObjectRef;
+use wanwright_schemas::contact::{HasContact, KeyId};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, DeviceId, SiteId, TunnelId};
 use wanwright_schemas::policy::{CustomerChange, CustomerSpec, Freeze, Name};
@@ -20,6 +21,8 @@ pub struct Customer {
     pub tunnels: BTreeMap<TunnelId, Object<TunnelSpec>>,
     /// The devices.
     pub devices: BTreeMap<DeviceId, Object<DeviceSpec>>,
+    /// The keys of personal data that are destroyed, or are to be where that is still outstanding.
+    pub erased: BTreeSet<KeyId>,
     /// The customer's own settings.
     pub own: Own,
 }
@@ -48,6 +51,9 @@ impl Customer {
             Event::Tunnel(id, change) => fold(&mut self.tunnels, id, change, by),
             Event::Device(id, change) => fold(&mut self.devices, id, change, by),
             Event::Customer(_, CustomerChange::Removed {}) => self.own = Own::default(),
+            Event::Customer(_, CustomerChange::Erased { key }) => {
+                self.erased.insert(*key);
+            }
             Event::Customer(_, change) => self.own.evolve(change),
         }
     }
@@ -116,12 +122,14 @@ impl Own {
                 self.freezes.remove(name);
             }
             // Only whoever decides on an older state has to notice it, and the append check makes him.
-            CustomerChange::ClaimAbandoned { .. } | CustomerChange::Removed {} => {}
+            CustomerChange::ClaimAbandoned { .. } => {}
+            // These are about more than the settings.
+            CustomerChange::Removed {} | CustomerChange::Erased { .. } => {}
         }
     }
 }
 
-fn fold<I: Ord + Clone, S: Clone>(
+fn fold<I: Ord + Clone, S: Clone + HasContact>(
     objects: &mut BTreeMap<I, Object<S>>,
     id: &I,
     change: &Change<S>,

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::body;
 use wanwright_schemas::command::{Ask, Command, CommandBody, ObjectRef};
+use wanwright_schemas::contact::KeyId;
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, CustomerId, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
@@ -29,6 +30,8 @@ pub struct Circumstances<'a> {
     pub vendors: &'a Catalogue,
     /// The version of the vendor's settings that the sender speaks; the stored one when it does not say.
     pub schema: Option<SchemaVersion>,
+    /// The key that the customer's personal data is sealed with, where there is one.
+    pub key: Option<KeyId>,
 }
 
 /// The one actor that may report.
@@ -50,7 +53,11 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         let message = format!("actor `{actor}` may not send `{verb}`");
         return Err(Refusal::new(Reason::NotAllowed, message));
     }
-    freezes::refuse(state, command, facts.received)?;
+    if let Err(frozen) = freezes::refuse(state, command, facts.received)
+        && !(verb == "change" && is_only_contact(state, command, facts))
+    {
+        return Err(frozen);
+    }
     as_expected(state, command, facts)?;
     if verb == "create" {
         own::stays(state, &command.customer)?;
@@ -139,6 +146,18 @@ fn check_all(
     Ok(events)
 }
 
+/// Whether all that a command does is to say whom to talk to. Nothing is asked for with that, so no freeze is about it.
+fn is_only_contact(state: &Customer, command: &Command, facts: Circumstances<'_>) -> bool {
+    let Ok(events) = of_object(state, command, facts) else { return false };
+    let is_contact = |event: &Event| {
+        matches!(
+            event,
+            Event::Site(_, Change::ContactChanged { .. }) | Event::Device(_, Change::ContactChanged { .. })
+        )
+    };
+    !events.is_empty() && events.iter().all(is_contact)
+}
+
 /// The object a command is about, which must be there and must not be leaving.
 pub(crate) fn live<'a, S>(object: Option<&'a Object<S>>, name: &str) -> Result<&'a Object<S>, Refusal> {
     let object = object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))?;
@@ -173,10 +192,17 @@ where
 }
 
 /// A change to this specification, unless the defaults that were filled in made it what it was. The settings are in the
-/// vendor's stored version, whichever the present ones are in.
+/// vendor's stored version, whichever the present ones are in. Whom to talk to is no matter of the vendor's: where
+/// nothing else changed, no new generation has to be brought about.
 pub(crate) fn changed<S: Specified>(object: &Object<S>, spec: S, vendor: &Vendor) -> Vec<Change<S>> {
-    if settings::as_stored(object, vendor).is_some_and(|present| present == spec) {
-        return Vec::new();
+    if let Some(mut present) = settings::as_stored(object, vendor) {
+        if present == spec {
+            return Vec::new();
+        }
+        present.set_contact(spec.contact().cloned());
+        if present == spec {
+            return vec![Change::ContactChanged { contact: spec.contact().cloned() }];
+        }
     }
     let schema = settings::reference::<S>(vendor);
     vec![Change::Changed { generation: object.generation + 1, spec, schema }]

@@ -3,7 +3,7 @@
 //! A freeze refuses what says how something should be: `create`, `change`, `decommission` and `approve`, the customer's
 //! own settings included. It does not refuse what was decided before it began: `retry` and `resume` bring about nothing
 //! that was not asked for earlier, and what is half done is worse than what is done. Looking, suspending, protecting and
-//! reporting change nothing.
+//! reporting change nothing. A `change` that only says whom to talk to is let through by `decide`.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;

@@ -8,7 +8,7 @@ use crate::load::Regressed;
 use crate::recent::{Recent, Recents};
 
 /// The version of what [`Head::freeze`] writes. A test fails when it changes without this number.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// A history that cannot be trusted or read. Nothing is decided on it.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::event::Change;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Outputs};
@@ -119,7 +120,7 @@ impl<S> Object<S> {
 }
 
 /// Folds a change into the object it is about; `by` is the command that decided it.
-pub(crate) fn evolve<S: Clone>(slot: &mut Option<Object<S>>, change: &Change<S>, by: CommandId) {
+pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change: &Change<S>, by: CommandId) {
     if let Change::Created { generation, spec, schema } = change {
         let object = Object::new(by, *generation, spec.clone());
         *slot = Some(Object { schema: schema.clone(), ..object });
@@ -166,6 +167,7 @@ pub(crate) fn evolve<S: Clone>(slot: &mut Option<Object<S>>, change: &Change<S>,
             object.drift.clear();
             clear_check(object, *check);
         }
+        Change::ContactChanged { contact } => object.spec.set_contact(contact.clone()),
         Change::Suspended { reason } => object.suspended = Some(reason.clone()),
         Change::Resumed {} => object.suspended = None,
         Change::Protected {} => object.protected = true,

@@ -28,6 +28,7 @@ pub(crate) fn decide(
         CustomerAsk::Freeze(body) => freezes::freeze(state, body, facts.received)?,
         CustomerAsk::Unfreeze(body) => freezes::unfreeze(state, &body.name)?,
         CustomerAsk::ConfirmClaims(body) => abandoned(state, body, facts)?,
+        CustomerAsk::Erase => erase(state, facts),
     };
     Ok(changes.into_iter().map(|change| Event::Customer(customer.clone(), change)).collect())
 }
@@ -61,6 +62,12 @@ fn suspend(state: &Customer, body: &SuspendBody) -> Result<Vec<CustomerChange>, 
         return Ok(Vec::new());
     }
     Ok(vec![CustomerChange::Suspended { reason: reason.to_owned() }])
+}
+
+/// Says that the customer's personal data is not to be read any more. What is erased already needs no saying.
+fn erase(state: &Customer, facts: Circumstances<'_>) -> Vec<CustomerChange> {
+    let key = facts.key.filter(|key| !state.erased.contains(key));
+    key.map(|key| CustomerChange::Erased { key }).into_iter().collect()
 }
 
 /// Ends a customer: at once when it has nothing, else with the last of what it has.

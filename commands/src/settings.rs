@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::SchemaRef;
+use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::ids::SiteId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::{DeviceSpec, Settings, SiteSpec, TunnelSpec};
@@ -15,7 +16,7 @@ use crate::decide::Circumstances;
 use crate::object::Object;
 
 /// A specification with settings of a vendor.
-pub(crate) trait Specified: Clone + PartialEq + Serialize + DeserializeOwned {
+pub(crate) trait Specified: Clone + PartialEq + HasContact + Serialize + DeserializeOwned {
     /// The kind whose schema the settings have.
     const KIND: &'static str;
     /// The settings.

@@ -3,7 +3,7 @@
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
 //! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a
-//! history, [`follow`] reads a stream for ever. [`accounts`] says who may do what,
+//! history, [`keys`] the keys of personal data, [`follow`] reads a stream for ever. [`accounts`] says who may do what,
 //! [`evidence`] what a stream held.
 
 pub mod accounts;
@@ -13,6 +13,7 @@ pub mod error;
 pub mod evidence;
 pub mod follow;
 pub mod history;
+pub mod keys;
 pub mod lease;
 pub mod load;
 pub mod partitions;
@@ -27,6 +28,7 @@ pub use connect::{Access, Nats, Tls, connect};
 pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};
+pub use keys::{DataKey, KeyError, Keys};
 pub use lease::{Lease, Leases};
 pub use load::{load_page, load_subject};
 pub use snapshot::{Snapshot, Snapshots};

@@ -23,6 +23,8 @@ pub const OUTCOMES: &str = "OUTCOMES";
 pub const VERDICTS: &str = "VERDICTS";
 /// The snapshots of customers' states.
 pub const SNAPSHOTS: &str = "SNAPSHOTS";
+/// The keys of personal data. No bucket: a bucket forbids the deleting that overwrites a message on the disk.
+pub const KEYS: &str = "KEYS";
 /// The table of orders.
 pub const ORDERS: &str = "ORDERS";
 /// The run records.
@@ -105,6 +107,7 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
         // As long as ids are remembered by the events, which is twice the window.
         Config { max_age: 2 * DAY, max_messages_per_subject: 1, ..new(VERDICTS, &[subjects::VERDICT_ALL]) },
         Config { persist_mode: rebuildable(replicas), ..new(SNAPSHOTS, &[subjects::SNAPSHOT_ALL]) },
+        Config { max_messages_per_subject: 1, ..new(KEYS, &[subjects::KEY_ALL]) },
         Config { max_messages_per_subject: 1, ..new(ORDERS, &[subjects::ORDER_ALL]) },
         Config { max_age: 30 * DAY, ..new(RUNS, &[subjects::RUN_ALL]) },
         new(EFFECTS, &[subjects::EFFECT_ALL]),

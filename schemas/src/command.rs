@@ -165,6 +165,7 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
             "freeze",
             "unfreeze",
             "check-drift",
+            "erase",
             "confirm-claims",
         ],
         Kind::Site | Kind::Device => &[
@@ -241,6 +242,7 @@ fn ask_customer(verb: &str, bytes: &[u8]) -> Result<CommandBody, Refusal> {
             strict::typed::<Nothing>(&said, bytes)?;
             match verb {
                 "resume" => CustomerAsk::Resume,
+                "erase" => CustomerAsk::Erase,
                 _ => return Ok(CommandBody::CheckCustomerDrift),
             }
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::command::ObjectRef;
+use crate::contact::{self, Contact, HasContact, KeyId};
 use crate::ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
 use crate::policy::CustomerChange;
 use crate::reason::Reason;
@@ -118,6 +119,22 @@ pub enum Change<S> {
         /// Who approved it.
         approved_by: Actor,
     },
+    /// Somebody else is to be talked to about the object. Nothing follows at the vendor, so the generation stays.
+    ContactChanged {
+        /// Who to talk to now, whole; none any more when it is not there.
+        #[serde(default, deserialize_with = "contact::read", skip_serializing_if = "Option::is_none")]
+        contact: Option<Contact>,
+    },
+}
+
+impl<S: HasContact> Change<S> {
+    fn contact(&self) -> Option<&Contact> {
+        match self {
+            Self::Created { spec, .. } | Self::Changed { spec, .. } => spec.contact(),
+            Self::ContactChanged { contact } => contact.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// An event of a customer.
@@ -171,6 +188,17 @@ impl Event {
     pub fn type_name(&self) -> String {
         let wire = self.to_wire();
         wire.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// The newest of the keys that sealed personal data in the event.
+    pub fn sealed_by(&self) -> Option<KeyId> {
+        let contact = match self {
+            Self::Site(_, change) => change.contact(),
+            Self::Tunnel(_, change) => change.contact(),
+            Self::Device(_, change) => change.contact(),
+            Self::Customer(..) => None,
+        };
+        contact?.fields().map(|(_, text)| text.key()).max()
     }
 
     fn to_wire(&self) -> Map<String, Value> {

@@ -26,8 +26,10 @@ pub const DEAD_MESSAGE: &str = "Wan-Dead-Message";
 pub const DEAD_SUBJECT: &str = "Wan-Dead-Subject";
 /// How many bytes the body of a dead letter had; the dead letter may hold fewer.
 pub const DEAD_SIZE: &str = "Wan-Dead-Size";
-/// The digest of the whole body of a dead letter.
+/// The digest of the body of a dead letter before it was cut, without what was left out.
 pub const DEAD_DIGEST: &str = "Wan-Dead-Sha256";
+/// What was left out of the body of a dead letter because it is personal.
+pub const DEAD_LEFT_OUT: &str = "Wan-Dead-Left-Out";
 /// The sentence of a refusal, as NATS services carry it.
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// The number of a refusal, as NATS services carry it.

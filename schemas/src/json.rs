@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::command::{ObjectRef, verbs};
+use crate::contact::{KeyId, SealedText};
 use crate::effect::Effect;
 use crate::envelope::{Digest, Envelope};
 use crate::event::{Change, Event};
@@ -52,7 +53,22 @@ text! {
     Digest => "Digest", "^sha256:[0-9a-f]{64}$";
     CommandId => "CommandId", "^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
     OrderId => "OrderId", "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+    KeyId => "KeyId", "^[0-9a-f]{32}$";
     Prefix => "Prefix", "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$";
+}
+
+/// A sender gives the text itself; from then on it is sealed.
+impl JsonSchema for SealedText {
+    fn schema_name() -> Cow<'static, str> {
+        "SealedText".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        if generator.contract().is_deserialize() {
+            return json_schema!({ "type": "string" });
+        }
+        json_schema!({ "type": "string", "pattern": "^sealed:v1:[0-9a-f]{32}:[A-Za-z0-9_-]+$" })
+    }
 }
 
 /// An IPv4 prefix in CIDR notation.
@@ -68,7 +84,9 @@ impl JsonSchema for Event {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut all = Vec::new();
         all.extend(flat("Site", Kind::Site, &Change::<SiteSpec>::json_schema(generator)));
-        all.extend(flat("Tunnel", Kind::Tunnel, &Change::<TunnelSpec>::json_schema(generator)));
+        let of_tunnel = flat("Tunnel", Kind::Tunnel, &Change::<TunnelSpec>::json_schema(generator));
+        // A tunnel has no contact that could change.
+        all.extend(of_tunnel.into_iter().filter(|variant| variant["title"] != "TunnelContactChanged"));
         all.extend(flat("Device", Kind::Device, &Change::<DeviceSpec>::json_schema(generator)));
         all.extend(flat("Customer", Kind::Customer, &CustomerChange::json_schema(generator)));
         json_schema!({ "oneOf": all })
@@ -154,11 +172,13 @@ fn body(kind: Kind, verb: &str) -> Option<Value> {
         ("freeze", _) => Some(read::<FreezeBody>()),
         ("unfreeze", _) => Some(read::<UnfreezeBody>()),
         ("confirm-claims", _) => Some(read::<ConfirmClaimsBody>()),
-        ("decommission" | "retry" | "check-drift" | "resume" | "protect" | "unprotect", _) => Some(json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "type": "object",
-            "additionalProperties": false,
-        })),
+        ("decommission" | "retry" | "check-drift" | "resume" | "protect" | "unprotect" | "erase", _) => {
+            Some(json!({
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "type": "object",
+                "additionalProperties": false,
+            }))
+        }
         _ => None,
     }
 }

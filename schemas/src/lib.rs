@@ -9,6 +9,7 @@
 pub mod body;
 pub mod cloudevent;
 pub mod command;
+pub mod contact;
 pub mod effect;
 pub mod envelope;
 pub mod event;
@@ -32,6 +33,7 @@ pub mod trace;
 pub mod upcast;
 
 pub use command::{Command, CommandBody, ObjectRef};
+pub use contact::{Contact, KeyId, SealedText};
 pub use envelope::{Digest, Envelope};
 pub use event::{Change, Event};
 pub use ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId, VendorId};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::contact::KeyId;
 use crate::ids::{CommandId, DeviceId, Kind, VendorId, is_token};
 
 /// A name of a credential, a budget or a freeze: 1 to 63 characters of a-z, 0-9 and -. What looks like a secret is none.
@@ -224,6 +225,8 @@ pub enum CustomerAsk {
     Unfreeze(UnfreezeBody),
     /// Say of claims whether they are still wanted. Only the claims sweeper may ask.
     ConfirmClaims(ConfirmClaimsBody),
+    /// Destroy the key of the customer's personal data.
+    Erase,
 }
 
 impl CustomerAsk {
@@ -237,6 +240,7 @@ impl CustomerAsk {
             Self::Freeze(_) => "freeze",
             Self::Unfreeze(_) => "unfreeze",
             Self::ConfirmClaims(_) => "confirm-claims",
+            Self::Erase => "erase",
         }
     }
 }
@@ -283,6 +287,11 @@ pub enum CustomerChange {
         serial: String,
         /// The command that asked.
         asked: CommandId,
+    },
+    /// Its personal data is not to be read any more, by anybody: the key is destroyed.
+    Erased {
+        /// The key.
+        key: KeyId,
     },
 }
 

@@ -8,6 +8,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("customer.check-drift", include_str!("../json/customer.check-drift.json")),
     ("customer.confirm-claims", include_str!("../json/customer.confirm-claims.json")),
     ("customer.decommission", include_str!("../json/customer.decommission.json")),
+    ("customer.erase", include_str!("../json/customer.erase.json")),
     ("customer.freeze", include_str!("../json/customer.freeze.json")),
     ("customer.resume", include_str!("../json/customer.resume.json")),
     ("customer.suspend", include_str!("../json/customer.suspend.json")),

@@ -106,6 +106,8 @@ catalogue! {
         "Restore the stream; see ARCHITECTURE.md, \"A hole is never read over\".";
     Unavailable = 4002, 503, "The command could not be recorded for sure now.",
         "Send it again under the same id: it is carried out once.";
+    ContactNotKept = 4004, 503, "This installation has no master key, so personal data cannot be sealed and is not taken.",
+        "Give the command service a master key with WANWRIGHT_MASTER_KEY_FILE, or send the command without `contact`.";
 
     RuleBroken = 2101, 422, "The settings break a rule of the vendor.", "Correct the field as the rule says.";
     UnknownSchemaVersion = 2102, 422, "The vendor does not serve this version of its settings.",

@@ -4,6 +4,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::contact::{self, Contact};
 use crate::ids::{SiteId, VendorId};
 
 /// Vendor-specific settings, checked against the structural schema in the vendor's folder.
@@ -22,6 +23,9 @@ pub struct SiteSpec {
     /// Settings of the vendor.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub settings: Settings,
+    /// Who to talk to about it; never sent to the vendor.
+    #[serde(default, deserialize_with = "contact::read", skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Contact>,
 }
 
 /// The far end of a tunnel.
@@ -107,4 +111,7 @@ pub struct DeviceSpec {
     /// Settings of the vendor.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub settings: Settings,
+    /// Who to talk to about it; never sent to the vendor.
+    #[serde(default, deserialize_with = "contact::read", skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Contact>,
 }

@@ -1,6 +1,7 @@
 //! Every subject there is: built and parsed here and nowhere else.
 
 use crate::command::ObjectRef;
+use crate::contact::KeyId;
 use crate::ids::{Actor, CommandId, CustomerId, Kind, ObjectId, OrderId, VendorId};
 use crate::order::{Order, Target};
 use crate::reason::{Reason, Refusal};
@@ -24,6 +25,12 @@ pub const VERDICT_ALL: &str = "wan.verdict.*.*.*";
 pub const SNAPSHOT_ALL: &str = "wan.snapshot.*";
 /// What the command services tell each other: who is there, and with which partitions.
 pub const MEMBERS: &str = "wan.member.commands";
+/// Keys of personal data, wrapped, and what is known about them.
+pub const KEY_ALL: &str = "wan.key.>";
+/// Every wrapped key.
+pub const KEY_WRAPPED_ALL: &str = "wan.key.wrapped.*.*.*";
+/// Every erasure that was begun.
+pub const KEY_ERASING_ALL: &str = "wan.key.erasing.*";
 /// Every outcome.
 pub const OUT_ALL: &str = "wan.out.*.*";
 /// Every order.
@@ -114,6 +121,33 @@ pub fn command_of_verdict(subject: &str) -> Option<(CustomerId, CommandId)> {
 /// The snapshot of a customer's state.
 pub fn snapshot(customer: &CustomerId) -> String {
     format!("wan.snapshot.{customer}")
+}
+
+/// A key of a customer's personal data, as a master key wrapped it. `*` stands for any master key.
+pub fn wrapped_key(customer: &CustomerId, key: KeyId, master: &str) -> String {
+    format!("wan.key.wrapped.{customer}.{key}.{master}")
+}
+
+/// The customer, the key and the master key that a wrapped key's subject names.
+pub fn key_of_wrapped(subject: &str) -> Option<(CustomerId, KeyId, &str)> {
+    let (customer, rest) = subject.strip_prefix("wan.key.wrapped.")?.split_once('.')?;
+    let (key, master) = rest.split_once('.')?;
+    Some((customer.parse().ok()?, key.parse().ok()?, master))
+}
+
+/// Which key a customer's personal data is sealed with.
+pub fn current_key(customer: &CustomerId) -> String {
+    format!("wan.key.current.{customer}")
+}
+
+/// That the key of a customer's personal data is about to be destroyed.
+pub fn erasing_key(customer: &CustomerId) -> String {
+    format!("wan.key.erasing.{customer}")
+}
+
+/// The customer whose erasure a subject notes.
+pub fn customer_of_erasing(subject: &str) -> Option<CustomerId> {
+    subject.strip_prefix("wan.key.erasing.")?.parse().ok()
 }
 
 /// The stream with a partition's events.

@@ -13,6 +13,7 @@ mod inbox;
 mod kills;
 mod outages;
 mod partitions;
+mod personal;
 mod profiles;
 mod races;
 mod readme;

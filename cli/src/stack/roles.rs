@@ -26,13 +26,14 @@ pub const HEALTHY: Duration = Duration::from_secs(60);
 pub const MOST_DEATHS: u32 = 20;
 
 /// What of our own environment the roles get.
-const HANDED_ON: [&str; 7] = [
+const HANDED_ON: [&str; 8] = [
     "PATH",
     "HOME",
     "TMPDIR",
     "WANWRIGHT_LOG",
     "WANWRIGHT_TERRAFORM",
     "WANWRIGHT_AUDIT_DIR",
+    "WANWRIGHT_MASTER_KEY_FILE",
     "RUST_BACKTRACE",
 ];
 

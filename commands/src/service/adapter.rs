@@ -7,6 +7,7 @@ use cqrs_es::{Aggregate, DomainEvent};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::Command;
+use wanwright_schemas::contact::KeyId;
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::Refusal;
@@ -26,6 +27,8 @@ pub struct Judged {
     pub schema: Option<SchemaVersion>,
     /// When it was received.
     pub received: Timestamp,
+    /// The key of the customer's personal data, for a command that is about it.
+    pub key: Option<KeyId>,
     /// The command.
     pub command: Command,
 }
@@ -62,8 +65,8 @@ impl Aggregate for Customer {
         vendors: &Arc<Catalogue>,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        let Judged { id, expected_generation, schema, received, command } = command;
-        let facts = Circumstances { command: id, expected_generation, received, vendors, schema };
+        let Judged { id, expected_generation, schema, received, key, command } = command;
+        let facts = Circumstances { command: id, expected_generation, received, vendors, schema, key };
         // The decision is whole before the first event is written: the sink applies each event at once.
         let events = decide(self, &command, facts)?;
         for event in events {

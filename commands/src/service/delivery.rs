@@ -5,12 +5,15 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, AckKind};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::keys::erase_message;
 use wanwright_nats::publish::publish;
+use wanwright_nats::topology::COMMANDS;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::body::MAX_BODY;
 use wanwright_schemas::{Digest, Refusal, headers, subjects};
 
 use super::door::Headers;
+use super::personal;
 
 /// How much of a message that is no command is kept: enough to see what its sender meant.
 const KEPT: usize = 64 * 1024;
@@ -41,12 +44,21 @@ impl Delivery {
 
     /// Removes the command from the inbox: its outcome is recorded.
     pub(super) async fn handled(self) {
+        if let Err(error) = overwrite(&self.message).await {
+            let error = wanwright_nats::chain(&error);
+            tracing::warn!(
+                error,
+                "a handled command tells of a person and stays in the inbox; it will be a repeat"
+            );
+            return;
+        }
         if let Err(error) = self.message.ack().await {
             tracing::warn!(%error, "a handled command could not be removed from the inbox; it will be a repeat");
         }
     }
 
-    /// Puts a command that cannot be decided among the dead letters, whole, so that it can be sent again.
+    /// Puts a command that cannot be decided among the dead letters, so that it can be sent again: whole, but for what
+    /// it tells of people.
     pub(super) async fn bury(&self, nats: &Nats, read: &Headers, refusal: &Refusal) -> Result<(), NatsError> {
         let mut head = HeaderMap::new();
         read.write(&mut head);
@@ -70,7 +82,7 @@ pub(super) async fn bury(
             tracing::error!(
                 subject = %message.subject,
                 bytes = message.payload.len(),
-                digest = %Digest::of(&message.payload),
+                digest = %Digest::of(&personal::left_out(&message.payload).0),
                 %refusal,
                 error = &error as &dyn std::error::Error,
                 "a message that is no command could not be put among the dead letters and is lost"
@@ -79,7 +91,20 @@ pub(super) async fn bury(
         }
         Err(error) => return Err(error),
     };
+    overwrite(message).await?;
     let _ = message.ack_with(kind).await;
+    Ok(())
+}
+
+/// Overwrites a message on the disk that may tell of a person: the inbox itself leaves the bytes of what it removes.
+async fn overwrite(message: &jetstream::Message) -> Result<(), NatsError> {
+    let (_, is_personal) = personal::left_out(&message.payload);
+    let sequence = message.info().map(|info| info.stream_sequence);
+    if let (true, Ok(sequence)) = (is_personal, sequence) {
+        let inbox = message.context.get_stream_no_info(COMMANDS).await;
+        let inbox = inbox.map_err(NatsError::failed("overwriting a command"))?;
+        erase_message(&inbox, sequence).await?;
+    }
     Ok(())
 }
 
@@ -90,13 +115,16 @@ async fn entomb(
     refusal: &Refusal,
     kept: usize,
 ) -> Result<(), NatsError> {
-    let body = &message.payload;
+    let (body, is_personal) = personal::left_out(&message.payload);
+    if is_personal {
+        head.insert(headers::DEAD_LEFT_OUT, "contact");
+    }
     let text: String = refusal.message.chars().filter(|c| !c.is_control()).take(1000).collect();
     head.insert(headers::DEAD_REASON, refusal.code.code());
     head.insert(headers::DEAD_MESSAGE, text.as_str());
     head.insert(headers::DEAD_SUBJECT, subjects::as_sent(&message.subject).as_str());
-    head.insert(headers::DEAD_SIZE, body.len().to_string().as_str());
-    head.insert(headers::DEAD_DIGEST, Digest::of(body).to_string().as_str());
+    head.insert(headers::DEAD_SIZE, message.payload.len().to_string().as_str());
+    head.insert(headers::DEAD_DIGEST, Digest::of(&body).to_string().as_str());
     let body = body.slice(..body.len().min(kept));
     publish(&nats.js, subjects::dead("command", refusal.code), head, body).await.map(drop)
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, EventStore};
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use wanwright_vendors::Vendors;
 use super::adapter::{Judged, Recorded};
 use super::discovery::Counts;
 use super::door::Asked;
+use super::sealing::{ERASE, Says, Sealed, Sealing};
 use super::serials::Serial;
 use super::store::{CustomerStore, Loaded, key};
 use super::verdicts::Verdicts;
@@ -65,6 +67,7 @@ pub(super) struct Lane {
     pub(super) vendors: Vendors,
     pub(super) claims: Claims,
     pub(super) counts: Arc<Counts>,
+    pub(super) sealing: Sealing,
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
 }
@@ -72,17 +75,18 @@ pub(super) struct Lane {
 impl Lane {
     /// Finds the outcome of a command: the one it has, or the one it gets now. Notes in `fresh` what it claimed.
     pub(super) async fn judge(&self, asked: &Asked, fresh: &mut Vec<Serial>) -> Result<Outcome, Trouble> {
-        let digest = asked.digest();
         let (customer, command) = (&asked.subject.customer, asked.headers.command);
         let mut loaded = self.store.load_aggregate(customer.as_str()).await?;
         let horizon = verdict::horizon(self.window);
         loaded.head.recent.forget_before(horizon);
+        let sealed = self.sealing.seal(asked, &loaded.head.state).await?;
+        let says = sealed.says;
         if let Some(recent) = loaded.head.recent.get(command) {
-            return self.repeat(asked, digest, recent, loaded).await;
+            return self.repeat(asked, says, recent, loaded).await;
         }
         if let Some((outcome, said)) = self.verdicts.first(customer, command, horizon).await? {
             self.store.keep(loaded);
-            return Ok(said_again(asked, outcome, said, digest));
+            return Ok(said_again(asked, outcome, said, says));
         }
         // Only now: an old id whose command is still known is no danger.
         let outcome = match verdict::too_old_or_new(command, asked.received_millis, self.window) {
@@ -90,20 +94,20 @@ impl Lane {
                 self.store.keep(loaded);
                 verdict::refused(asked, refusal)
             }
-            None => self.decide(asked, digest, loaded, fresh).await?,
+            None => self.decide(asked, sealed, loaded, fresh).await?,
         };
         if asked.headers.dry_run || outcome.position().is_some() {
             return Ok(outcome);
         }
         // No event tells of it, so nobody may hear of it before it is recorded.
         let now = verdict::now_millis();
-        let first = self.verdicts.record(customer, command, digest, &outcome, now).await?;
+        let first = self.verdicts.record(customer, command, says.in_verdict, &outcome, now).await?;
         if !self.lease.is_held() {
             // Whoever holds the partition now may not know of this verdict.
             return Err(Trouble::NotHeld);
         }
         Ok(match first {
-            Some((first, said)) => said_again(asked, first, said, digest),
+            Some((first, said)) => said_again(asked, first, said, says),
             None => outcome,
         })
     }
@@ -112,15 +116,19 @@ impl Lane {
     async fn repeat(
         &self,
         asked: &Asked,
-        digest: Digest,
+        says: Says,
         recent: Recent,
         loaded: Loaded,
     ) -> Result<Outcome, Trouble> {
-        if recent.digest != digest {
+        if !says.is(recent.digest) {
             self.store.keep(loaded);
             return Ok(verdict::refused(asked, verdict::reused(asked)));
         }
         let customer = &asked.subject.customer;
+        if asked.subject.verb == ERASE {
+            let events = self.store.envelope(customer, recent.sequence).await?.events;
+            self.sealing.follow(customer, &events).await?;
+        }
         if let Some(outcome) = outcomes::first(&self.nats, customer, asked.headers.command).await? {
             self.store.keep(loaded);
             return Ok(Outcome { repeated: true, ..outcome });
@@ -144,19 +152,16 @@ impl Lane {
     async fn decide(
         &self,
         asked: &Asked,
-        digest: Digest,
+        sealed: Sealed,
         mut loaded: Loaded,
         fresh: &mut Vec<Serial>,
     ) -> Result<Outcome, Trouble> {
         let subject = &asked.subject;
-        let parsed = Command::parse(
-            subject.customer.clone(),
-            subject.actor.clone(),
-            &subject.object,
-            &subject.verb,
-            &asked.body,
-        );
-        let command = match parsed {
+        let parse = |body: &Bytes| {
+            let (customer, actor) = (subject.customer.clone(), subject.actor.clone());
+            Command::parse(customer, actor, &subject.object, &subject.verb, body)
+        };
+        let command = match sealed.body.as_ref().map_err(Clone::clone).and_then(parse) {
             Ok(command) => command,
             Err(refusal) => {
                 self.store.keep(loaded);
@@ -170,6 +175,7 @@ impl Lane {
             expected_generation: asked.headers.expected_generation,
             schema: asked.headers.schema,
             received: asked.received(),
+            key: sealed.about,
             command,
         };
         if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors.snapshot(), &sink).await {
@@ -195,10 +201,12 @@ impl Lane {
             return Ok(verdict::refused(asked, refusal));
         }
         let removed = serials::removed(&loaded.head.state, &leaving, &events);
-        let sequence = match self.commit(asked, digest, recorded, loaded).await? {
+        self.sealing.prepare(&subject.customer, &events, sealed.new_key.as_ref()).await?;
+        let sequence = match self.commit(asked, sealed.says.in_events, recorded, loaded).await? {
             Ok(sequence) => sequence,
             Err(refusal) => return Ok(verdict::refused(asked, refusal)),
         };
+        self.sealing.follow(&subject.customer, &events).await?;
         serials::release(&self.claims, &subject.customer, &removed).await;
         let position = self.store.position(&subject.customer, sequence);
         Ok(verdict::accepted(asked, Some(position), &events, generation))
@@ -254,8 +262,8 @@ impl Lane {
 }
 
 /// The first outcome, said again, unless the command says something else than it did then.
-fn said_again(asked: &Asked, outcome: Outcome, said: Option<Digest>, says: Digest) -> Outcome {
-    if said.is_some_and(|said| said != says) {
+fn said_again(asked: &Asked, outcome: Outcome, said: Option<Digest>, says: Says) -> Outcome {
+    if said.is_some_and(|said| !says.is(said)) {
         return verdict::refused(asked, verdict::reused(asked));
     }
     Outcome { repeated: true, ..outcome }

@@ -17,8 +17,10 @@ mod members;
 mod outcomes;
 mod partition;
 mod partitions;
+mod personal;
 mod queue;
 mod requests;
+mod sealing;
 mod seen;
 mod serials;
 mod side_door;
@@ -28,6 +30,7 @@ mod tasks;
 mod verdict;
 mod verdicts;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +38,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::evidence::Evidence;
-use wanwright_nats::{Nats, NatsError};
+use wanwright_nats::{Keys, Nats, NatsError};
 use wanwright_schemas::CommandId;
 use wanwright_vendors::Vendors;
 
@@ -46,6 +49,7 @@ pub use store::{CustomerStore, Loaded, key};
 use discovery::{Counts, Discovery};
 use partitions::Partitions;
 use queue::Lanes;
+use sealing::Sealing;
 use store::Shared;
 
 /// How far ahead of ours a sender's clock may be.
@@ -58,13 +62,20 @@ pub struct Options {
     pub window: Duration,
     /// How much memory the states of customers may take, in bytes.
     pub cache_bytes: u64,
+    /// The file of the master keys, made at the first start. Without one personal data is refused.
+    pub master_key: Option<PathBuf>,
     /// What is known of the streams besides what they say.
     pub evidence: Option<Evidence>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { window: Duration::from_secs(24 * 60 * 60), cache_bytes: 512 << 20, evidence: None }
+        Self {
+            window: Duration::from_secs(24 * 60 * 60),
+            cache_bytes: 512 << 20,
+            master_key: None,
+            evidence: None,
+        }
     }
 }
 
@@ -74,15 +85,28 @@ struct Parts {
     vendors: Vendors,
     claims: Claims,
     counts: Arc<Counts>,
+    sealing: Sealing,
     shared: Shared,
     options: Options,
+}
+
+/// The keys of personal data, of which each can be opened.
+async fn open_keys(nats: &Nats, options: &Options) -> Result<Option<Keys>, NatsError> {
+    let doing = "looking whether personal data can be opened";
+    let keys = options.master_key.as_ref().map(|path| Keys::new(nats.clone(), path));
+    match &keys {
+        Some(keys) => keys.check().await,
+        None => Keys::none_without(nats).await,
+    }
+    .map_err(NatsError::failed(doing))?;
+    Ok(keys)
 }
 
 /// Runs the command service until it is told to stop: it holds a fair share of the partitions, with whichever other
 /// processes run it. `ready` is called once, when every partition is served by somebody.
 ///
 /// # Errors
-/// [`NatsError`] when the doors cannot be opened, or when a part of the service ends or panics: then the process should
+/// [`NatsError`] when the doors or the keys cannot be opened, or when a part of the service ends or panics: then the process should
 /// end too and be started again. Trouble with NATS is waited out.
 pub async fn run(
     nats: Nats,
@@ -93,13 +117,15 @@ pub async fn run(
 ) -> Result<(), NatsError> {
     let vendors = vendors.into();
     let claims = Claims::open(&nats).await?;
+    let sealing = Sealing::new(open_keys(&nats, &options).await?);
     let shared = Shared::new(nats.clone(), options.cache_bytes, options.evidence.clone());
     let unmapped = requests::open_unmapped(&nats).await?;
     let member = CommandId::mint().to_string();
     let counts = Arc::new(Counts::default());
     let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
     let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
-    let parts = Arc::new(Parts { nats: nats.clone(), vendors, claims, counts, shared, options });
+    let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
+    let parts = Arc::new(parts);
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Lease, NatsError};
+use wanwright_schemas::{CustomerId, subjects};
 
 use super::lane::Lane;
 use super::queue::{self, Lanes};
@@ -84,9 +85,12 @@ async fn serve(
         vendors: parts.vendors.clone(),
         counts: Arc::clone(&parts.counts),
         claims: parts.claims.clone(),
+        sealing: parts.sealing.clone(),
         lease: Arc::clone(lease),
         window: parts.options.window,
     };
+    let is_own = |customer: &CustomerId| subjects::partition(customer, nats.partitions) == number;
+    lane.sealing.finish(&lane.store, is_own).await?;
     let (lanes, queues) = Lanes::new();
     for queue in queues {
         tasks.spawn(queue::work(lane.clone(), queue, stop.clone()));

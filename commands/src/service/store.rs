@@ -167,7 +167,7 @@ impl CustomerStore {
             self.thaw(customer)
         );
         let (proven, target) = (proven.map_err(unproven)?, target.map_err(unavailable)?);
-        let mut loading = self.from_here(customer, thawed?, proven.incarnation);
+        let mut loading = self.begun_here(customer, thawed?, proven.incarnation);
         let mut proof = self.shared.seen.proof(customer);
         proof.ends_at(target).map_err(damaged)?;
         loading.ends_at(target).map_err(damaged)?;
@@ -226,7 +226,7 @@ impl CustomerStore {
 
     /// Begins to load in the stream that is there now. A state of another one of the same name is as good as any, as long
     /// as the messages are the same; where they are not, that is the first thing to know.
-    fn from_here(
+    fn begun_here(
         &self,
         customer: &CustomerId,
         thawed: Option<(Loading, Timestamp)>,
@@ -319,7 +319,7 @@ fn envelope(
         correlation: get(key::CORRELATION),
         time: read(key::TIME)?.parse::<Timestamp>().map_err(|_| missing(key::TIME))?,
         prev,
-        key: None,
+        key: events.iter().filter_map(|recorded| recorded.event.sealed_by()).max().map(String::from),
         events: events.iter().map(|recorded| recorded.event.clone()).collect(),
     })
 }

@@ -10,7 +10,7 @@ use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_schemas::order::{Desired, Intent, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::subjects::CommandSubject;
-use wanwright_schemas::{Event, ObjectRef, Position, Reason, Refusal, Target};
+use wanwright_schemas::{Event, KeyId, ObjectRef, Position, Reason, Refusal, Target};
 use wanwright_vendors::{Catalogue, SchemaVersion};
 
 pub const LAN: &str = r#"{"vendor":"northwan","lan":["10.1.0.0/24"]}"#;
@@ -60,13 +60,15 @@ pub struct World {
     pub sent: u64,
     /// What was accepted, by command.
     pub history: Vec<(CommandId, Vec<Event>)>,
+    /// The key of the customer's personal data.
+    pub key: Option<KeyId>,
 }
 
 impl Default for World {
     fn default() -> Self {
         let now = "2026-11-21T08:00:00Z".parse().expect("a moment");
         let (state, history) = (Customer::default(), Vec::new());
-        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history }
+        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history, key: None }
     }
 }
 
@@ -109,6 +111,7 @@ impl World {
             received: self.now,
             vendors: self.vendors,
             schema: self.speaks,
+            key: self.key,
         };
         let before = self.state.clone();
         let decided = decide(&self.state, &command, facts);

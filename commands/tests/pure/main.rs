@@ -3,6 +3,7 @@
 mod asks;
 mod cascade;
 mod changes;
+mod contact;
 mod customer;
 mod device;
 mod explain;

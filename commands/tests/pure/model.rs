@@ -583,6 +583,7 @@ impl Model {
             | Change::DecommissionRequested { .. }
             | Change::RetryRequested { .. }
             | Change::DriftCheckRequested { .. }
+            | Change::ContactChanged { .. }
             | Change::Suspended { .. }
             | Change::Resumed {}
             | Change::Protected {}

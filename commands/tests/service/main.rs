@@ -4,7 +4,9 @@
 mod damage;
 mod discovery;
 mod doors;
+mod erasing;
 mod neighbours;
+mod personal;
 mod repartition;
 mod repeats;
 mod serials;

@@ -76,6 +76,32 @@ impl World {
         Self { nats, services: Mutex::default(), _server: server, _dir: dir }
     }
 
+    /// The folder of the server.
+    pub fn dir(&self) -> &Path {
+        self._dir.path()
+    }
+
+    /// A file of master keys, outside of what the server keeps.
+    pub fn master_key(&self) -> std::path::PathBuf {
+        self.dir().join("keys/master.key")
+    }
+
+    /// Starts a command service that takes personal data.
+    pub async fn serve_sealing(&self) -> Service {
+        let master_key = Some(self.master_key());
+        self.serve_with(service::Options { master_key, ..service::Options::default() }).await
+    }
+
+    /// Why a command service does not start with these options.
+    pub async fn start_fails(&self, options: service::Options) -> String {
+        let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
+        let vendors = std::sync::Arc::new(Catalogue::load(vendors).unwrap());
+        let stop = CancellationToken::new();
+        let running = service::run(self.nats.clone(), vendors, options, stop, || panic!("it is ready"));
+        let error = tokio::time::timeout(LIMIT, running).await.unwrap().unwrap_err();
+        wanwright_nats::chain(&error)
+    }
+
     /// Starts a command service with a connection of its own and waits until every partition is served.
     pub async fn serve(&self) -> Service {
         self.serve_with(service::Options::default()).await

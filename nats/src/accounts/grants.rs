@@ -120,6 +120,7 @@ fn commands() -> Vec<String> {
         "wan.snapshot.>",
         "wan.cmd.>",
         "wan.dead.>",
+        "wan.key.>",
         "wan.member.>",
         // Requests that came without their partition go to whoever holds it, under the name of their sender.
         "wan.decide.>",
@@ -129,8 +130,12 @@ fn commands() -> Vec<String> {
     ];
     let own = own.map(str::to_owned).into_iter();
     let purge = format!("$JS.API.STREAM.PURGE.{}", topology::SNAPSHOTS);
+    // Keys and commands that tell of people are overwritten on the disk, message by message.
+    let erase =
+        [topology::KEYS, topology::COMMANDS].map(|stream| format!("$JS.API.STREAM.MSG.DELETE.{stream}"));
     let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS]);
     own.chain([purge])
+        .chain(erase)
         .chain(commanding("sweeper"))
         .chain(buckets)
         .chain(consuming(topology::COMMANDS))
@@ -258,10 +263,16 @@ mod tests {
             for verb in verbs {
                 for stream in ["EVENTS-0", "EVENTS-7", "COMMANDS", "OUTCOMES", "ORDERS", "KV_claims"] {
                     let subject = format!("$JS.API.STREAM.{verb}.{stream}");
-                    assert_eq!(allows(&grants, &subject), role == Role::Admin, "{} {subject}", role.name());
+                    // What it takes from its inbox it may overwrite, message by message.
+                    let overwrites = role == Role::Commands && (verb, stream) == ("MSG.DELETE", "COMMANDS");
+                    let may = role == Role::Admin || overwrites;
+                    assert_eq!(allows(&grants, &subject), may, "{} {subject}", role.name());
                 }
             }
             let appends = matches!(role, Role::Admin | Role::Commands);
+            for keys in ["$JS.API.STREAM.MSG.DELETE.KEYS", "wan.key.current.acme"] {
+                assert_eq!(allows(&grants, keys), appends, "{} {keys}", role.name());
+            }
             assert_eq!(allows(&grants, "wan.evt.3.acme"), appends, "{}", role.name());
         }
     }

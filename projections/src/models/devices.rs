@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::spec::DeviceSpec;
-use wanwright_schemas::{CustomerId, DeviceId, Kind, SiteId, VendorId};
+use wanwright_schemas::{Contact, CustomerId, DeviceId, Kind, SiteId, VendorId};
 
 use super::lifecycle::Lifecycle;
 use super::object::{ObjectKey, ObjectRow};
@@ -25,6 +25,8 @@ pub struct DeviceRow {
     pub model: String,
     /// What the device should be.
     pub spec: DeviceSpec,
+    /// Whom to talk to, sealed; the same as in `spec`.
+    pub contact: Option<Contact>,
     /// The columns that all objects share.
     #[serde(flatten)]
     pub life: Lifecycle,
@@ -59,6 +61,7 @@ impl ObjectRow for DeviceRow {
             serial: spec.serial.clone(),
             model: spec.model.clone(),
             spec: spec.clone(),
+            contact: spec.contact.clone(),
             life,
         }
     }
@@ -67,6 +70,7 @@ impl ObjectRow for DeviceRow {
         self.serial = spec.serial.clone();
         self.model = spec.model.clone();
         self.spec = spec.clone();
+        self.contact.clone_from(&spec.contact);
     }
 
     fn spec(&self) -> &DeviceSpec {

@@ -79,7 +79,9 @@ impl Lifecycle {
     pub fn evolve<S>(&mut self, change: &Change<S>, at: &At) {
         self.state.evolve(change, at.time);
         match change {
-            Change::Changed { .. } | Change::DecommissionRequested { .. } => self.changed_at = at.time,
+            Change::Changed { .. } | Change::DecommissionRequested { .. } | Change::ContactChanged { .. } => {
+                self.changed_at = at.time;
+            }
             Change::DriftCheckRequested { check } => self.checking = Some(*check),
             Change::DriftFound { check, .. } | Change::DriftNotFound { check } => {
                 self.checked_at = Some(at.time);

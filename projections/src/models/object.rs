@@ -1,6 +1,7 @@
 //! What the three kinds of objects have in common: a row that a change makes, changes or takes away.
 
 use serde::{Deserialize, Serialize};
+use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::{Change, CustomerId, Kind, VendorId};
 
 use super::diff::{FieldChange, differences};
@@ -22,7 +23,7 @@ pub trait ObjectRow: Table<Key = ObjectKey> {
     /// The object's id.
     type Id: std::fmt::Display;
     /// What the object should be.
-    type Spec: Serialize + Clone;
+    type Spec: Serialize + Clone + HasContact;
     /// The object's kind.
     const KIND: Kind;
     /// The row of an object that was just created. `vendor` is that of the site it belongs to.
@@ -84,6 +85,12 @@ pub fn step<T: ObjectRow>(
                 if let Change::Changed { spec, .. } = change {
                     step.changes = Some(differences(row.spec(), spec));
                     row.respecify(spec);
+                }
+                if let Change::ContactChanged { contact } = change {
+                    let mut spec = row.spec().clone();
+                    spec.set_contact(contact.clone());
+                    step.changes = Some(differences(row.spec(), &spec));
+                    row.respecify(&spec);
                 }
                 row.life_mut().evolve(change, at);
             }

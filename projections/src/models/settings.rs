@@ -59,7 +59,7 @@ impl Settings {
                 self.freezes.sort_by(|a, b| (a.from, &a.name).cmp(&(b.from, &b.name)));
             }
             CustomerChange::Unfrozen { name } => self.freezes.retain(|known| &known.name != name),
-            CustomerChange::ClaimAbandoned { .. } => {}
+            CustomerChange::ClaimAbandoned { .. } | CustomerChange::Erased { .. } => {}
         }
         None
     }
@@ -82,6 +82,9 @@ pub fn describe(change: &CustomerChange, changes: Option<&[FieldChange]>) -> (Op
         CustomerChange::Frozen { freeze } => {
             let Freeze { name, from, to, reason, .. } = freeze;
             (None, format!("takes no changes from {from} to {to} ({name}): {reason}"))
+        }
+        CustomerChange::Erased { key } => {
+            (None, format!("has no personal data any more that can be read: key {key} is destroyed"))
         }
         CustomerChange::Unfrozen { name } => (None, format!("has the freeze {name} no more")),
         CustomerChange::ClaimAbandoned { device, serial, .. } => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::spec::SiteSpec;
-use wanwright_schemas::{CustomerId, Kind, SiteId, VendorId};
+use wanwright_schemas::{Contact, CustomerId, Kind, SiteId, VendorId};
 
 use super::lifecycle::Lifecycle;
 use super::object::{ObjectKey, ObjectRow};
@@ -21,6 +21,8 @@ pub struct SiteRow {
     pub lan: Vec<String>,
     /// What the site should be.
     pub spec: SiteSpec,
+    /// Whom to talk to, sealed; the same as in `spec`.
+    pub contact: Option<Contact>,
     /// The columns that all objects share.
     #[serde(flatten)]
     pub life: Lifecycle,
@@ -53,6 +55,7 @@ impl ObjectRow for SiteRow {
             vendor: spec.vendor.clone(),
             lan: networks(spec),
             spec: spec.clone(),
+            contact: spec.contact.clone(),
             life,
         }
     }
@@ -61,6 +64,7 @@ impl ObjectRow for SiteRow {
         self.vendor = spec.vendor.clone();
         self.lan = networks(spec);
         self.spec = spec.clone();
+        self.contact.clone_from(&spec.contact);
     }
 
     fn spec(&self) -> &SiteSpec {

@@ -203,7 +203,7 @@ impl State {
                 self.retry_pending = true;
                 self.forget_failure();
             }
-            Change::DriftCheckRequested { .. } | Change::Removed { .. } => {}
+            Change::DriftCheckRequested { .. } | Change::Removed { .. } | Change::ContactChanged { .. } => {}
             Change::Applied { generation, .. } => {
                 self.observed_generation = Some(*generation);
                 self.drift = None;

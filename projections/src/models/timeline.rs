@@ -120,6 +120,7 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
         Change::Removed { .. } => (None, "is gone".to_owned()),
         Change::DriftFound { .. } => (None, format!("has drifted: {}", fields())),
         Change::DriftNotFound { .. } => (None, "is as it was applied".to_owned()),
+        Change::ContactChanged { .. } => (None, "has another contact".to_owned()),
         Change::Suspended { reason } => (None, format!("was suspended: {reason}")),
         Change::Resumed {} => (None, "was resumed".to_owned()),
         Change::Protected {} => (None, "was protected from being taken down".to_owned()),

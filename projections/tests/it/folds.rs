@@ -251,3 +251,25 @@ fn digests_are_of_the_bytes_as_stored() {
     let read = EventMessage::read(&message).expect("a message");
     assert_eq!(read.digest, Digest::of(&message.payload));
 }
+
+#[test]
+fn another_contact_and_an_erasure_change_no_state() {
+    let sealed = "sealed:v1:0192f0c1a2b37c4d8e5f60718293a4b5:QUJD";
+    let contact = json!({ "contact": { "name": sealed } });
+    let mut messages = vec![vec![site_created("oslo-01")], vec![site_applied("oslo-01", 1)]];
+    let before = site(&fold(&messages)).life.state.clone();
+    messages.push(vec![about("site", "oslo-01", "SiteContactChanged", contact)]);
+    let key = json!({ "key": "0192f0c1a2b37c4d8e5f60718293a4b5" });
+    messages.push(vec![about("customer", "acme", "CustomerErased", key)]);
+    let rows = fold(&messages);
+    let row = site(&rows);
+    assert_eq!(row.life.state, before);
+    let named = row.contact.as_ref().and_then(|contact| contact.name.as_ref()).map(ToString::to_string);
+    assert_eq!((named.as_deref(), &row.spec.contact), (Some(sealed), &row.contact));
+    let said: Vec<&str> = rows.timeline.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(said[2..], ["SiteContactChanged", "CustomerErased"]);
+    let changes = rows.timeline[2].changes.as_ref().expect("what changed");
+    assert_eq!((changes[0].field.as_str(), &changes[0].before), ("contact", &json!(null)));
+    messages.push(vec![about("site", "oslo-01", "SiteContactChanged", json!({}))]);
+    assert_eq!(site(&fold(&messages)).contact, None);
+}

@@ -91,5 +91,12 @@ fn judged(index: u32) -> Result<Judged> {
     let command = Command::parse("acme".parse()?, "bench".parse()?, &object, verb, body.as_bytes())?;
     // No freeze is in force, whenever that was.
     let received = Default::default();
-    Ok(Judged { id: CommandId::mint(), expected_generation: None, schema: None, received, command })
+    Ok(Judged {
+        id: CommandId::mint(),
+        expected_generation: None,
+        schema: None,
+        received,
+        key: None,
+        command,
+    })
 }

@@ -55,8 +55,14 @@ pub async fn judge(
             Some(command) if record.accepted.contains_key(&id) => {
                 // Nobody freezes anything here, so it does not matter when that was.
                 let (received, expected_generation) = (Default::default(), None);
-                let facts =
-                    Circumstances { command: id, expected_generation, received, schema: None, vendors };
+                let facts = Circumstances {
+                    command: id,
+                    expected_generation,
+                    received,
+                    schema: None,
+                    vendors,
+                    key: None,
+                };
                 if decide(&before, command, facts).ok().as_ref() != Some(&envelope.events) {
                     verdict.unlawful.push(id.to_string());
                 }
