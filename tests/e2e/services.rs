@@ -15,6 +15,9 @@ use crate::support::own;
 /// seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long an answer is waited for before the same command is sent again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// One command after the other until told to stop, each sent under its id until it is answered. Answers the ids of the
 /// accepted ones and the longest wait for one.
 async fn load(customer: &Customer, stop: &AtomicBool) -> Result<(Vec<String>, Duration)> {
@@ -29,13 +32,15 @@ async fn load(customer: &Customer, stop: &AtomicBool) -> Result<(Vec<String>, Du
             _ => ("site.s.change", json!({ "settings": { "location": format!("room {number}") } })),
         };
         loop {
-            match customer.ask(&id, tail, &body).await {
-                Ok(answer) if answer.code() == Some("Unavailable") => {}
-                Ok(answer) => {
+            match tokio::time::timeout(PATIENCE, customer.ask(&id, tail, &body)).await {
+                Ok(Ok(answer)) if answer.code() == Some("Unavailable") => {}
+                Ok(Ok(answer)) => {
                     answer.accepted()?;
                     break;
                 }
-                Err(error) => ensure!(began.elapsed() < Duration::from_secs(60), error),
+                Ok(Err(error)) => ensure!(began.elapsed() < Duration::from_secs(60), error),
+                // What the killed one had taken is never answered.
+                Err(_) => {}
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -79,6 +84,10 @@ async fn one_of_two_services_is_killed_under_load() -> Result<()> {
     for (customer, (accepted, pause)) in customers.iter().zip(&loaded) {
         let mut times: BTreeMap<String, u32> = BTreeMap::new();
         for envelope in customer.history().await? {
+            // What the vendor answered is told by the executors, in their own name.
+            if envelope["actor"] == "executor" {
+                continue;
+            }
             *times.entry(envelope["command"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
         for id in accepted {
@@ -89,7 +98,8 @@ async fn one_of_two_services_is_killed_under_load() -> Result<()> {
                 times.get(id)
             );
         }
-        ensure!(times.len() == accepted.len(), "{} has commands nobody sent", customer.name);
+        times.retain(|id, _| !accepted.contains(id));
+        ensure!(times.is_empty(), "{} has commands nobody sent: {times:?}", customer.name);
         (commands, longest) = (commands + accepted.len(), longest.max(*pause));
     }
     ensure!(commands > 200, "only {commands} commands: that is no load");
