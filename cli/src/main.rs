@@ -28,6 +28,10 @@ use clap::Parser;
 use cli::{Cli, Mode};
 use exit::Exit;
 
+/// A command is many small allocations that cross threads, which is what this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     let cli = Cli::parse();

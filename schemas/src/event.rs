@@ -127,6 +127,31 @@ pub enum Change<S> {
     },
 }
 
+impl<S> Change<S> {
+    /// Its name on the wire, which the kind stands before.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "Created",
+            Self::Changed { .. } => "Changed",
+            Self::DecommissionRequested { .. } => "DecommissionRequested",
+            Self::RetryRequested { .. } => "RetryRequested",
+            Self::DriftCheckRequested { .. } => "DriftCheckRequested",
+            Self::Applied { .. } => "Applied",
+            Self::Failed { .. } => "Failed",
+            Self::Removed { .. } => "Removed",
+            Self::DriftFound { .. } => "DriftFound",
+            Self::DriftNotFound { .. } => "DriftNotFound",
+            Self::Suspended { .. } => "Suspended",
+            Self::Resumed {} => "Resumed",
+            Self::Protected {} => "Protected",
+            Self::Unprotected {} => "Unprotected",
+            Self::ApprovalRequested { .. } => "ApprovalRequested",
+            Self::Approved { .. } => "Approved",
+            Self::ContactChanged { .. } => "ContactChanged",
+        }
+    }
+}
+
 impl<S: HasContact> Change<S> {
     fn contact(&self) -> Option<&Contact> {
         match self {
@@ -186,8 +211,12 @@ impl Event {
 
     /// The type as it stands on the wire, for example `SiteCreated`.
     pub fn type_name(&self) -> String {
-        let wire = self.to_wire();
-        wire.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
+        match self {
+            Self::Site(_, change) => format!("Site{}", change.name()),
+            Self::Tunnel(_, change) => format!("Tunnel{}", change.name()),
+            Self::Device(_, change) => format!("Device{}", change.name()),
+            Self::Customer(_, change) => format!("Customer{}", change.name()),
+        }
     }
 
     /// The newest of the keys that sealed personal data in the event.
@@ -202,11 +231,12 @@ impl Event {
     }
 
     fn to_wire(&self) -> Map<String, Value> {
+        let name = self.type_name();
         match self {
-            Self::Site(id, change) => wire("Site", Kind::Site, id.as_str(), change),
-            Self::Tunnel(id, change) => wire("Tunnel", Kind::Tunnel, id.as_str(), change),
-            Self::Device(id, change) => wire("Device", Kind::Device, id.as_str(), change),
-            Self::Customer(id, change) => wire("Customer", Kind::Customer, id.as_str(), change),
+            Self::Site(id, change) => wire(name, Kind::Site, id.as_str(), change),
+            Self::Tunnel(id, change) => wire(name, Kind::Tunnel, id.as_str(), change),
+            Self::Device(id, change) => wire(name, Kind::Device, id.as_str(), change),
+            Self::Customer(id, change) => wire(name, Kind::Customer, id.as_str(), change),
         }
     }
 
@@ -274,14 +304,11 @@ fn read_change<S: DeserializeOwned>(wire: Map<String, Value>) -> Result<Change<S
     serde_json::from_value(Value::Object(wire))
 }
 
-fn wire(prefix: &str, kind: Kind, id: &str, change: &impl Serialize) -> Map<String, Value> {
+fn wire(name: String, kind: Kind, id: &str, change: &impl Serialize) -> Map<String, Value> {
     // Every specification is made of strings, numbers, lists and maps with string keys, so this cannot fail.
     let Ok(Value::Object(mut wire)) = serde_json::to_value(change) else { return Map::new() };
-    if let Some(Value::String(name)) = wire.get_mut("type") {
-        name.insert_str(0, prefix);
-    }
-    let version = wire.get("type").and_then(Value::as_str).map_or(1, |name| CHAIN.present(name));
-    wire.insert("v".into(), version.into());
+    wire.insert("v".into(), CHAIN.present(&name).into());
+    wire.insert("type".into(), name.into());
     wire.insert(kind.as_str().into(), id.into());
     wire
 }

@@ -295,6 +295,23 @@ pub enum CustomerChange {
     },
 }
 
+impl CustomerChange {
+    /// Its name on the wire, which `Customer` stands before.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Changed { .. } => "Changed",
+            Self::DecommissionRequested {} => "DecommissionRequested",
+            Self::Removed {} => "Removed",
+            Self::Suspended { .. } => "Suspended",
+            Self::Resumed {} => "Resumed",
+            Self::Frozen { .. } => "Frozen",
+            Self::Unfrozen { .. } => "Unfrozen",
+            Self::ClaimAbandoned { .. } => "ClaimAbandoned",
+            Self::Erased { .. } => "Erased",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

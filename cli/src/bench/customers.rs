@@ -67,6 +67,7 @@ impl Campaign {
             "command_service_mb": resident_mb(service.process())?,
             "nats_server_mb": resident_mb(server.child().id())?,
         });
+        note(format!("loaded: {fleet}, resident: {memory}"));
         note("a large customer and a deep one");
         let large = self.large(&nats).await?;
         self.deep(&nats).await?;
@@ -186,7 +187,7 @@ async fn changes(nats: &Nats, customer: &str, times: u32) -> Result<Vec<Duration
     let mut taken = Vec::new();
     for number in 0..times {
         let object = format!("{customer}/device-{:05}", number % 100);
-        let body = json!({ "settings": { "vlan": 2 + (number / 100 + number) % 4000 } });
+        let body = json!({ "settings": { "vlan": 2 + (number / 100 + number) % 1000 } });
         taken.push(accepted(nats, "device", "change", &object, &body).await?);
     }
     Ok(taken)

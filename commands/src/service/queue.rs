@@ -18,7 +18,7 @@ use super::serials::Serial;
 use super::{outcomes, requests, verdict};
 
 /// How many lanes a partition has: commands of that many of its customers are decided at once.
-const LANES: u64 = 4;
+const LANES: u64 = 16;
 
 /// How many requests wait for a lane before the next one is told to come again.
 const DEPTH: usize = 256;
