@@ -790,7 +790,7 @@ pub struct CommandsArgs {
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     pub commands: u32,
     /// Customers at work at once.
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N")]
     pub at_once: usize,
     /// Requests a second in the steady measurement.
     #[arg(long, default_value_t = 833, value_name = "N")]

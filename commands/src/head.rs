@@ -8,7 +8,10 @@ use crate::load::Regressed;
 use crate::recent::{Recent, Recents};
 
 /// The version of what [`Head::freeze`] writes. A test fails when it changes without this number.
-pub const STATE_VERSION: u32 = 3;
+pub const STATE_VERSION: u32 = 4;
+
+/// How many bytes say how long the JSON of a frozen state is.
+const LENGTH: usize = 8;
 
 /// A history that cannot be trusted or read. Nothing is decided on it.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,7 @@ pub struct Head {
     /// The digest of the last message.
     pub digest: Option<Digest>,
     /// The commands decided within the window.
+    #[serde(skip)]
     pub recent: Recents,
     /// How many messages were folded altogether.
     #[serde(skip)]
@@ -67,6 +71,9 @@ pub enum Unthawable {
     /// It is something else, or damaged.
     #[error("a frozen state cannot be read")]
     Unreadable(#[source] serde_json::Error),
+    /// It is not as long as it says, or its list of commands is none.
+    #[error("a frozen state is cut, or not one")]
+    Cut,
     /// It is not from where it is said to be.
     #[error("a frozen state is from {is}, not from {said}")]
     Elsewhere {
@@ -113,12 +120,17 @@ impl Head {
         self.recent.insert(envelope.command, Recent { sequence, digest: envelope.body_sha256, millis });
     }
 
-    /// The state as bytes that [`Head::thaw`] reads.
+    /// The state as bytes that [`Head::thaw`] reads: JSON, its length before it, and the recent commands behind it.
     ///
     /// # Errors
     /// When the state cannot be written as JSON.
     pub fn freeze(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(self)
+        let mut bytes = vec![0; LENGTH];
+        serde_json::to_writer(&mut bytes, self)?;
+        let length = u64::try_from(bytes.len() - LENGTH).unwrap_or(u64::MAX);
+        bytes[..LENGTH].copy_from_slice(&length.to_le_bytes());
+        self.recent.pack(&mut bytes);
+        Ok(bytes)
     }
 
     /// Reads what [`Head::freeze`] of this [`STATE_VERSION`] wrote. Whether the history still goes through that place is
@@ -127,7 +139,12 @@ impl Head {
     /// # Errors
     /// [`Unthawable`], when the bytes are something else.
     pub fn thaw(bytes: &[u8]) -> Result<Self, Unthawable> {
-        let head: Self = serde_json::from_slice(bytes).map_err(Unthawable::Unreadable)?;
-        Ok(Self { weight: bytes.len(), ..head })
+        let parts = bytes.split_first_chunk::<LENGTH>().and_then(|(length, rest)| {
+            rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
+        });
+        let (state, recent) = parts.ok_or(Unthawable::Cut)?;
+        let head: Self = serde_json::from_slice(state).map_err(Unthawable::Unreadable)?;
+        let recent = Recents::unpack(recent).ok_or(Unthawable::Cut)?;
+        Ok(Self { weight: bytes.len(), recent, ..head })
     }
 }

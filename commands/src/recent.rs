@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use serde::{Deserialize, Serialize};
 use wanwright_schemas::envelope::Digest;
 use wanwright_schemas::ids::CommandId;
 
+/// How many bytes a command takes in [`Recents::pack`]: its id, its digest, its sequence and its time.
+const PACKED: usize = 16 + 32 + 8 + 8;
+
 /// A command that was decided lately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recent {
     /// Where its events are.
     pub sequence: u64,
@@ -18,8 +20,7 @@ pub struct Recent {
 }
 
 /// Commands by id, in the order in which they were decided.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Vec<(CommandId, Recent)>", into = "Vec<(CommandId, Recent)>")]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recents {
     by_id: HashMap<CommandId, Recent>,
     order: VecDeque<CommandId>,
@@ -60,25 +61,42 @@ impl Recents {
         }
     }
 
+    /// All of them as bytes, [`PACKED`] each, in their order. A busy customer has thousands, and reading them as JSON would
+    /// take most of the time of a load.
+    pub(crate) fn pack(&self, into: &mut Vec<u8>) {
+        into.reserve(self.order.len() * PACKED);
+        for (id, recent) in self.order.iter().filter_map(|id| Some((*id, self.get(*id)?))) {
+            into.extend_from_slice(&id.bytes());
+            into.extend_from_slice(&recent.digest.bytes());
+            into.extend_from_slice(&recent.sequence.to_le_bytes());
+            into.extend_from_slice(&recent.millis.to_le_bytes());
+        }
+    }
+
+    /// What [`Recents::pack`] made; `None` if it is something else.
+    pub(crate) fn unpack(bytes: &[u8]) -> Option<Self> {
+        let (packed, rest) = bytes.as_chunks::<PACKED>();
+        if !rest.is_empty() {
+            return None;
+        }
+        let mut recents = Self::default();
+        recents.by_id.reserve(packed.len());
+        recents.order.reserve(packed.len());
+        for one in packed {
+            let (id, rest) = one.split_first_chunk()?;
+            let (digest, rest) = rest.split_first_chunk()?;
+            let (sequence, millis) = rest.split_first_chunk()?;
+            let (id, digest) = (CommandId::from_bytes(*id).ok()?, Digest::from_bytes(*digest));
+            let (sequence, millis) =
+                (u64::from_le_bytes(*sequence), u64::from_le_bytes(millis.try_into().ok()?));
+            recents.insert(id, Recent { sequence, digest, millis });
+        }
+        Some(recents)
+    }
+
     /// Forgets all: for who folds a history and decides nothing.
     pub fn clear(&mut self) {
         *self = Self::default();
-    }
-}
-
-impl From<Vec<(CommandId, Recent)>> for Recents {
-    fn from(list: Vec<(CommandId, Recent)>) -> Self {
-        let mut recents = Self::default();
-        for (id, recent) in list {
-            recents.insert(id, recent);
-        }
-        recents
-    }
-}
-
-impl From<Recents> for Vec<(CommandId, Recent)> {
-    fn from(recents: Recents) -> Self {
-        recents.order.iter().filter_map(|id| Some((*id, recents.get(*id)?))).collect()
     }
 }
 
@@ -99,8 +117,12 @@ mod tests {
             recents.insert(id(number), recent(millis));
         }
         assert_eq!((recents.len(), recents.get(id(9)).map(|found| found.millis)), (3, Some(10)));
-        let list: Vec<_> = recents.clone().into();
-        assert_eq!(Recents::from(list), recents);
+        let mut packed = Vec::new();
+        recents.pack(&mut packed);
+        assert_eq!((packed.len(), Recents::unpack(&packed)), (3 * PACKED, Some(recents.clone())));
+        assert_eq!(Recents::unpack(&packed[1..]), None, "not whole");
+        packed[6] = 0;
+        assert_eq!(Recents::unpack(&packed), None, "no command's id");
         recents.forget_before(20);
         assert_eq!((recents.get(id(9)), recents.get(id(1)).is_some(), recents.len()), (None, true, 2));
         recents.forget_before(31);

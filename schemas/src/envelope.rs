@@ -27,6 +27,11 @@ impl Digest {
     pub fn bytes(self) -> [u8; 32] {
         self.0
     }
+
+    /// The digest of these bytes, which were its bytes before.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// Why a text is not a digest.

@@ -201,6 +201,21 @@ pub enum InvalidCommandId {
     NotVersion7(Uuid),
 }
 
+impl CommandId {
+    /// The id's 16 bytes.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The id of these bytes.
+    ///
+    /// # Errors
+    /// [`InvalidCommandId`], when they are no command's id.
+    pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, InvalidCommandId> {
+        Uuid::from_bytes(bytes).try_into()
+    }
+}
+
 impl TryFrom<Uuid> for CommandId {
     type Error = InvalidCommandId;
     fn try_from(uuid: Uuid) -> Result<Self, InvalidCommandId> {

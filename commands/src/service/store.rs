@@ -28,10 +28,10 @@ use crate::service::verdict;
 
 /// A state is frozen after this many messages, and later the larger it is: freezing costs what it weighs, and a load
 /// reads what came since.
-const FREEZE_AFTER: usize = 128;
+const FREEZE_AFTER: usize = 64;
 
 /// How many bytes of a state make it wait for another message.
-const BYTES_A_MESSAGE: usize = 4 * 1024;
+const BYTES_A_MESSAGE: usize = 8 * 1024;
 
 /// How many states are frozen at once; the others are frozen after a later message.
 const FREEZING: usize = 2;

@@ -23,6 +23,13 @@ use crate::exit::Exit;
 use crate::output;
 use work::{Measured, Plan};
 
+/// Which writes a command costs, as ARCHITECTURE.md explains.
+const WRITES: [&str; 3] = [
+    "An accepted request writes its events, synced, and its outcome, not synced; the reply is no write.",
+    "Refused, or with nothing to change: its verdict, synced, instead of the events. A new serial number: a claim before, synced.",
+    "By the inbox: the command itself before, synced, and an acknowledgement after; the outcome is waited for.",
+];
+
 /// The servers of a run.
 struct Servers {
     nats_url: String,
@@ -116,6 +123,7 @@ fn report(args: &CommandsArgs, measured: &[Measured]) -> Result<()> {
         })
         .collect();
     output::line(output::table(&["what", "per second", "p50 ms", "p99 ms", "max ms"], rows));
+    WRITES.iter().for_each(|writes| output::line(*writes));
     for (what, ratio) in ratios.as_object().into_iter().flatten() {
         output::line(format!("{what}: {:.2}", ratio.as_f64().unwrap_or(f64::NAN)));
     }
