@@ -56,7 +56,13 @@ async fn race(args: &RacesArgs, servers: &mut Servers) -> Result<Exit> {
         writers.spawn(Writer::new(nats, Arc::clone(&race), Arc::clone(&vendors), seed).run());
     }
     let leader = {
+        let mut said = 0;
         while race.done.load(Ordering::Relaxed) < args.commands / 2 && !writers.is_empty() {
+            let tenths = race.done.load(Ordering::Relaxed) * 10 / args.commands.max(1);
+            if tenths > said {
+                said = tenths;
+                note(format!("{tenths}0 % of {} commands", args.commands));
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let stream = subjects::events_stream(subjects::partition(&customer, PARTITIONS));
