@@ -27,3 +27,4 @@ mod stopping;
 mod storage;
 mod support;
 mod tenants;
+mod traces;

@@ -144,10 +144,8 @@ impl Headers {
 
     /// The trace's headers, for whatever follows from the command.
     pub fn write_trace(&self, to: &mut HeaderMap) {
-        let Some(trace) = &self.trace else { return };
-        to.insert(headers::TRACE_PARENT, trace.parent.as_str());
-        if let Some(state) = &trace.state {
-            to.insert(headers::TRACE_STATE, state.as_str());
+        if let Some(trace) = &self.trace {
+            wanwright_nats::trace::write(trace, to);
         }
     }
 }
