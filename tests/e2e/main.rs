@@ -2,6 +2,7 @@
 //! simulated vendor as the judge.
 
 mod accounts;
+mod audit;
 mod bad_input;
 mod damage;
 mod demo;

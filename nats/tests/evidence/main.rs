@@ -12,7 +12,9 @@ use wanwright_nats::evidence::export::{
     EXPORT_VERSION, ExportedStream, Line, Manifest, StreamFile, write_heads, write_key,
 };
 use wanwright_nats::evidence::verify::verify;
-use wanwright_nats::evidence::{Finding, Folder, Report, Rolling, SignedHead, SigningKey, leaf};
+use wanwright_nats::evidence::{
+    Auditor, Finding, Folder, Report, Rolling, SignedHead, SigningKey, leaf,
+};
 use wanwright_schemas::subjects::{events, events_stream, partition};
 use wanwright_schemas::{CommandId, CustomerId, Digest, Envelope};
 
@@ -233,6 +235,38 @@ fn an_end_that_is_gone_is_found_and_so_is_a_forged_head() {
         );
     });
     assert_eq!(found, [Finding::Forged { sequence: 10, key: key().public().id() }]);
+}
+
+#[test]
+fn a_file_that_is_missing_is_named() {
+    for file in ["EVENTS-0.jsonl", "heads/EVENTS-0.jsonl", "manifest.json"] {
+        let dir = tempfile::tempdir().unwrap();
+        let messages = messages(20);
+        export(dir.path(), &messages, &heads(&messages, 5), None);
+        std::fs::remove_file(dir.path().join(file)).unwrap();
+        let found = findings(dir.path());
+        let is_named = |finding: &Finding| matches!(finding, Finding::File { file: named, why } if named == file && why.contains("missing"));
+        assert!(found.iter().any(is_named), "{file}: {found:?}");
+    }
+}
+
+#[test]
+fn what_customers_left_behind_when_they_moved_is_compared_and_belongs_here() {
+    // Under two partitions one of them is at home in the other stream; the messages stay where they are.
+    let moved = |name: &str| partition(&name.parse().unwrap(), 2) == 1;
+    let count = ["acme", "globex"].into_iter().filter(|name| moved(name)).count();
+    let audited = |messages: &[StoredMessage]| {
+        let heads = heads(&self::messages(20), 5);
+        let mut auditor = Auditor::new("EVENTS-0", 2, heads, &key().public(), 0);
+        messages.iter().for_each(|message| auditor.message(message));
+        auditor.end(20)
+    };
+    let audit = audited(&messages(20));
+    assert_eq!((audit.findings, audit.left_behind), (Vec::new(), count as u64 * 10));
+    let mut foreign = messages(20);
+    foreign[4].subject = events(&"globex".parse().unwrap(), 1).replace(".0.", ".1.");
+    let found = audited(&foreign).findings;
+    assert!(found.iter().any(|found| matches!(found, Finding::Foreign { sequence: 5, .. })), "{found:?}");
 }
 
 #[test]
