@@ -22,6 +22,7 @@ mod repeats;
 mod roles;
 mod rows;
 mod schemas;
+mod send;
 mod services;
 mod soak;
 mod stopping;
