@@ -15,7 +15,7 @@ use wanwright_schemas::{ObjectRef, headers};
 
 use crate::cli::{OutcomeFormat, SendArgs};
 use crate::endpoints::Login;
-use crate::exit::{Exit, Unreachable, Usage};
+use crate::exit::{Exit, TimedOut, Unreachable, Usage};
 use crate::output;
 
 /// How long to wait for somebody to serve the customer's partition.
@@ -87,7 +87,7 @@ async fn submit(
 ) -> Result<Exit> {
     let customer = &subject.customer;
     let asked = nats.client.request_with_headers(subject.durable(), head.clone(), body.into()).await;
-    let answer = asked.map_err(unanswered)?;
+    let answer = asked.map_err(|error| unanswered(&error, &head))?;
     let id = head.get(headers::COMMAND_ID).map(ToString::to_string).unwrap_or_default();
     if let Ok(outcome) = serde_json::from_slice::<Outcome>(&answer.payload) {
         match args.output {
@@ -144,25 +144,30 @@ pub async fn request(
             Err(error) if error.kind() == RequestErrorKind::NoResponders && Instant::now() < give_up => {
                 tokio::time::sleep(AGAIN).await;
             }
-            other => break other.map_err(unanswered)?,
+            other => break other.map_err(|error| unanswered(&error, &head))?,
         }
     };
     serde_json::from_slice(&reply.payload).context("the answer is not an outcome")
 }
 
-fn unanswered(error: async_nats::RequestError) -> anyhow::Error {
-    let what = match error.kind() {
-        RequestErrorKind::NoResponders => {
-            "no command service is running; nothing was changed. Start one with `wanwright serve commands`"
-                .to_owned()
-        }
+/// Why there is no answer, and what to do about it.
+fn unanswered(error: &async_nats::RequestError, head: &HeaderMap) -> anyhow::Error {
+    let problem = match error.kind() {
+        RequestErrorKind::NoResponders => Unreachable(
+            "no command service is running, so nothing was changed: start one with `wanwright up` or `wanwright serve \
+             commands`, and send the command again"
+                .to_owned(),
+        ),
         RequestErrorKind::TimedOut => {
-            "the command service did not answer in time; send the command again under the same --id"
-                .to_owned()
+            let id = head.get(headers::COMMAND_ID).map(|id| format!(" {id}")).unwrap_or_default();
+            TimedOut(format!(
+                "the command service did not answer in time, and may still carry the command out: send it again with \
+                 `--id{id}`, which is carried out once"
+            ))
         }
-        _ => format!("the command could not be sent: {error}"),
+        _ => Unreachable(format!("the command could not be sent: {error}")),
     };
-    Unreachable(what).into()
+    problem.into()
 }
 
 /// Prints an outcome for people.

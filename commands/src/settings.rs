@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::SchemaRef;
 use wanwright_schemas::contact::HasContact;
+use wanwright_schemas::headers;
 use wanwright_schemas::ids::SiteId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::{DeviceSpec, Settings, SiteSpec, TunnelSpec};
@@ -125,7 +126,9 @@ pub(crate) fn read<S: Specified>(
 /// The version that a sender speaks about a kind.
 fn spoken(kind: &KindSchemas, facts: Circumstances<'_>) -> Result<SchemaVersion, Refusal> {
     let speaks = facts.schema.unwrap_or_else(|| kind.stored());
-    kind.spoken(speaks).map_err(|unknown| Refusal::new(Reason::UnknownSchemaVersion, unknown.to_string()))
+    kind.spoken(speaks).map_err(|unknown| {
+        Refusal::new(Reason::UnknownSchemaVersion, unknown.to_string()).field(headers::SCHEMA)
+    })
 }
 
 /// The version of an object's settings. Those from before versions were recorded are of the first one.

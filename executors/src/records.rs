@@ -6,21 +6,23 @@ use wanwright_nats::publish::publish;
 use wanwright_schemas::order::Order;
 use wanwright_schemas::run::{RUN_VERSION, RunEvent, RunRecord};
 use wanwright_schemas::subjects;
+use wanwright_schemas::trace::TraceContext;
 
 use crate::gateway::{Priority, RunContext};
 
 /// The context in which an order's records are written and its calls are made.
-pub(crate) fn context_of(order: &Order) -> RunContext {
+pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunContext {
     RunContext {
         customer: order.customer.clone(),
         vendor: order.vendor.clone(),
         order: order.id,
         target: order.target(),
         priority: if order.changes() { Priority::Intent } else { Priority::Drift },
+        trace,
     }
 }
 
-/// Writes a record and waits until it is stored. A record is detail: what cannot be written is logged and let go.
+/// Writes a record, in the trace of its order, and waits until it is stored. A record is detail: what cannot be written is logged and let go.
 pub(crate) async fn write(nats: &Nats, context: &RunContext, event: RunEvent) {
     let word = event.word();
     let record = RunRecord {
@@ -34,7 +36,13 @@ pub(crate) async fn write(nats: &Nats, context: &RunContext, event: RunEvent) {
     };
     let subject = subjects::run(&context.customer, context.order, word);
     let written = match serde_json::to_vec(&record) {
-        Ok(body) => publish(&nats.js, subject, async_nats::HeaderMap::new(), body.into()).await,
+        Ok(body) => {
+            let mut headers = async_nats::HeaderMap::new();
+            if let Some(trace) = &context.trace {
+                wanwright_nats::trace::write(trace, &mut headers);
+            }
+            publish(&nats.js, subject, headers, body.into()).await
+        }
         Err(error) => {
             tracing::error!(%error, "a run record could not be written as JSON");
             return;

@@ -12,6 +12,7 @@ use wanwright_schemas::outcome::{Outcome, Verdict};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::report::{ObjectFinding, Report};
 use wanwright_schemas::subjects::CommandSubject;
+use wanwright_schemas::trace::TraceContext;
 
 /// The actor that executors are.
 const ACTOR: &str = "executor";
@@ -19,11 +20,17 @@ const ACTOR: &str = "executor";
 const PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Reports until the command service has answered. The report keeps its id, so asking again repeats nothing.
+/// Reports until the command service has answered. The report keeps its id, so asking again repeats nothing. What it
+/// brings about belongs to the trace of what caused the order.
 ///
 /// # Errors
 /// The refusal, if the command service does not take the report: nothing that trying again would change.
-pub(crate) async fn report(nats: &Nats, order: &Order, findings: Vec<ObjectFinding>) -> Result<(), Refusal> {
+pub(crate) async fn report(
+    nats: &Nats,
+    order: &Order,
+    findings: Vec<ObjectFinding>,
+    trace: Option<&TraceContext>,
+) -> Result<(), Refusal> {
     let internal = |what: String| Refusal::new(Reason::Internal, what);
     let object = match order.target() {
         Target::Site(id) => ObjectRef::Site(id),
@@ -40,6 +47,9 @@ pub(crate) async fn report(nats: &Nats, order: &Order, findings: Vec<ObjectFindi
         |head: &mut HeaderMap| head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
     mint(&mut head);
     head.insert(headers::CAUSATION_ID, format!("order:{}", order.id).as_str());
+    if let Some(trace) = trace {
+        wanwright_nats::trace::write(trace, &mut head);
+    }
     let mut pause = PAUSE;
     loop {
         let request = nats.client.request_with_headers(subject.request(), head.clone(), body.clone().into());

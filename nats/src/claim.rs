@@ -12,10 +12,15 @@ use crate::topology::CLAIMS;
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
-    /// The name was free and is the owner's now.
-    New,
+    /// The name was free and is the owner's now, by the write of this revision.
+    New(u64),
     /// It was the owner's already.
-    Again,
+    Again {
+        /// The revision it had until now.
+        was: u64,
+        /// The revision of this write.
+        now: u64,
+    },
     /// It belongs to somebody else.
     Taken,
 }
@@ -64,7 +69,7 @@ impl Claims {
         let value = Bytes::copy_from_slice(owner.as_bytes());
         for _ in 0..TRIES {
             match self.store.create(&key, value.clone()).await {
-                Ok(_) => return Ok(Claimed::New),
+                Ok(revision) => return Ok(Claimed::New(revision)),
                 Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
                 Err(error) => return Err(NatsError::failed(doing)(error)),
             }
@@ -74,7 +79,7 @@ impl Claims {
                 return Ok(Claimed::Taken);
             }
             match self.store.update(&key, value.clone(), entry.revision).await {
-                Ok(_) => return Ok(Claimed::Again),
+                Ok(now) => return Ok(Claimed::Again { was: entry.revision, now }),
                 Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => {}
                 Err(error) => return Err(NatsError::failed(doing)(error)),
             }
@@ -98,6 +103,15 @@ impl Claims {
         Ok((held.collect(), next))
     }
 
+    /// The revision of an owner's claim to a name; none when the name is not this owner's.
+    pub async fn seen(&self, name: &str, owner: &str) -> Result<Option<u64>, NatsError> {
+        let entry = self.store.entry(key(name)).await;
+        let entry = entry.map_err(NatsError::failed(format!("asking about {name}")))?;
+        let own =
+            entry.filter(|entry| entry.value == owner.as_bytes() && entry.operation == kv::Operation::Put);
+        Ok(own.map(|entry| entry.revision))
+    }
+
     /// Gives a name back if its claim is still the one that was seen, and says whether it was.
     pub async fn release_seen(&self, name: &str, revision: u64) -> Result<bool, NatsError> {
         let doing = format!("releasing {name}");
@@ -117,20 +131,6 @@ impl Claims {
         let holder =
             self.store.get(key(name)).await.map_err(NatsError::failed(format!("asking about {name}")))?;
         Ok(holder.is_some_and(|holder| holder != owner.as_bytes()))
-    }
-
-    /// Gives a name back, if it is this owner's.
-    pub async fn release(&self, name: &str, owner: &str) -> Result<(), NatsError> {
-        let doing = format!("releasing {name}");
-        let key = key(name);
-        let entry = self.store.entry(&key).await.map_err(NatsError::failed(doing.clone()))?;
-        match entry {
-            Some(entry) if entry.value == owner.as_bytes() && entry.operation == kv::Operation::Put => {
-                let deleted = self.store.delete_expect_revision(&key, Some(entry.revision)).await;
-                deleted.map_err(NatsError::failed(doing))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

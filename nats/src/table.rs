@@ -18,6 +18,8 @@ use crate::topology::ORDERS;
 pub struct TableRow {
     /// The sequence that names this very version of the row.
     pub sequence: u64,
+    /// Its headers: the trace of what caused it.
+    pub headers: HeaderMap,
     /// The row; empty when it is done.
     pub payload: Bytes,
 }
@@ -49,7 +51,11 @@ impl OrderTable {
     pub async fn get(&self, subject: &str) -> Result<Option<TableRow>, NatsError> {
         let doing = format!("reading {subject}");
         match self.stream(&doing).await?.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => Ok(Some(TableRow { sequence: message.sequence, payload: message.payload })),
+            Ok(message) => Ok(Some(TableRow {
+                sequence: message.sequence,
+                headers: message.headers,
+                payload: message.payload,
+            })),
             Err(error) if error.kind() == jetstream::stream::LastRawMessageErrorKind::NoMessageFound => {
                 Ok(None)
             }
@@ -58,13 +64,19 @@ impl OrderTable {
     }
 
     /// Writes a row where the present one has the sequence `expected` (0: there is none).
-    pub async fn put(&self, subject: String, expected: u64, payload: Bytes) -> Result<u64, CheckedError> {
-        publish_expecting(&self.nats.js, subject, expected, HeaderMap::new(), payload).await
+    pub async fn put(
+        &self,
+        subject: String,
+        expected: u64,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<u64, CheckedError> {
+        publish_expecting(&self.nats.js, subject, expected, headers, payload).await
     }
 
     /// Marks this very version of a row as done; a newer one stays.
     pub async fn done(&self, subject: &str, sequence: u64) -> Result<(), NatsError> {
-        match self.put(subject.to_owned(), sequence, Bytes::new()).await {
+        match self.put(subject.to_owned(), sequence, HeaderMap::new(), Bytes::new()).await {
             Ok(_) | Err(CheckedError::Conflict) => Ok(()),
             Err(CheckedError::Failed(error)) => Err(error),
         }

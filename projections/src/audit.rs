@@ -2,7 +2,7 @@
 //!
 //! A reader rolls every message of its stream into one digest and signs it now and then. Head and checkpoint commit
 //! together, so a reader goes on from its newest head. Each head is appended to a folder too, before it commits: the
-//! folder may be ahead of the table, never behind what the table vouches for.
+//! folder may be ahead of the table, never behind what the table vouches for. Once an hour old heads are thinned out.
 
 use std::time::Duration;
 
@@ -20,12 +20,16 @@ use crate::reader::Reader;
 use crate::run::ReadModel;
 use crate::table::parse;
 use crate::tail::Tail;
+use crate::thin::thin;
 
 /// The most messages between two heads.
 const MOST: u64 = 1_000;
 
 /// The least time between two heads, unless that many messages came.
 const LEAST: Duration = Duration::from_secs(1);
+
+/// How often heads that are not kept any more are left out.
+const THINNED: Duration = Duration::from_secs(60 * 60);
 
 /// Who signs, and where heads are kept besides Postgres.
 #[derive(Debug, Clone)]
@@ -92,6 +96,8 @@ struct Place {
     known: std::collections::VecDeque<SignedHead>,
     /// When the last head was signed.
     signed_at: Instant,
+    /// When the heads were thinned last.
+    thinned_at: Option<Instant>,
 }
 
 /// Reads a stream and signs it until told to stop; what was read then is signed last.
@@ -181,7 +187,14 @@ impl Place {
             let stream = info.name.clone();
             return Err(Stop::Regression { stream, checkpoint: beyond, last: info.last }.into());
         }
-        Ok(Self { committed, rolling, last: None, known, signed_at: Instant::now() - LEAST })
+        Ok(Self {
+            committed,
+            rolling,
+            last: None,
+            known,
+            signed_at: Instant::now() - LEAST,
+            thinned_at: None,
+        })
     }
 
     async fn fold(&mut self, pool: &PgPool, message: &StoredMessage) -> Result<(), Error> {
@@ -226,7 +239,22 @@ impl Place {
         transaction.commit().await?;
         self.committed = cursor;
         self.signed_at = Instant::now();
+        if self.thinned_at.is_none_or(|at| at.elapsed() >= THINNED) {
+            self.thinned_at = Some(Instant::now());
+            self.thin(reader, signer, &info.name).await;
+        }
         Ok(())
+    }
+
+    /// Leaves out old heads. What fails is done the next time: heads that are there too long do no harm.
+    async fn thin(&self, reader: &Reader, signer: &Signer, stream: &str) {
+        match thin(&reader.config.pool, signer, stream, Timestamp::now()).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(stream, gone, "old heads are left out"),
+            Err(error) => {
+                tracing::warn!(stream, error = &error as &dyn std::error::Error, "old heads stay for now");
+            }
+        }
     }
 }
 

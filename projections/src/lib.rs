@@ -27,6 +27,7 @@ mod records;
 mod run;
 mod table;
 mod tail;
+mod thin;
 mod verify;
 mod wait;
 
@@ -42,5 +43,6 @@ pub use readiness::{ReaderState, Readiness};
 pub use rebuild::{Rebuilt, folded_otherwise, rebuild, rebuild_all, rebuild_customer, restart};
 pub use run::{Config, Projections, ReadModel};
 pub use table::{Slots, Table};
+pub use thin::thin;
 pub use verify::{Verified, verify};
 pub use wait::{WaitError, wait_for};

@@ -8,6 +8,9 @@
 //!
 //! A message is binary when it is not structured and has one of the headers `ce-specversion`, `ce-id`, `ce-source` and
 //! `ce-type`; then it has to have all four. Other `ce-` headers make no event of a command.
+//!
+//! An event's `dataschema` says what the header `Wan-Schema` says: the version of the vendor's settings that the data
+//! speaks. It is `urn:wanwright:<kind>:<version>`, as `urn:wanwright:device:v2`; the vendor is the object's own.
 
 use std::borrow::Cow;
 
@@ -29,12 +32,58 @@ pub struct CloudEvent<'a> {
     pub kind: String,
     /// What it is about, in its source's words.
     pub subject: Option<String>,
+    /// Which settings its data speaks, if it says so.
+    pub schema: Option<DataSchema>,
     /// The trace it belongs to, of the extension for distributed tracing.
     pub traceparent: Option<String>,
     /// What tracing systems add to that.
     pub tracestate: Option<String>,
     /// The command's body.
     pub body: Cow<'a, [u8]>,
+}
+
+/// What a `dataschema` names: a version of the settings that vendors have for a kind of object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSchema {
+    /// The kind.
+    pub kind: Kind,
+    /// The version: `v1`, `v2`, ….
+    pub version: String,
+}
+
+/// What every `dataschema` of ours begins with.
+const OURS: &str = "urn:wanwright:";
+
+impl std::fmt::Display for DataSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{OURS}{}:{}", self.kind, self.version)
+    }
+}
+
+impl DataSchema {
+    /// Reads an attribute. Names of URNs and of their first part are the same in capitals.
+    fn parse(text: &str) -> Option<Self> {
+        let (ours, named) = text.split_at_checked(OURS.len())?;
+        let (kind, version) = named.split_once(':')?;
+        let kind = Kind::parse(kind).filter(|kind| *kind != Kind::Customer)?;
+        let digits = version.strip_prefix('v')?;
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+        let is_ours = ours.eq_ignore_ascii_case(OURS) && is_number && (1..=5).contains(&digits.len());
+        is_ours.then(|| Self { kind, version: version.to_owned() })
+    }
+
+    /// Refuses what names nothing of ours: nobody here can tell what it would mean for the data. `refusal` names the
+    /// attribute as its sender wrote it.
+    fn read(text: Option<String>, refusal: impl Fn(String) -> Refusal) -> Result<Option<Self>, Refusal> {
+        let Some(text) = text else { return Ok(None) };
+        let unknown = || {
+            let text: String = text.chars().take(200).collect();
+            let next = "Write urn:wanwright:<site|tunnel|device>:<version>, as urn:wanwright:device:v1, or leave it out; \
+                `wanwright explain` lists the versions.";
+            refusal(format!("`{text}` is no schema of wanwright's")).next(next)
+        };
+        Self::parse(&text).map(Some).ok_or_else(unknown)
+    }
 }
 
 /// The attributes every CloudEvent has.
@@ -111,6 +160,7 @@ fn structured<'a>(mut event: Map<String, Value>) -> Result<CloudEvent<'a>, Refus
     }
     let (id, source, kind) = (text("id")?, text("source")?, text("type")?);
     let (subject, traceparent, tracestate) = (text("subject")?, text("traceparent")?, text("tracestate")?);
+    let schema = DataSchema::read(text("dataschema")?, |why| wrong("dataschema", why))?;
     let body = match (event.remove("data"), event.remove("data_base64")) {
         (Some(_), Some(_)) => {
             return Err(wrong("data_base64", "an event has `data` or `data_base64`, not both"));
@@ -127,6 +177,7 @@ fn structured<'a>(mut event: Map<String, Value>) -> Result<CloudEvent<'a>, Refus
         source: required("source", source)?,
         kind: required("type", kind)?,
         subject,
+        schema,
         traceparent,
         tracestate,
         body: Cow::Owned(body),
@@ -158,6 +209,7 @@ fn binary<'a, 'h>(
         source: required("source")?,
         kind: required("type")?,
         subject: text("subject")?,
+        schema: DataSchema::read(text("dataschema")?, |why| bad("ce-dataschema", why))?,
         traceparent: text("traceparent")?,
         tracestate: text("tracestate")?,
         body: Cow::Borrowed(body),
@@ -256,7 +308,8 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 
 impl CloudEvent<'_> {
     /// Refuses an event that says of itself something else than the subject it came on. A type is ours when it is
-    /// `wan.<kind>.<verb>`, a subject when it is `<kind>/<id>` or `<customer>/<kind>/<id>`; others are their source's own.
+    /// `wan.<kind>.<verb>`, a subject when it is `<kind>/<id>` or `<customer>/<kind>/<id>`; others are their source's own. A
+    /// schema is always ours.
     ///
     /// # Errors
     /// A refusal that names the attribute.
@@ -269,6 +322,9 @@ impl CloudEvent<'_> {
         let (kind, verb) = (subject.object.kind(), &*subject.verb);
         if self.kind.starts_with("wan.") && self.kind != format!("wan.{kind}.{verb}") {
             return differs("type", &self.kind);
+        }
+        if let Some(schema) = self.schema.as_ref().filter(|schema| schema.kind != kind) {
+            return differs("dataschema", &schema.to_string());
         }
         let Some(about) = self.subject.as_deref() else { return Ok(()) };
         let object = subject.object.to_string();

@@ -167,10 +167,15 @@ pub fn events(customer: &CustomerId, partitions: u16) -> String {
 
 /// The customer whose history a subject is.
 pub fn customer_of_events(subject: &str) -> Option<CustomerId> {
+    home_of_events(subject).map(|(_, customer)| customer)
+}
+
+/// The partition that the subject of a history names, and the customer.
+pub fn home_of_events(subject: &str) -> Option<(u16, CustomerId)> {
     let mut tokens = subject.strip_prefix("wan.evt.")?.split('.');
-    tokens.next()?.parse::<u16>().ok()?;
+    let partition = tokens.next()?.parse::<u16>().ok()?;
     let customer = tokens.next()?.parse().ok()?;
-    tokens.next().is_none().then_some(customer)
+    tokens.next().is_none().then_some((partition, customer))
 }
 
 /// Whether a message of a stream of events, or a verdict, is where its customer belongs under this count of partitions.

@@ -2,6 +2,7 @@
 //! simulated vendor as the judge.
 
 mod accounts;
+mod audit;
 mod bad_input;
 mod damage;
 mod demo;
@@ -21,9 +22,11 @@ mod repeats;
 mod roles;
 mod rows;
 mod schemas;
+mod send;
 mod services;
 mod soak;
 mod stopping;
 mod storage;
 mod support;
 mod tenants;
+mod traces;

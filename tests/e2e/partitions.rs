@@ -73,6 +73,12 @@ async fn a_whole_system_goes_on_with_more_partitions() -> Result<()> {
         rows.healthy(name, 2, level::LONG).await?;
     }
     running.call(&["rebuild", "--verify"]).await?.code(0)?;
+    // What was left behind is what was signed, and the new streams are looked at as well.
+    let audited = running.call(&["audit", "verify", "--live", "-o", "json"]).await?.code(0)?;
+    let audited: Value = serde_json::from_str(&audited.out)?;
+    let streams = audited["streams"].as_array().cloned().unwrap_or_default();
+    let left: u64 = streams.iter().filter_map(|stream| stream["left_behind"].as_u64()).sum();
+    ensure!(streams.len() == 32 && left > 0, "{audited}");
     rows.all_running().await?;
     let overview = running.call(&["get", "customers", "acme", "-o", "json"]).await?.code(0)?;
     ensure!(overview.out.contains("oslo-d0"), "{}", overview.out);

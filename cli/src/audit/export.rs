@@ -13,7 +13,7 @@ use wanwright_nats::evidence::export::{
 use wanwright_nats::evidence::{Auditor, Folder, PublicKey, SignedHead};
 use wanwright_nats::{Nats, stream_info};
 use wanwright_schemas::CustomerId;
-use wanwright_schemas::subjects::{PARTITIONS, customer_of_events, events_stream};
+use wanwright_schemas::subjects::{customer_of_events, events_stream};
 
 use super::{ExportArgs, folder, live, public_key};
 use crate::endpoints::Login;
@@ -57,7 +57,7 @@ pub async fn run(args: ExportArgs) -> Result<Exit> {
     };
     write_key(&args.dir, &export.key)?;
     let (mut streams, mut findings) = (Vec::new(), 0);
-    for partition in 0..PARTITIONS {
+    for partition in 0..export.nats.partitions {
         let (exported, found) = export.stream(&events_stream(partition)).await?;
         streams.push(exported);
         findings += found;
@@ -70,7 +70,7 @@ pub async fn run(args: ExportArgs) -> Result<Exit> {
     let messages: u64 = streams.iter().map(|stream| stream.messages).sum();
     let manifest = Manifest {
         v: EXPORT_VERSION,
-        partitions: PARTITIONS,
+        partitions: export.nats.partitions,
         customer: export.request.customer.clone(),
         from: export.request.from,
         time: Timestamp::now(),

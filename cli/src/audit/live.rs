@@ -6,7 +6,7 @@ use anyhow::Result;
 use wanwright_nats::accounts::Role;
 use wanwright_nats::evidence::{Audited, Auditor, Finding, Folder, PublicKey, Report, SignedHead, check};
 use wanwright_nats::{Follower, Nats, StoredMessage, stream_info};
-use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+use wanwright_schemas::subjects::events_stream;
 
 use super::{VerifyArgs, folder, public_key};
 use crate::endpoints::Login;
@@ -27,7 +27,7 @@ pub(super) async fn run(args: &VerifyArgs) -> Result<Report> {
     let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-audit").await?;
     let pool = args.connection.postgres(2).await?;
     let mut streams = Vec::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..nats.partitions {
         let stream = events_stream(partition);
         let heads = heads(&pool, &folder, &stream).await?;
         streams.push(audit(&nats, &stream, heads, &key).await?);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use wanwright_nats::evidence::{Evidence, Folder, PublicKey, SigningKey, verify};
 use wanwright_projections::Signer;
-use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+use wanwright_schemas::subjects::events_stream;
 
 use crate::cli::{Connection, Home};
 use crate::exit::{Exit, Usage};
@@ -65,6 +65,10 @@ struct ExportArgs {
 
 /// `audit verify`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exits with 0 when everything is as it was signed, 1 when something is not or a file of the export is \
+    missing, 2 when\nthere is no such folder, 5 when --live cannot reach the servers."
+)]
 struct VerifyArgs {
     #[command(flatten)]
     connection: Connection,
@@ -155,6 +159,9 @@ pub async fn run(args: AuditArgs) -> Result<Exit> {
 }
 
 fn offline(dir: &Path, args: &VerifyArgs) -> Result<verify::Report> {
+    if !dir.is_dir() {
+        return Err(Usage(format!("there is no folder {}", dir.display())).into());
+    }
     let key = args.key.as_deref().map(PublicKey::read).transpose()?;
     if key.is_none() {
         output::note("note: the key is the one in the export; --key names one from elsewhere");
@@ -164,7 +171,8 @@ fn offline(dir: &Path, args: &VerifyArgs) -> Result<verify::Report> {
 }
 
 async fn accept(args: AcceptArgs) -> Result<Exit> {
-    if !(0..PARTITIONS).any(|partition| events_stream(partition) == args.stream) {
+    let partition = args.stream.strip_prefix("EVENTS-").and_then(|number| number.parse().ok());
+    if partition.map(events_stream).as_ref() != Some(&args.stream) {
         return Err(Usage(format!("{} is no stream of events", args.stream)).into());
     }
     let pool = args.connection.postgres(2).await?;

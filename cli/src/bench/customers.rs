@@ -16,6 +16,7 @@ use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::NatsOptions;
 
 use super::commands::work::Measured;
+use super::figures;
 use super::role::CommandService;
 use crate::cli::CustomersArgs;
 use crate::exit::Exit;
@@ -78,15 +79,15 @@ impl Campaign {
         service.kill().await;
         let began = Instant::now();
         let service = self.service().await?;
-        let service_ready = began.elapsed().as_secs_f64();
+        let service_ready = figures::seconds(began.elapsed().as_secs_f64());
         service.stop().await;
         server.child().kill().await;
         drop(server);
         let began = Instant::now();
         let server = wanwright_supervisor::Nats::start(&self.options).await?;
-        let server_ready = began.elapsed().as_secs_f64();
+        let server_ready = figures::seconds(began.elapsed().as_secs_f64());
         let service = self.service().await?;
-        let all_ready = began.elapsed().as_secs_f64();
+        let all_ready = figures::seconds(began.elapsed().as_secs_f64());
         service.stop().await;
         server.stop(Duration::from_secs(20)).await;
         Ok(json!({

@@ -3,6 +3,7 @@
 mod commands;
 mod customers;
 mod damage;
+mod figures;
 mod judge;
 mod load;
 mod races;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_supervisor::{Child, ChildSpec};
 
+use super::figures;
 use super::judge::{self, Verdict};
 use super::load::{self, Accepted};
 use super::victims::{self, Victim};
@@ -42,7 +43,7 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
     let report = json!({
         "seed": args.seed,
         "kills": kills,
-        "seconds": began.elapsed().as_secs(),
+        "seconds": figures::seconds(began.elapsed().as_secs_f64()),
         "accepted_commands": accepted.commands.len(),
         "requests_asked_again": accepted.asked_again,
         "orphan_processes": orphans,

@@ -93,12 +93,6 @@ impl Headers {
                     .map_err(|_| bad(headers::EXPECTED_GENERATION, "it must be a whole number".to_owned()))?,
             ),
         };
-        let schema = match get(headers::SCHEMA) {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|error: wanwright_vendors::InvalidVersion| {
-                bad(headers::SCHEMA, error.to_string())
-            })?),
-        };
         let dry_run = match get(headers::DRY_RUN) {
             None | Some("false") => false,
             Some("true") => true,
@@ -113,7 +107,7 @@ impl Headers {
         Ok(Self {
             command,
             expected_generation,
-            schema,
+            schema: schema(get(headers::SCHEMA), event)?,
             cause: text(headers::CAUSATION_ID)?,
             correlation: text(headers::CORRELATION_ID)?,
             dry_run,
@@ -144,12 +138,28 @@ impl Headers {
 
     /// The trace's headers, for whatever follows from the command.
     pub fn write_trace(&self, to: &mut HeaderMap) {
-        let Some(trace) = &self.trace else { return };
-        to.insert(headers::TRACE_PARENT, trace.parent.as_str());
-        if let Some(state) = &trace.state {
-            to.insert(headers::TRACE_STATE, state.as_str());
+        if let Some(trace) = &self.trace {
+            wanwright_nats::trace::write(trace, to);
         }
     }
+}
+
+/// The version of the vendor's settings that the body speaks: as its header says, or as the event's `dataschema` says.
+fn schema(header: Option<&str>, event: Option<&CloudEvent<'_>>) -> Result<Option<SchemaVersion>, Refusal> {
+    let refused = |name: &str, why: String| {
+        Refusal::new(Reason::BadHeader, format!("{name}: {why}")).field(name.to_owned())
+    };
+    let read = |name: &str, text: &str| {
+        text.parse::<SchemaVersion>().map_err(|error| refused(name, error.to_string()))
+    };
+    let header = header.map(|text| read(headers::SCHEMA, text)).transpose()?;
+    let Some(named) = event.and_then(|event| event.schema.as_ref()) else { return Ok(header) };
+    let version = read("dataschema", &named.version)?;
+    if let Some(other) = header.filter(|other| *other != version) {
+        let why = format!("it is `{named}`, and {} is {other}", headers::SCHEMA);
+        return Err(refused("dataschema", why).next("Say the version once, or the same one twice."));
+    }
+    Ok(Some(version))
 }
 
 /// The values of a header by its name in any case: people type as they like, and a command whose id went unseen would be
@@ -267,6 +277,7 @@ mod tests {
             "ce-source",
             "ce-type",
             "ce-specversion",
+            "ce-dataschema",
             "Content-Type",
             "traceparent",
             "tracestate",
@@ -282,6 +293,7 @@ mod tests {
             "7",
             "018f0000-0000-7000-8000-000000000000",
             "application/json",
+            "urn:wanwright:site:v1",
             "%C3%28",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "a=b",

@@ -12,7 +12,9 @@ use wanwright_nats::claim::Claims;
 use wanwright_nats::{Lease, Nats, NatsError};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::headers::{TRACE_PARENT, TRACE_STATE};
+use wanwright_schemas::ids::CustomerId;
 use wanwright_schemas::outcome::Outcome;
+use wanwright_schemas::policy::SerialClaim;
 use wanwright_schemas::reason::Refusal;
 use wanwright_schemas::{Command, Digest};
 use wanwright_vendors::Vendors;
@@ -21,10 +23,10 @@ use super::adapter::{Judged, Recorded};
 use super::discovery::Counts;
 use super::door::Asked;
 use super::sealing::{ERASE, Says, Sealed, Sealing};
-use super::serials::Serial;
+use super::serials::Seen;
 use super::store::{CustomerStore, Loaded, key};
 use super::verdicts::Verdicts;
-use super::{outcomes, serials, verdict};
+use super::{outcomes, serials, sweeper, verdict};
 use crate::recent::Recent;
 
 /// Why a command has no outcome yet.
@@ -74,7 +76,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Finds the outcome of a command: the one it has, or the one it gets now. Notes in `fresh` what it claimed.
-    pub(super) async fn judge(&self, asked: &Asked, fresh: &mut Vec<Serial>) -> Result<Outcome, Trouble> {
+    pub(super) async fn judge(&self, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
         let (customer, command) = (&asked.subject.customer, asked.headers.command);
         let mut loaded = self.store.load_aggregate(customer.as_str()).await?;
         let horizon = verdict::horizon(self.window);
@@ -138,8 +140,8 @@ impl Lane {
         if events.iter().any(|event| matches!(event, Event::Device(_, Change::Removed { .. }))) {
             let history = self.store.load_events(customer.as_str()).await?;
             let known = serials::given(history.iter().map(|recorded| &recorded.payload.event));
-            let removed = serials::removed(&loaded.head.state, &known, &events);
-            serials::release(&self.claims, customer, &removed).await;
+            let removed = serials::removed(&loaded.head.state, known, &events);
+            self.ask_about(customer, removed);
         }
         let generation = loaded.head.state.generation(&asked.subject.object);
         self.store.keep(loaded);
@@ -154,7 +156,7 @@ impl Lane {
         asked: &Asked,
         sealed: Sealed,
         mut loaded: Loaded,
-        fresh: &mut Vec<Serial>,
+        fresh: &mut Vec<Seen>,
     ) -> Result<Outcome, Trouble> {
         let subject = &asked.subject;
         let parse = |body: &Bytes| {
@@ -200,14 +202,16 @@ impl Lane {
         if let Err(refusal) = serials::claim(&self.claims, &subject.customer, &events, fresh).await? {
             return Ok(verdict::refused(asked, refusal));
         }
-        let removed = serials::removed(&loaded.head.state, &leaving, &events);
+        // As they are before the append: a device that is created behind it claims again.
+        let removed = serials::removed(&loaded.head.state, leaving, &events);
+        let removed = serials::see(&self.claims, &subject.customer, removed).await?;
         self.sealing.prepare(&subject.customer, &events, sealed.new_key.as_ref()).await?;
         let sequence = match self.commit(asked, sealed.says.in_events, recorded, loaded).await? {
             Ok(sequence) => sequence,
             Err(refusal) => return Ok(verdict::refused(asked, refusal)),
         };
         self.sealing.follow(&subject.customer, &events).await?;
-        serials::release(&self.claims, &subject.customer, &removed).await;
+        serials::release(&self.claims, &removed).await;
         let position = self.store.position(&subject.customer, sequence);
         Ok(verdict::accepted(asked, Some(position), &events, generation))
     }
@@ -245,14 +249,37 @@ impl Lane {
         sequence.map(Ok).ok_or_else(|| Trouble::Nats("a commit answered no sequence".into()))
     }
 
+    /// Asks the customer about the serial numbers of devices that are gone, as the sweeper would later. Whoever removed
+    /// them has seen the claims before; who looks only now cannot tell them from newer ones without asking.
+    fn ask_about(&self, customer: &CustomerId, known: Vec<SerialClaim>) {
+        if known.is_empty() {
+            return;
+        }
+        let (nats, claims, customer) = (self.nats.clone(), self.claims.clone(), customer.clone());
+        // Beside the lane, which is the one to answer.
+        tokio::spawn(async move {
+            let asked = async {
+                let seen = serials::see(&claims, &customer, known).await?;
+                if !seen.is_empty() {
+                    sweeper::confirm(&nats, &claims, &customer, &seen).await?;
+                }
+                Ok::<_, NatsError>(())
+            };
+            if let Err(error) = asked.await {
+                tracing::warn!(%customer, error = &error as &dyn std::error::Error, "a serial number stays claimed");
+            }
+        });
+    }
+
     /// Gives back what a command claimed that was refused after all, unless the customer has the device by now.
-    pub(super) async fn give_back(&self, asked: &Asked, fresh: &[Serial]) {
+    pub(super) async fn give_back(&self, asked: &Asked, fresh: &[Seen]) {
         let customer = &asked.subject.customer;
         match self.store.load_aggregate(customer.as_str()).await {
             Ok(loaded) => {
-                let absent = serials::absent(&loaded.head.state, fresh);
+                let absent = fresh.iter().filter(|seen| serials::is_absent(&loaded.head.state, &seen.claim));
+                let absent: Vec<Seen> = absent.cloned().collect();
                 self.store.keep(loaded);
-                serials::release(&self.claims, customer, &absent).await;
+                serials::release(&self.claims, &absent).await;
             }
             Err(error) => {
                 tracing::warn!(%customer, error = &error as &dyn std::error::Error, "a serial number stays claimed");

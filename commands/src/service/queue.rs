@@ -14,7 +14,7 @@ use wanwright_schemas::reason::{Reason, Refusal};
 use super::delivery::Delivery;
 use super::door::{Answer, Asked, Headers};
 use super::lane::{Lane, Trouble};
-use super::serials::Serial;
+use super::serials::Seen;
 use super::{outcomes, requests, verdict};
 
 /// How many lanes a partition has: commands of that many of its customers are decided at once.
@@ -147,7 +147,7 @@ async fn tell(lane: &Lane, customer: &CustomerId, asked: &Headers, outcome: &Out
 
 /// Finds the outcome of a command. Who reads it from the stream of outcomes finds it there before the inbox forgets
 /// the command.
-async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Serial>) -> Result<Outcome, Trouble> {
+async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
     let outcome = lane.judge(asked, fresh).await?;
     if matches!(asked.answer, Answer::Inbox(_)) && !outcome.repeated && !outcome.dry_run {
         outcomes::record(&lane.nats, &asked.subject.customer, &asked.headers, &outcome).await?;

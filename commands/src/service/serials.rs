@@ -1,4 +1,9 @@
 //! Serial numbers belong to one customer in the whole fleet, which no customer's history can know alone.
+//!
+//! A claim is freed as it was seen, never as it is then: whoever claims again in between, for a device that is yet to be
+//! appended, keeps it. What is not freed because of that, or because a process died, the claims sweeper asks about; why
+//! that takes no claim from a device is said there, and holds here: a claim is seen before the append that says that its
+//! device is gone, or is one that this very command made.
 
 use wanwright_nats::NatsError;
 use wanwright_nats::claim::{Claimed, Claims, Held};
@@ -19,15 +24,22 @@ fn owner(customer: &CustomerId, device: &DeviceId) -> String {
     format!("{customer}/{device}")
 }
 
-/// Whose claim to which serial number this is; none when it is no such claim.
-pub(super) fn claimed(held: &Held) -> Option<(CustomerId, SerialClaim)> {
-    let serial = held.name.strip_prefix("serial/")?.to_owned();
-    let (customer, device) = held.owner.split_once('/')?;
-    Some((customer.parse().ok()?, SerialClaim { device: device.parse().ok()?, serial }))
+/// A claim as it was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// The device and its serial number.
+    pub(super) claim: SerialClaim,
+    /// The write that claimed it last.
+    pub(super) revision: u64,
 }
 
-/// A device and its serial number.
-pub(super) type Serial = (DeviceId, String);
+/// Whose claim to which serial number this is; none when it is no such claim.
+pub(super) fn claimed(held: &Held) -> Option<(CustomerId, Seen)> {
+    let serial = held.name.strip_prefix("serial/")?.to_owned();
+    let (customer, device) = held.owner.split_once('/')?;
+    let claim = SerialClaim { device: device.parse().ok()?, serial };
+    Some((customer.parse().ok()?, Seen { claim, revision: held.revision }))
+}
 
 /// Claims the serial numbers that the events give to devices, and notes in `fresh` those that were nobody's. Claimed
 /// before the append and re-entrant, so a command that is tried again finds its own claim.
@@ -35,17 +47,26 @@ pub(super) async fn claim(
     claims: &Claims,
     customer: &CustomerId,
     events: &[Event],
-    fresh: &mut Vec<Serial>,
+    fresh: &mut Vec<Seen>,
 ) -> Result<Result<(), Refusal>, NatsError> {
     for event in events {
         let Event::Device(id, Change::Created { spec, .. }) = event else { continue };
+        let claim = SerialClaim { device: id.clone(), serial: spec.serial.clone() };
         match claims.claim(&name(&spec.serial), &owner(customer, id)).await? {
-            Claimed::New => fresh.push((id.clone(), spec.serial.clone())),
-            Claimed::Again => {}
+            Claimed::New(revision) => fresh.push(Seen { claim, revision }),
+            Claimed::Again { was, now } => again(fresh, &claim, was, now),
             Claimed::Taken => return Ok(Err(taken(&spec.serial))),
         }
     }
     Ok(Ok(()))
+}
+
+/// A claim that this command made stays its own while nobody else has claimed again in between.
+fn again(fresh: &mut Vec<Seen>, claim: &SerialClaim, was: u64, now: u64) {
+    fresh.retain(|seen| seen.claim != *claim || seen.revision == was);
+    if let Some(own) = fresh.iter_mut().find(|seen| seen.claim == *claim) {
+        own.revision = now;
+    }
 }
 
 /// The same question without claiming anything, for a dry run.
@@ -69,41 +90,66 @@ fn taken(serial: &str) -> Refusal {
 }
 
 /// The serial numbers that a report may free: those of the leaving devices it is about.
-pub(super) fn leaving(state: &Customer, body: &CommandBody) -> Vec<Serial> {
+pub(super) fn leaving(state: &Customer, body: &CommandBody) -> Vec<SerialClaim> {
     let CommandBody::Device(id, Ask::Report(_)) = body else { return Vec::new() };
     let device = state.devices.get(id).filter(|device| device.leaving);
-    device.map(|device| (id.clone(), device.spec.serial.clone())).into_iter().collect()
+    let claim = |serial: &String| SerialClaim { device: id.clone(), serial: serial.clone() };
+    device.map(|device| claim(&device.spec.serial)).into_iter().collect()
 }
 
 /// The serial numbers of the devices that these events removed, where the state has no such device again.
-pub(super) fn removed(state: &Customer, known: &[Serial], events: &[Event]) -> Vec<Serial> {
+pub(super) fn removed(state: &Customer, known: Vec<SerialClaim>, events: &[Event]) -> Vec<SerialClaim> {
     let is_removed = |id: &DeviceId| {
         events.iter().any(|event| matches!(event, Event::Device(of, Change::Removed { .. }) if of == id))
     };
-    absent(state, known).into_iter().filter(|(id, _)| is_removed(id)).collect()
+    known.into_iter().filter(|claim| is_removed(&claim.device) && is_absent(state, claim)).collect()
 }
 
-/// Those serial numbers that no device of this name has.
-pub(super) fn absent(state: &Customer, known: &[Serial]) -> Vec<Serial> {
-    let has =
-        |(id, serial): &&Serial| state.devices.get(id).is_some_and(|device| &device.spec.serial == serial);
-    known.iter().filter(|known| !has(known)).cloned().collect()
+/// Whether no device of this name has this serial number.
+pub(super) fn is_absent(state: &Customer, claim: &SerialClaim) -> bool {
+    state.devices.get(&claim.device).is_none_or(|device| device.spec.serial != claim.serial)
 }
 
 /// The serial numbers that events gave to devices.
-pub(super) fn given<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Serial> {
-    let serial = |event: &Event| match event {
-        Event::Device(id, Change::Created { spec, .. }) => Some((id.clone(), spec.serial.clone())),
+pub(super) fn given<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<SerialClaim> {
+    let claim = |event: &Event| match event {
+        Event::Device(id, Change::Created { spec, .. }) => {
+            Some(SerialClaim { device: id.clone(), serial: spec.serial.clone() })
+        }
         _ => None,
     };
-    events.filter_map(serial).collect()
+    events.filter_map(claim).collect()
+}
+
+/// Those of the claims that there are, as they are now.
+pub(super) async fn see(
+    claims: &Claims,
+    customer: &CustomerId,
+    known: Vec<SerialClaim>,
+) -> Result<Vec<Seen>, NatsError> {
+    let mut seen = Vec::new();
+    for claim in known {
+        let revision = claims.seen(&name(&claim.serial), &owner(customer, &claim.device)).await?;
+        seen.extend(revision.map(|revision| Seen { claim, revision }));
+    }
+    Ok(seen)
+}
+
+/// Frees a claim that nobody claimed again since it was seen, and says whether it was so.
+pub(super) async fn free(claims: &Claims, seen: &Seen) -> Result<bool, NatsError> {
+    claims.release_seen(&name(&seen.claim.serial), seen.revision).await
 }
 
 /// Gives serial numbers back.
-pub(super) async fn release(claims: &Claims, customer: &CustomerId, serials: &[Serial]) {
-    for (id, serial) in serials {
-        if let Err(error) = claims.release(&name(serial), &owner(customer, id)).await {
-            tracing::warn!(%serial, error = &error as &dyn std::error::Error, "a serial number stays claimed");
+pub(super) async fn release(claims: &Claims, seen: &[Seen]) {
+    for seen in seen {
+        let serial = &seen.claim.serial;
+        match free(claims, seen).await {
+            Ok(true) => {}
+            Ok(false) => tracing::info!(%serial, "a serial number was claimed again and stays claimed"),
+            Err(error) => {
+                tracing::warn!(%serial, error = &error as &dyn std::error::Error, "a serial number stays claimed");
+            }
         }
     }
 }

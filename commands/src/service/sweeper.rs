@@ -1,7 +1,7 @@
 //! The claims sweeper: frees claims to serial numbers that no device has.
 //!
 //! A claim stays behind when a process dies between the claim and the append of the device, or between the append of the
-//! device's removal and the release. The sweeper walks all claims, slowly, and asks the customers that hold old ones, by
+//! device's removal and the release, or when somebody claimed again in between. The sweeper walks all claims, slowly, and asks the customers that hold old ones, by
 //! command, whether they still want them. Only what the customer abandons is freed.
 //!
 //! # Why no device loses its claim
@@ -27,7 +27,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::claim::{Claims, Held};
+use wanwright_nats::claim::Claims;
 use wanwright_nats::{Leases, Nats, NatsError};
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::{CommandId, CustomerId};
@@ -36,7 +36,7 @@ use wanwright_schemas::policy::{ConfirmClaimsBody, CustomerChange, MAX_CLAIMS, S
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{ObjectRef, headers};
 
-use super::serials;
+use super::serials::{self, Seen};
 use crate::decide::SWEEPER;
 
 /// The lease of whoever sweeps.
@@ -126,10 +126,10 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
         let (page, next) = claims.page(from).await?;
         swept.seen += page.len() as u64;
         let oldest = Timestamp::now() - pace.grace;
-        let mut asked: BTreeMap<CustomerId, Vec<(SerialClaim, Held)>> = BTreeMap::new();
+        let mut asked: BTreeMap<CustomerId, Vec<Seen>> = BTreeMap::new();
         for held in page.into_iter().filter(|held| held.time <= oldest) {
             match serials::claimed(&held) {
-                Some((customer, claim)) => asked.entry(customer).or_default().push((claim, held)),
+                Some((customer, seen)) => asked.entry(customer).or_default().push(seen),
                 None => {
                     tracing::warn!(name = held.name, "a claim that nobody can be asked about is left alone")
                 }
@@ -150,20 +150,21 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
 }
 
 /// Asks a customer about claims and frees those that it abandons. Answers how many.
-async fn confirm(
+pub(super) async fn confirm(
     nats: &Nats,
     claims: &Claims,
     customer: &CustomerId,
-    held: &[(SerialClaim, Held)],
+    seen: &[Seen],
 ) -> Result<u64, NatsError> {
     // Nearly all claims are wanted, and a dry run writes nothing: neither an event nor an outcome.
-    let all = held.iter().map(|(claim, _)| claim.clone()).collect();
+    let all = seen.iter().map(|seen| seen.claim.clone()).collect();
     let would_go = would_abandon(ask(nats, customer, all, true).await?);
     let mut freed = 0;
-    for (claim, held) in held.iter().filter(|(claim, _)| would_go.contains(claim)) {
+    for seen in seen.iter().filter(|seen| would_go.contains(&seen.claim)) {
+        let claim = &seen.claim;
         // One by one, so that the outcome says about which claim it is.
         if is_recorded(&ask(nats, customer, vec![claim.clone()], false).await?) {
-            let is_free = claims.release_seen(&held.name, held.revision).await?;
+            let is_free = serials::free(claims, seen).await?;
             tracing::info!(%customer, device = %claim.device, serial = claim.serial, is_free, "a claim was abandoned");
             freed += u64::from(is_free);
         }

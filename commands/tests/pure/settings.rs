@@ -89,7 +89,8 @@ fn a_sender_may_speak_an_older_version() {
     world.speaks = None;
     world.refuse("device.d1.change", r#"{"settings":{"hostname":"a"}}"#, UnknownField, "settings.hostname");
     world.speaks = Some("v3".parse().expect("a version"));
-    let refusal = world.refuse("device.d1.change", r#"{"settings":{"vlan":9}}"#, UnknownSchemaVersion, "");
+    let (body, field) = (r#"{"settings":{"vlan":9}}"#, "Wan-Schema");
+    let refusal = world.refuse("device.d1.change", body, UnknownSchemaVersion, field);
     assert_eq!(refusal.message, "there is no version v3; there are v1, v2");
 }
 

@@ -7,6 +7,7 @@ mod doors;
 mod erasing;
 mod neighbours;
 mod personal;
+mod proxy;
 mod repartition;
 mod repeats;
 mod serials;

@@ -115,3 +115,61 @@ async fn a_header_says_which_version_a_command_speaks() {
     assert_eq!(event["schema"]["version"], "v2");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dataschema_of_an_event_says_which_version_its_data_speaks() {
+    let world = World::new().await;
+    world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    let tail = "acme.demo.device.d1.create";
+    let data =
+        json!({"site": "oslo", "serial": "SN-0001", "model": "edge-100", "settings": {"hostname": "ap"}});
+    let event = |schema: &str| json!({"specversion": "1.0", "id": schema, "source": "erp", "type": "x", "dataschema": schema, "data": data});
+    let headers = |schema: &str, own: Option<&str>| {
+        let mut head = HeaderMap::new();
+        for (name, value) in [("specversion", "1.0"), ("id", schema), ("source", "erp"), ("type", "x")] {
+            head.insert(format!("ce-{name}").as_str(), value);
+        }
+        head.insert("ce-dataschema", schema);
+        if let Some(version) = own {
+            head.insert(headers::SCHEMA, version);
+        }
+        head
+    };
+    let said = |outcome: &Outcome| {
+        let refusal = outcome.refusal().unwrap_or_else(|| panic!("{outcome:?}"));
+        (refusal.code, refusal.field.clone().unwrap_or_default())
+    };
+    for (schema, own, reason, field) in [
+        ("urn:wanwright:device:v2", None, Reason::UnknownField, "settings.hostname"),
+        ("urn:wanwright:device:v3", None, Reason::UnknownSchemaVersion, headers::SCHEMA),
+        ("urn:wanwright:device:v99999", None, Reason::BadHeader, "dataschema"),
+        ("urn:wanwright:site:v1", None, Reason::InvalidValue, "dataschema"),
+        ("urn:wanwright:device:v1", Some("v2"), Reason::BadHeader, "dataschema"),
+    ] {
+        let outcome = ask(&world, tail, headers(schema, own), &data.to_string()).await;
+        assert_eq!(said(&outcome), (reason, field.to_owned()), "{outcome:?}");
+    }
+    let foreign = "https://erp.example/device.json";
+    let outcome = ask(&world, tail, headers(foreign, None), &data.to_string()).await;
+    assert_eq!(said(&outcome), (Reason::BadHeader, "ce-dataschema".to_owned()));
+    let outcome = ask(&world, tail, HeaderMap::new(), &event(foreign).to_string()).await;
+    assert_eq!(said(&outcome), (Reason::InvalidValue, "dataschema".to_owned()));
+    assert!(outcome.refusal().unwrap().next.contains("urn:wanwright:device:v1"), "{outcome:?}");
+    let first = event("urn:wanwright:device:v1").to_string();
+    let outcome = ask(&world, tail, HeaderMap::new(), &first).await;
+    assert!(outcome.position().is_some(), "{outcome:?}");
+    let second = data.to_string().replace("SN-0001", "SN-0002");
+    let head = headers("urn:wanwright:device:v1", Some("v1"));
+    let outcome = ask(&world, "acme.demo.device.d2.create", head, &second).await;
+    assert!(outcome.position().is_none(), "one id is one command: {outcome:?}");
+    assert_eq!(code(&outcome), Some(Reason::CommandIdReused));
+    let mut head = headers("urn:wanwright:device:v1", Some("v1"));
+    head.insert("ce-id", "another");
+    let outcome = ask(&world, "acme.demo.device.d2.create", head, &second).await;
+    assert!(outcome.position().is_some(), "{outcome:?}");
+    for message in &world.history("acme").await[1..] {
+        let last: Value = serde_json::from_slice(&message.payload).unwrap();
+        assert_eq!(last["events"][0]["spec"]["settings"], json!({"system_name": "ap", "vlan": 1}));
+    }
+    world.stop().await;
+}

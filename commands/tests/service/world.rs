@@ -81,6 +81,11 @@ impl World {
         self._dir.path()
     }
 
+    /// How the server is reached, login included.
+    pub fn url(&self) -> String {
+        self._server.url_with_login()
+    }
+
     /// A file of master keys, outside of what the server keeps.
     pub fn master_key(&self) -> std::path::PathBuf {
         self.dir().join("keys/master.key")

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use async_nats::HeaderMap;
 use wanwright_commands::{Head, orders};
 use wanwright_nats::evidence::Evidence;
 use wanwright_nats::publish::CheckedError;
-use wanwright_nats::{History, Nats, OrderTable};
+use wanwright_nats::{History, Nats, OrderTable, TableRow, trace};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
+use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Vendors;
 
-use super::Stuck;
 use super::customers::Customers;
+use super::{Stuck, causes};
 use crate::records;
 
 /// What it takes to compare.
@@ -39,15 +41,20 @@ impl Compare {
         Self { customers: Customers::new(nats.clone(), evidence), nats, history, table, vendors }
     }
 
-    /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on.
+    /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on. An order
+    /// goes on with the trace of what brought it about.
     pub(super) async fn target(
         &self,
         customer: &CustomerId,
         head: &mut Head,
         target: &Target,
+        mut trace: Option<TraceContext>,
     ) -> Result<(), Stuck> {
-        while self.try_target(customer, head, target).await? == Compared::HeadMoved {
-            self.customers.go_on(customer, head).await?;
+        while self.try_target(customer, head, target, trace.as_ref()).await? == Compared::HeadMoved {
+            let happened = self.customers.go_on(customer, head).await?;
+            if let Some(newer) = causes::affected(&head.state, happened).remove(target) {
+                trace = newer;
+            }
         }
         Ok(())
     }
@@ -57,6 +64,7 @@ impl Compare {
         customer: &CustomerId,
         head: &Head,
         target: &Target,
+        trace: Option<&TraceContext>,
     ) -> Result<Compared, Stuck> {
         let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(Compared::Equal) };
         let vendors = self.vendors.snapshot();
@@ -74,7 +82,7 @@ impl Compare {
         // A look in the middle of a change would report the change as drift.
         match (&wanted.look, &wanted.change) {
             (Some(look), _) => {
-                if self.put(head, look_row, look).await? == Compared::HeadMoved {
+                if self.put(head, look_row, look, trace).await? == Compared::HeadMoved {
                     return Ok(Compared::HeadMoved);
                 }
             }
@@ -83,20 +91,26 @@ impl Compare {
         }
         // A change is marked as done by whoever carried it out.
         match &wanted.change {
-            Some(change) => self.put(head, change_row, change).await,
+            Some(change) => self.put(head, change_row, change, trace).await,
             None => Ok(Compared::Equal),
         }
     }
 
     /// Writes a row unless it says the same already, or something newer. An older order that still waits is superseded.
-    async fn put(&self, head: &Head, row: String, order: &Order) -> Result<Compared, Stuck> {
+    async fn put(
+        &self,
+        head: &Head,
+        row: String,
+        order: &Order,
+        trace: Option<&TraceContext>,
+    ) -> Result<Compared, Stuck> {
         loop {
             let present = self.table.get(&row).await?;
             let sequence = present.as_ref().map_or(0, |present| present.sequence);
             let waiting = present.filter(|present| !present.is_done());
-            let older: Option<Order> =
-                waiting.and_then(|present| serde_json::from_slice(&present.payload).ok());
-            match &older {
+            let older: Option<(Order, TableRow)> =
+                waiting.and_then(|present| Some((serde_json::from_slice(&present.payload).ok()?, present)));
+            match older.as_ref().map(|(older, _)| older) {
                 Some(older) if older.id == order.id => return Ok(Compared::Equal),
                 // Sequences of two streams say nothing about each other: the customer has moved in between.
                 Some(older)
@@ -114,17 +128,23 @@ impl Compare {
                 None => {}
             }
             let body = serde_json::to_vec(order)?;
-            match self.table.put(row.clone(), sequence, body.into()).await {
+            let mut headers = HeaderMap::new();
+            if let Some(trace) = trace {
+                trace::write(trace, &mut headers);
+            }
+            match self.table.put(row.clone(), sequence, headers, body.into()).await {
                 Ok(_) => {
-                    if let Some(older) = older {
+                    if let Some((older, row)) = older {
                         let superseded = RunEvent::Superseded { by: order.id };
-                        records::write(&self.nats, &records::context_of(&older), superseded).await;
+                        let context = records::context_of(&older, trace::read(&row.headers));
+                        records::write(&self.nats, &context, superseded).await;
                     }
                     let queued = RunEvent::Queued {
                         intent: word(&order.intent).to_owned(),
                         generation: order.generation(),
                     };
-                    records::write(&self.nats, &records::context_of(order), queued).await;
+                    let context = records::context_of(order, trace.cloned());
+                    records::write(&self.nats, &context, queued).await;
                     return Ok(Compared::Equal);
                 }
                 Err(CheckedError::Conflict) => {}
@@ -142,7 +162,8 @@ impl Compare {
         }
         self.table.done(row, present.sequence).await?;
         if let Ok(order) = order {
-            records::write(&self.nats, &records::context_of(&order), RunEvent::Withdrawn).await;
+            let context = records::context_of(&order, trace::read(&present.headers));
+            records::write(&self.nats, &context, RunEvent::Withdrawn).await;
         }
         Ok(())
     }

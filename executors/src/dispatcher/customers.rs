@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use wanwright_commands::{BrokenHistory, Head, Loading, Regressed, STATE_VERSION};
 use wanwright_nats::evidence::check::{Evidence, Proven, Unproven};
-use wanwright_nats::{History, Nats, Snapshots};
-use wanwright_schemas::{CustomerId, Event};
+use wanwright_nats::{History, Nats, Snapshots, trace};
+use wanwright_schemas::CustomerId;
 
 use super::Stuck;
+use super::causes::Happened;
 
 /// The states and histories on a server.
 pub(super) struct Customers {
@@ -22,7 +23,7 @@ impl Customers {
     }
 
     /// Loads a customer from its newest snapshot on. Answers what happened since that was made, too.
-    pub(super) async fn load(&self, customer: &CustomerId) -> Result<(Head, Vec<Event>), Stuck> {
+    pub(super) async fn load(&self, customer: &CustomerId) -> Result<(Head, Vec<Happened>), Stuck> {
         let snapshot = self.snapshots.get(customer, STATE_VERSION).await?;
         let thawed = snapshot.map(|snapshot| {
             let loading = Loading::thaw(snapshot.sequence, &snapshot.state);
@@ -34,21 +35,21 @@ impl Customers {
             None
         });
         let proven = self.prove(customer).await?;
-        let (head, events) = self.fold(customer, loading.unwrap_or_default()).await?;
+        let (head, happened) = self.fold(customer, loading.unwrap_or_default()).await?;
         self.is_all(customer, &proven, head.messages, head.sequence).await?;
-        Ok((head, events))
+        Ok((head, happened))
     }
 
     /// Folds into a head what has come since. After an error it is empty.
-    pub(super) async fn go_on(&self, customer: &CustomerId, head: &mut Head) -> Result<Vec<Event>, Stuck> {
-        let (folded, events) = self.fold(customer, Loading::from(std::mem::take(head))).await?;
-        if events.is_empty() {
+    pub(super) async fn go_on(&self, customer: &CustomerId, head: &mut Head) -> Result<Vec<Happened>, Stuck> {
+        let (folded, happened) = self.fold(customer, Loading::from(std::mem::take(head))).await?;
+        if happened.is_empty() {
             // Something new was expected: is the history still the one that was read?
             let proven = self.prove(customer).await?;
             self.is_all(customer, &proven, folded.messages, folded.sequence).await?;
         }
         *head = folded;
-        Ok(events)
+        Ok(happened)
     }
 
     async fn prove(&self, customer: &CustomerId) -> Result<Proven, Stuck> {
@@ -80,12 +81,20 @@ impl Customers {
         }
     }
 
-    async fn fold(&self, customer: &CustomerId, mut loading: Loading) -> Result<(Head, Vec<Event>), Stuck> {
+    async fn fold(
+        &self,
+        customer: &CustomerId,
+        mut loading: Loading,
+    ) -> Result<(Head, Vec<Happened>), Stuck> {
         let broken = |error: BrokenHistory| Stuck::History(customer.clone(), error);
-        let mut events = Vec::new();
+        let mut happened = Vec::new();
         for message in self.history.load(customer, loading.after()).await? {
             let passed = loading.pass(message.sequence, &message.payload).map_err(broken)?;
-            events.extend(passed.into_iter().flat_map(|envelope| envelope.events));
+            happened.extend(passed.map(|envelope| Happened {
+                sequence: message.sequence,
+                events: envelope.events,
+                trace: trace::read(&message.headers),
+            }));
         }
         let Some(mut head) = loading.reached(0) else {
             // The message it was frozen at did not come: the history ends before it, or a replica is behind.
@@ -95,6 +104,6 @@ impl Customers {
         };
         // The dispatcher repeats no commands: ids are of no use to it.
         head.recent.clear();
-        Ok((head, events))
+        Ok((head, happened))
     }
 }

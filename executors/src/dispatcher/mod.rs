@@ -3,6 +3,7 @@
 //! It reads every partition's events and, for each target they may concern, compares the state at the head of the
 //! history with the table. It never acts on an event itself, so reading one twice, or all of them again, issues nothing.
 
+mod causes;
 mod compare;
 mod customers;
 mod sweep;
@@ -15,13 +16,14 @@ use async_nats::jetstream::{AckKind, consumer};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wanwright_commands::{Head, orders};
+use wanwright_commands::Head;
 use wanwright_nats::evidence::{Evidence, Unproven};
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
 use wanwright_vendors::Vendors;
 
+use causes::Happened;
 use compare::Compare;
 
 const CONSUMER: &str = "dispatcher";
@@ -151,7 +153,7 @@ impl Partition {
                 let _ = message.ack_with(AckKind::Term).await;
                 continue;
             };
-            match self.work(&customer, sequence, &message.payload).await {
+            match self.work(&customer, sequence, &message).await {
                 Ok(()) => {
                     if let Err(error) = message.ack().await {
                         tracing::warn!(%error, "an event will be dispatched again, which changes nothing");
@@ -173,13 +175,18 @@ impl Partition {
         broken("the consumer ended".into())
     }
 
-    async fn work(&mut self, customer: &CustomerId, sequence: u64, payload: &[u8]) -> Result<(), Stuck> {
+    async fn work(
+        &mut self,
+        customer: &CustomerId,
+        sequence: u64,
+        message: &async_nats::Message,
+    ) -> Result<(), Stuck> {
         let customers = &self.compare.customers;
-        let (mut head, mut events) = match self.heads.remove(customer) {
+        let (mut head, mut happened) = match self.heads.remove(customer) {
             Some(head) if head.sequence >= sequence => (head, Vec::new()),
             Some(mut head) => {
-                let events = customers.go_on(customer, &mut head).await?;
-                (head, events)
+                let happened = customers.go_on(customer, &mut head).await?;
+                (head, happened)
             }
             None => customers.load(customer).await?,
         };
@@ -187,13 +194,14 @@ impl Partition {
             return Err(Stuck::Behind(customer.clone()));
         }
         // The state may have been past this message already; what it concerned is compared all the same.
-        let envelope = Envelope::decode(payload).map_err(|source| {
+        let envelope = Envelope::decode(&message.payload).map_err(|source| {
             let unreadable = wanwright_commands::BrokenHistory::Unreadable { sequence, source };
             Stuck::History(customer.clone(), unreadable)
         })?;
-        events.extend(envelope.events);
-        for target in orders::affected(&head.state, &events) {
-            self.compare.target(customer, &mut head, &target).await?;
+        let trace = message.headers.as_ref().and_then(wanwright_nats::trace::read);
+        happened.push(Happened { sequence, events: envelope.events, trace });
+        for (target, trace) in causes::affected(&head.state, happened) {
+            self.compare.target(customer, &mut head, &target, trace).await?;
         }
         if self.heads.len() >= CACHED
             && let Some(victim) = self.heads.keys().next().cloned()

@@ -14,8 +14,8 @@ use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Vendors;
 
-use super::Stuck;
 use super::compare::Compare;
+use super::{Stuck, causes};
 
 /// Pause between two sweeps.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -56,10 +56,12 @@ async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
 }
 
 async fn of_customer(compare: &Compare, customer: &CustomerId) -> Result<(), Stuck> {
-    let (mut head, _) = compare.customers.load(customer).await?;
+    let (mut head, happened) = compare.customers.load(customer).await?;
+    let mut traces = causes::affected(&head.state, happened);
     let targets: Vec<_> = orders::targets(&head.state).collect();
     for target in targets {
-        compare.target(customer, &mut head, &target).await?;
+        let trace = traces.remove(&target).flatten();
+        compare.target(customer, &mut head, &target, trace).await?;
     }
     Ok(())
 }

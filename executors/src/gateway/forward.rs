@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use tokio::time::Instant;
 use wanwright_schemas::effect::Phase;
+use wanwright_schemas::headers::TRACE_PARENT;
 use wanwright_schemas::run::RunEvent;
 
 use super::journal::{self, Change};
@@ -153,7 +154,7 @@ async fn perform(
     }
     run.count();
     let began = Instant::now();
-    let result = send(inner, lane, call).await;
+    let result = send(inner, run, lane, call).await;
     let took = began.elapsed();
     let status = result.as_ref().map_or(0, |answered| answered.status.as_u16());
     if let Some(change) = &change {
@@ -217,8 +218,14 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The vendor may go on with the trace. What tracing systems add to it is nothing of the vendor's.
+fn traceparent(run: &Run) -> Option<HeaderValue> {
+    HeaderValue::from_str(&run.context.trace.as_ref()?.parent).ok()
+}
+
 async fn send(
     inner: &Inner,
+    run: &Run,
     lane: &Lane,
     call: &Call,
 ) -> Result<Answered, Box<dyn std::error::Error + Send + Sync>> {
@@ -229,6 +236,9 @@ async fn send(
         headers.remove(name);
     }
     headers.insert(lane.credential.name.clone(), lane.credential.value.clone());
+    if let Some(parent) = traceparent(run) {
+        headers.insert(TRACE_PARENT, parent);
+    }
     let request = inner.http.request(call.method.clone(), url).headers(headers).body(call.body.clone());
     let mut response = request.send().await?;
     let (status, headers) = (response.status(), response.headers().clone());

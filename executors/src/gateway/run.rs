@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
+use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
 
 use super::budget::Priority;
@@ -22,6 +23,8 @@ pub struct RunContext {
     pub target: Target,
     /// Why the calls are made.
     pub priority: Priority,
+    /// The trace of the event that caused the order; calls name its `traceparent` to the vendor.
+    pub trace: Option<TraceContext>,
 }
 
 /// A run with its count of calls.

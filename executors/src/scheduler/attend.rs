@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{Leases, NatsError, OrderTable, timer};
+use wanwright_nats::{Leases, NatsError, OrderTable, timer, trace};
 use wanwright_schemas::order::{Intent, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding};
@@ -112,7 +112,7 @@ impl Attendant {
             tracing::error!(row, vendor = %order.vendor, "no folder for this vendor: the order waits");
             return Ok(Next::Soon);
         };
-        let context = records::context_of(&order);
+        let context = records::context_of(&order, trace::read(&newest.headers));
         if let Some((number, executor)) = last.as_ref().and_then(|last| Some((last.number, last.died()?))) {
             self.note_death(&context, number, executor.to_owned()).await?;
         }
@@ -196,7 +196,8 @@ impl Attendant {
         let gone = matches!(work.order.intent, Intent::Remove)
             && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
         if !findings.is_empty()
-            && let Err(refusal) = reporting::report(nats, work.order, findings).await
+            && let Err(refusal) =
+                reporting::report(nats, work.order, findings, work.context.trace.as_ref()).await
         {
             // The state still wants the order, so the order stays.
             tracing::error!(order = %work.order.id, %refusal, "a report was refused; the order is tried again");

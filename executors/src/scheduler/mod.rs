@@ -186,7 +186,7 @@ fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
     let kind = order.target().kind();
     let engine = vendors.get(order.vendor.as_str()).and_then(|vendor| vendor.engine(kind.as_str()));
     let lane = LaneKey::new(order.vendor.clone(), engine.unwrap_or(Engine::Api));
-    let priority = records::context_of(&order).priority;
+    let priority = records::context_of(&order, None).priority;
     let target = order.target();
     let lease = format!("target.{}.{}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
     Some(News::Row(message.subject.clone(), Place { lane, customer: order.customer, priority, lease }))

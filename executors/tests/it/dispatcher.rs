@@ -11,8 +11,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wanwright_commands::{Head, STATE_VERSION};
 use wanwright_executors::dispatcher;
-use wanwright_nats::{History, Nats, NatsError, Snapshot, Snapshots, stream_info, topology};
+use wanwright_nats::{
+    History, Nats, NatsError, OrderTable, Snapshot, Snapshots, stream_info, topology, trace,
+};
 use wanwright_schemas::envelope::{Digest, Envelope};
+use wanwright_schemas::order::Order;
+use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CommandId, CustomerId, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
 use wanwright_vendors::Catalogue;
@@ -61,6 +65,11 @@ impl World {
 
     /// Appends a message with these events to a customer's history.
     async fn append(&self, customer: &CustomerId, head: &mut Head, events: &[Value]) {
+        self.append_in(None, customer, head, events).await;
+    }
+
+    /// The same, in a trace.
+    async fn append_in(&self, trace: Option<&str>, customer: &CustomerId, head: &mut Head, events: &[Value]) {
         let envelope = Envelope {
             v: 1,
             command: CommandId::mint(),
@@ -75,8 +84,12 @@ impl World {
         };
         let bytes = envelope.encode().unwrap();
         let history = History::new(self.nats.clone());
+        let mut headers = HeaderMap::new();
+        if let Some(trace) = TraceContext::read(trace, Some("rojo=1")) {
+            trace::write(&trace, &mut headers);
+        }
         let appended =
-            history.append(customer, head.sequence, envelope.command, HeaderMap::new(), bytes.clone().into());
+            history.append(customer, head.sequence, envelope.command, headers, bytes.clone().into());
         let sequence = appended.await.unwrap();
         head.fold(sequence, &bytes).unwrap();
     }
@@ -100,6 +113,22 @@ impl World {
         let stream = self.nats.js.get_stream_no_info(topology::ORDERS).await.unwrap();
         let rows = stream.info_with_subjects(format!("wan.order.*.{of}.*.*")).await.unwrap();
         futures::StreamExt::count(rows).await
+    }
+
+    /// The generation and the trace that a site's order has, once it is another than this generation.
+    async fn order_after(&self, generation: u64) -> (u64, Option<TraceContext>) {
+        let table = OrderTable::new(self.nats.clone());
+        let end = Instant::now() + LIMIT;
+        loop {
+            if let Some(row) = table.get("wan.order.simwan.acme.site.oslo").await.unwrap() {
+                let order: Order = serde_json::from_slice(&row.payload).unwrap();
+                if order.generation() > generation {
+                    return (order.generation(), trace::read(&row.headers));
+                }
+            }
+            assert!(Instant::now() < end, "no order after generation {generation} in time");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Waits until the dispatcher has worked off this message and all before it.
@@ -186,6 +215,32 @@ async fn a_snapshot_that_cannot_be_read_is_as_good_as_none() {
     world.keep(&acme, 1, 1, bytes::Bytes::from_static(b"{}")).await;
     let running = world.dispatch();
     until("the order", || async { world.orders("acme").await == 1 }).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_goes_on_with_the_trace_of_the_newest_event_that_caused_it() {
+    let of = |digit: &str| format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
+    let world = World::new().await;
+    let acme: CustomerId = "acme".parse().unwrap();
+    let mut head = Head::default();
+    let changed = |generation: u64| {
+        json!({"type": "SiteChanged", "v": 1, "site": "oslo", "generation": generation,
+            "spec": {"vendor": "simwan", "lan": [format!("10.{generation}.0.0/24")], "settings": {}}})
+    };
+    // Two events that are read at once, and then one by one.
+    world.append_in(Some(&of("1")), &acme, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
+    world.append_in(Some(&of("2")), &acme, &mut head, &[changed(2)]).await;
+    // One about something else is no cause.
+    world.append_in(Some(&of("3")), &acme, &mut head, &[site("bergen", "10.200.0.0/24")]).await;
+    let running = world.dispatch();
+    let (generation, trace) = world.order_after(0).await;
+    let trace = trace.expect("a trace");
+    assert_eq!((generation, trace.parent, trace.state.as_deref()), (2, of("2"), Some("rojo=1")));
+    world.append_in(Some(&of("4")), &acme, &mut head, &[changed(3)]).await;
+    assert_eq!(world.order_after(2).await.1.map(|trace| trace.parent), Some(of("4")));
+    world.append(&acme, &mut head, &[changed(4)]).await;
+    assert_eq!(world.order_after(3).await, (4, None), "nothing of the older traces");
     running.stop().await;
 }
 

@@ -1,6 +1,14 @@
 //! Calls pass with a credential, a turn and a record, and only as long as their run is there.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+use wanwright_executors::gateway::{Gateway, RunContext};
 use wanwright_schemas::effect::Phase;
+use wanwright_schemas::trace::TraceContext;
 
 use crate::world::World;
 
@@ -51,4 +59,32 @@ async fn a_429_is_waited_out() {
     assert!(stats.totals.stormed >= 1);
     assert_eq!(stats.totals.above_limit, 0);
     assert!(!opened.failed_by_us());
+}
+
+#[tokio::test]
+async fn a_call_names_the_trace_of_its_order_to_the_vendor() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let world = World::new(50).await;
+    // What a vendor is sent only a vendor can tell; this one keeps the headers of all calls.
+    let calls: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
+    let kept = Arc::clone(&calls);
+    let routes = Router::new().fallback(async move |headers: HeaderMap| {
+        kept.lock().unwrap().push(headers);
+        "{}"
+    });
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let urls = HashMap::from([("simwan".to_owned(), format!("http://{}", listener.local_addr().unwrap()))]);
+    let vendor = tokio::spawn(async move { axum::serve(listener, routes).await });
+    let stop = CancellationToken::new();
+    let gateway = Gateway::start(world.nats.clone(), &world.catalogue, &urls, stop.clone()).await.unwrap();
+    let trace = TraceContext::read(Some(PARENT), Some("rojo=1"));
+    for trace in [trace, None] {
+        let opened = gateway.open(RunContext { trace, ..World::context("edge-01") });
+        let called = world.http.get(format!("{}/v1/sites", opened.base_url())).send().await.unwrap();
+        assert_eq!(called.status(), 200);
+    }
+    let calls: Vec<_> = calls.lock().unwrap().iter().map(|call| call.get("traceparent").cloned()).collect();
+    assert_eq!(calls, [Some(PARENT.parse().unwrap()), None]);
+    stop.cancel();
+    vendor.abort();
 }

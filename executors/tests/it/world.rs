@@ -89,14 +89,20 @@ impl World {
 
     /// A run about the device of this name.
     pub fn run(&self, device: &str) -> (RunContext, Opened) {
-        let context = RunContext {
+        let context = Self::context(device);
+        (context.clone(), self.gateway.open(context))
+    }
+
+    /// The context of such a run.
+    pub fn context(device: &str) -> RunContext {
+        RunContext {
             customer: "acme".parse().unwrap(),
             vendor: "simwan".parse().unwrap(),
             order: OrderId::of_digest([7; 32]),
             target: Target::Device(device.parse().unwrap()),
             priority: Priority::Intent,
-        };
-        (context.clone(), self.gateway.open(context))
+            trace: None,
+        }
     }
 
     /// Creates a site through a run's path: status and body.

@@ -26,6 +26,8 @@ pub struct Audited {
     pub messages: u64,
     /// How many messages of others are there as digests only.
     pub sealed: u64,
+    /// How many of those read in full are of customers that have moved to another stream since.
+    pub left_behind: u64,
     /// How many customers have messages among them.
     pub customers: usize,
     /// How many signed heads were compared.
@@ -86,6 +88,7 @@ impl Auditor {
                 last: after,
                 messages: 0,
                 sealed: 0,
+                left_behind: 0,
                 customers: 0,
                 heads: 0,
                 vouched: 0,
@@ -203,14 +206,17 @@ impl Auditor {
 
     fn chain(&mut self, message: &StoredMessage) {
         let sequence = message.sequence;
-        let Some(customer) = subjects::customer_of_events(&message.subject) else {
+        let Some((partition, customer)) = subjects::home_of_events(&message.subject) else {
             let why = format!("its subject is {}", message.subject);
             return self.find(Finding::Foreign { sequence, why });
         };
-        let home = subjects::events_stream(subjects::partition(&customer, self.partitions));
-        if home != self.stream {
-            return self.find(Finding::Foreign { sequence, why: format!("{customer} is at home in {home}") });
+        let stream = subjects::events_stream(partition);
+        if stream != self.stream {
+            return self.find(Finding::Foreign { sequence, why: format!("its subject is one of {stream}") });
         }
+        // What a customer had here under another count of partitions is nobody's history any more. It is still what was
+        // signed, and its chain has no hole.
+        self.audited.left_behind += u64::from(!subjects::is_current(&message.subject, self.partitions));
         let link = self.customers.remove(&customer);
         let envelope = match Envelope::decode(&message.payload) {
             Ok(envelope) => envelope,

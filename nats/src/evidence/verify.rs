@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use serde::Serialize;
+use wanwright_schemas::Digest;
 
 use super::auditor::{Audited, Auditor};
 use super::export::{self, ExportedStream, HEADS, KEY, MANIFEST, Manifest, lines};
@@ -57,15 +58,22 @@ pub fn verify(dir: &Path, key: Option<PublicKey>, kept: Option<&Folder>) -> Resu
     let wrong = |file: &str, why: &str| Finding::File { file: file.to_owned(), why: why.to_owned() };
     let exported = std::fs::read_to_string(dir.join(KEY));
     let own = PublicKey::read(&dir.join(KEY));
-    let manifest = Manifest::read(dir)
-        .map_err(|error| VerifyError::File(dir.join(MANIFEST).display().to_string(), error))?;
     let key = match (key, own) {
         (Some(key), _) => key,
         (None, own) => own?,
     };
-    let Some(manifest) = manifest else {
-        findings.push(wrong(MANIFEST, "it is not the one that was written"));
-        return Ok(Report::new(&key, Vec::new(), findings));
+    let manifest = match Manifest::read(dir) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => {
+            findings.push(wrong(MANIFEST, "it is not the one that was written"));
+            return Ok(Report::new(&key, Vec::new(), findings));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            findings
+                .push(wrong(MANIFEST, "it is missing: the export was not finished, or it was taken away"));
+            return Ok(Report::new(&key, Vec::new(), findings));
+        }
+        Err(error) => return Err(VerifyError::File(dir.join(MANIFEST).display().to_string(), error)),
     };
     if exported.ok() != Some(format!("{}\n", manifest.key)) {
         findings.push(wrong(KEY, "it is not the one that was written"));
@@ -96,14 +104,12 @@ fn one(
     let wrong = |file: &str, why: String| Finding::File { file: file.to_owned(), why };
     let mut heads: Vec<SignedHead> = Vec::new();
     let mut found = Vec::new();
-    let (digest, _) = lines(&dir.join(&head_file), |line| match serde_json::from_slice(line) {
+    let digest = lines(&dir.join(&head_file), |line| match serde_json::from_slice(line) {
         Ok(head) => heads.push(head),
         Err(_) => found.push(wrong(&head_file, "a line is no signed head".to_owned())),
-    })
-    .map_err(failed(&head_file))?;
-    if digest != exported.head_lines {
-        found.push(wrong(&head_file, "it is not the one that was written".to_owned()));
-    }
+    });
+    let digest = there(digest.map(|(digest, _)| digest)).map_err(failed(&head_file))?;
+    found.extend(written(&head_file, digest, exported.head_lines));
     if exported.after > 0 && !heads.iter().any(|head| head.sequence == exported.after) {
         found.push(wrong(
             &head_file,
@@ -125,9 +131,27 @@ fn one(
     for finding in found {
         auditor.find(finding);
     }
-    let digest = export::audit(dir, stream, &mut auditor).map_err(failed(&file))?;
-    if digest != exported.lines {
-        auditor.find(wrong(&file, "it is not the one that was written".to_owned()));
+    let digest = there(export::audit(dir, stream, &mut auditor)).map_err(failed(&file))?;
+    if let Some(finding) = written(&file, digest, exported.lines) {
+        auditor.find(finding);
     }
     Ok(auditor.end(exported.last))
+}
+
+/// The digest over a file's lines; none when there is no such file.
+fn there(digest: io::Result<Digest>) -> io::Result<Option<Digest>> {
+    match digest {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        digest => digest.map(Some),
+    }
+}
+
+/// What is wrong with a file as a whole, if anything is.
+fn written(file: &str, found: Option<Digest>, exported: Digest) -> Option<Finding> {
+    let why = match found {
+        None => "it is missing",
+        Some(found) if found != exported => "it is not the one that was written",
+        Some(_) => return None,
+    };
+    Some(Finding::File { file: file.to_owned(), why: why.to_owned() })
 }

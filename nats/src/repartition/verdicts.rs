@@ -4,11 +4,12 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use wanwright_schemas::subjects;
 
 use super::histories::{is_same, own_headers};
-use super::{Change, Progress, RepartitionError, VERDICTS};
+use super::{Change, Progress, RepartitionError};
 use crate::connect::Nats;
 use crate::follow::{StoredMessage, stream_info};
 use crate::load::{load_page, load_subject};
 use crate::publish::{CheckedError, publish_expecting};
+use crate::topology::VERDICTS;
 
 /// How many are copied at once, which is also how many are read at once.
 const AT_ONCE: usize = 128;

@@ -12,7 +12,9 @@ use wanwright_nats::evidence::export::{
     EXPORT_VERSION, ExportedStream, Line, Manifest, StreamFile, write_heads, write_key,
 };
 use wanwright_nats::evidence::verify::verify;
-use wanwright_nats::evidence::{Finding, Folder, Report, Rolling, SignedHead, SigningKey, leaf};
+use wanwright_nats::evidence::{
+    Ages, Auditor, Finding, Folder, Report, Rolling, SignedHead, SigningKey, leaf,
+};
 use wanwright_schemas::subjects::{events, events_stream, partition};
 use wanwright_schemas::{CommandId, CustomerId, Digest, Envelope};
 
@@ -236,6 +238,38 @@ fn an_end_that_is_gone_is_found_and_so_is_a_forged_head() {
 }
 
 #[test]
+fn a_file_that_is_missing_is_named() {
+    for file in ["EVENTS-0.jsonl", "heads/EVENTS-0.jsonl", "manifest.json"] {
+        let dir = tempfile::tempdir().unwrap();
+        let messages = messages(20);
+        export(dir.path(), &messages, &heads(&messages, 5), None);
+        std::fs::remove_file(dir.path().join(file)).unwrap();
+        let found = findings(dir.path());
+        let is_named = |finding: &Finding| matches!(finding, Finding::File { file: named, why } if named == file && why.contains("missing"));
+        assert!(found.iter().any(is_named), "{file}: {found:?}");
+    }
+}
+
+#[test]
+fn what_customers_left_behind_when_they_moved_is_compared_and_belongs_here() {
+    // Under two partitions one of them is at home in the other stream; the messages stay where they are.
+    let moved = |name: &str| partition(&name.parse().unwrap(), 2) == 1;
+    let count = ["acme", "globex"].into_iter().filter(|name| moved(name)).count();
+    let audited = |messages: &[StoredMessage]| {
+        let heads = heads(&self::messages(20), 5);
+        let mut auditor = Auditor::new("EVENTS-0", 2, heads, &key().public(), 0);
+        messages.iter().for_each(|message| auditor.message(message));
+        auditor.end(20)
+    };
+    let audit = audited(&messages(20));
+    assert_eq!((audit.findings, audit.left_behind), (Vec::new(), count as u64 * 10));
+    let mut foreign = messages(20);
+    foreign[4].subject = events(&"globex".parse().unwrap(), 1).replace(".0.", ".1.");
+    let found = audited(&foreign).findings;
+    assert!(found.iter().any(|found| matches!(found, Finding::Foreign { sequence: 5, .. })), "{found:?}");
+}
+
+#[test]
 fn heads_that_were_kept_elsewhere_tell_of_an_end_that_is_gone() {
     let (dir, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut messages = messages(20);
@@ -280,6 +314,99 @@ fn half_a_line_that_a_crash_left_is_no_head_and_the_next_one_counts() {
     assert_eq!(folder.heads("EVENTS-0").unwrap(), heads[..1]);
     folder.append(&heads[1]).unwrap();
     assert_eq!(folder.heads("EVENTS-0").unwrap(), heads[..2]);
+}
+
+/// Heads of a stream of 20 messages that was signed after each of them: two a day, and the last six within two hours.
+fn aged(messages: &[StoredMessage], now: Timestamp) -> Vec<SignedHead> {
+    let before = |sequence: u64| i64::try_from(20 - sequence).unwrap();
+    let ago = |sequence: u64| match sequence {
+        ..=14 => SignedDuration::from_hours(48 + 12 * before(sequence)),
+        near => SignedDuration::from_mins(20 * before(near)),
+    };
+    let resign = |head: SignedHead| {
+        let time = now - ago(head.sequence);
+        SignedHead::sign(&key(), ("EVENTS-0", created()), head.rolling(), head.leaf, time)
+    };
+    heads(messages, 1).into_iter().map(resign).collect()
+}
+
+#[test]
+fn thinned_heads_still_vouch_for_everything_and_tell_of_an_end_that_is_gone() {
+    let now: Timestamp = "2026-11-21T08:30:00Z".parse().unwrap();
+    let messages = messages(20);
+    let kept = tempfile::tempdir().unwrap();
+    let folder = Folder::new(kept.path());
+    aged(&messages, now).iter().for_each(|head| folder.append(head).unwrap());
+    // A crash in the middle of a line, and then one more.
+    let path = folder.file("EVENTS-0");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&whole[..], &whole[..50], b"\n"].concat()).unwrap();
+    let sequences = |folder: &Folder| -> Vec<u64> {
+        folder.heads("EVENTS-0").unwrap().iter().map(|head| head.sequence).collect()
+    };
+    for days in [0, 1, 2, 100] {
+        let ages = Ages::at(now + SignedDuration::from_hours(24 * days));
+        folder.thin("EVENTS-0", &key().public(), &ages).unwrap();
+        let left = sequences(&folder);
+        assert_eq!((left.first(), left.last()), (Some(&1), Some(&20)), "{left:?}");
+        assert!(left.is_sorted(), "{left:?}");
+        let (dir, heads) = (tempfile::tempdir().unwrap(), folder.heads("EVENTS-0").unwrap());
+        export(dir.path(), &messages, &heads, None);
+        assert_eq!(findings(dir.path()), [], "after {days} days: {left:?}");
+        let cut = tempfile::tempdir().unwrap();
+        export(cut.path(), &messages[..19], &heads, None);
+        let found = findings(cut.path());
+        assert!(matches!(found[..], [Finding::Truncated { last: 19, sequence: 20, .. }]), "{found:?}");
+        let mut changed = messages.clone();
+        changed[2].headers.insert("Wan-Verb", "change");
+        let dir = tempfile::tempdir().unwrap();
+        export(dir.path(), &changed, &heads, None);
+        let found = findings(dir.path());
+        assert!(matches!(found[..], [Finding::Rewritten { from: ..=3, to: 3.., .. }]), "{found:?}");
+    }
+    // All of the last two hours are of one day by now.
+    assert!(!sequences(&folder).iter().any(|sequence| (15..20).contains(sequence)));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.lines().any(|line| line.len() == 50), "what is no head is not ours to remove");
+}
+
+#[test]
+fn all_heads_of_a_day_are_kept_then_one_an_hour_then_one_a_day() {
+    let now: Timestamp = "2026-11-21T08:30:00Z".parse().unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    let folder = Folder::new(kept.path());
+    // Every 20 minutes for 40 days.
+    let count = 40 * 24 * 3;
+    for sequence in 1_u64..=count {
+        let leaf = Digest::of(&sequence.to_be_bytes());
+        let rolling = Rolling { sequence, digest: leaf };
+        let time = now - SignedDuration::from_mins(20 * i64::try_from(count - sequence).unwrap());
+        let head = SignedHead::sign(&key(), ("EVENTS-0", created()), rolling, leaf, time);
+        let mut line = serde_json::to_vec(&head).unwrap();
+        line.push(b'\n');
+        let mut file =
+            std::fs::File::options().append(true).create(true).open(folder.file("EVENTS-0")).unwrap();
+        std::io::Write::write_all(&mut file, &line).unwrap();
+    }
+    let other = SigningKey::from_seed([8; 32]).unwrap();
+    assert_eq!(folder.thin("EVENTS-0", &other.public(), &Ages::at(now)).unwrap(), 0, "they are another's");
+    let ages = Ages::at(now);
+    assert_eq!(
+        (ages.all.to_string(), ages.hourly.to_string()),
+        ("2026-11-20T08:00:00Z".into(), "2026-10-22T00:00:00Z".into())
+    );
+    let gone = folder.thin("EVENTS-0", &key().public(), &ages).unwrap();
+    let left = folder.heads("EVENTS-0").unwrap();
+    assert_eq!(left.len() as u64 + gone, count);
+    let within = |from: Timestamp, to: Timestamp| {
+        left.iter().filter(|head| from <= head.time && head.time < to).count()
+    };
+    assert_eq!(within(ages.all, now + SignedDuration::from_secs(1)), 24 * 3 + 2);
+    // The first hour of all is where it begins.
+    assert_eq!(within(ages.hourly, ages.all), 29 * 24 + 8);
+    assert_eq!(within(Timestamp::UNIX_EPOCH, ages.hourly), 10 + 1);
+    assert_eq!(left[0].sequence, 1);
+    assert_eq!(folder.thin("EVENTS-0", &key().public(), &ages).unwrap(), 0);
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {

@@ -49,12 +49,19 @@ async fn a_claim_that_was_claimed_again_is_not_given_back_as_it_was_seen() {
     let (_server, nats) = server(dir.path()).await;
     topology::apply(&nats, 1).await.unwrap();
     let claims = Claims::open(&nats).await.unwrap();
-    assert_eq!(claims.claim("serial/A.1", "acme/d1").await.unwrap(), Claimed::New);
+    let Claimed::New(first) = claims.claim("serial/A.1", "acme/d1").await.unwrap() else {
+        panic!("not free")
+    };
     let (seen, next) = claims.page(0).await.unwrap();
     let [seen] = seen.as_slice() else { panic!("{seen:?}") };
     assert_eq!((seen.name.as_str(), seen.owner.as_str(), next), ("serial/A.1", "acme/d1", None));
     assert_eq!(claims.claim("serial/A.1", "other/d1").await.unwrap(), Claimed::Taken);
-    assert_eq!(claims.claim("serial/A.1", "acme/d1").await.unwrap(), Claimed::Again);
+    assert_eq!((seen.revision, claims.seen("serial/A.1", "acme/d1").await.unwrap()), (first, Some(first)));
+    assert_eq!(claims.seen("serial/A.1", "other/d1").await.unwrap(), None);
+    let Claimed::Again { was, now } = claims.claim("serial/A.1", "acme/d1").await.unwrap() else {
+        panic!("not his own")
+    };
+    assert_eq!((was, claims.seen("serial/A.1", "acme/d1").await.unwrap()), (first, Some(now)));
     assert!(!claims.release_seen("serial/A.1", seen.revision).await.unwrap());
     assert!(claims.is_taken("serial/A.1", "other/d1").await.unwrap());
 
@@ -63,7 +70,8 @@ async fn a_claim_that_was_claimed_again_is_not_given_back_as_it_was_seen() {
     assert!(claims.release_seen("serial/A.1", again.revision).await.unwrap());
     assert!(!claims.release_seen("serial/A.1", again.revision).await.unwrap());
     assert_eq!(claims.page(0).await.unwrap(), (Vec::new(), None));
-    assert_eq!(claims.claim("serial/A.1", "other/d1").await.unwrap(), Claimed::New);
+    assert_eq!(claims.seen("serial/A.1", "acme/d1").await.unwrap(), None);
+    assert!(matches!(claims.claim("serial/A.1", "other/d1").await.unwrap(), Claimed::New(_)));
 }
 
 #[tokio::test]

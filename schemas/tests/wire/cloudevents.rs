@@ -173,6 +173,48 @@ fn a_structured_event_is_whole_or_refused() {
 }
 
 #[test]
+fn a_dataschema_names_a_version_of_a_kinds_settings_or_is_refused() {
+    for good in ["urn:wanwright:device:v2", "URN:Wanwright:device:v2"] {
+        for read in [
+            event(&binary(&[("CE-DataSchema", good)]), "{}"),
+            event(&[], &with(&[("dataschema", json!(good))])),
+        ] {
+            let schema = read.schema.expect(good);
+            assert_eq!((schema.kind, &*schema.version), (Kind::Device, "v2"));
+            assert_eq!(schema.to_string(), "urn:wanwright:device:v2");
+        }
+    }
+    assert_eq!(event(&[], &with(&[("dataschema", Value::Null)])).schema, None);
+    for bad in [
+        "v2",
+        "https://example.com/order.json",
+        "urn:wanwright:device",
+        "urn:wanwright:device:2",
+        "urn:wanwright:device:v0",
+        "urn:wanwright:device:v02",
+        "urn:wanwright:device:v",
+        "urn:wanwright:device:v123456",
+        "urn:wanwright:device:v1:x",
+        "urn:wanwright:customer:v1",
+        "urn:wanwright:cable:v1",
+        "urn:wanwrigh\u{f8}:device:v1",
+    ] {
+        let changed = [("ce-dataschema", bad)];
+        let head = binary(&changed);
+        assert_eq!(refused(&head, "{}"), (Reason::BadHeader, "ce-dataschema".into()), "{bad}");
+        let body = with(&[("dataschema", json!(bad))]);
+        assert_eq!(refused(&[], &body), (Reason::InvalidValue, "dataschema".into()), "{bad}");
+        assert!(read(&[], &body).expect_err(bad).next.contains("urn:wanwright:<"), "{bad}");
+    }
+    let subject = CommandSubject::parse("wan.do.acme.demo.site.oslo.create").unwrap();
+    let of = |kind: &str| {
+        let named = format!("urn:wanwright:{kind}:v1");
+        event(&[], &with(&[("dataschema", json!(named))])).agrees(&subject).map_err(|refusal| refusal.field)
+    };
+    assert_eq!((of("site"), of("device")), (Ok(()), Err(Some("dataschema".to_owned()))));
+}
+
+#[test]
 fn a_command_with_fields_of_such_names_is_no_event() {
     for body in [
         "",

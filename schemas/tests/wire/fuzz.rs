@@ -162,6 +162,7 @@ fn header() -> impl Strategy<Value = (String, String)> {
         "ce-subject",
         "ce-datacontenttype",
         "content-type",
+        "ce-dataschema",
         "ce-traceparent",
     ]);
     let known = prop::sample::select(vec![
@@ -175,6 +176,7 @@ fn header() -> impl Strategy<Value = (String, String)> {
         "wan.site.create",
         "%",
         "site/oslo",
+        "urn:wanwright:site:v1",
         "application/cloudevents-batch+json",
     ]);
     (name, prop_oneof![known.prop_map(str::to_owned), any::<String>()])

@@ -17,6 +17,7 @@ use wanwright_nats::topology;
 use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::{NatsOptions, PostgresOptions};
 
+use super::figures;
 use super::role::CommandService;
 use crate::cli::CommandsArgs;
 use crate::exit::Exit;
@@ -101,9 +102,9 @@ fn report(args: &CommandsArgs, measured: &[Measured]) -> Result<()> {
         measured.iter().find(|row| row.name.starts_with(name)).map_or(f64::NAN, |row| row.per_second)
     };
     let ratios = json!({
-        "request_reply / bare_sequence": rate("c ") / rate("b "),
-        "request_reply / checked_publish": rate("c ") / rate("a "),
-        "request_reply / postgres_es_with_view": rate("c ") / rate("f "),
+        "request_reply / bare_sequence": figures::ratio(rate("c "), rate("b ")),
+        "request_reply / checked_publish": figures::ratio(rate("c "), rate("a ")),
+        "request_reply / postgres_es_with_view": figures::ratio(rate("c "), rate("f ")),
     });
     if args.json {
         output::line(serde_json::to_string_pretty(&json!({ "measured": measured, "ratios": ratios }))?);

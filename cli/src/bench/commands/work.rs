@@ -10,6 +10,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::bench::figures;
+
 /// How much is done.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -34,12 +36,16 @@ pub struct Measured {
     /// What was done.
     pub name: String,
     /// Commands a second.
+    #[serde(serialize_with = "figures::write_rate")]
     pub per_second: f64,
     /// Middle latency in milliseconds.
+    #[serde(serialize_with = "figures::write_millis")]
     pub p50: f64,
     /// The latency that one in a hundred exceeds, in milliseconds.
+    #[serde(serialize_with = "figures::write_millis")]
     pub p99: f64,
     /// The longest latency, in milliseconds.
+    #[serde(serialize_with = "figures::write_millis")]
     pub max: f64,
 }
 

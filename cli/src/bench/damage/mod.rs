@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::figures;
 use crate::cli::DamageArgs;
 use crate::exit::Exit;
 use crate::output::{line, note, table};
@@ -56,7 +57,7 @@ async fn campaign(args: &DamageArgs, home: &std::path::Path) -> Result<Exit> {
     }
     let silent = count.get(Outcome::Silent.name()).copied().unwrap_or_default();
     show(&table);
-    let seconds = began.elapsed().as_secs_f64().round();
+    let seconds = figures::seconds(began.elapsed().as_secs_f64());
     line(serde_json::to_string_pretty(&json!({
         "seed": args.seed, "damages": args.count, "seconds": seconds, "outcomes": count, "cases": cases,
     }))?);

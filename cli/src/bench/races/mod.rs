@@ -18,6 +18,7 @@ use wanwright_schemas::CustomerId;
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_vendors::Catalogue;
 
+use super::figures;
 use crate::cli::RacesArgs;
 use crate::exit::Exit;
 use crate::output::{line, note};
@@ -74,7 +75,7 @@ async fn race(args: &RacesArgs, servers: &mut Servers) -> Result<Exit> {
     while let Some(ended) = writers.join_next().await {
         ended??;
     }
-    let seconds = began.elapsed().as_secs_f64();
+    let seconds = figures::seconds(began.elapsed().as_secs_f64());
     let record = race.record()?;
     let verdict = judge::judge(&nats, &customer, &record, &vendors).await?;
     line(serde_json::to_string_pretty(&json!({
@@ -82,7 +83,7 @@ async fn race(args: &RacesArgs, servers: &mut Servers) -> Result<Exit> {
         "writers": args.writers,
         "seed": args.seed,
         "killed": leader,
-        "seconds": seconds.round(),
+        "seconds": seconds,
         "commands": race.done.load(Ordering::Relaxed),
         "accepted": record.accepted.len(),
         "refused": record.refused,
