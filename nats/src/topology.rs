@@ -1,7 +1,10 @@
 //! Every stream and bucket, as data. A mismatch with the server stops the start; nothing is changed behind anybody's
 //! back.
 
-use std::collections::{BTreeMap, HashMap};
+mod compare;
+mod replicas;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
@@ -12,6 +15,9 @@ use wanwright_schemas::subjects;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
+use compare::{Compared, compare};
+use replicas::refusal;
+pub use replicas::{ReplicasChanged, behind, change_replicas, replicas, wait_for_replicas};
 
 /// The version of this layout, recorded in every stream.
 pub const LAYOUT: &str = "2";
@@ -156,90 +162,17 @@ pub struct Plan {
     pub differences: Vec<String>,
 }
 
-/// Facts by name, as a person reads them.
-type Facts = BTreeMap<&'static str, String>;
-
-/// The facts of a stream that the layout states.
-fn facts(config: &Config) -> Facts {
-    let tag = |key: &str| config.metadata.get(key).cloned().unwrap_or_default();
-    let transform = config.subject_transform.as_ref();
-    BTreeMap::from([
-        ("subjects", config.subjects.join(" ")),
-        ("stored as", transform.map(|to| to.destination.clone()).unwrap_or_default()),
-        ("persistence", format!("{:?}", config.persist_mode.unwrap_or_default())),
-        ("retention", format!("{:?}", config.retention)),
-        ("discard", format!("{:?}", config.discard)),
-        ("storage", format!("{:?}", config.storage)),
-        ("replicas", config.num_replicas.to_string()),
-        ("max age", format!("{:?}", config.max_age)),
-        ("max messages", unlimited(config.max_messages)),
-        ("max bytes", unlimited(config.max_bytes)),
-        ("max messages per subject", unlimited(config.max_messages_per_subject)),
-        ("deny delete", config.deny_delete.to_string()),
-        ("deny purge", config.deny_purge.to_string()),
-        ("schedules", config.allow_message_schedules.to_string()),
-        ("layout", tag(LAYOUT_KEY)),
-        ("partitions", tag(PARTITIONS_KEY)),
-    ])
-}
-
-/// The facts of a bucket that the layout states.
-fn bucket_facts(config: &kv::Config) -> Facts {
-    BTreeMap::from([
-        ("history", config.history.to_string()),
-        ("max age", format!("{:?}", config.max_age)),
-        ("replicas", config.num_replicas.to_string()),
-        ("storage", format!("{:?}", config.storage)),
-    ])
-}
-
-/// The same facts of the stream that a bucket is on the server.
-fn bucket_stream_facts(config: &Config) -> Facts {
-    BTreeMap::from([
-        ("history", config.max_messages_per_subject.to_string()),
-        ("max age", format!("{:?}", config.max_age)),
-        ("replicas", config.num_replicas.to_string()),
-        ("storage", format!("{:?}", config.storage)),
-    ])
-}
-
-/// A line for each fact that is not as it should be.
-fn differences(name: &str, wanted: &Facts, found: &Facts) -> Vec<String> {
-    let differing = wanted.iter().filter_map(|(fact, wanted)| {
-        let value = found.get(fact).cloned().unwrap_or_default();
-        (&value != wanted).then(|| format!("  {name}: {fact} is {value:?}, should be {wanted:?}"))
-    });
-    differing.collect()
-}
-
-/// The server answers -1 where nothing was asked for.
-fn unlimited(limit: i64) -> String {
-    if limit <= 0 { "unlimited".to_owned() } else { limit.to_string() }
-}
-
-/// Compares the server with the layout.
+/// Compares the server with the layout at so many replicas; those it has are what [`replicas`] says.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
 pub async fn plan(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     let mut plan = Plan::default();
-    for wanted in streams(nats.partitions, replicas) {
-        match existing(nats, &wanted.name).await? {
-            None => plan.create.push(wanted.name),
-            Some(found) => {
-                plan.differences.extend(differences(&wanted.name, &facts(&wanted), &facts(&found)))
-            }
+    for Compared { name, found, differences } in compare(nats, replicas).await? {
+        if found.is_none() {
+            plan.create.push(name);
         }
-    }
-    for wanted in buckets(replicas) {
-        let name = format!("KV_{}", wanted.bucket);
-        match existing(nats, &name).await? {
-            None => plan.create.push(name),
-            Some(found) => {
-                plan.differences.extend(differences(
-                    &name,
-                    &bucket_facts(&wanted),
-                    &bucket_stream_facts(&found),
-                ));
-            }
-        }
+        plan.differences.extend(differences.iter().map(ToString::to_string));
     }
     Ok(plan)
 }
@@ -259,6 +192,10 @@ pub(crate) async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, 
 }
 
 /// Creates what is missing. Differences are not touched: they are an error that prints them.
+///
+/// # Errors
+/// [`NatsError::Topology`], and [`NatsError::Replicas`] where the server cannot keep so many; others when it cannot be
+/// asked.
 pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     let plan = plan(nats, replicas).await?;
     if !plan.differences.is_empty() {
@@ -267,7 +204,7 @@ pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     for config in streams(nats.partitions, replicas) {
         if plan.create.contains(&config.name) {
             let doing = format!("creating stream {}", config.name);
-            nats.js.create_stream(config).await.map_err(NatsError::failed(doing))?;
+            nats.js.create_stream(config).await.map_err(refusal(doing, replicas))?;
         }
     }
     for config in buckets(replicas) {

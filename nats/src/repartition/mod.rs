@@ -20,7 +20,8 @@ use crate::error::NatsError;
 use crate::lease::{Lease, Leases};
 use crate::partitions::{self, Change, MOST};
 use crate::topology::{
-    COMMANDS, OUTCOMES, PARTITION_LEASE_TIME, PARTITIONS_KEY, SNAPSHOTS, VERDICTS, existing, streams,
+    COMMANDS, OUTCOMES, PARTITION_LEASE_TIME, PARTITIONS_KEY, SNAPSHOTS, VERDICTS, existing, replicas,
+    streams,
 };
 use gate::Gate;
 use histories::Histories;
@@ -362,8 +363,7 @@ impl<'a> Work<'a> {
     }
 
     async fn create(&self, missing: &[String]) -> Result<(), NatsError> {
-        let name = subjects::events_stream(0);
-        let replicas = existing(&self.nats, &name).await?.map_or(1, |config| config.num_replicas);
+        let replicas = replicas(&self.nats).await?.unwrap_or(1);
         for config in streams(self.change.to, replicas) {
             if missing.contains(&config.name) {
                 let doing = format!("creating stream {}", config.name);
