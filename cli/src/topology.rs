@@ -1,7 +1,6 @@
 //! `wanwright nats`: the streams, shown and created.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -122,22 +121,27 @@ async fn plan(nats: &Nats) -> Result<Exit> {
 async fn apply(nats: &Nats, wanted: &ApplyArgs) -> Result<Exit> {
     let there = topology::replicas(nats).await?;
     let replicas = wanted.replicas.or(there).unwrap_or(1);
-    let changed = AtomicBool::new(false);
     if wanted.replicas.is_some() && there.is_some() {
-        let tell = |step: &ReplicasChanged| {
-            changed.store(true, Ordering::Relaxed);
-            output::line(sentence(step));
-        };
+        let tell = |changed: &ReplicasChanged| output::line(sentence(changed));
         topology::change_replicas(nats, replicas, &tell).await?;
+        in_step(nats).await?;
     }
     let created = topology::apply(nats, replicas).await?.create;
     created.iter().for_each(|name| output::line(format!("created {name}")));
-    if replicas > 1 || changed.load(Ordering::Relaxed) {
-        output::note("waiting until every server has what it keeps");
-        topology::wait_for_replicas(nats).await?;
+    if !created.is_empty() {
+        in_step(nats).await?;
     }
     output::note(format!("The server has every stream as it should be, with {}.", counted(replicas)));
     Ok(Exit::Done)
+}
+
+/// Waits until every server has what it keeps, which is said where it is not so at once.
+async fn in_step(nats: &Nats) -> Result<(), NatsError> {
+    if topology::behind(nats).await?.is_empty() {
+        return Ok(());
+    }
+    output::note("waiting until every server has what it keeps");
+    topology::wait_for_replicas(nats).await
 }
 
 fn sentence(ReplicasChanged { stream, from, to, remade }: &ReplicasChanged) -> String {

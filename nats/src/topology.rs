@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType, SubjectTransform,
+    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType, SubjectTransform,
 };
 use wanwright_schemas::subjects;
 
@@ -178,10 +178,14 @@ pub async fn plan(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
 }
 
 pub(crate) async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, NatsError> {
+    Ok(existing_info(nats, name).await?.map(|info| info.config))
+}
+
+async fn existing_info(nats: &Nats, name: &str) -> Result<Option<Info>, NatsError> {
     use async_nats::jetstream::ErrorCode;
     use async_nats::jetstream::context::GetStreamErrorKind;
     match nats.js.get_stream(name).await {
-        Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 Ok(None)

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use wanwright_schemas::subjects;
 
 use super::compare::{Compared, Difference, PERSISTENCE, REPLICAS, compare};
-use super::{buckets, existing, rebuilt_streams, streams};
+use super::{buckets, existing, existing_info, rebuilt_streams, streams};
 use crate::connect::Nats;
 use crate::error::NatsError;
 
@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How often is looked whether they have.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the server that leads a stream may take to tell about it. While none leads it nobody answers.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// A stream whose replicas were changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +108,6 @@ async fn remake(nats: &Nats, name: &str, replicas: usize) -> Result<(), NatsErro
 pub async fn wait_for_replicas(nats: &Nats) -> Result<(), NatsError> {
     let end = Instant::now() + PATIENCE;
     loop {
-        // While the servers of a stream choose the one that leads, none of them answers.
         match behind(nats).await {
             Ok(behind) if behind.is_empty() => return Ok(()),
             Ok(behind) if Instant::now() >= end => return Err(NatsError::Behind(behind.join("\n"))),
@@ -115,20 +117,24 @@ pub async fn wait_for_replicas(nats: &Nats) -> Result<(), NatsError> {
     }
 }
 
-/// Where a server has not all that it keeps, a line for each server.
+/// Where a server has not all that it keeps, a line for each server. Streams that are missing are none of this.
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
 pub async fn behind(nats: &Nats) -> Result<Vec<String>, NatsError> {
     let names = streams(nats.partitions, 1).into_iter().map(|config| config.name);
     let names = names.chain(buckets(1).into_iter().map(|config| format!("KV_{}", config.bucket)));
+    let asked = names.map(async |name| {
+        let what = match tokio::time::timeout(ANSWER, existing_info(nats, &name)).await {
+            Ok(Ok(info)) => info.map(|info| behind_in(&info)).unwrap_or_default(),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => vec!["no server leads".to_owned()],
+        };
+        Ok((name, what))
+    });
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in names {
-        let doing = format!("asking who keeps {name}");
-        let stream = nats.js.get_stream(&name).await.map_err(NatsError::failed(doing))?;
-        for what in behind_in(stream.cached_info()) {
-            found.entry(what).or_default().push(name.clone());
-        }
+    for (name, what) in futures::future::try_join_all(asked).await? {
+        what.into_iter().for_each(|what| found.entry(what).or_default().push(name.clone()));
     }
     Ok(found.into_iter().map(|(what, names)| format!("  {what}: {}", names.join(", "))).collect())
 }
@@ -138,9 +144,6 @@ fn behind_in(info: &Info) -> Vec<String> {
     // A server that is in no cluster says nothing about others.
     let Some(cluster) = &info.cluster else { return Vec::new() };
     let mut found = Vec::new();
-    if cluster.leader.is_none() {
-        found.push("no server leads".to_owned());
-    }
     // The one that leads is not among those it lists.
     let (there, wanted) = (cluster.replicas.len() + 1, info.config.num_replicas);
     if there != wanted {
