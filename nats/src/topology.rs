@@ -7,10 +7,11 @@ mod replicas;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::kv;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType, SubjectTransform,
 };
+use async_nats::jetstream::{ErrorCode, kv};
 use wanwright_schemas::subjects;
 
 use crate::connect::Nats;
@@ -55,6 +56,10 @@ pub const LEASE_TIME: Duration = Duration::from_secs(9);
 
 /// How long a lease on a partition lives without renewal: as long as its customers may have to wait when its holder dies.
 pub const PARTITION_LEASE_TIME: Duration = Duration::from_secs(4);
+
+/// How often is asked about a stream, five seconds each time. When the server that leads it has died, the others take up
+/// to ten to choose another, and until then nobody answers.
+const ASKED: u32 = 3;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LAYOUT_KEY: &str = "wanwright-layout";
@@ -182,17 +187,24 @@ pub(crate) async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, 
 }
 
 async fn existing_info(nats: &Nats, name: &str) -> Result<Option<Info>, NatsError> {
-    use async_nats::jetstream::ErrorCode;
-    use async_nats::jetstream::context::GetStreamErrorKind;
-    match nats.js.get_stream(name).await {
-        Ok(stream) => Ok(Some(stream.cached_info().clone())),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                Ok(None)
-            }
-            _ => Err(NatsError::failed(format!("asking about stream {name}"))(error)),
-        },
+    let mut asked = 1;
+    loop {
+        match nats.js.get_stream(name).await {
+            Ok(stream) => return Ok(Some(stream.cached_info().clone())),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    return Ok(None);
+                }
+                GetStreamErrorKind::Request if asked < ASKED && timed_out(&error) => asked += 1,
+                _ => return Err(NatsError::failed(format!("asking about stream {name}"))(error)),
+            },
+        }
     }
+}
+
+fn timed_out(error: &GetStreamError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<RequestError>());
+    cause.is_some_and(|cause| cause.kind() == RequestErrorKind::TimedOut)
 }
 
 /// Creates what is missing. Differences are not touched: they are an error that prints them.
