@@ -1,5 +1,6 @@
 //! `wanwright nats account` and `wanwright nats user`: who may do what.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,7 +23,11 @@ enum News {
 }
 
 fn keys(connection: &Connection) -> Result<Authority> {
-    Ok(Authority::open(&std::path::absolute(connection.home.home.join("keys"))?, PARTITIONS)?)
+    Ok(Authority::open(&keys_dir(connection)?, PARTITIONS)?)
+}
+
+fn keys_dir(connection: &Connection) -> Result<PathBuf> {
+    Ok(std::path::absolute(connection.home.home.join("keys"))?)
 }
 
 /// The same keys with this partition count: roles may read as many streams, and the server's mapping hands requests to as
@@ -63,7 +68,11 @@ async fn tell(connection: &Connection, keys: &Authority, news: News) -> Result<(
 
 /// Accounts.
 pub async fn account(connection: &Connection, what: &AccountWhat) -> Result<Exit> {
-    let keys = keys(connection)?;
+    let keys = match (what, keys(connection)) {
+        // The first thing that a server needs which `up` does not start.
+        (AccountWhat::Config { .. }, Err(_)) => Authority::open_or_make(&keys_dir(connection)?, PARTITIONS)?,
+        (_, keys) => keys?,
+    };
     match what {
         AccountWhat::Add { customer: name } => {
             let claims = keys.add_account(&customer(name)?)?;

@@ -58,7 +58,7 @@ pub enum Mode {
     Doctor(DoctorArgs),
     /// Print the JSON Schema of a command's body, of an event or of another message.
     Schema(SchemaArgs),
-    /// Show or create the streams that wanwright needs.
+    /// Show, create or replicate the streams that wanwright needs; accounts and users.
     Nats(NatsArgs),
     /// Campaigns that measure and judge.
     Bench(BenchArgs),
@@ -91,7 +91,8 @@ pub struct Vendors {
 pub struct Connection {
     #[command(flatten)]
     pub home: Home,
-    /// NATS server: nats://host:port with --creds, or nats://user:password@host:port
+    /// NATS server: nats://host:port with --creds, or nats://user:password@host:port. Those of a cluster are separated by
+    /// commas.
     #[arg(long, env = "WANWRIGHT_NATS", value_name = "URL", hide_env_values = true)]
     pub nats: Option<String>,
     /// Credentials file for NATS, as `wanwright nats user add` writes it.
@@ -447,7 +448,7 @@ pub struct RebuildArgs {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     #[command(flatten)]
-    pub home: Home,
+    pub connection: Connection,
     #[command(flatten)]
     pub vendors: Vendors,
 }
@@ -477,8 +478,9 @@ pub struct NatsArgs {
 pub enum NatsWhat {
     /// Show what is missing or differs; exits with 1 when anything does.
     Plan,
-    /// Create what is missing. What differs is never changed: a person has to decide.
-    Apply(PartitionsArg),
+    /// Create what is missing, and change the replicas if told to. What differs otherwise is never changed: a person has
+    /// to decide.
+    Apply(ApplyArgs),
     /// Spread the customers over another number of partitions. All roles must be stopped.
     Repartition(RepartitionArgs),
     /// The accounts of customers: made, shown, taken away.
@@ -487,6 +489,23 @@ pub enum NatsWhat {
     /// Who may connect, and what for.
     #[command(subcommand)]
     User(UserWhat),
+}
+
+/// `nats apply`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    pub partitions: PartitionsArg,
+    /// How many servers keep each stream: 1, or 3 or 5 in a cluster of as many. A new installation has 1 unless said
+    /// otherwise; one that is there is changed while it runs, and keeps its own without this.
+    #[arg(long, value_name = "1|3|5", value_parser = replicas)]
+    pub replicas: Option<usize>,
+}
+
+/// An even number survives no more deaths than the odd one below it.
+fn replicas(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| [1, 3, 5].contains(count));
+    count.ok_or_else(|| "it must be 1, 3 or 5".to_owned())
 }
 
 /// `nats repartition`.
@@ -535,7 +554,8 @@ pub enum AccountWhat {
         /// The customer.
         customer: String,
     },
-    /// Print the part of a nats-server's configuration that trusts these keys, for a server that is not started here.
+    /// Print the part of a nats-server's configuration that trusts these keys, for a server that is not started here. Keys
+    /// are made where there are none.
     Config {
         /// The folder in which that server will keep accounts. `add` hands them over; it starts empty.
         dir: PathBuf,

@@ -1,8 +1,11 @@
 //! `wanwright doctor`: what is missing on this machine, and how to get it.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use wanwright_nats::accounts::{Authority, OPERATORS, Role, SYS, WAN};
-use wanwright_nats::topology;
+use wanwright_nats::topology::{self, Plan};
+use wanwright_nats::{Access, Nats};
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_supervisor::{Error, Found};
 use wanwright_vendors::Catalogue;
@@ -11,6 +14,7 @@ use crate::cli::DoctorArgs;
 use crate::endpoints::{Endpoints, Login};
 use crate::exit::Exit;
 use crate::output;
+use crate::topology::{compared, counted, durability, profiles};
 
 /// Whether anything is missing.
 #[derive(Default)]
@@ -43,7 +47,7 @@ impl Findings {
 /// Looks at everything.
 pub async fn run(args: DoctorArgs) -> Result<Exit> {
     let mut findings = Findings::default();
-    let cache = args.home.home.join("cache");
+    let cache = args.connection.home.home.join("cache");
     let python = wanwright_supervisor::find_python().await;
     let can_fetch = python.is_ok();
     // A server that is not there yet is fetched at the first start, if Python can do it.
@@ -75,7 +79,7 @@ pub async fn run(args: DoctorArgs) -> Result<Exit> {
 }
 
 /// Whether the command service judges with the vendor folders as they are here.
-async fn folders(args: &DoctorArgs, nats: &wanwright_nats::Nats, findings: &mut Findings) {
+async fn folders(args: &DoctorArgs, nats: &Nats, findings: &mut Findings) {
     let asked = nats.client.request(subjects::EXPLAIN, "".into());
     let answer = match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
         Ok(Ok(answer)) => answer,
@@ -103,20 +107,51 @@ async fn folders(args: &DoctorArgs, nats: &wanwright_nats::Nats, findings: &mut 
     }
 }
 
-/// What is running from this home folder, if anything is.
+/// What runs here, or where the options say.
+struct There {
+    nats: Access,
+    /// Where the keys are, and how to ask the servers about themselves, if they are here.
+    keys: Option<(PathBuf, Access)>,
+    postgres: Option<String>,
+}
+
+impl There {
+    /// None where nothing was started and nothing is named.
+    fn find(args: &DoctorArgs) -> Result<Option<Self>> {
+        let connection = &args.connection;
+        let started = Endpoints::read(&connection.home.home);
+        let Some(url) = connection.nats.clone() else {
+            let Ok(endpoints) = started else { return Ok(None) };
+            let nats = endpoints.access(Login::Role(Role::Admin))?;
+            let system = endpoints.access(Login::System)?;
+            let postgres = connection.postgres.clone().or(Some(endpoints.postgres));
+            return Ok(Some(Self { nats, keys: Some((endpoints.keys, system)), postgres }));
+        };
+        let nats = connection.access(Login::Role(Role::Admin))?;
+        let dir = connection.home.home.join("keys");
+        let keys = Authority::open(&dir, PARTITIONS).ok().map(|keys| {
+            let system = Access { tls: connection.tls(), ..Access::with_creds(url, keys.system()) };
+            (dir, system)
+        });
+        Ok(Some(Self { nats, keys, postgres: connection.postgres.clone() }))
+    }
+}
+
 async fn running(args: &DoctorArgs, findings: &mut Findings) {
-    let Ok(endpoints) = Endpoints::read(&args.home.home) else {
-        findings.later("running system", "none has been started here; start one with `wanwright up`");
-        return;
+    let there = match There::find(args) {
+        Ok(Some(there)) => there,
+        Ok(None) => {
+            let how = "none has been started here; start one with `wanwright up`, or name one with --nats";
+            return findings.later("running system", how);
+        }
+        Err(error) => return findings.bad("running system", format!("{error:#}")),
     };
-    accounts(&endpoints, findings);
-    let connected = async {
-        let access = endpoints.access(Login::Role(Role::Admin))?;
-        Ok::<_, anyhow::Error>(wanwright_nats::connect(access, "wanwright-doctor", PARTITIONS).await?)
-    };
-    let nats = match connected.await {
+    if let Some((keys, _)) = &there.keys {
+        accounts(keys, findings);
+    }
+    let nats = match wanwright_nats::connect(&there.nats, "wanwright-doctor", PARTITIONS).await {
         Ok(nats) => nats,
-        Err(error) => return findings.bad("NATS", format!("{error:#}")),
+        Err(error) => return findings.bad("NATS", format!("{:#}", anyhow::Error::new(error))),
     };
     let nats = match nats.with_servers_partitions().await {
         Ok(nats) => nats,
@@ -124,68 +159,86 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
     };
     findings.good(format!("customers are spread over {} partitions", nats.partitions));
     folders(args, &nats, findings).await;
-    profile(&endpoints, findings).await;
-    match topology::plan(&nats, 1).await {
-        Ok(plan) if plan.create.is_empty() && plan.differences.is_empty() => {
-            let streams = topology::streams(nats.partitions, 1).len();
-            findings.good(format!("NATS has its {streams} streams"));
-        }
-        Ok(plan) => findings
-            .bad("streams", format!("{} missing, {} differ", plan.create.len(), plan.differences.len())),
-        Err(error) => findings.bad("streams", error),
+    streams(&nats, there.keys.map(|(_, system)| system), findings).await;
+    match there.postgres {
+        Some(url) => read_models(&url, findings).await,
+        None => findings.later("Postgres", "none is named; name one with --postgres"),
     }
-    let pool = sqlx::postgres::PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(std::time::Duration::from_secs(5))
-        .connect(&endpoints.postgres)
-        .await;
-    match pool {
-        Ok(pool) => match wanwright_projections::read::projection_status(&pool).await {
-            Ok(rows) => {
-                let stopped: Vec<String> = rows
-                    .iter()
-                    .filter(|row| row.state != "running")
-                    .map(|row| {
-                        format!(
-                            "{} of {}: {}",
-                            row.read_model,
-                            row.stream,
-                            row.last_error.clone().unwrap_or_default()
-                        )
-                    })
-                    .collect();
-                if stopped.is_empty() {
-                    findings.good(format!("Postgres has {} read models, none stopped", rows.len()));
-                } else {
-                    findings.bad("read models", stopped.join("; "));
-                }
-            }
-            Err(error) => findings.bad("read models", error),
-        },
-        Err(error) => findings.bad("Postgres", error),
+}
+
+/// The streams, who keeps them, and what an acknowledged message survives.
+async fn streams(nats: &Nats, system: Option<Access>, findings: &mut Findings) {
+    let (replicas, plan) = match compared(nats).await {
+        Ok(compared) => compared,
+        Err(error) => return findings.bad("streams", error),
+    };
+    profile(system, replicas, findings).await;
+    if plan != Plan::default() {
+        let Plan { create, differences } = plan;
+        let missing = create.iter().map(|name| format!("{name} is not there"));
+        let lines = missing.chain(differences.into_iter().map(|line| line.trim().to_owned()));
+        return findings.bad("streams", lines.collect::<Vec<_>>().join("; "));
+    }
+    findings.good(format!("NATS has its {} streams", topology::streams(nats.partitions, replicas).len()));
+    match topology::behind(nats).await {
+        Ok(behind) if !behind.is_empty() => {
+            let behind: Vec<&str> = behind.iter().map(|line| line.trim()).collect();
+            findings.bad("replicas", behind.join("; "));
+        }
+        Ok(_) if replicas > 1 => findings.good(format!("all {} have all of every stream", counted(replicas))),
+        Ok(_) => {}
+        Err(error) => findings.bad("replicas", error),
     }
 }
 
 /// What an acknowledged message survives.
-async fn profile(endpoints: &Endpoints, findings: &mut Findings) {
+async fn profile(system: Option<Access>, replicas: usize, findings: &mut Findings) {
+    let Some(system) = system else {
+        let how = "the servers tell it to whoever has the keys; name their folder with --home";
+        return findings.later(&format!("profile of NATS, with {}", counted(replicas)), how);
+    };
     let asked = async {
-        let access = endpoints.access(Login::System)?;
-        let system = wanwright_nats::connect(access, "wanwright-doctor", PARTITIONS).await?;
-        crate::topology::profiles(&system).await
+        let system = wanwright_nats::connect(system, "wanwright-doctor", PARTITIONS).await?;
+        profiles(&system).await
     };
     match asked.await {
         Ok(found) => {
             for (server, profile) in found {
-                findings.good(format!("{server} runs with {}", crate::topology::durability(profile)));
+                findings.good(format!("{server} runs with {}", durability(profile, replicas)));
             }
         }
         Err(error) => findings.bad("profile of NATS", format!("{error:#}")),
     }
 }
 
+async fn read_models(url: &str, findings: &mut Findings) {
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(std::time::Duration::from_secs(5))
+        .connect(url)
+        .await;
+    let rows = match pool {
+        Ok(pool) => wanwright_projections::read::projection_status(&pool).await,
+        Err(error) => return findings.bad("Postgres", error),
+    };
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(error) => return findings.bad("read models", error),
+    };
+    let stopped = rows.iter().filter(|row| row.state != "running").map(|row| {
+        format!("{} of {}: {}", row.read_model, row.stream, row.last_error.clone().unwrap_or_default())
+    });
+    let stopped: Vec<String> = stopped.collect();
+    if stopped.is_empty() {
+        findings.good(format!("Postgres has {} read models, none stopped", rows.len()));
+    } else {
+        findings.bad("read models", stopped.join("; "));
+    }
+}
+
 /// Who may do what.
-fn accounts(endpoints: &Endpoints, findings: &mut Findings) {
-    let listed = Authority::open(&endpoints.keys, PARTITIONS).and_then(|keys| Ok((keys.accounts()?, keys)));
+fn accounts(dir: &Path, findings: &mut Findings) {
+    let listed = Authority::open(dir, PARTITIONS).and_then(|keys| Ok((keys.accounts()?, keys)));
     match listed {
         Ok((accounts, keys)) => {
             let customers =
@@ -193,7 +246,7 @@ fn accounts(endpoints: &Endpoints, findings: &mut Findings) {
             let users: usize = accounts.iter().map(|account| account.users).sum();
             findings.good(format!(
                 "NATS believes the operator of {}: {} accounts of customers, {users} users; see `wanwright nats account list`",
-                endpoints.keys.display(),
+                dir.display(),
                 customers.count()
             ));
             if keys.has_root() {

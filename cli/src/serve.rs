@@ -11,7 +11,7 @@ use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
-use wanwright_nats::{Leases, Nats, NatsError, accounts, topology};
+use wanwright_nats::{Leases, Nats, NatsError, accounts};
 use wanwright_projections::{Projections, Readiness};
 use wanwright_vendors::{Refreshed, Vendors, Watching};
 
@@ -20,6 +20,7 @@ use crate::cli::{Role, ServeArgs, SimulatorArgs};
 use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
+use crate::topology::compared;
 
 /// The lease of the one executor process that calls vendors: a second one would spend the vendors' budgets twice.
 const EXECUTOR_LEASE: &str = "executor";
@@ -142,7 +143,7 @@ fn watched(args: &ServeArgs) -> Result<(Vendors, Watching)> {
 
 /// Streams that are missing or differ stop the start.
 async fn check_topology(nats: &Nats) -> Result<()> {
-    let plan = topology::plan(nats, 1).await?;
+    let (replicas, plan) = compared(nats).await?;
     if !plan.create.is_empty() {
         anyhow::bail!(
             "streams are missing: {}; create them with `wanwright nats apply`",
@@ -152,6 +153,7 @@ async fn check_topology(nats: &Nats) -> Result<()> {
     if !plan.differences.is_empty() {
         return Err(NatsError::Topology(plan.differences.join("\n")).into());
     }
+    tracing::info!(replicas, partitions = nats.partitions, "the streams are as they should be");
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub struct Nats {
 /// Where a server is, and how it knows us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The address; it may hold user and password.
+    /// The address; it may hold user and password. Those of a cluster are separated by commas: one that runs is enough.
     pub url: String,
     /// A credentials file.
     pub creds: Option<PathBuf>,
@@ -68,12 +68,15 @@ impl Access {
     ///
     /// # Errors
     /// [`NatsError::Connect`] when a file cannot be read or the address is none.
-    pub fn options(&self) -> Result<(ServerAddr, ConnectOptions), NatsError> {
+    pub fn options(&self) -> Result<(Vec<ServerAddr>, ConnectOptions), NatsError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Connect {
             url: without_credentials(&self.url),
             source,
         };
-        let address: ServerAddr = self.url.parse().map_err(|error: std::io::Error| failed(error.into()))?;
+        let addresses = self.url.split(',').map(|address| address.trim().parse());
+        let addresses: Result<Vec<ServerAddr>, std::io::Error> = addresses.collect();
+        let addresses = addresses.map_err(|error| failed(error.into()))?;
+        let login = addresses.iter().find_map(|address| Some((address.username()?, address.password()?)));
         let mut options = ConnectOptions::new();
         if let Some(path) = &self.creds {
             let read = Credentials::read(path).map_err(|error| failed(error.into()))?;
@@ -82,7 +85,7 @@ impl Access {
             if let Some(prefix) = read.inbox_prefix {
                 options = options.custom_inbox_prefix(prefix);
             }
-        } else if let (Some(user), Some(password)) = (address.username(), address.password()) {
+        } else if let Some((user, password)) = login {
             // The client library does not take the login from the address.
             options = options.user_and_password(user.to_owned(), password.to_owned());
         }
@@ -92,7 +95,7 @@ impl Access {
         if let Some((certificate, key)) = &self.tls.certificate {
             options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
         }
-        Ok((address, options))
+        Ok((addresses, options))
     }
 }
 
@@ -102,14 +105,14 @@ impl Access {
 /// [`NatsError::Connect`] with the reason.
 pub async fn connect(access: impl Into<Access>, name: &str, partitions: u16) -> Result<Nats, NatsError> {
     let access = access.into();
-    let (address, options) = access.options()?;
+    let (addresses, options) = access.options()?;
     let client = options
         .name(name)
         .connection_timeout(Duration::from_secs(5))
         .request_timeout(Some(Duration::from_secs(5)))
         .reconnect_delay_callback(|attempts| Duration::from_millis((50 << attempts.min(5)).min(1000)))
         .event_callback(|event| async move { note(&event) })
-        .connect(address)
+        .connect(addresses)
         .await
         .map_err(|error| NatsError::Connect {
             url: without_credentials(&access.url),
@@ -130,11 +133,12 @@ fn note(event: &Event) {
     }
 }
 
-fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
+fn without_credentials(urls: &str) -> String {
+    let without = |url: &str| match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
         _ => url.to_owned(),
-    }
+    };
+    urls.split(',').map(without).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -146,5 +150,6 @@ mod tests {
         assert_eq!(without_credentials("nats://demo:pw@127.0.0.1:4222"), "nats://127.0.0.1:4222");
         assert_eq!(without_credentials("nats://127.0.0.1:4222"), "nats://127.0.0.1:4222");
         assert_eq!(without_credentials("127.0.0.1"), "127.0.0.1");
+        assert_eq!(without_credentials("nats://a:b@one:4222,nats://a:b@two"), "nats://one:4222,nats://two");
     }
 }

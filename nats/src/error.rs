@@ -54,6 +54,21 @@ pub enum NatsError {
     /// The streams on the server are not the ones this program was built for.
     #[error("the streams on the server differ from the ones wanwright needs:\n{0}")]
     Topology(String),
+    /// There are too few servers.
+    #[error(
+        "there are no {wanted} servers to keep {wanted} replicas of a stream: that takes a cluster of at least {wanted} \
+         nats-servers that run; nats/README.md says how to make one"
+    )]
+    Replicas {
+        /// How many replicas there should be.
+        wanted: usize,
+        /// What the server said.
+        #[source]
+        source: Cause,
+    },
+    /// Servers that keep a stream have not all of it.
+    #[error("the servers have not everything yet; they go on by themselves:\n{0}")]
+    Behind(String),
 }
 
 impl NatsError {

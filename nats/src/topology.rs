@@ -1,17 +1,24 @@
 //! Every stream and bucket, as data. A mismatch with the server stops the start; nothing is changed behind anybody's
 //! back.
 
-use std::collections::{BTreeMap, HashMap};
+mod compare;
+mod replicas;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::kv;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind};
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType, SubjectTransform,
+    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType, SubjectTransform,
 };
+use async_nats::jetstream::{ErrorCode, kv};
 use wanwright_schemas::subjects;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
+use compare::{Compared, compare};
+use replicas::refusal;
+pub use replicas::{ReplicasChanged, behind, change_replicas, replicas, wait_for_replicas};
 
 /// The version of this layout, recorded in every stream.
 pub const LAYOUT: &str = "2";
@@ -49,6 +56,10 @@ pub const LEASE_TIME: Duration = Duration::from_secs(9);
 
 /// How long a lease on a partition lives without renewal: as long as its customers may have to wait when its holder dies.
 pub const PARTITION_LEASE_TIME: Duration = Duration::from_secs(4);
+
+/// How often is asked about a stream, five seconds each time. When the server that leads it has died, the others take up
+/// to ten to choose another, and until then nobody answers.
+const ASKED: u32 = 3;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LAYOUT_KEY: &str = "wanwright-layout";
@@ -156,109 +167,51 @@ pub struct Plan {
     pub differences: Vec<String>,
 }
 
-/// Facts by name, as a person reads them.
-type Facts = BTreeMap<&'static str, String>;
-
-/// The facts of a stream that the layout states.
-fn facts(config: &Config) -> Facts {
-    let tag = |key: &str| config.metadata.get(key).cloned().unwrap_or_default();
-    let transform = config.subject_transform.as_ref();
-    BTreeMap::from([
-        ("subjects", config.subjects.join(" ")),
-        ("stored as", transform.map(|to| to.destination.clone()).unwrap_or_default()),
-        ("persistence", format!("{:?}", config.persist_mode.unwrap_or_default())),
-        ("retention", format!("{:?}", config.retention)),
-        ("discard", format!("{:?}", config.discard)),
-        ("storage", format!("{:?}", config.storage)),
-        ("replicas", config.num_replicas.to_string()),
-        ("max age", format!("{:?}", config.max_age)),
-        ("max messages", unlimited(config.max_messages)),
-        ("max bytes", unlimited(config.max_bytes)),
-        ("max messages per subject", unlimited(config.max_messages_per_subject)),
-        ("deny delete", config.deny_delete.to_string()),
-        ("deny purge", config.deny_purge.to_string()),
-        ("schedules", config.allow_message_schedules.to_string()),
-        ("layout", tag(LAYOUT_KEY)),
-        ("partitions", tag(PARTITIONS_KEY)),
-    ])
-}
-
-/// The facts of a bucket that the layout states.
-fn bucket_facts(config: &kv::Config) -> Facts {
-    BTreeMap::from([
-        ("history", config.history.to_string()),
-        ("max age", format!("{:?}", config.max_age)),
-        ("replicas", config.num_replicas.to_string()),
-        ("storage", format!("{:?}", config.storage)),
-    ])
-}
-
-/// The same facts of the stream that a bucket is on the server.
-fn bucket_stream_facts(config: &Config) -> Facts {
-    BTreeMap::from([
-        ("history", config.max_messages_per_subject.to_string()),
-        ("max age", format!("{:?}", config.max_age)),
-        ("replicas", config.num_replicas.to_string()),
-        ("storage", format!("{:?}", config.storage)),
-    ])
-}
-
-/// A line for each fact that is not as it should be.
-fn differences(name: &str, wanted: &Facts, found: &Facts) -> Vec<String> {
-    let differing = wanted.iter().filter_map(|(fact, wanted)| {
-        let value = found.get(fact).cloned().unwrap_or_default();
-        (&value != wanted).then(|| format!("  {name}: {fact} is {value:?}, should be {wanted:?}"))
-    });
-    differing.collect()
-}
-
-/// The server answers -1 where nothing was asked for.
-fn unlimited(limit: i64) -> String {
-    if limit <= 0 { "unlimited".to_owned() } else { limit.to_string() }
-}
-
-/// Compares the server with the layout.
+/// Compares the server with the layout at so many replicas; those it has are what [`replicas`] says.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
 pub async fn plan(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     let mut plan = Plan::default();
-    for wanted in streams(nats.partitions, replicas) {
-        match existing(nats, &wanted.name).await? {
-            None => plan.create.push(wanted.name),
-            Some(found) => {
-                plan.differences.extend(differences(&wanted.name, &facts(&wanted), &facts(&found)))
-            }
+    for Compared { name, found, differences } in compare(nats, replicas).await? {
+        if found.is_none() {
+            plan.create.push(name);
         }
-    }
-    for wanted in buckets(replicas) {
-        let name = format!("KV_{}", wanted.bucket);
-        match existing(nats, &name).await? {
-            None => plan.create.push(name),
-            Some(found) => {
-                plan.differences.extend(differences(
-                    &name,
-                    &bucket_facts(&wanted),
-                    &bucket_stream_facts(&found),
-                ));
-            }
-        }
+        plan.differences.extend(differences.iter().map(ToString::to_string));
     }
     Ok(plan)
 }
 
 pub(crate) async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, NatsError> {
-    use async_nats::jetstream::ErrorCode;
-    use async_nats::jetstream::context::GetStreamErrorKind;
-    match nats.js.get_stream(name).await {
-        Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                Ok(None)
-            }
-            _ => Err(NatsError::failed(format!("asking about stream {name}"))(error)),
-        },
+    Ok(existing_info(nats, name).await?.map(|info| info.config))
+}
+
+async fn existing_info(nats: &Nats, name: &str) -> Result<Option<Info>, NatsError> {
+    let mut asked = 1;
+    loop {
+        match nats.js.get_stream(name).await {
+            Ok(stream) => return Ok(Some(stream.cached_info().clone())),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    return Ok(None);
+                }
+                GetStreamErrorKind::Request if asked < ASKED && timed_out(&error) => asked += 1,
+                _ => return Err(NatsError::failed(format!("asking about stream {name}"))(error)),
+            },
+        }
     }
 }
 
+fn timed_out(error: &GetStreamError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<RequestError>());
+    cause.is_some_and(|cause| cause.kind() == RequestErrorKind::TimedOut)
+}
+
 /// Creates what is missing. Differences are not touched: they are an error that prints them.
+///
+/// # Errors
+/// [`NatsError::Topology`], and [`NatsError::Replicas`] where the server cannot keep so many; others when it cannot be
+/// asked.
 pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     let plan = plan(nats, replicas).await?;
     if !plan.differences.is_empty() {
@@ -267,7 +220,7 @@ pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     for config in streams(nats.partitions, replicas) {
         if plan.create.contains(&config.name) {
             let doing = format!("creating stream {}", config.name);
-            nats.js.create_stream(config).await.map_err(NatsError::failed(doing))?;
+            nats.js.create_stream(config).await.map_err(refusal(doing, replicas))?;
         }
     }
     for config in buckets(replicas) {

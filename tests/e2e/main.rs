@@ -19,6 +19,7 @@ mod profiles;
 mod races;
 mod readme;
 mod repeats;
+mod replicas;
 mod roles;
 mod rows;
 mod schemas;

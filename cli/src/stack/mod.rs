@@ -93,9 +93,10 @@ impl Stack {
         let admin = wanwright_nats::connect(as_admin, "wanwright-up", PARTITIONS).await?;
         let admin = crate::topology::with_partitions(admin, args.partitions).await?;
         let keys = crate::accounts::recounted(keys, &nats_server.url(), admin.partitions).await?;
-        topology::apply(&admin, 1).await?;
+        let replicas = topology::replicas(&admin).await?.unwrap_or(1);
+        topology::apply(&admin, replicas).await?;
         first.done()?;
-        note(format!("  {}", crate::topology::durability(args.profile)));
+        note(format!("  {}", crate::topology::durability(args.profile, replicas)));
         let tokens = tokens(&home.join("simulator"))?;
         let mut roles = Roles::new(home.join("logs"), failed.clone())?;
         let port = free_port()?;

@@ -1,17 +1,15 @@
 //! The streams themselves: those that are missing, those that are made again, and the count that each of them says.
 
 use futures::TryStreamExt;
-use wanwright_schemas::subjects;
 
 use super::Work;
 use crate::error::NatsError;
-use crate::topology::{COMMANDS, PARTITIONS_KEY, existing, streams};
+use crate::topology::{COMMANDS, PARTITIONS_KEY, replicas, streams};
 
 impl Work<'_> {
     /// Creates the streams that the new count needs, with as many replicas as there are.
     pub(super) async fn create(&self, missing: &[String]) -> Result<(), NatsError> {
-        let name = subjects::events_stream(0);
-        let replicas = existing(&self.nats, &name).await?.map_or(1, |config| config.num_replicas);
+        let replicas = replicas(&self.nats).await?.unwrap_or(1);
         for config in streams(self.change.to, replicas) {
             if missing.contains(&config.name) {
                 let doing = format!("creating stream {}", config.name);

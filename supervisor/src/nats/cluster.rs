@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 
-use super::config::State;
+use super::config::{self, Login, State};
 use super::{Nats, NatsOptions};
 use crate::{Error, Result, free_port};
 
@@ -20,10 +20,23 @@ impl NatsCluster {
     /// # Errors
     /// As [`Nats::start`].
     pub async fn start(options: &NatsOptions, nodes: usize) -> Result<Self> {
-        let routes: Vec<u16> = (0..nodes).map(|_| free_port()).collect::<Result<_>>()?;
-        let login = State::make()?;
-        let node = |number: usize| node_options(options, number, &routes);
-        let options: Vec<NatsOptions> = (0..nodes).map(node).collect();
+        let node = |number| NatsOptions { dir: options.dir.join(node_name(number)), ..options.clone() };
+        Self::start_each((0..nodes).map(node).collect()).await
+    }
+
+    /// The same with options for each node, with a folder of its own; their names are given here.
+    ///
+    /// # Errors
+    /// As [`Nats::start`].
+    pub async fn start_each(nodes: Vec<NatsOptions>) -> Result<Self> {
+        let ports: Vec<u16> = nodes.iter().map(|_| free_port()).collect::<Result<_>>()?;
+        let (login, route) = (State::make()?, Login::generate("route")?);
+        let node = |(number, options): (usize, NatsOptions)| NatsOptions {
+            server_name: node_name(number),
+            extra: format!("{}{}", options.extra, config::cluster(ports[number], &ports, &route)),
+            ..options
+        };
+        let options: Vec<NatsOptions> = nodes.into_iter().enumerate().map(node).collect();
         // A node is healthy when it has found the others, so they start together.
         let mut starting = JoinSet::new();
         for (number, node) in options.iter().enumerate() {
@@ -32,7 +45,7 @@ impl NatsCluster {
             let node = node.clone();
             starting.spawn(async move { (number, Nats::start(&node).await) });
         }
-        let mut nodes: Vec<Option<Nats>> = (0..nodes).map(|_| None).collect();
+        let mut nodes: Vec<Option<Nats>> = options.iter().map(|_| None).collect();
         while let Some(started) = starting.join_next().await {
             let (number, node) =
                 started.map_err(|error| Error::Unusable(format!("a node did not start: {error}")))?;
@@ -44,6 +57,11 @@ impl NatsCluster {
     /// The address of a node that runs, with the login in it. A secret.
     pub fn url_with_login(&self) -> Option<String> {
         self.nodes.iter().flatten().next().map(Nats::url_with_login)
+    }
+
+    /// The addresses of all nodes that run, separated by commas, without login.
+    pub fn urls(&self) -> String {
+        self.nodes.iter().flatten().map(Nats::url).collect::<Vec<_>>().join(",")
     }
 
     /// Kills a node where it stands. Answers whether there is one of this name that ran.
@@ -70,19 +88,4 @@ impl NatsCluster {
 
 fn node_name(number: usize) -> String {
     format!("node-{number}")
-}
-
-fn node_options(options: &NatsOptions, number: usize, routes: &[u16]) -> NatsOptions {
-    let others: Vec<String> = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
-    let cluster = format!(
-        "cluster {{ name: \"wanwright\", listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
-        routes[number],
-        others.join(", ")
-    );
-    NatsOptions {
-        dir: options.dir.join(node_name(number)),
-        server_name: node_name(number),
-        extra: format!("{}{cluster}", options.extra),
-        ..options.clone()
-    }
 }

@@ -10,6 +10,7 @@ use crate::{Error, Result, secret};
 
 const TEMPLATE: &str = include_str!("../../../nats/config/server.conf");
 const LOGINS: &str = include_str!("../../../nats/config/logins.conf");
+const CLUSTER: &str = include_str!("../../../nats/config/cluster.conf");
 
 /// When the server writes acknowledged messages through to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct Login {
 }
 
 impl Login {
-    fn generate(user: &str) -> Result<Self> {
+    pub(super) fn generate(user: &str) -> Result<Self> {
         Ok(Self { user: user.to_owned(), password: secret::password()? })
     }
 }
@@ -120,7 +121,25 @@ fn fill_in(options: &NatsOptions, dir: &Path, ports_dir: &Path, state: &State) -
         ("system_password", quoted(&state.system.password)),
         ("extra", options.extra.clone()),
     ];
-    values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
+    fill_words(TEMPLATE, &values)
+}
+
+/// The part of a configuration that makes a server on this machine one of a cluster: at which of the ports the others
+/// reach it, and with which login.
+pub(super) fn cluster(own: u16, ports: &[u16], login: &Login) -> String {
+    let Login { user, password } = login;
+    let route = |port: &u16| quoted(&format!("nats://{user}:{password}@127.0.0.1:{port}"));
+    let values = [
+        ("cluster_listen", quoted(&format!("127.0.0.1:{own}"))),
+        ("route_user", quoted(user)),
+        ("route_password", quoted(password)),
+        ("routes", ports.iter().map(route).collect::<Vec<_>>().join(", ")),
+    ];
+    fill_words(CLUSTER, &values)
+}
+
+fn fill_words(template: &str, values: &[(&str, String)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }
 
 /// A string of the server's configuration language, which has JSON's escapes.
@@ -146,6 +165,17 @@ mod tests {
         let options = NatsOptions { authority: Some("operator: x".to_owned()), ..options };
         let text = fill_in(&options, Path::new("/data"), Path::new("/data/ports"), &state);
         assert!(text.contains("operator: x") && !text.contains("users:"), "{text}");
+    }
+
+    #[test]
+    fn every_server_of_a_cluster_is_told_of_all() {
+        let login = Login { user: "route".into(), password: "secret".into() };
+        let text = cluster(7001, &[7001, 7002], &login);
+        assert!(text.contains("listen: \"127.0.0.1:7001\""), "{text}");
+        let routes = r#"["nats://route:secret@127.0.0.1:7001", "nats://route:secret@127.0.0.1:7002"]"#;
+        assert!(text.contains(routes), "{text}");
+        let rest = text.replace(routes, "");
+        assert!(!rest.lines().any(|line| !line.starts_with('#') && line.contains('@')), "{text}");
     }
 
     #[test]

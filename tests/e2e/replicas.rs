@@ -1,0 +1,258 @@
+//! Three servers keep every stream: what was accepted is there whoever of them dies, and how many keep it can be changed
+//! while the system runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream::stream::Config;
+use serde_json::json;
+use wanwright_nats::accounts::{Authority, Role};
+use wanwright_nats::{Access, Nats};
+use wanwright_schemas::subjects::{self, PARTITIONS};
+use wanwright_supervisor::{Child, NatsCluster, NatsOptions, obtain_nats};
+use wanwright_tests::{Answer, Customer, Home, Said, Timing, level, mint};
+
+use crate::support::{home, program};
+
+/// A cluster with accounts, as nats/README.md says.
+struct Cluster {
+    servers: NatsCluster,
+    keys: Authority,
+    /// All servers there were at the start.
+    urls: String,
+    home: Arc<Home>,
+}
+
+impl Cluster {
+    async fn start() -> Result<Self> {
+        let home = home()?;
+        let mut nodes = Vec::new();
+        for number in 0..3 {
+            let dir = home.join(&format!("nats/{number}"));
+            let accounts = dir.join("accounts").display().to_string();
+            let said = program().call(&home, &["nats", "account", "config", &accounts]).await?.code(0)?;
+            let options = NatsOptions::new(dir, home.join("cache"));
+            nodes.push(NatsOptions { authority: Some(said.out), ..options });
+        }
+        let servers = NatsCluster::start_each(nodes).await?;
+        let keys = Authority::open(&home.join("keys"), PARTITIONS)?;
+        Ok(Self { urls: servers.urls(), servers, keys, home })
+    }
+
+    /// Calls the program as the administrator.
+    async fn call(&self, args: &[&str]) -> Result<Said> {
+        let admin = self.keys.role(Role::Admin).display().to_string();
+        let program = program().with("WANWRIGHT_NATS", &self.urls).with("WANWRIGHT_NATS_CREDS", &admin);
+        program.call(&self.home, args).await
+    }
+
+    async fn connect(&self) -> Result<Nats> {
+        let access = Access::with_creds(&self.urls, self.keys.role(Role::Admin));
+        Ok(wanwright_nats::connect(access, "wanwright-tests", PARTITIONS).await?)
+    }
+
+    async fn customer(&self, name: &str) -> Result<Customer> {
+        Customer::new(self.connect().await?, name)
+    }
+
+    /// A command service.
+    async fn commands(&self) -> Result<Child> {
+        let spec = program().spec(&self.home, &["serve", "commands", "--nats", &self.urls]);
+        let spec = spec.env("WANWRIGHT_NATS_CREDS", self.keys.role(Role::Commands));
+        let mut child = spec.log(self.home.join("commands.log")).piped().spawn()?;
+        let mut lines = child.lines()?;
+        let ready = tokio::time::timeout(level::LONG, lines.next()).await??;
+        ensure!(ready.as_deref() == Some("ready"), "{ready:?}: {}", self.home.read("commands.log"));
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next().await {} });
+        Ok(child)
+    }
+
+    /// Kills the server that leads a customer's history, and answers its name.
+    async fn kill_leader(&mut self, customer: &Customer) -> Result<String> {
+        let leader = leader(customer).await?;
+        ensure!(self.servers.kill(&leader).await, "there is no server {leader}");
+        Ok(leader)
+    }
+
+    /// The replayed history, and that its messages are those of the accepted commands, each once.
+    async fn history(&self, customer: &Customer, accepted: &[String]) -> Result<String> {
+        let replayed = self.call(&["replay", &customer.name, "--raw"]).await?.code(0)?.out;
+        let envelopes = customer.history().await?;
+        ensure!(replayed.lines().count() == envelopes.len());
+        let ids: Vec<&str> = envelopes.iter().filter_map(|envelope| envelope["command"].as_str()).collect();
+        ensure!(ids == accepted, "{ids:?} instead of {accepted:?}");
+        Ok(replayed)
+    }
+}
+
+fn stream_of(customer: &Customer) -> Result<String> {
+    Ok(subjects::events_stream(subjects::partition(&customer.name.parse()?, PARTITIONS)))
+}
+
+/// The server that leads a customer's history.
+async fn leader(customer: &Customer) -> Result<String> {
+    let stream = customer.nats.js.get_stream(stream_of(customer)?).await?;
+    let cluster = stream.cached_info().cluster.as_ref().context("a cluster")?;
+    cluster.leader.clone().context("a leader")
+}
+
+/// Sends one command until it is answered with an outcome, and says how long that took.
+async fn insist(customer: &Customer, id: &str, number: u32) -> Result<(Answer, Duration)> {
+    let (tail, body) = match number {
+        0 => ("site.oslo.create", json!({ "vendor": "simwan", "lan": ["10.1.0.0/24"] })),
+        _ => ("site.oslo.change", json!({ "settings": { "location": format!("room {number}") } })),
+    };
+    level::reach("an outcome", level::LONG, async || {
+        let asked = tokio::time::timeout(Duration::from_secs(2), customer.ask(id, tail, &body));
+        let answer = asked.await??;
+        Ok((answer.code() != Some("Unavailable")).then_some(answer))
+    })
+    .await
+}
+
+/// So many accepted commands more.
+async fn more(customer: &Customer, accepted: &mut Vec<String>, count: usize) -> Result<Duration> {
+    let mut longest = Duration::ZERO;
+    for _ in 0..count {
+        let id = mint();
+        let (answer, took) = insist(customer, &id, u32::try_from(accepted.len())?).await?;
+        answer.accepted()?;
+        accepted.push(id);
+        longest = longest.max(took);
+    }
+    Ok(longest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_survives_the_leader() -> Result<()> {
+    let timing = Timing::of("three replicas");
+    let mut cluster = Cluster::start().await?;
+    let applied = cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
+    ensure!(applied.out.starts_with("created EVENTS-0"), "{}", applied.out);
+    ensure!(applied.err.contains("with three replicas"), "{}", applied.err);
+    timing.say(format_args!("22 streams made and in step in {:.1?}", applied.took));
+    cluster.call(&["nats", "plan"]).await?.code(0)?;
+    let _commands = cluster.commands().await?;
+    ensure!(cluster.home.read("commands.log").contains("replicas=3"), "the role does not say it");
+    let (customer, mut accepted) = (cluster.customer("acme").await?, Vec::new());
+    more(&customer, &mut accepted, 20).await?;
+    let doctor = cluster.call(&["doctor"]).await?.code(0)?.out;
+    let all = "runs with profile durable: three replicas, each write synced to disk by most";
+    ensure!(doctor.lines().filter(|line| line.contains(all)).count() == 3, "{doctor}");
+    ensure!(doctor.contains("all three replicas have all of every stream"), "{doctor}");
+
+    let killed = cluster.kill_leader(&customer).await?;
+    let pause = more(&customer, &mut accepted, 20).await?;
+    timing.say(format_args!("{killed} killed, the next command accepted after {pause:.1?}"));
+    cluster.history(&customer, &accepted).await?;
+    cluster.call(&["nats", "plan"]).await?.code(0)?;
+    let doctor = cluster.call(&["doctor"]).await?.code(1)?.out;
+    let line = doctor.lines().find(|line| line.starts_with("missing  replicas:")).unwrap_or_default();
+    ensure!(line.contains(&format!("{killed} is away")), "{doctor}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_added_and_taken_away_under_a_running_service() -> Result<()> {
+    let timing = Timing::of("one replica, three, one");
+    let cluster = Cluster::start().await?;
+    let (refused, nats) =
+        (cluster.call(&["nats", "apply", "--replicas", "5"]).await?, cluster.connect().await?);
+    ensure!(refused.code(1)?.err.contains("a cluster of at least 5 nats-servers"));
+    cluster.call(&["nats", "apply"]).await?.code(0)?;
+    let _commands = cluster.commands().await?;
+    let (customer, mut accepted) = (cluster.customer("acme").await?, Vec::new());
+    more(&customer, &mut accepted, 30).await?;
+    let one = cluster.history(&customer, &accepted).await?;
+    let created = async || anyhow::Ok(nats.js.get_stream(stream_of(&customer)?).await?.cached_info().created);
+    let incarnation = created().await?;
+
+    // One stream was changed by hand, or a change was interrupted: named, and no role starts.
+    let timers = nats.js.get_stream("TIMERS").await?.cached_info().config.clone();
+    nats.js.update_stream(Config { num_replicas: 3, ..timers }).await?;
+    let mixed = cluster.call(&["nats", "plan"]).await?.code(1)?;
+    ensure!(mixed.out.trim() == "!  TIMERS: replicas is \"3\", should be \"1\"", "{}", mixed.out);
+    let kept = cluster.call(&["nats", "apply"]).await?.code(1)?;
+    ensure!(kept.err.contains("TIMERS: replicas"), "{}", kept.err);
+
+    let up = cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
+    ensure!(up.out.contains("changed EVENTS-0: one replica before, three replicas now"), "{}", up.out);
+    ensure!(up.out.contains("deleted OUTCOMES") && up.out.contains("deleted SNAPSHOTS"), "{}", up.out);
+    ensure!(up.out.lines().count() == 21 && !up.out.contains("TIMERS"), "{}", up.out);
+    cluster.call(&["nats", "plan"]).await?.code(0)?;
+    more(&customer, &mut accepted, 10).await?;
+    ensure!(cluster.history(&customer, &accepted).await?.starts_with(&one), "the history is another one");
+
+    // All that was there before is kept by the others too: another one leads, and stays when the first goes.
+    let first = leader(&customer).await?;
+    let stream = stream_of(&customer)?;
+    let request = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+    nats.client.request(request, "".into()).await?;
+    let other = async || Ok(leader(&customer).await.ok().filter(|leader| *leader != first));
+    let (second, _) = level::reach("another leader", level::LONG, other).await?;
+    let three = cluster.history(&customer, &accepted).await?;
+    let same = cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
+    ensure!(same.out.is_empty(), "{}", same.out);
+
+    let down = cluster.call(&["nats", "apply", "--replicas", "1"]).await?.code(0)?;
+    ensure!(down.out.contains("changed EVENTS-0: three replicas before, one replica now"), "{}", down.out);
+    cluster.call(&["nats", "plan"]).await?.code(0)?;
+    more(&customer, &mut accepted, 10).await?;
+    ensure!(cluster.history(&customer, &accepted).await?.starts_with(&three), "the history is another one");
+    ensure!(created().await? == incarnation, "the stream is another one");
+    ensure!(leader(&customer).await? == second, "the server that led did not stay");
+    // What was emptied is made again.
+    ensure!(insist(&customer, &accepted[0], 0).await?.0.accepted()?.repeated(), "no repeat");
+    timing.say(format_args!("1 to 3 in {:.1?}, 3 to 1 in {:.1?}", up.took, down.took));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_alone_keeps_one_replica() -> Result<()> {
+    let home = home()?;
+    let server =
+        wanwright_supervisor::Nats::start(&NatsOptions::new(home.join("nats"), home.join("cache"))).await?;
+    let program = program().with("WANWRIGHT_NATS", &server.url_with_login());
+    let nats = async |args: &[&str]| program.call(&home, &[&["nats"], args].concat()).await;
+    for streams in ["none", "all"] {
+        let refused = nats(&["apply", "--replicas", "3"]).await?.code(1)?;
+        ensure!(refused.err.contains("a cluster of at least 3 nats-servers"), "{streams}: {}", refused.err);
+        ensure!(refused.out.is_empty(), "{streams}: {}", refused.out);
+        let plan = nats(&["plan"]).await?.code(i32::from(streams == "none"))?;
+        ensure!(
+            plan.out.lines().count() == if streams == "none" { 22 } else { 0 },
+            "{streams}: {}",
+            plan.out
+        );
+        nats(&["apply"]).await?.code(0)?;
+    }
+    Ok(())
+}
+
+/// What a machine of the documented cluster is configured with.
+fn documented(file: &str) -> Result<String> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../nats/README.md"))?;
+    let (_, from) = text.split_once(&format!("`{file}`:\n\n```\n")).with_context(|| format!("no {file}"))?;
+    Ok(from.split_once("```").context("no end")?.0.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_configuration_is_one() -> Result<()> {
+    let home = home()?;
+    let config =
+        program().call(&home, &["nats", "account", "config", "/var/lib/nats/accounts"]).await?.code(0)?;
+    std::fs::write(home.join("accounts.conf"), config.out)?;
+    for file in ["nats.conf", "cluster.conf"] {
+        // The certificates are elsewhere.
+        let documented = documented(file)?;
+        let lines: Vec<&str> = documented.lines().filter(|line| !line.contains("tls {")).collect();
+        std::fs::write(home.join(file), lines.join("\n"))?;
+    }
+    let server = obtain_nats(&home.join("cache")).await?;
+    let checked =
+        tokio::process::Command::new(server.path).arg("-t").arg("-c").arg(home.join("nats.conf")).output();
+    let checked = checked.await?;
+    ensure!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    Ok(())
+}
