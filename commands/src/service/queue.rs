@@ -15,7 +15,7 @@ use super::delivery::Delivery;
 use super::door::{Answer, Asked, Headers};
 use super::lane::{Lane, Trouble};
 use super::serials::Seen;
-use super::{outcomes, requests, verdict};
+use super::{outcomes, requests, sealing, verdict};
 
 /// How many lanes a partition has: commands of that many of its customers are decided at once.
 const LANES: u64 = 16;
@@ -117,7 +117,13 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
             (Answer::Reply(to), unrecorded) => {
                 let is_recorded = !matches!(
                     unrecorded,
-                    Some((Reason::Unavailable | Reason::HistoryDamaged | Reason::CommandIdReused, _))
+                    Some((
+                        Reason::Unavailable
+                            | Reason::HistoryDamaged
+                            | Reason::KeyUnreadable
+                            | Reason::CommandIdReused,
+                        _
+                    ))
                 );
                 requests::reply(&lane.nats, to, &outcome).await;
                 if is_recorded && !outcome.repeated && !outcome.dry_run {
@@ -126,7 +132,7 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
             }
             // It stays in the inbox.
             (Answer::Inbox(_), Some((Reason::Unavailable, _))) => {}
-            (Answer::Inbox(delivery), Some((Reason::HistoryDamaged, refusal))) => {
+            (Answer::Inbox(delivery), Some((Reason::HistoryDamaged | Reason::KeyUnreadable, refusal))) => {
                 bury(&lane, *delivery, &asked.headers, refusal, &stop).await;
             }
             (Answer::Inbox(delivery), _) => delivery.handled().await,
@@ -180,6 +186,10 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
             Trouble::Damaged(error) => {
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a history is damaged");
                 return Some(verdict::damaged(asked, error.as_ref()));
+            }
+            Trouble::Unreadable(error) => {
+                tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a key cannot be opened");
+                return Some(sealing::unreadable(asked));
             }
             Trouble::Conflict => {
                 conflicts += 1;
