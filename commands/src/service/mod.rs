@@ -11,6 +11,7 @@ mod door;
 mod history;
 mod inbox;
 mod ingress;
+mod intake;
 mod lane;
 mod lookup;
 mod members;

@@ -1,9 +1,8 @@
 //! The services beside the doors: the ingress of the durable one, histories and outcomes. Tenants reach them through
 //! their accounts, everybody else in WAN; any of the command services answers.
 
-use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use async_nats::{HeaderMap, Subject, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Nats, NatsError};
@@ -40,26 +39,6 @@ async fn subscribe(nats: &Nats, subject: &'static str) -> Result<Subscriber, Nat
     let subscriber = subscribed.map_err(|error| failed(error.into()))?;
     nats.client.flush().await.map_err(|error| failed(error.into()))?;
     Ok(subscriber)
-}
-
-/// The next request that may be answered where it says; none when the service ends.
-pub(super) async fn next(requests: &mut Subscriber, stop: &CancellationToken) -> Option<Message> {
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => None,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else {
-            let _ = requests.unsubscribe().await;
-            return None;
-        };
-        match &request.reply {
-            Some(to) if !requests::is_answered(to) => {
-                tracing::warn!(subject = %request.subject, reply = %to, "not handled: nobody is answered there");
-            }
-            _ => return Some(request),
-        }
-    }
 }
 
 /// Answers with a body, or with a refusal in the form of an outcome.

@@ -160,3 +160,49 @@ async fn no_service_answers_into_a_stream() {
     assert!(world.nats.js.get_stream(topology::DEAD).await.is_ok());
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_is_kept_anywhere() {
+    let world = World::new().await;
+    let id = CommandId::mint();
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+    for subject in ["wan.do.acme.anna.site.oslo.create", "wan.submit.acme.anna.site.oslo.create"] {
+        let refused = ask(&world, subject, with(id), large.clone()).await;
+        assert_eq!(refused["code"], "BodyTooLarge", "{refused}");
+    }
+    assert!(world.stored(topology::VERDICTS, "wan.verdict.>").await.is_empty());
+    // A question names a command or a place; it has no reason to be larger than that.
+    for (subject, asked) in [
+        ("wan.history.acme.anna", json!({ "after": 0 })),
+        ("wan.outcome.acme.anna", json!({ "command": id })),
+    ] {
+        let padded = |bytes: usize| format!("{}{}", " ".repeat(bytes), asked);
+        assert_ne!(ask(&world, subject, HeaderMap::new(), padded(3 << 10)).await["code"], "BodyTooLarge");
+        assert_eq!(ask(&world, subject, HeaderMap::new(), padded(4 << 10)).await["code"], "BodyTooLarge");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_in_a_flood_is_answered() {
+    let world = World::new().await;
+    let subjects =
+        ["wan.outcome.acme.anna", "wan.history.acme.anna", "wan.submit.acme.anna.site.oslo.create"];
+    let asked = |number: usize| {
+        let subject = subjects[number % subjects.len()];
+        let body = if number % 3 == 0 { json!({ "command": CommandId::mint() }) } else { json!({}) };
+        let world = &world;
+        async move { plain(world, subject, body).await }
+    };
+    // More than may be worked on at once; what has no room to wait is told so.
+    let answers = futures::future::join_all((0..3000).map(asked)).await;
+    for (number, answer) in answers.iter().enumerate() {
+        let expected = match number % 3 {
+            0 => answer["code"] == "NotFound",
+            1 => answer["messages"].is_array(),
+            _ => answer["status"] == "stored",
+        };
+        assert!(expected || answer["code"] == "Unavailable", "{answer}");
+    }
+    world.stop().await;
+}
