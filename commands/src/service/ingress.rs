@@ -19,12 +19,18 @@ use wanwright_schemas::services::{self, Stored};
 use wanwright_schemas::subjects::CommandSubject;
 
 use super::intake::{Bounds, Intake};
+use super::quota::Quota;
 use super::{door, requests, side_door, verdict};
 
 /// How many commands are on their way into the stream at once.
 const AT_ONCE: usize = 1024;
 
-pub(super) async fn serve(submitted: Subscriber, nats: Nats, stop: CancellationToken) -> &'static str {
+pub(super) async fn serve(
+    submitted: Subscriber,
+    nats: Nats,
+    mut quota: Quota,
+    stop: CancellationToken,
+) -> &'static str {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut submitted = Intake::new(submitted, nats.clone(), Bounds::COMMANDS);
     while let Some((request, waiting)) = submitted.next(&stop).await {
@@ -32,7 +38,7 @@ pub(super) async fn serve(submitted: Subscriber, nats: Nats, stop: CancellationT
         let reply = request.reply.clone();
         // Sent here, one after the other, so that the inbox has them in the order in which they came.
         let sent = match read(&request) {
-            Ok(command) => submitted.until(send(&nats, command)).await,
+            Ok(command) => submitted.until(send(&nats, &mut quota, command)).await,
             Err(refusal) => Err((None, refusal)),
         };
         let nats = nats.clone();
@@ -65,8 +71,9 @@ fn read(request: &Message) -> Result<Submission, Refusal> {
     Ok(Submission { subject, command: read.command, headers, body })
 }
 
-async fn send(nats: &Nats, submission: Submission) -> Sent {
+async fn send(nats: &Nats, quota: &mut Quota, submission: Submission) -> Sent {
     let Submission { subject, command, headers, body } = submission;
+    quota.take(&subject.customer).await.map_err(|refusal| (Some(command), refusal))?;
     match nats.js.publish_with_headers(subject.durable(), headers, body).await {
         Ok(acknowledged) => Ok((command, acknowledged)),
         Err(error) => Err((Some(command), unstored(&error))),

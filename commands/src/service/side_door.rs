@@ -10,6 +10,7 @@ use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services;
 
+use super::quota::Quota;
 use super::{history, ingress, lookup, requests, verdict};
 
 /// The queue group: each request reaches one command service.
@@ -18,11 +19,17 @@ const QUEUE: &str = "services";
 /// Subscribes to the services and serves them.
 pub(super) async fn open(
     nats: &Nats,
+    most_waiting: u64,
     stop: &CancellationToken,
     parts: &mut JoinSet<&'static str>,
 ) -> Result<(), NatsError> {
     let submitted = subscribe(nats, services::SUBMIT_ALL).await?;
-    parts.spawn(ingress::serve(submitted, nats.clone(), stop.clone()));
+    parts.spawn(ingress::serve(
+        submitted,
+        nats.clone(),
+        Quota::new(nats.clone(), most_waiting),
+        stop.clone(),
+    ));
     let asked = subscribe(nats, services::HISTORY_ALL).await?;
     parts.spawn(history::serve(asked, nats.clone(), stop.clone()));
     let asked = subscribe(nats, services::OUTCOME_ALL).await?;

@@ -3,11 +3,12 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Config;
 use serde_json::{Value, json};
+use wanwright_commands::service::Options;
 use wanwright_nats::topology;
 use wanwright_schemas::CommandId;
 use wanwright_schemas::envelope::Digest;
 
-use crate::world::{SITE, World, with};
+use crate::world::{LIMIT, PARTITIONS, SITE, World, with};
 
 /// Asks a service and reads the answer as JSON.
 async fn ask(world: &World, subject: &str, head: HeaderMap, body: String) -> Value {
@@ -204,5 +205,43 @@ async fn whoever_asks_in_a_flood_is_answered() {
         };
         assert!(expected || answer["code"] == "Unavailable", "{answer}");
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_customer_with_too_much_in_the_inbox_is_refused_and_nobody_else() {
+    let world = World::empty("").await;
+    let options = Options { most_waiting: 3, master_key: Some(world.master_key()), ..Options::default() };
+    let service = world.serve_with(options).await;
+    // Without the stream of keys acme's contact cannot be sealed, so what it sends stays in the inbox.
+    world.nats.js.delete_stream(topology::KEYS).await.unwrap();
+    let submit = |customer: &str, body: &str, id: CommandId| {
+        let subject = format!("wan.submit.{customer}.anna.site.oslo.create");
+        let (world, body) = (&world, body.to_owned());
+        async move { ask(world, &subject, with(id), body).await }
+    };
+    let contact = r#"{"vendor":"simwan","lan":["10.1.0.0/24"],"contact":{"name":"Jane"}}"#;
+    for _ in 0..3 {
+        assert_eq!(submit("acme", contact, CommandId::mint()).await["status"], "stored");
+    }
+    let late = CommandId::mint();
+    let refused = submit("acme", contact, late).await;
+    assert_eq!(
+        (&refused["code"], &refused["command"]),
+        (&json!("TooManyWaiting"), &json!(late)),
+        "{refused}"
+    );
+    assert!(refused["next"].as_str().unwrap().contains("same id"), "{refused}");
+    assert_eq!(world.stored(topology::COMMANDS, "wan.inbox.*.acme.>").await.len(), 3);
+    assert_eq!(submit("globex", SITE, CommandId::mint()).await["status"], "stored");
+
+    // Once they are decided, there is room again.
+    let keys = topology::streams(PARTITIONS, 1).into_iter().find(|config| config.name == topology::KEYS);
+    world.nats.js.create_stream(keys.unwrap()).await.unwrap();
+    world.inbox_is_empty().await;
+    let stored = async { while submit("acme", contact, late).await["status"] != "stored" {} };
+    tokio::time::timeout(LIMIT, stored).await.unwrap();
+    assert!(world.outcome("acme", late).await.refusal().is_some());
+    service.stop().await;
     world.stop().await;
 }
