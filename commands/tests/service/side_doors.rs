@@ -191,7 +191,7 @@ async fn whoever_asks_in_a_flood_is_answered() {
         ["wan.outcome.acme.anna", "wan.history.acme.anna", "wan.submit.acme.anna.site.oslo.create"];
     let asked = |number: usize| {
         let subject = subjects[number % subjects.len()];
-        let body = if number % 3 == 0 { json!({ "command": CommandId::mint() }) } else { json!({}) };
+        let body = if number.is_multiple_of(3) { json!({ "command": CommandId::mint() }) } else { json!({}) };
         let world = &world;
         async move { plain(world, subject, body).await }
     };
