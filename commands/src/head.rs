@@ -148,3 +148,65 @@ impl Head {
         Ok(Self { weight: bytes.len(), recent, ..head })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use wanwright_schemas::ids::CommandId;
+
+    use super::*;
+
+    const PIECES: [&str; 4] = [r#""v":1,"#, "{", "null", r#""sequence":2,"#];
+
+    fn frozen() -> Vec<u8> {
+        let mut head = Head { sequence: 9, digest: Some(Digest::of(b"nine")), ..Head::default() };
+        for number in 0..3 {
+            let recent = Recent { sequence: number, digest: Digest::of(b"a body"), millis: number };
+            head.recent.insert(CommandId::of_message(5, number), recent);
+        }
+        head.freeze().expect("JSON")
+    }
+
+    /// Ways to spoil bytes: cut them, turn a bit, put a byte or a piece in, say a part twice.
+    fn spoilt(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+        let spoil = (0..5u8, any::<prop::sample::Index>(), any::<u8>());
+        prop::collection::vec(spoil, 0..5).prop_map(move |spoils| {
+            spoils.iter().fold(whole.clone(), |mut bytes, (what, place, with)| {
+                let at = place.index(bytes.len() + 1);
+                match what {
+                    0 => bytes.truncate(at),
+                    1 if at < bytes.len() => bytes[at] ^= with | 1,
+                    2 => bytes.insert(at, *with),
+                    3 => drop(bytes.splice(at..at, PIECES[usize::from(*with) % PIECES.len()].bytes())),
+                    _ => {
+                        let end = (at + usize::from(*with)).min(bytes.len());
+                        let twice = bytes[at..end].to_vec();
+                        drop(bytes.splice(at..at, twice));
+                    }
+                }
+                bytes
+            })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is stored as a frozen state, it is none or is frozen again as it was understood.
+        #[test]
+        fn hostile_states(
+            spoilt in spoilt(frozen()),
+            length in any::<u64>(),
+            any in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let whole = frozen();
+            let lying = [&length.to_le_bytes()[..], &whole[LENGTH..]].concat();
+            for bytes in [spoilt, lying, any] {
+                let Ok(head) = Head::thaw(&bytes) else { continue };
+                let again = Head::thaw(&head.freeze().expect("JSON")).expect("what was frozen");
+                prop_assert_eq!((again.sequence, again.digest), (head.sequence, head.digest));
+                prop_assert_eq!((again.state, again.recent), (head.state, head.recent));
+            }
+        }
+    }
+}

@@ -129,6 +129,13 @@ pub async fn connect(access: impl Into<Access>, name: &str, partitions: u16) -> 
 fn note(event: &Event) {
     match event {
         Event::ServerError(error) => tracing::error!(%error, "the NATS server refused something"),
+        // Nobody hears of it who waits for an answer: he has his time-out.
+        Event::SlowConsumer(subscription) => {
+            tracing::error!(
+                subscription,
+                "a message was dropped: this process does not keep up with what is sent to it"
+            );
+        }
         event => tracing::debug!(%event, "the connection to NATS"),
     }
 }

@@ -7,6 +7,7 @@
 mod cipher;
 mod master;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use async_nats::HeaderMap;
@@ -93,6 +94,21 @@ pub enum KeyError {
     NoRandomness,
 }
 
+impl KeyError {
+    /// Whether this is about what is stored of one customer, and trying again does not change it. Whatever else goes wrong
+    /// is the server's or the file's, and passes when that is put right.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::OtherMaster { .. } | Self::WrongMaster { .. } | Self::NotItsPlace { .. } => true,
+            Self::Nats(error) => matches!(error, NatsError::Malformed { .. }),
+            Self::NoMaster { .. } | Self::File { .. } | Self::BadFile { .. } | Self::NoRandomness => false,
+        }
+    }
+}
+
+/// How often the wrappings of a key are listed while a rotation of master keys replaces them.
+const LOOKS: usize = 3;
+
 /// Which key a customer's personal data is sealed with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Current {
@@ -124,10 +140,14 @@ impl Keys {
         Self { nats, path: master_key_file.into() }
     }
 
-    /// Looks whether every key can be opened, and makes the file where there is neither a file nor a key.
+    /// Looks whether the file has every master key that wraps any key, each of which has to open at least one of its
+    /// keys. Makes the file where there is neither a file nor a key.
+    ///
+    /// Not every key is opened: that takes as long as there are customers. A key that cannot be opened while another one
+    /// can is its customer's trouble, which is refused by name, and no reason to serve nobody.
     ///
     /// # Errors
-    /// [`KeyError`], naming the first key that cannot be opened.
+    /// [`KeyError`], naming a key whose master key is missing or is not what it was.
     pub async fn check(&self) -> Result<(), KeyError> {
         let wrapped = self.wrapped(subjects::KEY_WRAPPED_ALL).await?;
         let masters = match (MasterKeys::read(&self.path)?, wrapped.first()) {
@@ -137,14 +157,27 @@ impl Keys {
             }
             (None, None) => return MasterKeys::make(&self.path).map(drop),
         };
-        let mut looked_at = std::collections::BTreeSet::new();
-        for wrapped in &wrapped {
-            // One for each master key shows that it is the right one; to open all takes as long as there are customers.
-            if looked_at.insert(wrapped.master.clone()) {
-                self.open(&masters, wrapped).await?;
+        let mut unproven: BTreeMap<&str, Option<KeyError>> = BTreeMap::new();
+        let mut proven = BTreeSet::new();
+        for wrapped in wrapped.iter() {
+            let master = wrapped.master.as_str();
+            if proven.contains(master) {
+                continue;
+            }
+            match self.open(&masters, wrapped).await {
+                Ok(Some(_)) => {
+                    unproven.remove(master);
+                    proven.insert(master);
+                }
+                // Destroyed since it was listed.
+                Ok(None) => {}
+                Err(error @ KeyError::WrongMaster { .. }) => {
+                    unproven.entry(master).or_default().get_or_insert(error);
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        unproven.into_values().flatten().next().map_or(Ok(()), Err)
     }
 
     /// Refuses to go on without a master key when there are keys.
@@ -175,14 +208,22 @@ impl Keys {
     /// # Errors
     /// [`KeyError`], when the key is there and cannot be opened.
     pub async fn get(&self, customer: &CustomerId, key: KeyId) -> Result<Option<DataKey>, KeyError> {
-        let all = self.wrapped(&subjects::wrapped_key(customer, key, "*")).await?;
-        let Some(first) = all.first() else { return Ok(None) };
-        let Some(masters) = MasterKeys::read(&self.path)? else {
-            return Err(KeyError::NoMaster { key, path: self.path.clone() });
-        };
-        // While master keys are rotated there are two, and the other one may be gone by now.
-        let known = all.iter().find(|wrapped| masters.ids().any(|id| id == wrapped.master));
-        self.open(&masters, known.unwrap_or(first)).await
+        let mut looks = 1;
+        loop {
+            let all = self.wrapped(&subjects::wrapped_key(customer, key, "*")).await?;
+            let Some(first) = all.first() else { return Ok(None) };
+            let Some(masters) = MasterKeys::read(&self.path)? else {
+                return Err(KeyError::NoMaster { key, path: self.path.clone() });
+            };
+            // While master keys are rotated there are two, and the other one may be gone by now.
+            let known = all.iter().find(|wrapped| masters.ids().any(|id| id == wrapped.master));
+            match self.open(&masters, known.unwrap_or(first)).await {
+                // A rotation may have ended since the wrappings were listed: then there is a newer one. Whoever gets this
+                // error believes that it lasts.
+                Err(KeyError::OtherMaster { .. }) if looks < LOOKS => looks += 1,
+                opened => return opened,
+            }
+        }
     }
 
     async fn open(&self, masters: &MasterKeys, wrapped: &Wrapped) -> Result<Option<DataKey>, KeyError> {
@@ -258,20 +299,24 @@ impl Keys {
         Ok(())
     }
 
-    /// The keys that were about to be destroyed.
+    /// The customers of whom a key was about to be destroyed.
     ///
     /// # Errors
     /// [`KeyError::Nats`].
-    pub async fn erasing(&self) -> Result<Vec<(CustomerId, KeyId)>, KeyError> {
-        let mut noted = Vec::new();
-        for subject in self.subjects(subjects::KEY_ERASING_ALL).await? {
-            let Some(customer) = subjects::customer_of_erasing(&subject) else { continue };
-            if let Some((_, payload)) = self.last(&subject).await? {
-                let key = key_of(&customer, &payload)?;
-                noted.push((customer, key));
-            }
+    pub async fn erasing(&self) -> Result<Vec<CustomerId>, KeyError> {
+        let noted = self.subjects(subjects::KEY_ERASING_ALL).await?;
+        Ok(noted.iter().filter_map(|subject| subjects::customer_of_erasing(subject)).collect())
+    }
+
+    /// Which key of a customer was about to be destroyed; none when there is no note of it.
+    ///
+    /// # Errors
+    /// [`KeyError::Nats`], which lasts when the note cannot be read.
+    pub async fn noted(&self, customer: &CustomerId) -> Result<Option<KeyId>, KeyError> {
+        match self.last(&subjects::erasing_key(customer)).await? {
+            Some((_, payload)) => Ok(Some(key_of(customer, &payload)?)),
+            None => Ok(None),
         }
-        Ok(noted)
     }
 
     /// Takes the note back: the key is destroyed.

@@ -108,6 +108,10 @@ catalogue! {
         "Send it again under the same id: it is carried out once.";
     ContactNotKept = 4004, 503, "This installation has no master key, so personal data cannot be sealed and is not taken.",
         "Give the command service a master key with WANWRIGHT_MASTER_KEY_FILE, or send the command without `contact`.";
+    KeyUnreadable = 4005, 500, "The key of the customer's personal data cannot be opened, so nothing can be sealed with it.",
+        "Put the stream KEYS and the master key back as they were; where that cannot be, send `erase` for the customer. Then send the command again. What has no `contact` is taken all the time.";
+    TooManyWaiting = 4006, 429, "The customer has as many durable commands in the inbox as it may have; this one was not stored.",
+        "Wait until some of them are decided, then send the command again under the same id.";
 
     RuleBroken = 2101, 422, "The settings break a rule of the vendor.", "Correct the field as the rule says.";
     UnknownSchemaVersion = 2102, 422, "The vendor does not serve this version of its settings.",

@@ -91,6 +91,11 @@ pub fn inbox_of_partition(partition: u16) -> Vec<String> {
     [format!("wan.inbox.{partition}.>")].into_iter().chain(bare).collect()
 }
 
+/// The durable commands of a customer as the inbox stores them, whatever the count of partitions was then.
+pub fn inbox_of(customer: &CustomerId) -> String {
+    format!("wan.inbox.*.{customer}.>")
+}
+
 /// A command's subject as its sender wrote it, where the server has put it under a partition.
 pub fn as_sent(subject: &str) -> String {
     let tokens: Vec<&str> = subject.splitn(4, '.').collect();

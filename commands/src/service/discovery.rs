@@ -94,7 +94,7 @@ impl Discovery {
         let began = Instant::now();
         let answer = match message.subject.strip_prefix("$SRV.") {
             Some(question) => Ok(self.about_itself(question.split('.').next().unwrap_or_default())),
-            None => self.explained(&message),
+            None => explained(&self.vendors, &message),
         };
         let mut head = HeaderMap::new();
         let body = match &answer {
@@ -172,31 +172,32 @@ impl Discovery {
             "docs": format!("wanwright explain <vendor> {kind}"),
         })
     }
+}
 
-    fn explained(&self, message: &Message) -> Result<Value, Refusal> {
-        let vendors = self.vendors.snapshot();
-        let tokens: Vec<&str> = message.subject.split('.').skip(2).collect();
-        let said = match tokens[..] {
-            [] => {
-                let offered = explain::vendors(&vendors);
-                return Ok(json!({ "vendors": offered, "problem": self.vendors.problem() }));
-            }
-            [vendor] => serde_json::to_value(explain::vendor(explain::named(&vendors, vendor)?)),
-            [vendor, kind] => {
-                let kind = Kind::parse(kind).ok_or_else(|| {
-                    let shown: String = kind.chars().take(80).collect();
-                    Refusal::new(Reason::UnknownKind, format!("there is no kind `{shown}`"))
-                })?;
-                let vendor = explain::named(&vendors, vendor)?;
-                serde_json::to_value(explain::kind(vendor, kind, version(message)?)?)
-            }
-            _ => {
-                let what = "ask wan.explain, wan.explain.<vendor> or wan.explain.<vendor>.<kind>";
-                return Err(Refusal::new(Reason::BadSubject, what));
-            }
-        };
-        said.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))
-    }
+/// Answers a question about the vendors.
+fn explained(live: &Vendors, message: &Message) -> Result<Value, Refusal> {
+    let vendors = live.snapshot();
+    let tokens: Vec<&str> = message.subject.split('.').skip(2).collect();
+    let said = match tokens[..] {
+        [] => {
+            let offered = explain::vendors(&vendors);
+            return Ok(json!({ "vendors": offered, "problem": live.problem() }));
+        }
+        [vendor] => serde_json::to_value(explain::vendor(explain::named(&vendors, vendor)?)),
+        [vendor, kind] => {
+            let kind = Kind::parse(kind).ok_or_else(|| {
+                let shown: String = kind.chars().take(80).collect();
+                Refusal::new(Reason::UnknownKind, format!("there is no kind `{shown}`"))
+            })?;
+            let vendor = explain::named(&vendors, vendor)?;
+            serde_json::to_value(explain::kind(vendor, kind, version(message)?)?)
+        }
+        _ => {
+            let what = "ask wan.explain, wan.explain.<vendor> or wan.explain.<vendor>.<kind>";
+            return Err(Refusal::new(Reason::BadSubject, what));
+        }
+    };
+    said.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))
 }
 
 fn version(message: &Message) -> Result<Option<SchemaVersion>, Refusal> {
@@ -205,4 +206,53 @@ fn version(message: &Message) -> Result<Option<SchemaVersion>, Refusal> {
         Refusal::new(Reason::BadHeader, format!("{}: {error}", headers::SCHEMA)).field(headers::SCHEMA)
     };
     header.map(|text| text.as_str().trim().parse().map_err(bad)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderValue;
+    use proptest::prelude::*;
+    use wanwright_vendors::Catalogue;
+
+    use super::*;
+
+    fn vendors() -> &'static Vendors {
+        static VENDORS: std::sync::OnceLock<Vendors> = std::sync::OnceLock::new();
+        VENDORS.get_or_init(|| {
+            Arc::new(Catalogue::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors")).unwrap()).into()
+        })
+    }
+
+    fn token() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(vec!["simwan", "site", "tunnel", "device", "customer", "*", ""]);
+        prop_oneof![4 => known.prop_map(str::to_owned), 1 => any::<String>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whoever asks about the vendors is told, or told by name why not.
+        #[test]
+        fn hostile_questions(
+            tokens in prop::collection::vec(token(), 0..4),
+            version in prop_oneof![Just("v1".to_owned()), "v[0-9]{0,12}", any::<String>()],
+        ) {
+            let subject = tokens.iter().fold(subjects::EXPLAIN.to_owned(), |all, token| format!("{all}.{token}"));
+            let mut head = HeaderMap::new();
+            if let Ok(version) = version.parse::<HeaderValue>() {
+                head.insert(headers::SCHEMA, version);
+            }
+            let (reply, payload, headers) = (None, Default::default(), Some(head));
+            let message = Message {
+                subject: subject.into(), reply, payload, headers, status: None, description: None, length: 0,
+            };
+            match explained(vendors(), &message) {
+                Ok(said) => prop_assert!(said.is_object(), "{said}"),
+                Err(refusal) => {
+                    prop_assert!(refusal.code != Reason::Internal && !refusal.message.is_empty(), "{refusal}");
+                    prop_assert!(refusal.message.len() < 4096, "{refusal}");
+                }
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 use wanwright_schemas::cloudevent::{self, CloudEvent};
 use wanwright_schemas::envelope::{Digest, command_digest};
 use wanwright_schemas::headers;
@@ -34,6 +35,8 @@ pub struct Asked {
     pub body: Bytes,
     /// When it came, in milliseconds since 1970: a durable command is as old as when it was stored.
     pub received_millis: u64,
+    /// What a request takes of its lane's room; a command of the inbox takes it of the inbox's.
+    pub room: Option<OwnedSemaphorePermit>,
     /// Where the outcome goes.
     pub answer: Answer,
 }

@@ -13,6 +13,7 @@ use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services::{self, HistoryMessage, HistoryPage, HistoryRequest, MAX_PAGE};
 use wanwright_schemas::subjects;
 
+use super::intake::{Bounds, Intake};
 use super::{side_door, verdict};
 
 /// How many pages are read at once; the others wait.
@@ -21,15 +22,16 @@ const AT_ONCE: usize = 16;
 /// No further message is added to a page behind so many bytes.
 const PAGE_BYTES: usize = 512 * 1024;
 
-pub(super) async fn serve(mut asked: Subscriber, nats: Nats, stop: CancellationToken) -> &'static str {
+pub(super) async fn serve(asked: Subscriber, nats: Nats, stop: CancellationToken) -> &'static str {
     let room = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(request) = side_door::next(&mut asked, &stop).await {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+    let mut asked = Intake::new(asked, nats.clone(), Bounds::QUESTIONS);
+    while let Some((request, waiting)) = asked.next(&stop).await {
+        let Ok(permit) = asked.until(Arc::clone(&room).acquire_owned()).await else { break };
         let nats = nats.clone();
         tokio::spawn(async move {
             let page = page(&nats, &request.subject, &request.payload).await;
             side_door::answer(&nats, request.reply, page).await;
-            drop(permit);
+            drop((permit, waiting));
         });
     }
     "the service of histories"

@@ -124,7 +124,7 @@ async fn drain(
                     return failed("the inbox has no room");
                 };
                 let answer = Answer::Inbox(Box::new(Delivery::new(message, opened.clone(), room)));
-                lanes.hand(Asked { subject, headers, body, received_millis, answer });
+                lanes.hand(Asked { subject, headers, body, received_millis, room: None, answer });
             }
             Err(refusal) => {
                 if let Err(error) = bury(nats, &message, &refusal).await {

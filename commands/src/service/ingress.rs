@@ -12,32 +12,39 @@ use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::Nats;
-use wanwright_schemas::body::MAX_BODY;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services::{self, Stored};
 use wanwright_schemas::subjects::CommandSubject;
 
+use super::intake::{Bounds, Intake};
+use super::quota::Quota;
 use super::{door, requests, side_door, verdict};
 
 /// How many commands are on their way into the stream at once.
 const AT_ONCE: usize = 1024;
 
-pub(super) async fn serve(mut submitted: Subscriber, nats: Nats, stop: CancellationToken) -> &'static str {
+pub(super) async fn serve(
+    submitted: Subscriber,
+    nats: Nats,
+    mut quota: Quota,
+    stop: CancellationToken,
+) -> &'static str {
     let room = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(request) = side_door::next(&mut submitted, &stop).await {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+    let mut submitted = Intake::new(submitted, nats.clone(), Bounds::COMMANDS);
+    while let Some((request, waiting)) = submitted.next(&stop).await {
+        let Ok(permit) = submitted.until(Arc::clone(&room).acquire_owned()).await else { break };
         let reply = request.reply.clone();
         // Sent here, one after the other, so that the inbox has them in the order in which they came.
         let sent = match read(&request) {
-            Ok(command) => send(&nats, command).await,
+            Ok(command) => submitted.until(send(&nats, &mut quota, command)).await,
             Err(refusal) => Err((None, refusal)),
         };
         let nats = nats.clone();
         tokio::spawn(async move {
             settle(&nats, reply, sent).await;
-            drop(permit);
+            drop((permit, waiting));
         });
     }
     "the ingress"
@@ -56,10 +63,6 @@ struct Submission {
 
 /// Reads a command as every door does. What is stored is what was read: nothing else of the message goes on.
 fn read(request: &Message) -> Result<Submission, Refusal> {
-    if request.payload.len() > MAX_BODY {
-        let why = format!("the body has {} bytes", request.payload.len());
-        return Err(Refusal::new(Reason::BodyTooLarge, why));
-    }
     let durable = services::submitted(&request.subject)?.durable();
     let headers = request.headers.as_ref();
     let (subject, read, body) = door::read(&durable, headers, &request.payload, CommandId::mint)?;
@@ -68,8 +71,9 @@ fn read(request: &Message) -> Result<Submission, Refusal> {
     Ok(Submission { subject, command: read.command, headers, body })
 }
 
-async fn send(nats: &Nats, submission: Submission) -> Sent {
+async fn send(nats: &Nats, quota: &mut Quota, submission: Submission) -> Sent {
     let Submission { subject, command, headers, body } = submission;
+    quota.take(&subject.customer).await.map_err(|refusal| (Some(command), refusal))?;
     match nats.js.publish_with_headers(subject.durable(), headers, body).await {
         Ok(acknowledged) => Ok((command, acknowledged)),
         Err(error) => Err((Some(command), unstored(&error))),

@@ -39,6 +39,8 @@ pub(super) enum Trouble {
     NotHeld,
     /// The customer's history cannot be trusted or read.
     Damaged(Box<dyn std::error::Error + Send + Sync>),
+    /// The key of the customer's personal data cannot be opened.
+    Unreadable(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<NatsError> for Trouble {

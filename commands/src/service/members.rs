@@ -60,6 +60,8 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -78,5 +80,31 @@ mod tests {
         assert_eq!((members.share(8), members.hold(2)), (4, false));
         members.heard(beat("c", &[3], true), now + GONE_AFTER);
         assert_eq!((members.share(8), members.hold(3)), (8, false));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is said on the subject of the beats, what is understood reads as it is written, and a share is left.
+        #[test]
+        fn hostile_beats(
+            text in prop_oneof![
+                r#"\{"member":"[a-z]{0,3}","partitions":\[[0-9,]{0,12}\],"is_leaving":(true|false|0)\}?"#,
+                any::<String>(),
+            ],
+            partitions in 1..64u16,
+        ) {
+            let (mut members, now) = (Members::default(), Instant::now());
+            if let Ok(beat) = serde_json::from_str::<Beat>(&text) {
+                let again = serde_json::from_str(&serde_json::to_string(&beat).unwrap());
+                prop_assert_eq!(again.ok(), Some(beat.clone()));
+                let says = !beat.is_leaving;
+                members.heard(beat.clone(), now);
+                prop_assert!(beat.partitions.iter().all(|partition| members.hold(*partition) == says));
+            }
+            prop_assert!((1..=usize::from(partitions)).contains(&members.share(partitions)));
+            members.forget(now + GONE_AFTER);
+            prop_assert_eq!(members.share(partitions), usize::from(partitions));
+        }
     }
 }

@@ -11,6 +11,7 @@ mod door;
 mod history;
 mod inbox;
 mod ingress;
+mod intake;
 mod lane;
 mod lookup;
 mod members;
@@ -19,6 +20,7 @@ mod partition;
 mod partitions;
 mod personal;
 mod queue;
+mod quota;
 mod requests;
 mod sealing;
 mod seen;
@@ -55,6 +57,9 @@ use store::Shared;
 /// How far ahead of ours a sender's clock may be.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
+/// How many durable commands a customer may have in the inbox: a hundredth of what it holds (`wanwright_nats::topology`).
+const MOST_WAITING: u64 = 10_000;
+
 /// What can be chosen about a command service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -62,6 +67,8 @@ pub struct Options {
     pub window: Duration,
     /// How much memory the states of customers may take, in bytes.
     pub cache_bytes: u64,
+    /// How many durable commands of one customer may be in the inbox before the ingress refuses more.
+    pub most_waiting: u64,
     /// The file of the master keys, made at the first start. Without one personal data is refused.
     pub master_key: Option<PathBuf>,
     /// What is known of the streams besides what they say.
@@ -73,6 +80,7 @@ impl Default for Options {
         Self {
             window: Duration::from_secs(24 * 60 * 60),
             cache_bytes: 512 << 20,
+            most_waiting: MOST_WAITING,
             master_key: None,
             evidence: None,
         }
@@ -124,12 +132,13 @@ pub async fn run(
     let counts = Arc::new(Counts::default());
     let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
     let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
+    let most_waiting = options.most_waiting;
     let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
     let parts = Arc::new(parts);
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
-    side_door::open(&nats, &stop, &mut others).await?;
+    side_door::open(&nats, most_waiting, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     others.spawn(sweeps);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)

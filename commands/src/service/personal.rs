@@ -161,6 +161,8 @@ fn remove(value: &mut Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn taken(kind: &str, verb: &str, body: &str) -> Body {
@@ -225,5 +227,91 @@ mod tests {
         assert_eq!(left(r#"{"data_base64":"SmFuZQ=="}"#), ("{}".to_owned(), true));
         assert_eq!(left(r#"{"contact":{"name":"Jane"#), (String::new(), true));
         assert_eq!(left(r#"{"name":"contact"}"#), (r#"{"name":"contact"}"#.to_owned(), false));
+    }
+
+    const PIECES: [&str; 8] = [
+        r#""contact":{"note":"Zq7Canary"},"#,
+        r#""\u0063ontact":"Zq7Canary","#,
+        r#""contact":null,"#,
+        r#""data_base64":"Zq7Canary","#,
+        r"\u0000",
+        r"\ud800",
+        "{",
+        "]",
+    ];
+
+    /// Ways to spoil bytes: cut them, turn a bit, put a byte or a piece in, say a part twice.
+    fn spoilt(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+        let spoil = (0..5u8, any::<prop::sample::Index>(), any::<u8>());
+        prop::collection::vec(spoil, 0..5).prop_map(move |spoils| {
+            spoils.iter().fold(whole.clone(), |mut bytes, (what, place, with)| {
+                let at = place.index(bytes.len() + 1);
+                match what {
+                    0 => bytes.truncate(at),
+                    1 if at < bytes.len() => bytes[at] ^= with | 1,
+                    2 => bytes.insert(at, *with),
+                    3 => drop(bytes.splice(at..at, PIECES[usize::from(*with) % PIECES.len()].bytes())),
+                    _ => {
+                        let end = (at + usize::from(*with)).min(bytes.len());
+                        let twice = bytes[at..end].to_vec();
+                        drop(bytes.splice(at..at, twice));
+                    }
+                }
+                bytes
+            })
+        })
+    }
+
+    fn has_contact(value: &Value) -> bool {
+        match value {
+            Value::Object(fields) => {
+                fields.iter().any(|(name, value)| name == CONTACT || name == OPAQUE || has_contact(value))
+            }
+            Value::Array(values) => values.iter().any(has_contact),
+            _ => false,
+        }
+    }
+
+    const BODY: &str = r#"{"vendor":"simwan","lan":["10.0.0.0/24"],"contact":{"name":"Zq7Canary","phone":"Zq7Canary","note":null},"settings":{"a":[1.5,{"b":"x"}]}}"#;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever comes, what goes on has no text of a contact, and no refusal repeats one.
+        #[test]
+        fn hostile_bodies(
+            body in prop_oneof![4 => spoilt(BODY.into()), 1 => prop::collection::vec(any::<u8>(), 0..200)],
+            is_site in any::<bool>(),
+            verb in prop::sample::select(vec!["create", "change", "retry", "report"]),
+        ) {
+                        let object = if is_site { ObjectRef::Site("oslo".parse().unwrap()) } else { ObjectRef::Tunnel("oslo".parse().unwrap()) };
+            match take_out(&object, verb, &body) {
+                Body::Plain => {
+                    let read: Option<Value> = body::refuse_nul(&body).and_then(|()| body::parse(&body)).ok();
+                    let contact = read.as_ref().and_then(|read| read.get(CONTACT));
+                    let says = contact.is_some_and(|contact| contact.to_string().contains("Zq7Canary"));
+                    prop_assert!(verb == "report" || !says, "{}", String::from_utf8_lossy(&body));
+                }
+                Body::Personal(personal) => {
+                    let field = |stripped: Bytes| serde_json::from_slice::<Value>(&stripped).unwrap()[CONTACT].clone();
+                    let sealed = personal.texts().map(|(field, _)| (field, "sealed".to_owned()));
+                    let sealed = field(personal.with(sealed.collect::<Vec<_>>().into_iter()));
+                    for left in [field(personal.stripped()), sealed] {
+                        let Value::Object(left) = left else { panic!("{left}") };
+                        prop_assert!(left.values().all(|text| matches!(text.as_str(), None | Some("" | "sealed"))));
+                    }
+                }
+                Body::Refused(refusal) => {
+                    let said = format!("{refusal} {:?} {}", refusal.field, refusal.next);
+                    prop_assert!(!said.contains("Canary"), "{said}");
+                }
+            }
+            let (kept, is_less) = left_out(&Bytes::from(body.clone()));
+            prop_assert!(is_less || kept == body);
+            if let Ok(read) = serde_json::from_slice::<Value>(&kept) {
+                prop_assert!(!has_contact(&read), "{read}");
+            }
+            prop_assert_eq!(left_out(&kept), (kept.clone(), false), "left out once is left out");
+        }
     }
 }

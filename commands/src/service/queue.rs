@@ -13,15 +13,20 @@ use wanwright_schemas::reason::{Reason, Refusal};
 
 use super::delivery::Delivery;
 use super::door::{Answer, Asked, Headers};
+use super::intake::Room;
 use super::lane::{Lane, Trouble};
 use super::serials::Seen;
-use super::{outcomes, requests, verdict};
+use super::{outcomes, requests, sealing, verdict};
 
 /// How many lanes a partition has: commands of that many of its customers are decided at once.
 const LANES: u64 = 16;
 
 /// How many requests wait for a lane before the next one is told to come again.
 const DEPTH: usize = 256;
+
+/// How much memory the requests of a lane may take, in bytes: four of the largest, or [`DEPTH`] of up to 16 KiB. Each lane
+/// has its own, so that one customer's large bodies leave the others theirs.
+const LANE_ROOM: usize = 4 * 1024 * 1024;
 
 /// How often a request is tried while NATS is in trouble before its sender is told so.
 const TRIES: u32 = 6;
@@ -42,6 +47,7 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 struct Entry {
     requests: mpsc::Sender<Asked>,
+    room: Room,
     inbox: mpsc::UnboundedSender<Asked>,
 }
 
@@ -64,7 +70,10 @@ impl Lanes {
         let lane = |_| {
             let (requests, asked) = mpsc::channel(DEPTH);
             let (inbox, delivered) = mpsc::unbounded_channel();
-            (Entry { requests, inbox }, Queue { requests: asked, inbox: delivered })
+            (
+                Entry { requests, room: Room::new(LANE_ROOM), inbox },
+                Queue { requests: asked, inbox: delivered },
+            )
         };
         let (entries, queues): (Vec<_>, Vec<_>) = (0..LANES).map(lane).unzip();
         (Self { entries: entries.into() }, queues)
@@ -79,11 +88,13 @@ impl Lanes {
 
     /// Offers a request to its customer's lane, which gives it back when it is full: a customer whose commands cannot be
     /// decided must not stop all the others.
-    pub(super) fn offer(&self, asked: Asked) -> Result<(), Box<Asked>> {
-        match self.entry(&asked.subject.customer) {
-            Some(entry) => entry.requests.try_send(asked).map_err(|refused| Box::new(refused.into_inner())),
-            None => Err(Box::new(asked)),
+    pub(super) fn offer(&self, mut asked: Asked) -> Result<(), Box<Asked>> {
+        let Some(entry) = self.entry(&asked.subject.customer) else { return Err(Box::new(asked)) };
+        asked.room = entry.room.take(asked.body.len());
+        if asked.room.is_none() {
+            return Err(Box::new(asked));
         }
+        entry.requests.try_send(asked).map_err(|refused| Box::new(refused.into_inner()))
     }
 
     /// Hands a command of the inbox to its customer's lane. The inbox itself says how many it lets out.
@@ -117,7 +128,13 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
             (Answer::Reply(to), unrecorded) => {
                 let is_recorded = !matches!(
                     unrecorded,
-                    Some((Reason::Unavailable | Reason::HistoryDamaged | Reason::CommandIdReused, _))
+                    Some((
+                        Reason::Unavailable
+                            | Reason::HistoryDamaged
+                            | Reason::KeyUnreadable
+                            | Reason::CommandIdReused,
+                        _
+                    ))
                 );
                 requests::reply(&lane.nats, to, &outcome).await;
                 if is_recorded && !outcome.repeated && !outcome.dry_run {
@@ -126,7 +143,7 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
             }
             // It stays in the inbox.
             (Answer::Inbox(_), Some((Reason::Unavailable, _))) => {}
-            (Answer::Inbox(delivery), Some((Reason::HistoryDamaged, refusal))) => {
+            (Answer::Inbox(delivery), Some((Reason::HistoryDamaged | Reason::KeyUnreadable, refusal))) => {
                 bury(&lane, *delivery, &asked.headers, refusal, &stop).await;
             }
             (Answer::Inbox(delivery), _) => delivery.handled().await,
@@ -180,6 +197,10 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
             Trouble::Damaged(error) => {
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a history is damaged");
                 return Some(verdict::damaged(asked, error.as_ref()));
+            }
+            Trouble::Unreadable(error) => {
+                tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a key cannot be opened");
+                return Some(sealing::unreadable(asked));
             }
             Trouble::Conflict => {
                 conflicts += 1;
@@ -236,5 +257,40 @@ async fn bury(
         let error = wanwright_nats::chain(&error);
         tracing::warn!(command = %headers.command, error, "a command could not be put among the dead letters yet");
         tokio::time::sleep(MAX_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wanwright_schemas::CommandId;
+
+    use super::super::door;
+    use super::*;
+
+    fn asked(customer: &str, bytes: usize) -> Asked {
+        let body = vec![b' '; bytes].into();
+        let subject = format!("wan.do.{customer}.anna.site.oslo.create");
+        let (subject, headers, body) = door::read(&subject, None, &body, CommandId::mint).unwrap();
+        Asked { subject, headers, body, received_millis: 0, room: None, answer: Answer::Reply(None) }
+    }
+
+    #[tokio::test]
+    async fn a_lane_is_bounded_in_bytes_and_another_one_has_its_own_room() {
+        let (lanes, mut queues) = Lanes::new();
+        let large = 1024 * 1024;
+        for _ in 0..4 {
+            lanes.offer(asked("acme", large)).unwrap();
+        }
+        assert!(lanes.offer(asked("acme", 1)).is_err());
+        let entry = |name: &str| std::ptr::from_ref(lanes.entry(&name.parse().unwrap()).unwrap());
+        let other = (0..).map(|number| format!("c{number}")).find(|name| entry(name) != entry("acme"));
+        lanes.offer(asked(&other.unwrap(), large)).unwrap();
+        // Whatever is done with gives its room back.
+        for queue in &mut queues {
+            while let Ok(asked) = queue.requests.try_recv() {
+                drop(asked);
+            }
+        }
+        lanes.offer(asked("acme", large)).unwrap();
     }
 }

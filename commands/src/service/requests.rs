@@ -4,7 +4,6 @@
 //! partition because the mapping counts otherwise, is handed on from here.
 
 use async_nats::{HeaderMap, Message, Subject, Subscriber};
-use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::ids::CommandId;
@@ -13,6 +12,7 @@ use wanwright_schemas::subjects::{self, CommandSubject};
 use wanwright_schemas::{Refusal, headers};
 
 use super::door::{self, Answer, Asked};
+use super::intake::{Bounds, Intake};
 use super::{Lanes, verdict};
 
 /// The queue group of the command services: each request reaches one of them.
@@ -43,21 +43,13 @@ const ANSWERED: [&str; 2] = ["_INBOX.", "_R_."];
 
 /// Takes the requests of a partition; none for those that have none yet.
 pub(super) async fn serve(
-    mut requests: Subscriber,
+    requests: Subscriber,
     own: Option<(u16, Lanes)>,
     nats: Nats,
     stop: CancellationToken,
 ) -> &'static str {
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => break,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else { break };
-        if let Some(to) = request.reply.as_ref().filter(|to| !is_answered(to)) {
-            tracing::warn!(subject = %request.subject, reply = %to, "a command was not handled: nobody is answered there");
-            continue;
-        }
+    let mut requests = Intake::new(requests, nats.clone(), Bounds::COMMANDS);
+    while let Some((request, _room)) = requests.next(&stop).await {
         let refused = match read(&request) {
             Ok(asked) => {
                 let partition = subjects::partition(&asked.subject.customer, nats.partitions);
@@ -74,7 +66,6 @@ pub(super) async fn serve(
         };
         reply(&nats, request.reply, &refused).await;
     }
-    let _ = requests.unsubscribe().await;
     "the door for requests"
 }
 
@@ -104,6 +95,7 @@ fn read(request: &Message) -> Result<Asked, Refusal> {
         headers,
         body,
         received_millis: verdict::now_millis(),
+        room: None,
         answer: Answer::Reply(request.reply.clone()),
     })
 }

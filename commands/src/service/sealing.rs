@@ -5,6 +5,7 @@ use wanwright_nats::keys::{Current, DataKey, Keys, Place};
 use wanwright_nats::{KeyError, NatsError};
 use wanwright_schemas::contact::{ContactField, KeyId};
 use wanwright_schemas::envelope::{Digest, command_digest};
+use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::policy::CustomerChange;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::{CustomerId, Event};
@@ -13,6 +14,7 @@ use super::door::Asked;
 use super::lane::Trouble;
 use super::personal::{self, Body, Personal};
 use super::store::CustomerStore;
+use super::verdict;
 use crate::customer::Customer;
 
 /// The verb that destroys a key.
@@ -71,8 +73,16 @@ pub(super) struct Sealing {
 
 impl From<KeyError> for Trouble {
     fn from(error: KeyError) -> Self {
-        Self::Nats(error.into())
+        // To try it again would hold up every other customer of the lane, and change nothing.
+        if error.is_lasting() { Self::Unreadable(error.into()) } else { Self::Nats(error.into()) }
     }
+}
+
+/// The answer where a customer's key cannot be opened. It is not recorded: under the same id the command is decided once
+/// the key is there again. What exactly is wrong names places of this installation, and is in the log.
+pub(super) fn unreadable(asked: &Asked) -> Outcome {
+    let message = format!("the key of customer {}'s personal data cannot be opened", asked.subject.customer);
+    verdict::refused(asked, Refusal::new(Reason::KeyUnreadable, message))
 }
 
 impl Sealing {
@@ -91,10 +101,7 @@ impl Sealing {
         let plain = |body| Sealed { body, says: Says::plainly(asked.digest()), new_key: None, about: None };
         match personal::take_out(&subject.object, &subject.verb, &asked.body) {
             Body::Plain if subject.verb == ERASE => {
-                let about = match &self.keys {
-                    Some(keys) => keys.current(&subject.customer).await?.key,
-                    None => None,
-                };
+                let about = self.about(asked, state).await?;
                 Ok(Sealed { about, ..plain(Ok(asked.body.clone())) })
             }
             Body::Plain => Ok(plain(Ok(asked.body.clone()))),
@@ -120,6 +127,19 @@ impl Sealing {
                 Ok(Sealed { body: Ok(body), says, new_key, about: None })
             }
         }
+    }
+
+    /// The customer's key, for a command that ends it. One whose end was recorded and that is there all the same is
+    /// destroyed here: so whoever sends `erase` again knows that it is done.
+    async fn about(&self, asked: &Asked, state: &Customer) -> Result<Option<KeyId>, Trouble> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let customer = &asked.subject.customer;
+        let key = keys.current(customer).await?.key;
+        if let Some(key) = key.filter(|key| !asked.headers.dry_run && state.erased.contains(key)) {
+            keys.destroy(customer, key).await?;
+            keys.erased(customer).await?;
+        }
+        Ok(key)
     }
 
     /// Gets ready to record events: keeps the key that sealed them, and notes that they end a key.
@@ -158,40 +178,46 @@ impl Sealing {
     }
 
     /// Destroys the keys of a partition whose end was recorded by somebody who did not come as far as to destroy them.
+    /// What cannot be done for one customer is said in the log and holds up nobody else; it is done when the customer is
+    /// told to `erase` again, or by the next one who takes the partition.
     ///
     /// # Errors
-    /// [`NatsError`], when the server cannot be asked.
+    /// [`NatsError`], when the server cannot be asked whose keys these are.
     pub(super) async fn finish(
         &self,
         store: &CustomerStore,
         is_own: impl Fn(&CustomerId) -> bool,
     ) -> Result<(), NatsError> {
-        use cqrs_es::EventStore;
         let Some(keys) = &self.keys else { return Ok(()) };
-        let finishing = |error: KeyError| NatsError::failed("finishing erasures")(error);
-        for (customer, key) in keys.erasing().await.map_err(finishing)? {
-            if !is_own(&customer) {
-                continue;
-            }
-            let loaded = match store.load_aggregate(customer.as_str()).await {
-                Ok(loaded) => loaded,
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(%customer, %key, error, "an erasure cannot be finished now");
-                    continue;
-                }
-            };
-            let is_decided = loaded.head.state.erased.contains(&key);
-            store.keep(loaded);
-            // Where it was not decided, whoever noted it may still be about to: the note stays.
-            if is_decided {
-                keys.destroy(&customer, key).await.map_err(finishing)?;
-                keys.erased(&customer).await.map_err(finishing)?;
-                tracing::info!(%customer, %key, "an erasure was finished that somebody else began");
+        let erasing = keys.erasing().await.map_err(NatsError::failed("finishing erasures"))?;
+        for customer in erasing.into_iter().filter(|customer| is_own(customer)) {
+            if let Err(error) = finish_one(keys, store, &customer).await {
+                let error = wanwright_nats::chain(error.as_ref());
+                tracing::error!(%customer, error, "an erasure is not finished; send `erase` for the customer again");
             }
         }
         Ok(())
     }
+}
+
+/// Destroys the key of one customer, if its end was recorded.
+async fn finish_one(
+    keys: &Keys,
+    store: &CustomerStore,
+    customer: &CustomerId,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    use cqrs_es::EventStore;
+    let Some(key) = keys.noted(customer).await? else { return Ok(()) };
+    let loaded = store.load_aggregate(customer.as_str()).await?;
+    let is_decided = loaded.head.state.erased.contains(&key);
+    store.keep(loaded);
+    // Where it was not decided, whoever noted it may still be about to: the note stays.
+    if is_decided {
+        keys.destroy(customer, key).await?;
+        keys.erased(customer).await?;
+        tracing::info!(%customer, %key, "an erasure was finished that somebody else began");
+    }
+    Ok(())
 }
 
 /// The keys whose end events say.

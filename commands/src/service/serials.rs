@@ -61,6 +61,36 @@ pub(super) async fn claim(
     Ok(Ok(()))
 }
 
+/// What became of the claim of a device that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Restored {
+    /// It was never lost.
+    WasThere,
+    /// It was nobody's, and is the device's again.
+    Again,
+    /// Somebody else has it.
+    Conflict,
+}
+
+/// Claims again for a device that has a serial number, if its claim is not there. Nothing is written where it is: that
+/// would make a claim young each time it is looked at.
+pub(super) async fn restore(
+    claims: &Claims,
+    customer: &CustomerId,
+    device: &DeviceId,
+    serial: &str,
+) -> Result<Restored, NatsError> {
+    let (name, owner) = (name(serial), owner(customer, device));
+    if claims.seen(&name, &owner).await?.is_some() {
+        return Ok(Restored::WasThere);
+    }
+    Ok(match claims.claim(&name, &owner).await? {
+        Claimed::New(_) => Restored::Again,
+        Claimed::Again { .. } => Restored::WasThere,
+        Claimed::Taken => Restored::Conflict,
+    })
+}
+
 /// A claim that this command made stays its own while nobody else has claimed again in between.
 fn again(fresh: &mut Vec<Seen>, claim: &SerialClaim, was: u64, now: u64) {
     fresh.retain(|seen| seen.claim != *claim || seen.revision == was);

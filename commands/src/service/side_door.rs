@@ -1,9 +1,8 @@
 //! The services beside the doors: the ingress of the durable one, histories and outcomes. Tenants reach them through
 //! their accounts, everybody else in WAN; any of the command services answers.
 
-use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use async_nats::{HeaderMap, Subject, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Nats, NatsError};
@@ -11,6 +10,7 @@ use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services;
 
+use super::quota::Quota;
 use super::{history, ingress, lookup, requests, verdict};
 
 /// The queue group: each request reaches one command service.
@@ -19,11 +19,17 @@ const QUEUE: &str = "services";
 /// Subscribes to the services and serves them.
 pub(super) async fn open(
     nats: &Nats,
+    most_waiting: u64,
     stop: &CancellationToken,
     parts: &mut JoinSet<&'static str>,
 ) -> Result<(), NatsError> {
     let submitted = subscribe(nats, services::SUBMIT_ALL).await?;
-    parts.spawn(ingress::serve(submitted, nats.clone(), stop.clone()));
+    parts.spawn(ingress::serve(
+        submitted,
+        nats.clone(),
+        Quota::new(nats.clone(), most_waiting),
+        stop.clone(),
+    ));
     let asked = subscribe(nats, services::HISTORY_ALL).await?;
     parts.spawn(history::serve(asked, nats.clone(), stop.clone()));
     let asked = subscribe(nats, services::OUTCOME_ALL).await?;
@@ -40,26 +46,6 @@ async fn subscribe(nats: &Nats, subject: &'static str) -> Result<Subscriber, Nat
     let subscriber = subscribed.map_err(|error| failed(error.into()))?;
     nats.client.flush().await.map_err(|error| failed(error.into()))?;
     Ok(subscriber)
-}
-
-/// The next request that may be answered where it says; none when the service ends.
-pub(super) async fn next(requests: &mut Subscriber, stop: &CancellationToken) -> Option<Message> {
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => None,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else {
-            let _ = requests.unsubscribe().await;
-            return None;
-        };
-        match &request.reply {
-            Some(to) if !requests::is_answered(to) => {
-                tracing::warn!(subject = %request.subject, reply = %to, "not handled: nobody is answered there");
-            }
-            _ => return Some(request),
-        }
-    }
 }
 
 /// Answers with a body, or with a refusal in the form of an outcome.

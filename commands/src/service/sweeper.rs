@@ -20,11 +20,18 @@
 //!
 //! So nothing depends on how old the claim is: the grace period only spares customers from being asked about creates that
 //! are under way. Nor on who sweeps: the lease keeps two from doing the same work, and two would do no harm.
+//!
+//! # A claim that is lost all the same
+//!
+//! The bucket may lose what it said it kept. So whoever is asked about claims gets those back that its devices should have
+//! and that nobody has. A device that is removed at that very moment leaves a claim that nobody wants, about which a later
+//! sweep asks. A claim that somebody else has by now is left to him and reported as an error: a person has to decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use cqrs_es::EventStore;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
@@ -36,11 +43,15 @@ use wanwright_schemas::policy::{ConfirmClaimsBody, CustomerChange, MAX_CLAIMS, S
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{ObjectRef, headers};
 
-use super::serials::{self, Seen};
+use super::serials::{self, Restored, Seen};
+use super::store::CustomerStore;
 use crate::decide::SWEEPER;
 
 /// The lease of whoever sweeps.
 const LEASE: &str = "sweeper.claims";
+
+/// How much memory the states of customers may take while their claims are swept, in bytes: none is needed twice.
+const CACHE_BYTES: u64 = 1 << 20;
 
 /// How slowly the claims are swept.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +86,10 @@ pub struct Swept {
     pub asked: u64,
     /// How many were freed.
     pub freed: u64,
+    /// How many were lost and are their devices' again.
+    pub restored: u64,
+    /// How many devices have a serial number that somebody else has claimed.
+    pub conflicts: u64,
 }
 
 /// Sweeps until told to stop.
@@ -121,6 +136,8 @@ async fn leased(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Option<Swept
 /// [`NatsError`] when NATS or every command service is away; what was not seen is seen by the next sweep.
 pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, NatsError> {
     let mut swept = Swept::default();
+    let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
+    let mut looked_at = BTreeSet::new();
     let mut after = Some(0);
     while let Some(from) = after {
         let (page, next) = claims.page(from).await?;
@@ -140,6 +157,10 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
             for some in of_customer.chunks(MAX_CLAIMS) {
                 swept.freed += confirm(nats, claims, &customer, some).await?;
             }
+            // Once a sweep, however many pages its claims are on.
+            if looked_at.insert(customer.clone()) {
+                restore(&store, claims, &customer, &mut swept).await?;
+            }
         }
         after = next;
         if after.is_some() {
@@ -147,6 +168,38 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
         }
     }
     Ok(swept)
+}
+
+/// Claims again what the devices of a customer should have and nobody has.
+async fn restore(
+    store: &CustomerStore,
+    claims: &Claims,
+    customer: &CustomerId,
+    swept: &mut Swept,
+) -> Result<(), NatsError> {
+    let loaded = match store.load_aggregate(customer.as_str()).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%customer, error, "whether a customer's devices have their claims cannot be told now");
+            return Ok(());
+        }
+    };
+    for (device, object) in &loaded.head.state.devices {
+        let serial = &object.spec.serial;
+        match serials::restore(claims, customer, device, serial).await? {
+            Restored::WasThere => {}
+            Restored::Again => {
+                tracing::error!(%customer, %device, serial, "a claim was lost; the device has it again");
+                swept.restored += 1;
+            }
+            Restored::Conflict => {
+                tracing::error!(%customer, %device, serial, "somebody else has claimed the serial number of a device");
+                swept.conflicts += 1;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Asks a customer about claims and frees those that it abandons. Answers how many.

@@ -1,6 +1,7 @@
 //! The command service on a real nats-server: what happens at its doors when something is wrong.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod broken_keys;
 mod damage;
 mod discovery;
 mod doors;

@@ -3,11 +3,12 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Config;
 use serde_json::{Value, json};
+use wanwright_commands::service::Options;
 use wanwright_nats::topology;
 use wanwright_schemas::CommandId;
 use wanwright_schemas::envelope::Digest;
 
-use crate::world::{SITE, World, with};
+use crate::world::{LIMIT, PARTITIONS, SITE, World, with};
 
 /// Asks a service and reads the answer as JSON.
 async fn ask(world: &World, subject: &str, head: HeaderMap, body: String) -> Value {
@@ -158,5 +159,89 @@ async fn no_service_answers_into_a_stream() {
     assert_eq!(world.history("acme").await.len(), before);
     assert!(world.stored(topology::COMMANDS, "wan.cmd.>").await.is_empty());
     assert!(world.nats.js.get_stream(topology::DEAD).await.is_ok());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_is_kept_anywhere() {
+    let world = World::new().await;
+    let id = CommandId::mint();
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+    for subject in ["wan.do.acme.anna.site.oslo.create", "wan.submit.acme.anna.site.oslo.create"] {
+        let refused = ask(&world, subject, with(id), large.clone()).await;
+        assert_eq!(refused["code"], "BodyTooLarge", "{refused}");
+    }
+    assert!(world.stored(topology::VERDICTS, "wan.verdict.>").await.is_empty());
+    // A question names a command or a place; it has no reason to be larger than that.
+    for (subject, asked) in [
+        ("wan.history.acme.anna", json!({ "after": 0 })),
+        ("wan.outcome.acme.anna", json!({ "command": id })),
+    ] {
+        let padded = |bytes: usize| format!("{}{}", " ".repeat(bytes), asked);
+        assert_ne!(ask(&world, subject, HeaderMap::new(), padded(3 << 10)).await["code"], "BodyTooLarge");
+        assert_eq!(ask(&world, subject, HeaderMap::new(), padded(4 << 10)).await["code"], "BodyTooLarge");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_in_a_flood_is_answered() {
+    let world = World::new().await;
+    let subjects =
+        ["wan.outcome.acme.anna", "wan.history.acme.anna", "wan.submit.acme.anna.site.oslo.create"];
+    let asked = |number: usize| {
+        let subject = subjects[number % subjects.len()];
+        let body = if number.is_multiple_of(3) { json!({ "command": CommandId::mint() }) } else { json!({}) };
+        let world = &world;
+        async move { plain(world, subject, body).await }
+    };
+    // More than may be worked on at once; what has no room to wait is told so.
+    let answers = futures::future::join_all((0..3000).map(asked)).await;
+    for (number, answer) in answers.iter().enumerate() {
+        let expected = match number % 3 {
+            0 => answer["code"] == "NotFound",
+            1 => answer["messages"].is_array(),
+            _ => answer["status"] == "stored",
+        };
+        assert!(expected || answer["code"] == "Unavailable", "{answer}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_customer_with_too_much_in_the_inbox_is_refused_and_nobody_else() {
+    let world = World::empty("").await;
+    let options = Options { most_waiting: 3, master_key: Some(world.master_key()), ..Options::default() };
+    let service = world.serve_with(options).await;
+    // Without the stream of keys acme's contact cannot be sealed, so what it sends stays in the inbox.
+    world.nats.js.delete_stream(topology::KEYS).await.unwrap();
+    let submit = |customer: &str, body: &str, id: CommandId| {
+        let subject = format!("wan.submit.{customer}.anna.site.oslo.create");
+        let (world, body) = (&world, body.to_owned());
+        async move { ask(world, &subject, with(id), body).await }
+    };
+    let contact = r#"{"vendor":"simwan","lan":["10.1.0.0/24"],"contact":{"name":"Jane"}}"#;
+    for _ in 0..3 {
+        assert_eq!(submit("acme", contact, CommandId::mint()).await["status"], "stored");
+    }
+    let late = CommandId::mint();
+    let refused = submit("acme", contact, late).await;
+    assert_eq!(
+        (&refused["code"], &refused["command"]),
+        (&json!("TooManyWaiting"), &json!(late)),
+        "{refused}"
+    );
+    assert!(refused["next"].as_str().unwrap().contains("same id"), "{refused}");
+    assert_eq!(world.stored(topology::COMMANDS, "wan.inbox.*.acme.>").await.len(), 3);
+    assert_eq!(submit("globex", SITE, CommandId::mint()).await["status"], "stored");
+
+    // Once they are decided, there is room again.
+    let keys = topology::streams(PARTITIONS, 1).into_iter().find(|config| config.name == topology::KEYS);
+    world.nats.js.create_stream(keys.unwrap()).await.unwrap();
+    world.inbox_is_empty().await;
+    let stored = async { while submit("acme", contact, late).await["status"] != "stored" {} };
+    tokio::time::timeout(LIMIT, stored).await.unwrap();
+    assert!(world.outcome("acme", late).await.refusal().is_some());
+    service.stop().await;
     world.stop().await;
 }

@@ -50,9 +50,9 @@ async fn what_nobody_has_is_freed_and_what_a_device_has_stays() {
 
     let young = Pace { grace: SignedDuration::from_hours(1), ..NOW };
     let swept = sweeper::sweep(&world.nats, &claims, young).await.unwrap();
-    assert_eq!(swept, Swept { seen: 5, asked: 0, freed: 0 });
+    assert_eq!(swept, Swept { seen: 5, asked: 0, freed: 0, ..Swept::default() });
     let swept = sweeper::sweep(&world.nats, &claims, NOW).await.unwrap();
-    assert_eq!(swept, Swept { seen: 5, asked: 4, freed: 3 });
+    assert_eq!(swept, Swept { seen: 5, asked: 4, freed: 3, ..Swept::default() });
 
     for (serial, free) in [("1", false), ("2", true), ("3", true), ("4", true), ("5", false)] {
         let taken = claims.is_taken(&format!("serial/SN-000{serial}"), "other/d9").await.unwrap();
@@ -62,7 +62,7 @@ async fn what_nobody_has_is_freed_and_what_a_device_has_stays() {
     assert_eq!(types(&world).await[2..], abandoned);
     // What is wanted is asked about again and again, and leaves no trace.
     let swept = sweeper::sweep(&world.nats, &claims, NOW).await.unwrap();
-    assert_eq!(swept, Swept { seen: 2, asked: 1, freed: 0 });
+    assert_eq!(swept, Swept { seen: 2, asked: 1, freed: 0, ..Swept::default() });
     assert_eq!(types(&world).await.len(), 4);
     world.stop().await;
 }
@@ -134,5 +134,31 @@ async fn several_sweepers_take_turns_and_free_a_claim_once() {
     }
     let abandoned = types(&world).await.iter().filter(|name| *name == "CustomerClaimAbandoned").count();
     assert_eq!(abandoned, 8);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_was_lost_is_its_devices_again_unless_somebody_else_has_it() {
+    let (world, claims) = one_device().await;
+    let body = DEVICE.replace("0001", "0002");
+    assert!(world.ask("acme.demo.device.d2.create", CommandId::mint(), &body).await.position().is_some());
+    let lost = claims.page(0).await.unwrap().0.remove(0);
+    assert_eq!(lost.name, "serial/SN-0001");
+    assert!(claims.release_seen(&lost.name, lost.revision).await.unwrap());
+    let swept = sweeper::sweep(&world.nats, &claims, NOW).await.unwrap();
+    assert_eq!((swept.restored, swept.freed, swept.conflicts), (1, 0, 0));
+    assert!(claims.is_taken(&lost.name, "other/d9").await.unwrap());
+    let nothing = Swept { seen: 2, asked: 2, ..Swept::default() };
+    assert_eq!(sweeper::sweep(&world.nats, &claims, NOW).await.unwrap(), nothing);
+
+    // Lost again, and somebody else has a device of that number by now: it is his, and a person has to know.
+    let lost = claims.page(0).await.unwrap().0.pop().unwrap();
+    assert_eq!(lost.name, "serial/SN-0001");
+    assert!(claims.release_seen(&lost.name, lost.revision).await.unwrap());
+    world.ask("other.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    assert!(world.ask("other.demo.device.d9.create", CommandId::mint(), DEVICE).await.position().is_some());
+    let conflict = Swept { seen: 2, asked: 2, conflicts: 1, ..Swept::default() };
+    assert_eq!(sweeper::sweep(&world.nats, &claims, NOW).await.unwrap(), conflict);
+    assert!(claims.is_taken(&lost.name, "acme/d1").await.unwrap());
     world.stop().await;
 }

@@ -93,6 +93,8 @@ impl SignedHead {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -116,5 +118,60 @@ mod tests {
         assert!(others.iter().all(|other| !other.is_signed_by(&public)));
         let other = SigningKey::from_seed([8; 32]).expect("a key");
         assert!(!head.is_signed_by(&other.public()));
+    }
+
+    const PIECES: [&str; 4] = [r#""v":1,"#, "{", "null", r#""sequence":2,"#];
+
+    /// Ways to spoil bytes: cut them, turn a bit, put a byte or a piece in, say a part twice.
+    fn spoilt(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+        let spoil = (0..5u8, any::<prop::sample::Index>(), any::<u8>());
+        prop::collection::vec(spoil, 0..5).prop_map(move |spoils| {
+            spoils.iter().fold(whole.clone(), |mut bytes, (what, place, with)| {
+                let at = place.index(bytes.len() + 1);
+                match what {
+                    0 => bytes.truncate(at),
+                    1 if at < bytes.len() => bytes[at] ^= with | 1,
+                    2 => bytes.insert(at, *with),
+                    3 => drop(bytes.splice(at..at, PIECES[usize::from(*with) % PIECES.len()].bytes())),
+                    _ => {
+                        let end = (at + usize::from(*with)).min(bytes.len());
+                        let twice = bytes[at..end].to_vec();
+                        drop(bytes.splice(at..at, twice));
+                    }
+                }
+                bytes
+            })
+        })
+    }
+
+    fn line() -> (SignedHead, SigningKey) {
+        let key = SigningKey::from_seed([7; 32]).expect("a key");
+        let of = Rolling::default().with(1, Digest::of(b"leaf"));
+        (
+            SignedHead::sign(
+                &key,
+                ("EVENTS-0", Timestamp::UNIX_EPOCH),
+                of,
+                Digest::of(b"leaf"),
+                Timestamp::UNIX_EPOCH,
+            ),
+            key,
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a line of heads says, what counts as signed is what was signed.
+        #[test]
+        fn hostile_lines(line in spoilt(serde_json::to_vec(&line().0).expect("JSON")), any in prop::collection::vec(any::<u8>(), 0..300)) {
+            let (head, key) = self::line();
+            for bytes in [line, any] {
+                let Ok(read) = serde_json::from_slice::<SignedHead>(&bytes) else { continue };
+                let again = serde_json::from_slice(&serde_json::to_vec(&read).expect("JSON"));
+                prop_assert_eq!(again.ok(), Some(read.clone()));
+                prop_assert!(!read.is_signed_by(&key.public()) || read == head, "{:?}", read);
+            }
+        }
     }
 }

@@ -204,6 +204,8 @@ fn hex(bytes: &[u8]) -> Zeroizing<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -265,6 +267,48 @@ mod tests {
             let Err(error) = MasterKeys::read(&path) else { panic!("{text}") };
             assert!(matches!(error, KeyError::BadFile { .. }), "{error}");
             assert!(text.is_empty() || !error.to_string().contains(text));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is stored as a wrapped key, nothing but what was wrapped opens.
+        #[test]
+        fn hostile_wrapped_keys(
+            any in prop::collection::vec(any::<u8>(), 0..80),
+            (at, with, cut) in (0..60usize, 1..=255u8, 0..61usize),
+        ) {
+            let masters = MasterKeys { path: "keys".into(), keys: vec![MasterKey::mint().unwrap()] };
+            let (acme, key) = ("acme".parse().unwrap(), DataKey::mint().unwrap());
+            let wrapped = masters.wrap(&acme, &key).unwrap();
+            prop_assert_eq!(wrapped.len(), 60);
+            let mut turned = wrapped.clone();
+            turned[at] ^= with;
+            let longer = [&wrapped[..], &[with]].concat();
+            for bytes in [&any[..], &turned, &wrapped[..cut], &longer] {
+                let opened = masters.unwrap(&acme, key.id(), masters.newest(), bytes);
+                let is_same = bytes == &wrapped[..];
+                let is_refused = matches!(opened, Err(KeyError::WrongMaster { .. }));
+                prop_assert!(is_same == opened.is_ok() && is_same != is_refused);
+            }
+        }
+
+        /// Whatever is in the file, a line is a key or is not; what is read was written like that.
+        #[test]
+        fn hostile_master_keys(
+            line in prop_oneof![
+                "wanwright-master-key [0-9a-f]{15,17} [0-9a-fA-F+-]{63,65}",
+                "(wanwright-master-key)?[ \t]{0,2}[0-9a-fé]{0,16}[ \t]{0,2}[0-9a-fé]{0,64}( x)?",
+                any::<String>(),
+            ],
+        ) {
+            if let Some(key) = MasterKey::read(&line) {
+                let digits = hex(&key.secret[..]);
+                let written = format!("{LINE} {} {}", key.id, digits.as_str());
+                let said: Vec<&str> = line.split_whitespace().collect();
+                prop_assert_eq!(written, said.join(" ").to_lowercase());
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId, ObjectId, OrderId};
 use wanwright_schemas::subjects::{self, CommandSubject};
 use wanwright_schemas::trace::TraceContext;
-use wanwright_schemas::{Digest, Kind, body, cloudevent, strict};
+use wanwright_schemas::{Digest, Kind, body, cloudevent, services, strict};
 
 use crate::hostile::texts;
 use crate::lines::{FILES, commands, parse, says};
@@ -249,6 +249,39 @@ proptest! {
         prop_assert!(traced.is_none_or(|trace| trace.parent == text.trim()));
         let customer: CustomerId = "acme".parse().expect("an id");
         prop_assert!(subjects::partition(&customer, 8) < 8);
+    }
+
+    #[test]
+    fn any_text_as_a_subject(
+        text in prop_oneof![
+            "wan\\.(history|outcome)\\.[a-z0-9-]{0,3}\\.[a-zA-Z.]{0,3}",
+            "wan\\.submit\\.[a-z]{1,3}\\.[a-z]{1,3}\\.(site|tunnel|x)\\.[a-z]{0,3}\\.[a-z.]{0,90}",
+            "wan\\.key\\.(wrapped|erasing|current)\\.[a-z]{1,3}(\\.[0-9a-f-]{36})?(\\.[a-z.]{0,4})?",
+            any::<String>(),
+        ],
+        spoils in spoils(),
+    ) {
+        let spoilt = String::from_utf8_lossy(&spoil(text.as_bytes(), &spoils)).into_owned();
+        for text in [text, spoilt] {
+            match services::asked(&text) {
+                Ok((customer, actor)) => {
+                    let tail = format!(".{customer}.{actor}");
+                    prop_assert!(text.ends_with(&tail) && text.split('.').count() == 4, "{}", text);
+                }
+                Err(refusal) => prop_assert!(!refusal.message.is_empty() && refusal.message.len() < 2048),
+            }
+            match services::submitted(&text) {
+                // A verb that is too long is cut, and there is none of that name.
+                Ok(subject) => prop_assert!(text.replacen("submit", "cmd", 1).starts_with(&subject.durable())),
+                Err(refusal) => prop_assert!(!refusal.message.is_empty() && refusal.message.len() < 2048),
+            }
+            if let Some((customer, key, master)) = subjects::key_of_wrapped(&text) {
+                prop_assert_eq!(&subjects::wrapped_key(&customer, key, master), &text.to_lowercase());
+            }
+            if let Some(customer) = subjects::customer_of_erasing(&text) {
+                prop_assert_eq!(&subjects::erasing_key(&customer), &text);
+            }
+        }
     }
 
     #[test]
