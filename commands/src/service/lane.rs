@@ -81,6 +81,7 @@ impl Lane {
         let mut loaded = self.store.load_aggregate(customer.as_str()).await?;
         let horizon = verdict::horizon(self.window);
         loaded.head.recent.forget_before(horizon);
+        let decided_on = loaded.head.sequence;
         let sealed = self.sealing.seal(asked, &loaded.head.state).await?;
         let says = sealed.says;
         if let Some(recent) = loaded.head.recent.get(command) {
@@ -101,6 +102,8 @@ impl Lane {
         if asked.headers.dry_run || outcome.position().is_some() {
             return Ok(outcome);
         }
+        // No append fences it: who held the partition before may have appended since, late, what it was not decided on.
+        self.store.check_head(customer, decided_on).await?;
         // No event tells of it, so nobody may hear of it before it is recorded.
         let now = verdict::now_millis();
         let first = self.verdicts.record(customer, command, says.in_verdict, &outcome, now).await?;

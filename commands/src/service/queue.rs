@@ -164,6 +164,10 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
         if matches!(&asked.answer, Answer::Inbox(delivery) if delivery.is_over()) {
             return None;
         }
+        if !lane.lease.is_held() {
+            // What still waits here is for whoever holds the partition now.
+            return None;
+        }
         let trouble = match judge(lane, asked, &mut fresh).await {
             Ok(outcome) => {
                 if outcome.position().is_none() && !fresh.is_empty() {

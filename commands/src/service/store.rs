@@ -158,6 +158,15 @@ impl CustomerStore {
         self.shared.cache.take(self.holding, customer)
     }
 
+    /// Asks the leader whether a customer's history still ends where a decision was made, as an append would.
+    ///
+    /// # Errors
+    /// A conflict where it does not.
+    pub(super) async fn check_head(&self, customer: &CustomerId, sequence: u64) -> Result<(), Failed> {
+        let head = self.history.head(customer).await.map_err(unavailable)?;
+        if head == sequence { Ok(()) } else { Err(AggregateError::AggregateConflict) }
+    }
+
     /// Loads from the newest snapshot on, at least up to the leader's head, through the last message that was seen here.
     async fn load(&self, customer: &CustomerId) -> Result<Head, Failed> {
         let evidence = self.shared.evidence.as_deref();

@@ -5,6 +5,7 @@ mod damage;
 mod discovery;
 mod doors;
 mod erasing;
+mod handover;
 mod neighbours;
 mod personal;
 mod proxy;
