@@ -124,12 +124,13 @@ pub async fn run(
     let counts = Arc::new(Counts::default());
     let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
     let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
+    let onlooker = shared.onlooker(&nats);
     let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
     let parts = Arc::new(parts);
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
-    side_door::open(&nats, &stop, &mut others).await?;
+    side_door::open(&nats, onlooker, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     others.spawn(sweeps);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)

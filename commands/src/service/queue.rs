@@ -149,8 +149,12 @@ async fn tell(lane: &Lane, customer: &CustomerId, asked: &Headers, outcome: &Out
 /// the command.
 async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
     let outcome = lane.judge(asked, fresh).await?;
-    if matches!(asked.answer, Answer::Inbox(_)) && !outcome.repeated && !outcome.dry_run {
-        outcomes::record(&lane.nats, &asked.subject.customer, &asked.headers, &outcome).await?;
+    // A used id has the outcome of the command that used it first.
+    let is_its_own = outcome.refusal().is_none_or(|refusal| refusal.code != Reason::CommandIdReused);
+    if matches!(asked.answer, Answer::Inbox(_)) && is_its_own && !outcome.dry_run {
+        // Also when it is said again: whoever found it first may not have come this far, and the first record stands.
+        let first = Outcome { repeated: false, ..outcome.clone() };
+        outcomes::record(&lane.nats, &asked.subject.customer, &asked.headers, &first).await?;
     }
     Ok(outcome)
 }
