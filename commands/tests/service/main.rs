@@ -4,6 +4,7 @@
 mod damage;
 mod discovery;
 mod doors;
+mod dry_runs;
 mod erasing;
 mod handover;
 mod neighbours;
