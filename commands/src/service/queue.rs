@@ -151,7 +151,7 @@ async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outc
     let outcome = lane.judge(asked, fresh).await?;
     // A used id has the outcome of the command that used it first.
     let is_its_own = outcome.refusal().is_none_or(|refusal| refusal.code != Reason::CommandIdReused);
-    if matches!(asked.answer, Answer::Inbox(_)) && is_its_own && !outcome.dry_run {
+    if matches!(asked.answer, Answer::Inbox(_)) && is_its_own {
         // Also when it is said again: whoever found it first may not have come this far, and the first record stands.
         let first = Outcome { repeated: false, ..outcome.clone() };
         outcomes::record(&lane.nats, &asked.subject.customer, &asked.headers, &first).await?;

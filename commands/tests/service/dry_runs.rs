@@ -139,6 +139,38 @@ async fn a_dry_run_of_a_used_id_finishes_nothing() {
 }
 
 #[tokio::test]
+async fn a_durable_dry_run_is_refused_at_both_doors() {
+    let world = World::new().await;
+    let mut head = with(CommandId::mint());
+    head.insert(headers::DRY_RUN, "true");
+    let submitted = world.nats.client.request_with_headers(
+        "wan.submit.acme.demo.site.oslo.create",
+        head.clone(),
+        SITE.into(),
+    );
+    let refused: Outcome = serde_json::from_slice(&submitted.await.unwrap().payload).unwrap();
+    let refusal = refused.refusal().unwrap();
+    assert_eq!((refusal.code, refusal.field.as_deref()), (Reason::BadHeader, Some(headers::DRY_RUN)));
+    assert!(refusal.next.contains("wan.do."), "{refusal:?}");
+    assert_eq!(positions(&world).await[topology::COMMANDS], (0, 0));
+
+    let sent = world.nats.js.publish_with_headers("wan.cmd.acme.demo.site.oslo.create", head, SITE.into());
+    sent.await.unwrap().await.unwrap();
+    let dead = world.first(topology::DEAD, "wan.dead.command.BadHeader").await;
+    assert!(dead.headers.get(headers::DEAD_MESSAGE).unwrap().as_str().contains(headers::DRY_RUN));
+    world.inbox_is_empty().await;
+    assert!(world.history("acme").await.is_empty());
+    // What says that it is none is a command like any other.
+    let id = CommandId::mint();
+    let mut head = with(id);
+    head.insert(headers::DRY_RUN, "false");
+    let sent = world.nats.js.publish_with_headers("wan.cmd.acme.demo.site.oslo.create", head, SITE.into());
+    sent.await.unwrap().await.unwrap();
+    assert!(world.outcome("acme", id).await.position().is_some());
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_load_for_a_dry_run_makes_no_snapshot() {
     let world = World::new().await;
     world.ask(CREATE, CommandId::mint(), SITE).await;
