@@ -22,6 +22,7 @@ use wanwright_vendors::Vendors;
 use super::adapter::{Judged, Recorded};
 use super::discovery::Counts;
 use super::door::Asked;
+use super::oldest::Oldest;
 use super::sealing::{ERASE, Says, Sealed, Sealing};
 use super::serials::Seen;
 use super::store::{CustomerStore, Loaded, key};
@@ -72,6 +73,7 @@ pub(super) struct Lane {
     pub(super) sealing: Sealing,
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
+    pub(super) oldest: Oldest,
 }
 
 impl Lane {
@@ -83,7 +85,7 @@ impl Lane {
             true => self.store.look_at(customer).await?,
             false => self.store.load_aggregate(customer.as_str()).await?,
         };
-        let horizon = verdict::horizon(self.window);
+        let horizon = verdict::horizon(self.window, self.oldest.millis());
         loaded.head.recent.forget_before(horizon);
         let decided_on = loaded.head.sequence;
         let sealed = self.sealing.seal(asked, &loaded.head.state).await?;

@@ -14,6 +14,7 @@ mod ingress;
 mod lane;
 mod lookup;
 mod members;
+mod oldest;
 mod outcomes;
 mod partition;
 mod partitions;

@@ -147,8 +147,9 @@ pub(super) fn now_millis() -> u64 {
     u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
-/// From when on decisions are remembered: longer than the window, so that no id is new again at its very end.
-pub(super) fn horizon(window: Duration) -> u64 {
+/// From when on decisions are remembered: longer than the window, so that no id is new again at its very end. A command
+/// that waits in the inbox is as old as when it was stored, so it counts from the oldest one there.
+pub(super) fn horizon(window: Duration, oldest_millis: u64) -> u64 {
     let twice = u64::try_from(2 * window.as_millis()).unwrap_or(u64::MAX);
-    now_millis().saturating_sub(twice)
+    now_millis().min(oldest_millis).saturating_sub(twice)
 }

@@ -157,3 +157,39 @@ async fn an_outcome_is_found_where_it_was_recorded_first() {
     assert_eq!(world.ask(CREATE, ids[1], SITE).await, again);
     world.stop().await;
 }
+
+fn now_millis() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap()
+}
+
+#[tokio::test]
+async fn a_durable_command_happens_once_however_long_nobody_served_its_inbox() {
+    let world = World::empty("").await;
+    let window = Duration::from_secs(2);
+    let options = || Options { window, ..Options::default() };
+    let service = world.serve_with(options()).await;
+    world.ask(CREATE, CommandId::mint(), SITE).await;
+    let (change, id) = ("acme.demo.site.oslo.change", CommandId::mint());
+    let body = r#"{"lan":["10.2.0.0/24"]}"#;
+    let first = world.ask(change, id, body).await;
+    assert!(first.position().is_some(), "{first:?}");
+    // Done a second time the first one would undo this.
+    world.ask(change, CommandId::mint(), r#"{"lan":["10.3.0.0/24"]}"#).await;
+    assert_eq!(world.outcome("acme", id).await, first);
+    service.stop().await;
+    // Decided and not removed from the inbox, whose oldest message is as large as one may be.
+    world.put("acme.demo.nothing", CommandId::mint(), vec![b'x'; (4 << 20) - 400].into()).await;
+    world.put(change, id, body.into()).await;
+    assert!(now_millis() < id.unix_millis() + 2000, "too slow to tell anything");
+    world.forget_outcome("acme", id).await;
+    while now_millis() < id.unix_millis() + 4500 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let service = world.serve_with(options()).await;
+    world.inbox_is_empty().await;
+    assert_eq!(world.outcome("acme", id).await, first);
+    assert_eq!(world.history("acme").await.len(), 3);
+    service.stop().await;
+    world.stop().await;
+}
