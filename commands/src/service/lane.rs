@@ -155,8 +155,8 @@ impl Lane {
         Ok(Outcome { repeated: true, ..outcome })
     }
 
-    /// Does what whoever recorded the events may not have come to do: to destroy a key, and to give back serial numbers,
-    /// which comes before the outcome is told.
+    /// Does what whoever recorded the events may not have come to do: to destroy a key, and to ask about serial numbers,
+    /// which are given back before an outcome is told.
     async fn follow_up(
         &self,
         asked: &Asked,
