@@ -221,6 +221,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
     }
 }
 
+/// Tells the sender of a request that it was not tried.
 async fn not_tried(nats: Nats, asked: Asked) {
     let outcome = verdict::not_tried(&asked);
     if let Answer::Reply(to) = asked.answer {
