@@ -223,6 +223,20 @@ pub(super) fn read(
     Ok((subject, read, body))
 }
 
+/// Refuses a dry run at the durable doors: nobody waits there for the answer, and it is kept nowhere.
+///
+/// # Errors
+/// That refusal.
+pub(super) fn refuse_dry_run(headers: &Headers) -> Result<(), Refusal> {
+    if !headers.dry_run {
+        return Ok(());
+    }
+    let why =
+        format!("{}: a dry run is answered and kept nowhere, so it cannot be durable", headers::DRY_RUN);
+    let refusal = Refusal::new(Reason::BadHeader, why).field(headers::DRY_RUN);
+    Err(refusal.next("Send it as a request, on wan.do.<customer>.<actor>.<kind>.<id>.<verb>."))
+}
+
 /// What a command's sender may say. Whoever asks for `Wan-Dryrun` must not have the command carried out.
 const KNOWN: [&str; 6] = [
     headers::COMMAND_ID,

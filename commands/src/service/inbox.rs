@@ -148,5 +148,6 @@ fn read(message: &jetstream::Message) -> Result<(CommandSubject, Headers, Bytes,
     let place = || CommandId::of_message(millis, sequence);
     let (subject, headers, body) =
         door::read(&message.subject, message.headers.as_ref(), &message.payload, place)?;
+    door::refuse_dry_run(&headers)?;
     Ok((subject, headers, body, millis))
 }

@@ -66,6 +66,7 @@ fn read(request: &Message) -> Result<Submission, Refusal> {
     let durable = services::submitted(&request.subject)?.durable();
     let headers = request.headers.as_ref();
     let (subject, read, body) = door::read(&durable, headers, &request.payload, CommandId::mint)?;
+    door::refuse_dry_run(&read)?;
     let mut headers = HeaderMap::new();
     read.write(&mut headers);
     Ok(Submission { subject, command: read.command, headers, body })

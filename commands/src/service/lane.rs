@@ -22,6 +22,7 @@ use wanwright_vendors::Vendors;
 use super::adapter::{Judged, Recorded};
 use super::discovery::Counts;
 use super::door::Asked;
+use super::oldest::Oldest;
 use super::sealing::{ERASE, Says, Sealed, Sealing};
 use super::serials::Seen;
 use super::store::{CustomerStore, Loaded, key};
@@ -74,15 +75,21 @@ pub(super) struct Lane {
     pub(super) sealing: Sealing,
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
+    pub(super) oldest: Oldest,
 }
 
 impl Lane {
     /// Finds the outcome of a command: the one it has, or the one it gets now. Notes in `fresh` what it claimed.
     pub(super) async fn judge(&self, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
         let (customer, command) = (&asked.subject.customer, asked.headers.command);
-        let mut loaded = self.store.load_aggregate(customer.as_str()).await?;
-        let horizon = verdict::horizon(self.window);
+        let mut loaded = match asked.headers.dry_run {
+            // Not even a snapshot is made for it.
+            true => self.store.look_at(customer).await?,
+            false => self.store.load_aggregate(customer.as_str()).await?,
+        };
+        let horizon = verdict::horizon(self.window, self.oldest.millis());
         loaded.head.recent.forget_before(horizon);
+        let decided_on = loaded.head.sequence;
         let sealed = self.sealing.seal(asked, &loaded.head.state).await?;
         let says = sealed.says;
         if let Some(recent) = loaded.head.recent.get(command) {
@@ -103,6 +110,8 @@ impl Lane {
         if asked.headers.dry_run || outcome.position().is_some() {
             return Ok(outcome);
         }
+        // No append fences it: who held the partition before may have appended since, late, what it was not decided on.
+        self.store.check_head(customer, decided_on).await?;
         // No event tells of it, so nobody may hear of it before it is recorded.
         let now = verdict::now_millis();
         let first = self.verdicts.record(customer, command, says.in_verdict, &outcome, now).await?;
@@ -129,28 +138,49 @@ impl Lane {
             return Ok(verdict::refused(asked, verdict::reused(asked)));
         }
         let customer = &asked.subject.customer;
-        if asked.subject.verb == ERASE {
-            let events = self.store.envelope(customer, recent.sequence).await?.events;
-            self.sealing.follow(customer, &events).await?;
+        let position = self.store.position(customer, recent.sequence);
+        let first = outcomes::first(&self.nats, customer, asked.headers.command).await?;
+        // Another command's answer may have been kept under this id; the history tells which one is right.
+        let first = first.filter(|first| first.position() == Some(&position));
+        let is_told = first.is_some();
+        let outcome = match first {
+            Some(first) => first,
+            None => verdict::told(position, &self.store.message(customer, recent.sequence).await?)?,
+        };
+        if !asked.headers.dry_run {
+            self.follow_up(asked, recent, is_told, &loaded).await?;
+            if !is_told {
+                outcomes::record(&self.nats, customer, &asked.headers, &outcome).await?;
+            }
         }
-        if let Some(outcome) = outcomes::first(&self.nats, customer, asked.headers.command).await? {
-            self.store.keep(loaded);
-            return Ok(Outcome { repeated: true, ..outcome });
+        self.store.keep(loaded);
+        Ok(Outcome { repeated: true, ..outcome })
+    }
+
+    /// Does what whoever recorded the events may not have come to do: to destroy a key, and to ask about serial numbers,
+    /// which are given back before an outcome is told.
+    async fn follow_up(
+        &self,
+        asked: &Asked,
+        recent: Recent,
+        is_told: bool,
+        loaded: &Loaded,
+    ) -> Result<(), Trouble> {
+        let customer = &asked.subject.customer;
+        if is_told && asked.subject.verb != ERASE {
+            return Ok(());
         }
         let events = self.store.envelope(customer, recent.sequence).await?.events;
-        // Whoever recorded the events did not come as far as to tell the outcome, nor to give back serial numbers.
-        if events.iter().any(|event| matches!(event, Event::Device(_, Change::Removed { .. }))) {
+        if asked.subject.verb == ERASE {
+            self.sealing.follow(customer, &events).await?;
+        }
+        if !is_told && events.iter().any(|event| matches!(event, Event::Device(_, Change::Removed { .. }))) {
             let history = self.store.load_events(customer.as_str()).await?;
             let known = serials::given(history.iter().map(|recorded| &recorded.payload.event));
             let removed = serials::removed(&loaded.head.state, known, &events);
             self.ask_about(customer, removed);
         }
-        let generation = loaded.head.state.generation(&asked.subject.object);
-        self.store.keep(loaded);
-        let position = self.store.position(customer, recent.sequence);
-        let outcome = verdict::accepted(asked, Some(position), &events, generation);
-        outcomes::record(&self.nats, customer, &asked.headers, &outcome).await?;
-        Ok(Outcome { repeated: true, ..outcome })
+        Ok(())
     }
 
     async fn decide(

@@ -8,6 +8,7 @@ use wanwright_nats::{Lease, NatsError};
 use wanwright_schemas::{CustomerId, subjects};
 
 use super::lane::Lane;
+use super::oldest::Oldest;
 use super::queue::{self, Lanes};
 use super::store::CustomerStore;
 use super::verdicts::Verdicts;
@@ -78,6 +79,7 @@ async fn serve(
     // Asked while the lease is held, which keeps the count from being changed until it is given back.
     nats.check_partitions().await?;
     let verdicts = Verdicts::open(nats, number, verdict::now_millis()).await?;
+    let oldest = Oldest::of(nats, number).await?;
     let lane = Lane {
         nats: nats.clone(),
         store: CustomerStore::new(nats.clone(), holding, parts.shared.clone()),
@@ -88,6 +90,7 @@ async fn serve(
         sealing: parts.sealing.clone(),
         lease: Arc::clone(lease),
         window: parts.options.window,
+        oldest: oldest.clone(),
     };
     let is_own = |customer: &CustomerId| subjects::partition(customer, nats.partitions) == number;
     lane.sealing.finish(&lane.store, is_own).await?;
@@ -99,6 +102,7 @@ async fn serve(
     let requests = requests::open(nats, number).await?;
     let own = Some((number, lanes.clone()));
     tasks.spawn(requests::serve(requests, own, nats.clone(), stop.clone()));
+    tasks.spawn(oldest.keep(parts.options.window, stop.clone()));
     tasks.spawn(inbox::serve(inbox, number, nats.clone(), lanes, stop.clone()));
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::Nats;
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::{Reason, Refusal};
@@ -166,8 +167,12 @@ async fn tell(lane: &Lane, customer: &CustomerId, asked: &Headers, outcome: &Out
 /// the command.
 async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
     let outcome = lane.judge(asked, fresh).await?;
-    if matches!(asked.answer, Answer::Inbox(_)) && !outcome.repeated && !outcome.dry_run {
-        outcomes::record(&lane.nats, &asked.subject.customer, &asked.headers, &outcome).await?;
+    // A used id has the outcome of the command that used it first.
+    let is_its_own = outcome.refusal().is_none_or(|refusal| refusal.code != Reason::CommandIdReused);
+    if matches!(asked.answer, Answer::Inbox(_)) && is_its_own {
+        // Also when it is said again: whoever found it first may not have come this far, and the first record stands.
+        let first = Outcome { repeated: false, ..outcome.clone() };
+        outcomes::record(&lane.nats, &asked.subject.customer, &asked.headers, &first).await?;
     }
     Ok(outcome)
 }
@@ -179,6 +184,10 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
     let mut fresh = Vec::new();
     loop {
         if matches!(&asked.answer, Answer::Inbox(delivery) if delivery.is_over()) {
+            return None;
+        }
+        if !lane.lease.is_held() {
+            // What still waits here is for whoever holds the partition now.
             return None;
         }
         let trouble = match judge(lane, asked, &mut fresh).await {
@@ -221,25 +230,41 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
         if stop.is_cancelled() || (is_enough && !is_durable) {
             return Some(verdict::unavailable(asked, error.as_ref()));
         }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stop.cancelled() => {}
-            () = turn_away(lane, queue), if tries >= TRIES => {}
+        let pause = async {
+            let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+        };
+        if tries < TRIES {
+            pause.await;
+            continue;
         }
+        // The senders of the requests behind a command of the inbox do not wait as long as the inbox does.
+        turn_away(pause, &mut queue.requests, |asked| not_tried(lane.nats.clone(), asked)).await;
     }
 }
 
-/// Answers the requests that wait behind a command of the inbox which cannot be recorded: their senders do not wait as
-/// long as the inbox does.
-async fn turn_away(lane: &Lane, queue: &mut Queue) {
-    while let Some(asked) = queue.requests.recv().await {
-        let outcome = verdict::not_tried(&asked);
-        if let Answer::Reply(to) = asked.answer {
-            requests::reply(&lane.nats, to, &outcome).await;
-        }
+/// Tells the sender of a request that it was not tried.
+async fn not_tried(nats: Nats, asked: Asked) {
+    let outcome = verdict::not_tried(&asked);
+    if let Answer::Reply(to) = asked.answer {
+        requests::reply(&nats, to, &outcome).await;
     }
-    // The door is closed; the pause goes on.
-    std::future::pending().await
+}
+
+/// Hands out what waits until something else is over. What is taken out is answered whole: a `select!` around the answer
+/// would drop it.
+async fn turn_away<T, F: Future<Output = ()>>(
+    over: impl Future<Output = ()>,
+    waiting: &mut mpsc::Receiver<T>,
+    mut answer: impl FnMut(T) -> F,
+) {
+    tokio::pin!(over);
+    loop {
+        let asked = tokio::select! {
+            () = &mut over => return,
+            Some(asked) = waiting.recv() => asked,
+        };
+        answer(asked).await;
+    }
 }
 
 /// Puts a command among the dead letters before the customer's next one is looked at, so that they keep their order.
@@ -262,6 +287,9 @@ async fn bury(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use tokio::sync::Notify;
     use wanwright_schemas::CommandId;
 
     use super::super::door;
@@ -292,5 +320,26 @@ mod tests {
             }
         }
         lanes.offer(asked("acme", large)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_turned_away_is_answered_even_when_the_pause_is_over_meanwhile() {
+        let (send, mut waiting) = mpsc::channel(4);
+        for number in 0..4 {
+            send.send(number).await.expect("there is room");
+        }
+        let over = Notify::new();
+        let answered = RefCell::new(Vec::new());
+        let answer = async |number| {
+            if number == 1 {
+                over.notify_one();
+            }
+            tokio::task::yield_now().await;
+            answered.borrow_mut().push(number);
+        };
+        turn_away(over.notified(), &mut waiting, &answer).await;
+        let answered = answered.into_inner();
+        let taken = 4 - waiting.len();
+        assert!(taken >= 2 && answered.len() == taken, "{taken} were taken, {answered:?} answered");
     }
 }

@@ -118,7 +118,7 @@ impl Sealing {
                     let body = Err(refusal.field("contact"));
                     return Ok(Sealed { body, says: Says::plainly(stripped), new_key: None, about: None });
                 };
-                let (key, instead) = key(keys, &subject.customer, state).await?;
+                let (key, instead) = key(keys, &subject.customer, state, asked.headers.dry_run).await?;
                 let body = sealed(&personal, asked, &key)?;
                 let in_events = digest(&body);
                 let in_verdict = if instead.is_some() { stripped } else { in_events };
@@ -233,10 +233,12 @@ async fn key(
     keys: &Keys,
     customer: &CustomerId,
     state: &Customer,
+    dry_run: bool,
 ) -> Result<(DataKey, Option<Current>), KeyError> {
     let current = keys.current(customer).await?;
     match current.key {
         // Decided and not done: it must not seal anything any more.
+        Some(key) if state.erased.contains(&key) && dry_run => {}
         Some(key) if state.erased.contains(&key) => keys.destroy(customer, key).await?,
         Some(key) => match keys.get(customer, key).await? {
             Some(key) => return Ok((key, None)),

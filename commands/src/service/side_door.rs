@@ -11,6 +11,7 @@ use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services;
 
 use super::quota::Quota;
+use super::store::CustomerStore;
 use super::{history, ingress, lookup, requests, verdict};
 
 /// The queue group: each request reaches one command service.
@@ -19,6 +20,7 @@ const QUEUE: &str = "services";
 /// Subscribes to the services and serves them.
 pub(super) async fn open(
     nats: &Nats,
+    store: CustomerStore,
     most_waiting: u64,
     stop: &CancellationToken,
     parts: &mut JoinSet<&'static str>,
@@ -33,7 +35,7 @@ pub(super) async fn open(
     let asked = subscribe(nats, services::HISTORY_ALL).await?;
     parts.spawn(history::serve(asked, nats.clone(), stop.clone()));
     let asked = subscribe(nats, services::OUTCOME_ALL).await?;
-    parts.spawn(lookup::serve(asked, nats.clone(), stop.clone()));
+    parts.spawn(lookup::serve(asked, nats.clone(), store, stop.clone()));
     Ok(())
 }
 

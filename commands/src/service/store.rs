@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wanwright_nats::evidence::check::{Evidence, Unproven};
-use wanwright_nats::{AppendError, History, Nats, Snapshot, Snapshots};
+use wanwright_nats::{AppendError, History, Nats, Snapshot, Snapshots, StoredMessage};
 use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
 use wanwright_schemas::outcome::Position;
@@ -38,6 +38,9 @@ const FREEZING: usize = 2;
 
 /// How long a load waits for a replica that is behind the leader.
 const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// The holding of who holds nothing; those of partitions begin at one.
+const ONLOOKER: u64 = 0;
 
 /// Keys of the metadata that cqrs-es carries from the service to [`CustomerStore::commit`].
 pub mod key {
@@ -106,6 +109,11 @@ impl Shared {
         }
     }
 
+    /// A store for who looks at customers and decides nothing, of any partition. It keeps none of them in memory.
+    pub(super) fn onlooker(&self, nats: &Nats) -> CustomerStore {
+        CustomerStore::new(nats.clone(), ONLOOKER, self.clone())
+    }
+
     /// Forgets what belongs to a holding that ended.
     pub(super) fn forget(&self, holding: u64) {
         self.cache.forget(holding);
@@ -158,6 +166,24 @@ impl CustomerStore {
         self.shared.cache.take(self.holding, customer)
     }
 
+    /// Asks the leader whether a customer's history still ends where a decision was made, as an append would.
+    ///
+    /// # Errors
+    /// A conflict where it does not.
+    pub(super) async fn check_head(&self, customer: &CustomerId, sequence: u64) -> Result<(), Failed> {
+        let head = self.history.head(customer).await.map_err(unavailable)?;
+        if head == sequence { Ok(()) } else { Err(AggregateError::AggregateConflict) }
+    }
+
+    /// The customer as it is, for who writes nothing: no snapshot is made on the way.
+    pub(super) async fn look_at(&self, customer: &CustomerId) -> Result<Loaded, Failed> {
+        let head = match self.take(customer) {
+            Some(head) => head,
+            None => self.load(customer).await?,
+        };
+        Ok(Loaded { customer: customer.clone(), head })
+    }
+
     /// Loads from the newest snapshot on, at least up to the leader's head, through the last message that was seen here.
     async fn load(&self, customer: &CustomerId) -> Result<Head, Failed> {
         let evidence = self.shared.evidence.as_deref();
@@ -189,11 +215,10 @@ impl CustomerStore {
             }
             let read = proven.is_read_by(loading.messages());
             if read.is_ok()
-                && let Some(mut head) = loading.reached(target)
+                && let Some(head) = loading.reached(target)
             {
                 proof.whole(head.sequence).map_err(damaged)?;
                 self.shared.seen.note(customer, head.sequence, head.digest);
-                self.freeze(customer, &mut head);
                 return Ok(head);
             }
             if Instant::now() >= unreadable && loading.after() >= target {
@@ -273,14 +298,20 @@ impl CustomerStore {
         });
     }
 
+    /// A message of the customer.
+    pub(super) async fn message(
+        &self,
+        customer: &CustomerId,
+        sequence: u64,
+    ) -> Result<StoredMessage, Failed> {
+        let missing = || format!("the message of {customer} at {sequence} is not there").into();
+        let message = self.history.message(customer, sequence).await.map_err(unavailable)?;
+        message.ok_or_else(|| AggregateError::DatabaseConnectionError(missing()))
+    }
+
     /// The envelope of a message of the customer.
     pub async fn envelope(&self, customer: &CustomerId, sequence: u64) -> Result<Envelope, Failed> {
-        let Some(message) = self.history.message(customer, sequence).await.map_err(unavailable)? else {
-            return Err(AggregateError::DatabaseConnectionError(
-                format!("the message of {customer} at {sequence} is not there").into(),
-            ));
-        };
-        Envelope::decode(&message.payload).map_err(damaged)
+        Envelope::decode(&self.message(customer, sequence).await?.payload).map_err(damaged)
     }
 }
 
@@ -363,7 +394,11 @@ impl EventStore<Customer> for CustomerStore {
         let customer: CustomerId = aggregate_id.parse().map_err(unavailable)?;
         let head = match self.take(&customer) {
             Some(head) => head,
-            None => self.load(&customer).await?,
+            None => {
+                let mut head = self.load(&customer).await?;
+                self.freeze(&customer, &mut head);
+                head
+            }
         };
         Ok(Loaded { customer, head })
     }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use cqrs_es::AggregateError;
 use jiff::Timestamp;
-use wanwright_nats::chain;
+use wanwright_nats::{StoredMessage, chain};
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::outcome::{Outcome, Position, Verdict};
 use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::{Envelope, headers};
 
 use super::CLOCK_SKEW;
 use super::door::Asked;
@@ -42,6 +44,24 @@ pub(super) fn accepted(
 ) -> Outcome {
     let events = events.iter().map(Event::type_name).collect();
     outcome(asked, Verdict::Accepted { position, events, generation, would_follow: None })
+}
+
+/// The outcome of an accepted command, as the message with its events tells it.
+pub(super) fn told(position: Position, message: &StoredMessage) -> Result<Outcome, AggregateError<Refusal>> {
+    let envelope = Envelope::decode(&message.payload);
+    let envelope = envelope.map_err(|error| AggregateError::DeserializationError(error.into()))?;
+    let header = |name| message.headers.get(name).map(async_nats::HeaderValue::as_str);
+    let object = header(headers::OBJECT).and_then(|text| text.parse().ok());
+    let generation = header(headers::GENERATION).and_then(|text| text.parse().ok());
+    let events = envelope.events.iter().map(Event::type_name).collect();
+    Ok(Outcome {
+        v: Outcome::VERSION,
+        command: Some(envelope.command),
+        object: object.or_else(|| Some(envelope.events.first()?.object())),
+        verdict: Verdict::Accepted { position: Some(position), events, generation, would_follow: None },
+        repeated: false,
+        dry_run: false,
+    })
 }
 
 pub(super) fn would_be(asked: &Asked, events: Vec<Event>, generation: Option<u64>) -> Outcome {
@@ -127,8 +147,9 @@ pub(super) fn now_millis() -> u64 {
     u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
-/// From when on decisions are remembered: longer than the window, so that no id is new again at its very end.
-pub(super) fn horizon(window: Duration) -> u64 {
+/// From when on decisions are remembered: longer than the window, so that no id is new again at its very end. A command
+/// that waits in the inbox is as old as when it was stored, so it counts from the oldest one there.
+pub(super) fn horizon(window: Duration, oldest_millis: u64) -> u64 {
     let twice = u64::try_from(2 * window.as_millis()).unwrap_or(u64::MAX);
-    now_millis().saturating_sub(twice)
+    now_millis().min(oldest_millis).saturating_sub(twice)
 }

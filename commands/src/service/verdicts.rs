@@ -102,24 +102,7 @@ impl Verdicts {
                 return Ok(None);
             }
         }
-        self.read(customer, command).await
-    }
-
-    /// Asks the leader: a replica may be behind what is known to be there.
-    async fn read(
-        &self,
-        customer: &CustomerId,
-        command: CommandId,
-    ) -> Result<Option<(Outcome, Option<Digest>)>, NatsError> {
-        let subject = subjects::verdict(customer, command, self.nats.partitions);
-        let doing = format!("reading {subject}");
-        let stream =
-            self.nats.js.get_stream_no_info(VERDICTS).await.map_err(NatsError::failed(doing.clone()))?;
-        match stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(message) => Ok(outcomes::read(&subject, &message.payload, &message.headers)),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(NatsError::failed(doing)(error)),
-        }
+        read(&self.nats, customer, command).await
     }
 
     /// Records an outcome where there is none yet. Answers the one that is there, if somebody was faster.
@@ -141,11 +124,31 @@ impl Verdicts {
         let recorded = publish_expecting(&self.nats.js, subject, 0, headers, body).await;
         let first = match recorded {
             Ok(_) => None,
-            Err(CheckedError::Conflict) => self.read(customer, command).await?,
+            Err(CheckedError::Conflict) => read(&self.nats, customer, command).await?,
             Err(CheckedError::Failed(error)) => return Err(error),
         };
         self.known().note(command, now_millis);
         Ok(first)
+    }
+}
+
+/// The first outcome of a command and the digest of what it said, if it is a verdict. Asks the leader: a replica may be
+/// behind what is known to be there.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
+pub(super) async fn read(
+    nats: &Nats,
+    customer: &CustomerId,
+    command: CommandId,
+) -> Result<Option<(Outcome, Option<Digest>)>, NatsError> {
+    let subject = subjects::verdict(customer, command, nats.partitions);
+    let doing = format!("reading {subject}");
+    let stream = nats.js.get_stream_no_info(VERDICTS).await.map_err(NatsError::failed(doing.clone()))?;
+    match stream.get_last_raw_message_by_subject(&subject).await {
+        Ok(message) => Ok(outcomes::read(&subject, &message.payload, &message.headers)),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(NatsError::failed(doing)(error)),
     }
 }
 
