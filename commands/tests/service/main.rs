@@ -17,3 +17,4 @@ mod snapshots;
 mod sweeper;
 mod vendors;
 mod world;
+mod would_order;
