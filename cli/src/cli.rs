@@ -182,8 +182,8 @@ pub struct SendArgs {
     pub connection: Connection,
     /// Kind of object: customer, site, tunnel or device.
     pub kind: String,
-    /// Verb: create, change, approve, suspend, resume, protect, unprotect, decommission, retry or check-drift; for a
-    /// customer change, suspend, resume, freeze, unfreeze, decommission or check-drift.
+    /// Verb: create, change, approve, reject, suspend, resume, protect, unprotect, decommission, retry or check-drift; for a
+    /// customer change, approve, reject, suspend, resume, freeze, unfreeze, decommission or check-drift.
     pub verb: String,
     /// The object: CUSTOMER/ID, or CUSTOMER for a customer.
     pub object: String,

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use wanwright_nats::Nats;
 use wanwright_nats::accounts::Credentials;
 use wanwright_schemas::ids::{CommandId, Kind, ObjectId};
-use wanwright_schemas::outcome::{Outcome, Verdict};
+use wanwright_schemas::order::Intent;
+use wanwright_schemas::outcome::{Outcome, Verdict, WouldOrder};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{ObjectRef, headers};
 
@@ -170,13 +171,25 @@ fn unanswered(error: &async_nats::RequestError, head: &HeaderMap) -> anyhow::Err
     problem.into()
 }
 
+/// An order that there would be, in a line.
+fn would(order: &WouldOrder) -> String {
+    let what = match &order.intent {
+        Intent::Apply => "apply",
+        Intent::Remove => "remove",
+        Intent::Observe { .. } => "look at",
+    };
+    let WouldOrder { target, vendor, generation, desired, .. } = order;
+    let desired = serde_json::to_string(desired).unwrap_or_default();
+    format!("would {what} {target} at {vendor}, generation {generation}: {desired}")
+}
+
 /// Prints an outcome for people.
 pub fn print(subject: &CommandSubject, outcome: &Outcome) {
     let object = format!("{}/{}/{}", subject.object.kind(), subject.customer, subject.object.id());
     let repeated = if outcome.repeated { "  (repeated: this is the first outcome)" } else { "" };
     let id = outcome.command.map(|id| format!("  command {id}")).unwrap_or_default();
     match &outcome.verdict {
-        Verdict::Accepted { position, events, generation, would_follow } => {
+        Verdict::Accepted { position, events, generation, would_follow, would_order, more_orders } => {
             let generation =
                 generation.map(|generation| format!("  generation {generation}")).unwrap_or_default();
             let position =
@@ -189,6 +202,10 @@ pub fn print(subject: &CommandSubject, outcome: &Outcome) {
                 }),
                 None if events.is_empty() => output::line("  nothing to change"),
                 None => output::line(format!("  {}", events.join(", "))),
+            }
+            would_order.iter().flatten().for_each(|order| output::line(format!("  {}", would(order))));
+            if *more_orders > 0 {
+                output::line(format!("  and {more_orders} more orders"));
             }
         }
         Verdict::Refused { refusal, .. } => {

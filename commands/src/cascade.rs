@@ -78,7 +78,7 @@ struct Going {
 
 impl Going {
     fn take<S>(&mut self, object: &Object<S>, event: impl FnOnce(Change<S>) -> Event) {
-        if object.leaving {
+        if object.leaving && !object.is_rejected() {
             return;
         }
         let event = event(Change::DecommissionRequested { generation: object.generation + 1 });

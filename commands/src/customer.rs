@@ -10,7 +10,7 @@ use wanwright_schemas::ids::{CommandId, DeviceId, SiteId, TunnelId};
 use wanwright_schemas::policy::{CustomerChange, CustomerSpec, Freeze, Name};
 use wanwright_schemas::spec::{DeviceSpec, Peer, SiteSpec, TunnelSpec};
 
-use crate::object::{self, Object};
+use crate::object::{self, Approval, Object};
 
 /// Everything that is decided together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,17 +30,29 @@ pub struct Customer {
 /// What a customer says about itself. Nobody has to create a customer: until it says something, all of this is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Own {
-    /// The generation of the settings; 0 before they were first changed.
+    /// The generation of the settings that were asked for last; 0 before they were first changed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: u64,
     /// Accounts and policy.
     pub spec: CustomerSpec,
+    /// Other settings that wait for approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// The freezes that were not taken back, by name; some may be over.
     pub freezes: BTreeMap<Name, Freeze>,
     /// Why nothing is to be done at the customer's vendors, if that is so.
     pub suspended: Option<String>,
     /// Whether everything should go.
     pub leaving: bool,
+}
+
+/// Settings of a customer that wait for approval, because they loosen the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The approval they wait for.
+    pub approval: Approval,
+    /// Accounts and policy as they would be.
+    pub spec: CustomerSpec,
 }
 
 impl Customer {
@@ -111,7 +123,19 @@ impl Own {
             CustomerChange::Changed { generation, spec } => {
                 self.generation = *generation;
                 self.spec = spec.clone();
+                self.waiting = None;
             }
+            CustomerChange::ApprovalRequested { generation, spec, requested_by, approvals } => {
+                self.generation = *generation;
+                let approval = Approval::new(*generation, vec![requested_by.clone()], approvals.clone());
+                self.waiting = Some(Waiting { approval, spec: spec.clone() });
+            }
+            CustomerChange::Approved { approved_by, .. } => {
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.approval.approved_by.push(approved_by.clone());
+                }
+            }
+            CustomerChange::Rejected { .. } => self.waiting = None,
             CustomerChange::DecommissionRequested {} => self.leaving = true,
             CustomerChange::Suspended { reason } => self.suspended = Some(reason.clone()),
             CustomerChange::Resumed {} => self.suspended = None,

@@ -15,7 +15,7 @@ use wanwright_vendors::{Catalogue, SchemaVersion, Vendor};
 use crate::customer::Customer;
 use crate::object::Object;
 use crate::settings::{self, Specified};
-use crate::{cascade, device, freezes, holds, own, report, site, tunnel};
+use crate::{approvals, cascade, device, freezes, holds, own, report, site, tunnel};
 
 /// What a decision may depend on beside the customer's state.
 #[derive(Debug, Clone, Copy)]
@@ -68,26 +68,26 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
             let end = cascade::end_of(state, &command.customer, &events);
             events.into_iter().chain(end).collect()
         }
-        _ => holds::with_approvals(state, events, &command.actor),
+        _ => approvals::with_requests(state, events, &command.actor),
     })
 }
 
 fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Result<Vec<Event>, Refusal> {
-    let actor = &command.actor;
+    let (actor, groups) = (&command.actor, &state.own.spec.groups);
     match &command.body {
         CommandBody::CheckCustomerDrift => check_all(state, &command.customer, facts),
-        CommandBody::Customer(ask) => own::decide(state, &command.customer, ask, facts),
+        CommandBody::Customer(ask) => own::decide(state, &command.customer, ask, actor, facts),
         CommandBody::Site(id, Ask::Decommission(body)) if body.cascade => site::decommission_all(state, id),
         CommandBody::Site(id, Ask::Report(report)) => {
             Ok(report::of_stack(&command.customer, state, id, report, facts.vendors))
         }
         CommandBody::Site(id, ask) => {
-            let held = holds::decide(state.sites.get(id), &format!("site/{id}"), ask, actor);
+            let held = holds::decide(state.sites.get(id), &format!("site/{id}"), ask, actor, groups);
             let changes = held.unwrap_or_else(|| site::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Site(id.clone(), change)).collect())
         }
         CommandBody::Tunnel(id, ask) => {
-            let held = holds::decide(state.tunnels.get(id), &format!("tunnel/{id}"), ask, actor);
+            let held = holds::decide(state.tunnels.get(id), &format!("tunnel/{id}"), ask, actor, groups);
             let changes = held.unwrap_or_else(|| tunnel::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Tunnel(id.clone(), change)).collect())
         }
@@ -95,7 +95,7 @@ fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> R
             Ok(report::of_device(&command.customer, state, id, report, facts.vendors))
         }
         CommandBody::Device(id, ask) => {
-            let held = holds::decide(state.devices.get(id), &format!("device/{id}"), ask, actor);
+            let held = holds::decide(state.devices.get(id), &format!("device/{id}"), ask, actor, groups);
             let changes = held.unwrap_or_else(|| device::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Device(id.clone(), change)).collect())
         }
@@ -248,10 +248,11 @@ pub(crate) fn check_drift<S>(
     Ok(vec![Change::DriftCheckRequested { check: facts.command }])
 }
 
-/// Asks for the end of an object that nothing depends on. Asked twice, the second time says nothing.
+/// Asks for the end of an object that nothing depends on. Asked twice, the second time says nothing, unless the first was
+/// rejected: then this is how the object gets on.
 pub(crate) fn decommission<S>(object: Option<&Object<S>>, name: &str) -> Result<Vec<Change<S>>, Refusal> {
     let object = object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))?;
-    if object.leaving {
+    if object.leaving && !object.is_rejected() {
         return Ok(Vec::new());
     }
     if object.protected {

@@ -50,9 +50,13 @@ pub(crate) fn decide(
             holds::device_goes_on(state, id)?;
             Ok(look)
         }
-        Ask::Report(_) | Ask::Suspend(_) | Ask::Resume | Ask::Protect | Ask::Unprotect | Ask::Approve(_) => {
-            Ok(Vec::new())
-        }
+        Ask::Report(_)
+        | Ask::Suspend(_)
+        | Ask::Resume
+        | Ask::Protect
+        | Ask::Unprotect
+        | Ask::Approve(_)
+        | Ask::Reject(_) => Ok(Vec::new()),
     }
 }
 

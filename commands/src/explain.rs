@@ -224,6 +224,7 @@ fn verb_explained(
         "change" => json!({ "settings": settings }).to_string(),
         "suspend" => json!({ "reason": "works at the site" }).to_string(),
         "approve" => json!({ "generation": 2 }).to_string(),
+        "reject" => json!({ "generation": 2, "reason": "not before Monday" }).to_string(),
         "decommission" if matches!(kind, Kind::Site | Kind::Customer) => {
             json!({ "cascade": true }).to_string()
         }

@@ -1,12 +1,13 @@
-//! What keeps an object as it is: suspension, protection, approval.
+//! What keeps an object as it is: suspension and protection; approvals have a module of their own.
 
 use wanwright_schemas::Actor;
 use wanwright_schemas::command::Ask;
-use wanwright_schemas::event::{Change, Event};
-use wanwright_schemas::ids::{CustomerId, DeviceId, Kind, SiteId};
-use wanwright_schemas::policy::{ApproveBody, Rule, SuspendBody};
+use wanwright_schemas::event::Change;
+use wanwright_schemas::ids::{CustomerId, DeviceId, SiteId};
+use wanwright_schemas::policy::{Groups, SuspendBody};
 use wanwright_schemas::reason::{Reason, Refusal};
 
+use crate::approvals;
 use crate::customer::Customer;
 use crate::decide::live;
 use crate::object::Object;
@@ -34,13 +35,20 @@ pub(crate) fn decide<S>(
     name: &str,
     ask: &Ask<S>,
     actor: &Actor,
+    groups: &Groups,
 ) -> Option<Result<Vec<Change<S>>, Refusal>> {
     match ask {
         Ask::Suspend(body) => Some(suspend(object, name, body)),
         Ask::Resume => Some(resume(object, name)),
         Ask::Protect => Some(protect(object, name, true)),
         Ask::Unprotect => Some(protect(object, name, false)),
-        Ask::Approve(body) => Some(approve(object, name, body, actor)),
+        Ask::Approve(body) => Some(
+            present(object, name)
+                .and_then(|object| approvals::approve(object, name, body.generation, actor, groups)),
+        ),
+        Ask::Reject(body) => Some(
+            present(object, name).and_then(|object| approvals::reject(object, name, body, actor, groups)),
+        ),
         Ask::Create(_)
         | Ask::Change(_)
         | Ask::Decommission(_)
@@ -100,78 +108,4 @@ fn protect<S>(object: Option<&Object<S>>, name: &str, protected: bool) -> Result
         (true, false) => vec![Change::Unprotected {}],
         _ => Vec::new(),
     })
-}
-
-/// Approves the generation that waits. Its approver names it, so that nobody approves what he has not seen.
-fn approve<S>(
-    object: Option<&Object<S>>,
-    name: &str,
-    body: &ApproveBody,
-    actor: &Actor,
-) -> Result<Vec<Change<S>>, Refusal> {
-    let Some(waiting) = &present(object, name)?.approval else {
-        return Err(Refusal::new(
-            Reason::NothingToApprove,
-            format!("nothing about {name} waits for approval"),
-        ));
-    };
-    if waiting.generation != body.generation {
-        let message = format!(
-            "generation {} of {name} waits for approval, not {}",
-            waiting.generation, body.generation
-        );
-        return Err(Refusal::new(Reason::GenerationMismatch, message).field("generation"));
-    }
-    if waiting.requested_by.contains(actor) {
-        let message = format!("{actor} asked for generation {} of {name}", waiting.generation);
-        return Err(Refusal::new(Reason::OwnChange, message));
-    }
-    Ok(vec![Change::Approved { generation: waiting.generation, approved_by: actor.clone() }])
-}
-
-/// The generation that a change makes, if it makes one.
-fn wished<S>(change: &Change<S>) -> Option<u64> {
-    match change {
-        Change::Created { generation, .. }
-        | Change::Changed { generation, .. }
-        | Change::DecommissionRequested { generation } => Some(*generation),
-        _ => None,
-    }
-}
-
-/// The request for approval that a change needs. Who asked for a generation that still waits has asked for the next
-/// one too, for it brings both.
-fn approval<S>(
-    state: &Customer,
-    kind: Kind,
-    object: Option<&Object<S>>,
-    change: &Change<S>,
-    actor: &Actor,
-) -> Option<Change<S>> {
-    let generation = wished(change).filter(|_| state.own.spec.policy.of(kind) == Rule::Approve)?;
-    let waiting = object.and_then(|object| object.approval.as_ref());
-    let mut requested_by = waiting.map(|waiting| waiting.requested_by.clone()).unwrap_or_default();
-    if !requested_by.contains(actor) {
-        requested_by.push(actor.clone());
-    }
-    Some(Change::ApprovalRequested { generation, requested_by })
-}
-
-/// The events with a request for approval behind each that needs one.
-pub(crate) fn with_approvals(state: &Customer, events: Vec<Event>, actor: &Actor) -> Vec<Event> {
-    let mut all = Vec::with_capacity(events.len());
-    for event in events {
-        let request = match &event {
-            Event::Site(id, change) => approval(state, Kind::Site, state.sites.get(id), change, actor)
-                .map(|request| Event::Site(id.clone(), request)),
-            Event::Tunnel(id, change) => approval(state, Kind::Tunnel, state.tunnels.get(id), change, actor)
-                .map(|request| Event::Tunnel(id.clone(), request)),
-            Event::Device(id, change) => approval(state, Kind::Device, state.devices.get(id), change, actor)
-                .map(|request| Event::Device(id.clone(), request)),
-            Event::Customer(..) => None,
-        };
-        all.push(event);
-        all.extend(request);
-    }
-    all
 }

@@ -5,6 +5,7 @@
 //! The feature `service` adds the half that talks to NATS.
 
 mod addresses;
+mod approvals;
 mod cascade;
 mod customer;
 mod decide;
@@ -14,6 +15,7 @@ mod freezes;
 mod head;
 mod holds;
 mod load;
+mod loosening;
 mod object;
 pub mod orders;
 mod own;
@@ -24,7 +26,7 @@ mod site;
 mod tunnel;
 mod waits;
 
-pub use customer::{Customer, Own};
+pub use customer::{Customer, Own, Waiting};
 pub use decide::{Circumstances, SWEEPER, decide};
 pub use head::{BrokenHistory, Head, STATE_VERSION, Unthawable};
 pub use load::{Loading, Regressed};

@@ -6,6 +6,7 @@ use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::event::Change;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Outputs};
+use wanwright_schemas::rule::Approvals;
 use wanwright_schemas::{Actor, CommandId, SchemaRef};
 
 /// What an executor last brought about.
@@ -26,13 +27,33 @@ pub struct Failure {
     pub message: String,
 }
 
-/// A generation that waits for somebody to approve it.
+/// A generation that waits for somebody to approve it, or was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// The generation.
     pub generation: u64,
     /// Who asked for what it brings.
     pub requested_by: Vec<Actor>,
+    /// The approvals it needs.
+    #[serde(default, skip_serializing_if = "Approvals::is_default")]
+    pub approvals: Approvals,
+    /// Who approved it so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved_by: Vec<Actor>,
+    /// Who rejected it. Then it is not to be, and the object waits for another generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_by: Option<Actor>,
+}
+
+impl Approval {
+    pub(crate) fn new(generation: u64, requested_by: Vec<Actor>, approvals: Approvals) -> Self {
+        Self { generation, requested_by, approvals, approved_by: Vec::new(), rejected_by: None }
+    }
+
+    /// How many approvals it needs.
+    pub fn needed(&self) -> usize {
+        usize::try_from(self.approvals.by).unwrap_or(usize::MAX)
+    }
 }
 
 /// An object whose specification is an `S`.
@@ -65,7 +86,7 @@ pub struct Object<S> {
     pub suspended: Option<String>,
     /// Whether it may not be taken down.
     pub protected: bool,
-    /// The generation that waits for approval, if there is one: then it is the present one.
+    /// The generation that waits for approval or was rejected, if there is one: then it is the present one.
     pub approval: Option<Approval>,
 }
 
@@ -99,6 +120,11 @@ impl<S> Object<S> {
     /// Whether somebody should carry the wish out now.
     pub fn pending(&self) -> bool {
         self.behind() && self.failure.is_none()
+    }
+
+    /// Whether the present generation was rejected.
+    pub fn is_rejected(&self) -> bool {
+        self.approval.as_ref().is_some_and(|approval| approval.rejected_by.is_some())
     }
 
     /// One of the values that the object has at the vendor.
@@ -172,11 +198,20 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
         Change::Resumed {} => object.suspended = None,
         Change::Protected {} => object.protected = true,
         Change::Unprotected {} => object.protected = false,
-        Change::ApprovalRequested { generation, requested_by } => {
-            object.approval = Some(Approval { generation: *generation, requested_by: requested_by.clone() });
+        Change::ApprovalRequested { generation, requested_by, approvals } => {
+            object.approval = Some(Approval::new(*generation, requested_by.clone(), approvals.clone()));
         }
-        Change::Approved { generation, .. } => {
-            object.approval = object.approval.take().filter(|waits| waits.generation != *generation);
+        Change::Approved { generation, approved_by } => {
+            if let Some(waiting) = object.approval.as_mut().filter(|waits| waits.generation == *generation) {
+                waiting.approved_by.push(approved_by.clone());
+                object.approval =
+                    object.approval.take().filter(|waits| waits.approved_by.len() < waits.needed());
+            }
+        }
+        Change::Rejected { generation, rejected_by, .. } => {
+            if let Some(waiting) = object.approval.as_mut().filter(|waits| waits.generation == *generation) {
+                waiting.rejected_by = Some(rejected_by.clone());
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunne
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::policy::CustomerChange;
 use wanwright_schemas::spec::{DeviceSpec, Peer, Settings, SiteSpec, TunnelSpec};
-use wanwright_vendors::Vendor;
+use wanwright_vendors::{Catalogue, Vendor};
 
 use crate::customer::Customer;
 use crate::object::Object;
@@ -89,6 +89,24 @@ fn leaving(state: &Customer) -> impl Iterator<Item = Target> {
 pub fn targets(state: &Customer) -> impl Iterator<Item = Target> {
     let sites = state.sites.keys().cloned().map(Target::Site);
     sites.chain(state.devices.keys().cloned().map(Target::Device))
+}
+
+/// The orders that the targets of these events would have once they have happened: what the dispatcher would make of
+/// `state`, which is the state behind them.
+pub fn that_would_follow(
+    customer: &CustomerId,
+    state: &Customer,
+    events: &[Event],
+    vendors: &Catalogue,
+) -> Vec<Order> {
+    // The position is no part of an order's identity, and a dry run has none.
+    let nowhere = Position { stream: String::new(), sequence: 0 };
+    let of_target = |target: Target| {
+        let vendor = vendors.get(vendor_of(state, &target)?.as_str())?;
+        let Wanted { change, look } = wanted(customer, state, vendor, &target, &nowhere);
+        Some(change.into_iter().chain(look))
+    };
+    affected(state, events).into_iter().filter_map(of_target).flatten().collect()
 }
 
 /// The vendor of a target, if the target is there.

@@ -2,26 +2,28 @@
 
 use wanwright_schemas::ObjectRef;
 use wanwright_schemas::event::Event;
-use wanwright_schemas::ids::CustomerId;
+use wanwright_schemas::ids::{Actor, CustomerId};
 use wanwright_schemas::policy::{
-    ConfirmClaimsBody, CustomerAsk, CustomerChange, DecommissionBody, MAX_CLAIMS, SuspendBody,
+    ConfirmClaimsBody, CustomerAsk, CustomerChange, DecommissionBody, MAX_CLAIMS, RejectBody, SuspendBody,
 };
 use wanwright_schemas::reason::{Reason, Refusal};
 
+use crate::approvals::{self, Given};
 use crate::cascade::{self, listed};
-use crate::customer::Customer;
+use crate::customer::{Customer, Waiting};
 use crate::decide::{self, Circumstances, patched};
-use crate::{freezes, holds};
+use crate::{freezes, holds, loosening};
 
 pub(crate) fn decide(
     state: &Customer,
     customer: &CustomerId,
     ask: &CustomerAsk,
+    actor: &Actor,
     facts: Circumstances<'_>,
 ) -> Result<Vec<Event>, Refusal> {
     let changes = match ask {
         CustomerAsk::Decommission(body) => return decommission(state, customer, *body),
-        CustomerAsk::Change(patch) => change(state, customer, patch, facts)?,
+        CustomerAsk::Change(patch) => change(state, customer, patch, actor, facts)?,
         CustomerAsk::Suspend(body) => suspend(state, body)?,
         CustomerAsk::Resume if state.own.suspended.is_some() => vec![CustomerChange::Resumed {}],
         CustomerAsk::Resume => Vec::new(),
@@ -29,6 +31,8 @@ pub(crate) fn decide(
         CustomerAsk::Unfreeze(body) => freezes::unfreeze(state, &body.name)?,
         CustomerAsk::ConfirmClaims(body) => abandoned(state, body, facts)?,
         CustomerAsk::Erase => erase(state, facts),
+        CustomerAsk::Approve(body) => approve(state, customer, body.generation, actor)?,
+        CustomerAsk::Reject(body) => reject(state, customer, body, actor)?,
     };
     Ok(changes.into_iter().map(|change| Event::Customer(customer.clone(), change)).collect())
 }
@@ -46,6 +50,7 @@ fn change(
     state: &Customer,
     customer: &CustomerId,
     patch: &serde_json::Value,
+    actor: &Actor,
     facts: Circumstances<'_>,
 ) -> Result<Vec<CustomerChange>, Refusal> {
     stays(state, customer)?;
@@ -53,7 +58,49 @@ fn change(
     for vendor in spec.accounts.keys() {
         decide::vendor(facts, vendor).map_err(|refusal| refusal.field(format!("accounts.{vendor}")))?;
     }
-    Ok(vec![CustomerChange::Changed { generation: state.own.generation + 1, spec }])
+    loosening::can_be_followed(&spec)?;
+    let generation = state.own.generation + 1;
+    let Some(approvals) = loosening::approvals(state, &spec)? else {
+        return Ok(vec![CustomerChange::Changed { generation, spec }]);
+    };
+    let same = |waiting: &Waiting| waiting.spec == spec && waiting.approval.requested_by.contains(actor);
+    if state.own.waiting.as_ref().is_some_and(same) {
+        return Ok(Vec::new());
+    }
+    let requested_by = actor.clone();
+    Ok(vec![CustomerChange::ApprovalRequested { generation, spec, requested_by, approvals }])
+}
+
+/// Approves the settings that wait. They are in force with the last approval they need.
+fn approve(
+    state: &Customer,
+    customer: &CustomerId,
+    generation: u64,
+    actor: &Actor,
+) -> Result<Vec<CustomerChange>, Refusal> {
+    stays(state, customer)?;
+    let (waiting, groups) = (state.own.waiting.as_ref(), &state.own.spec.groups);
+    let approval = waiting.map(|waiting| &waiting.approval);
+    let given = approvals::judge(approval, &format!("customer/{customer}"), generation, actor, groups)?;
+    let approved = CustomerChange::Approved { generation, approved_by: actor.clone() };
+    let spec = waiting.map(|waiting| waiting.spec.clone()).unwrap_or_default();
+    Ok(match given {
+        Given::Before => Vec::new(),
+        Given::Counts => vec![approved],
+        Given::Suffices => vec![approved, CustomerChange::Changed { generation, spec }],
+    })
+}
+
+fn reject(
+    state: &Customer,
+    customer: &CustomerId,
+    body: &RejectBody,
+    actor: &Actor,
+) -> Result<Vec<CustomerChange>, Refusal> {
+    let approval = state.own.waiting.as_ref().map(|waiting| &waiting.approval);
+    let (name, groups) = (format!("customer/{customer}"), &state.own.spec.groups);
+    let reason = approvals::judge_rejection(approval, &name, body, actor, groups)?;
+    Ok(vec![CustomerChange::Rejected { generation: body.generation, rejected_by: actor.clone(), reason }])
 }
 
 fn suspend(state: &Customer, body: &SuspendBody) -> Result<Vec<CustomerChange>, Refusal> {
@@ -78,6 +125,10 @@ fn decommission(
 ) -> Result<Vec<Event>, Refusal> {
     if state.own.leaving {
         return Ok(Vec::new());
+    }
+    if loosening::asks(&state.own.spec) {
+        let message = format!("the policy of customer/{customer} asks for approvals");
+        return Err(Refusal::new(Reason::ApprovalsInForce, message));
     }
     if !body.cascade && !state.is_empty() {
         let sites = state.sites.keys().cloned().map(ObjectRef::Site);

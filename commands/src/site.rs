@@ -52,9 +52,13 @@ pub(crate) fn decide(
             holds::site_goes_on(state, id)?;
             Ok(look)
         }
-        Ask::Report(_) | Ask::Suspend(_) | Ask::Resume | Ask::Protect | Ask::Unprotect | Ask::Approve(_) => {
-            Ok(Vec::new())
-        }
+        Ask::Report(_)
+        | Ask::Suspend(_)
+        | Ask::Resume
+        | Ask::Protect
+        | Ask::Unprotect
+        | Ask::Approve(_)
+        | Ask::Reject(_) => Ok(Vec::new()),
     }
 }
 
@@ -93,11 +97,12 @@ fn unused(state: &Customer, id: &SiteId) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::SiteInUse, message))
 }
 
-/// Asks a site and everything that uses it to go. Asked twice, the second time says nothing.
+/// Asks a site and everything that uses it to go. Asked twice, the second time says nothing, unless the
+/// first was rejected.
 pub(crate) fn decommission_all(state: &Customer, id: &SiteId) -> Result<Vec<Event>, Refusal> {
     match state.sites.get(id) {
         None => Err(Refusal::new(Reason::NotFound, format!("there is no site/{id}"))),
-        Some(site) if site.leaving => Ok(Vec::new()),
+        Some(site) if site.leaving && !site.is_rejected() => Ok(Vec::new()),
         Some(_) => cascade::of_site(state, id),
     }
 }

@@ -58,7 +58,8 @@ pub(crate) fn decide(
         | Ask::Resume
         | Ask::Protect
         | Ask::Unprotect
-        | Ask::Approve(_) => {
+        | Ask::Approve(_)
+        | Ask::Reject(_) => {
             Err(Refusal::new(Reason::UnknownVerb, format!("`{}` is not a verb of a tunnel", ask.verb())))
         }
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::body;
 use crate::ids::{Actor, CustomerId, DeviceId, Kind, ObjectId, SiteId, TunnelId};
-use crate::policy::{ApproveBody, CustomerAsk, DecommissionBody, SuspendBody};
+use crate::policy::{ApproveBody, CustomerAsk, DecommissionBody, RejectBody, SuspendBody};
 use crate::reason::{Reason, Refusal};
 use crate::report::Report;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
@@ -102,6 +102,8 @@ pub enum Ask<S> {
     Unprotect,
     /// Bring about the generation that waits for this.
     Approve(ApproveBody),
+    /// Say that the generation which waits for approval is not to be brought about.
+    Reject(RejectBody),
 }
 
 impl<S> Ask<S> {
@@ -119,6 +121,7 @@ impl<S> Ask<S> {
             Self::Protect => "protect",
             Self::Unprotect => "unprotect",
             Self::Approve(_) => "approve",
+            Self::Reject(_) => "reject",
         }
     }
 }
@@ -159,6 +162,8 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Customer => &[
             "change",
+            "approve",
+            "reject",
             "decommission",
             "suspend",
             "resume",
@@ -172,6 +177,7 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
             "create",
             "change",
             "approve",
+            "reject",
             "suspend",
             "resume",
             "protect",
@@ -182,7 +188,9 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
             "report",
         ],
         // A tunnel is looked at, reported about and suspended with its site, for they are one stack.
-        Kind::Tunnel => &["create", "change", "approve", "protect", "unprotect", "decommission", "retry"],
+        Kind::Tunnel => {
+            &["create", "change", "approve", "reject", "protect", "unprotect", "decommission", "retry"]
+        }
     }
 }
 
@@ -213,6 +221,7 @@ fn ask<S: serde::de::DeserializeOwned + Serialize>(
         "report" => Ok(Ask::Report(strict::typed(&said, bytes)?)),
         "suspend" => Ok(Ask::Suspend(strict::typed(&said, bytes)?)),
         "approve" => Ok(Ask::Approve(strict::typed(&said, bytes)?)),
+        "reject" => Ok(Ask::Reject(strict::typed(&said, bytes)?)),
         "decommission" if kind == Kind::Site => Ok(Ask::Decommission(strict::typed(&said, bytes)?)),
         _ => {
             body::parse::<Nothing>(bytes)?;
@@ -237,6 +246,8 @@ fn ask_customer(verb: &str, bytes: &[u8]) -> Result<CommandBody, Refusal> {
         "suspend" => CustomerAsk::Suspend(strict::typed(&said, bytes)?),
         "freeze" => CustomerAsk::Freeze(strict::typed(&said, bytes)?),
         "unfreeze" => CustomerAsk::Unfreeze(strict::typed(&said, bytes)?),
+        "approve" => CustomerAsk::Approve(strict::typed(&said, bytes)?),
+        "reject" => CustomerAsk::Reject(strict::typed(&said, bytes)?),
         "confirm-claims" => CustomerAsk::ConfirmClaims(strict::typed(&said, bytes)?),
         _ => {
             strict::typed::<Nothing>(&said, bytes)?;

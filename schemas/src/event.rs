@@ -13,6 +13,7 @@ use crate::ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, 
 use crate::policy::CustomerChange;
 use crate::reason::Reason;
 use crate::report::{DriftField, Outputs};
+use crate::rule::Approvals;
 use crate::schema_ref::SchemaRef;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::upcast::{CHAIN, Chain, StoredEvent};
@@ -111,13 +112,26 @@ pub enum Change<S> {
         generation: u64,
         /// Who asked for what the generation brings: none of them can approve it.
         requested_by: Vec<Actor>,
+        /// The approvals it needs.
+        #[serde(default, skip_serializing_if = "Approvals::is_default")]
+        approvals: Approvals,
     },
-    /// The generation may be brought about.
+    /// Somebody approved the generation. With as many approvals as it needs it may be brought about.
     Approved {
         /// The generation.
         generation: u64,
         /// Who approved it.
         approved_by: Actor,
+    },
+    /// Somebody refused the generation: nothing is done about the object until another one is asked for, which needs an
+    /// approval as well.
+    Rejected {
+        /// The generation.
+        generation: u64,
+        /// Who rejected it.
+        rejected_by: Actor,
+        /// Why.
+        reason: String,
     },
     /// Somebody else is to be talked to about the object. Nothing follows at the vendor, so the generation stays.
     ContactChanged {
@@ -147,6 +161,7 @@ impl<S> Change<S> {
             Self::Unprotected {} => "Unprotected",
             Self::ApprovalRequested { .. } => "ApprovalRequested",
             Self::Approved { .. } => "Approved",
+            Self::Rejected { .. } => "Rejected",
             Self::ContactChanged { .. } => "ContactChanged",
         }
     }

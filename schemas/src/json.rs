@@ -20,7 +20,7 @@ use crate::order::Order;
 use crate::outcome::Outcome;
 use crate::policy::{
     ApproveBody, ConfirmClaimsBody, CustomerChange, CustomerSpec, DecommissionBody, FreezeBody, Name,
-    SuspendBody, UnfreezeBody,
+    RejectBody, SuspendBody, UnfreezeBody,
 };
 use crate::report::Report;
 use crate::run::RunRecord;
@@ -169,6 +169,7 @@ fn body(kind: Kind, verb: &str) -> Option<Value> {
         ("decommission", Kind::Site | Kind::Customer) => Some(read::<DecommissionBody>()),
         ("suspend", _) => Some(read::<SuspendBody>()),
         ("approve", _) => Some(read::<ApproveBody>()),
+        ("reject", _) => Some(read::<RejectBody>()),
         ("freeze", _) => Some(read::<FreezeBody>()),
         ("unfreeze", _) => Some(read::<UnfreezeBody>()),
         ("confirm-claims", _) => Some(read::<ConfirmClaimsBody>()),

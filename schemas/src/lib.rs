@@ -23,6 +23,7 @@ pub mod policy;
 pub mod published;
 pub mod reason;
 pub mod report;
+pub mod rule;
 pub mod run;
 pub mod schema_ref;
 pub mod services;

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::ObjectRef;
 use crate::event::Event;
-use crate::ids::CommandId;
+use crate::ids::{CommandId, VendorId};
+use crate::order::{Desired, Intent, Order, Target};
 use crate::reason::Refusal;
 
 /// A place in the history: what a reader waits for to see its own write.
@@ -40,6 +41,13 @@ pub enum Verdict {
         /// In answers to a dry run: the events that would follow.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         would_follow: Option<Vec<Event>>,
+        /// In answers to a dry run: the orders that the targets of these events would have then, the first
+        /// [`MOST_ORDERS`] of them. Those that were there before are among them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        would_order: Option<Vec<WouldOrder>>,
+        /// How many such orders there would be beside those.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more_orders: u64,
     },
     /// It was refused; nothing changed.
     Refused {
@@ -49,6 +57,38 @@ pub enum Verdict {
         /// The reason's number.
         number: u16,
     },
+}
+
+/// Most orders in the answer to a dry run. A change of an account concerns everything a customer has, and an answer has
+/// to fit into a message.
+pub const MOST_ORDERS: usize = 100;
+
+/// An order that there would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct WouldOrder {
+    /// What it would be about.
+    pub target: Target,
+    /// At which vendor.
+    pub vendor: VendorId,
+    /// What would be done.
+    pub intent: Intent,
+    /// The generation of the target.
+    pub generation: u64,
+    /// What should be.
+    pub desired: Desired,
+}
+
+impl From<Order> for WouldOrder {
+    fn from(order: Order) -> Self {
+        let (target, generation) = (order.target(), order.generation());
+        Self { target, vendor: order.vendor, intent: order.intent, generation, desired: order.desired }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The answer to a command.

@@ -1,13 +1,14 @@
 //! What a customer itself is asked and what happens to it: vendor accounts, change policy, freezes, suspension, its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contact::KeyId;
-use crate::ids::{CommandId, DeviceId, Kind, VendorId, is_token};
+use crate::ids::{Actor, CommandId, DeviceId, Kind, VendorId, is_token};
+use crate::rule::{Approvals, Rule};
 
 /// A name of a credential, a budget or a freeze: 1 to 63 characters of a-z, 0-9 and -. What looks like a secret is none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,26 +54,11 @@ pub struct Account {
     pub budget: Name,
 }
 
-/// What has to happen before a change is brought about.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Rule {
-    /// Nothing: it is brought about at once.
-    #[default]
-    Apply,
-    /// Somebody else than who asked for it approves it.
-    Approve,
-}
-
-impl Rule {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
+/// Groups of people by name, for rules that want approvals of one of them.
+pub type Groups = BTreeMap<Name, BTreeSet<Actor>>;
 
 /// The rule for changes of each kind of object.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -89,12 +75,12 @@ pub struct Policy {
 
 impl Policy {
     /// The rule for a kind of object. A customer itself is at no vendor, so nothing about it waits.
-    pub fn of(&self, kind: Kind) -> Rule {
+    pub fn of(&self, kind: Kind) -> &Rule {
         match kind {
-            Kind::Customer => Rule::Apply,
-            Kind::Site => self.site,
-            Kind::Tunnel => self.tunnel,
-            Kind::Device => self.device,
+            Kind::Customer => &Rule::Apply,
+            Kind::Site => &self.site,
+            Kind::Tunnel => &self.tunnel,
+            Kind::Device => &self.device,
         }
     }
 }
@@ -110,6 +96,9 @@ pub struct CustomerSpec {
     /// How changes come about.
     #[serde(default)]
     pub policy: Policy,
+    /// Who belongs to which group.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: Groups,
 }
 
 /// A time in which nothing new is asked for.
@@ -175,6 +164,17 @@ pub struct ApproveBody {
     pub generation: u64,
 }
 
+/// Which generation is refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RejectBody {
+    /// The generation, as who rejects it has seen it.
+    pub generation: u64,
+    /// Why, in a sentence of 1 to 500 characters, for those who asked for it.
+    pub reason: String,
+}
+
 /// Whether what uses an object goes with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
@@ -227,6 +227,10 @@ pub enum CustomerAsk {
     ConfirmClaims(ConfirmClaimsBody),
     /// Destroy the key of the customer's personal data.
     Erase,
+    /// Let settings that waited for this be in force.
+    Approve(ApproveBody),
+    /// Say that settings which wait for approval are not to be.
+    Reject(RejectBody),
 }
 
 impl CustomerAsk {
@@ -241,6 +245,8 @@ impl CustomerAsk {
             Self::Unfreeze(_) => "unfreeze",
             Self::ConfirmClaims(_) => "confirm-claims",
             Self::Erase => "erase",
+            Self::Approve(_) => "approve",
+            Self::Reject(_) => "reject",
         }
     }
 }
@@ -256,6 +262,35 @@ pub enum CustomerChange {
         generation: u64,
         /// What it says about itself now, whole.
         spec: CustomerSpec,
+    },
+    /// It should have other settings, which ask for fewer approvals or others than those in force: they wait for the
+    /// approvals that are in force.
+    ApprovalRequested {
+        /// The generation of the settings that wait.
+        generation: u64,
+        /// What the customer would say about itself, whole.
+        spec: CustomerSpec,
+        /// Who asked for it, and so cannot approve it.
+        requested_by: Actor,
+        /// The approvals it needs.
+        #[serde(default, skip_serializing_if = "Approvals::is_default")]
+        approvals: Approvals,
+    },
+    /// Somebody approved of the settings that wait. With the last approval they are in force, which `Changed` says.
+    Approved {
+        /// The generation.
+        generation: u64,
+        /// Who approved it.
+        approved_by: Actor,
+    },
+    /// Somebody refused the settings that waited: they are not to be.
+    Rejected {
+        /// The generation.
+        generation: u64,
+        /// Who rejected it.
+        rejected_by: Actor,
+        /// Why.
+        reason: String,
     },
     /// Everything it has should be taken down.
     DecommissionRequested {},
@@ -308,6 +343,9 @@ impl CustomerChange {
             Self::Unfrozen { .. } => "Unfrozen",
             Self::ClaimAbandoned { .. } => "ClaimAbandoned",
             Self::Erased { .. } => "Erased",
+            Self::ApprovalRequested { .. } => "ApprovalRequested",
+            Self::Approved { .. } => "Approved",
+            Self::Rejected { .. } => "Rejected",
         }
     }
 }

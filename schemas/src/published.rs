@@ -4,12 +4,14 @@
 
 /// Every schema: its name and its text.
 pub const ALL: &[(&str, &str)] = &[
+    ("customer.approve", include_str!("../json/customer.approve.json")),
     ("customer.change", include_str!("../json/customer.change.json")),
     ("customer.check-drift", include_str!("../json/customer.check-drift.json")),
     ("customer.confirm-claims", include_str!("../json/customer.confirm-claims.json")),
     ("customer.decommission", include_str!("../json/customer.decommission.json")),
     ("customer.erase", include_str!("../json/customer.erase.json")),
     ("customer.freeze", include_str!("../json/customer.freeze.json")),
+    ("customer.reject", include_str!("../json/customer.reject.json")),
     ("customer.resume", include_str!("../json/customer.resume.json")),
     ("customer.suspend", include_str!("../json/customer.suspend.json")),
     ("customer.unfreeze", include_str!("../json/customer.unfreeze.json")),
@@ -19,6 +21,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("device.create", include_str!("../json/device.create.json")),
     ("device.decommission", include_str!("../json/device.decommission.json")),
     ("device.protect", include_str!("../json/device.protect.json")),
+    ("device.reject", include_str!("../json/device.reject.json")),
     ("device.report", include_str!("../json/device.report.json")),
     ("device.resume", include_str!("../json/device.resume.json")),
     ("device.retry", include_str!("../json/device.retry.json")),
@@ -37,6 +40,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("site.create", include_str!("../json/site.create.json")),
     ("site.decommission", include_str!("../json/site.decommission.json")),
     ("site.protect", include_str!("../json/site.protect.json")),
+    ("site.reject", include_str!("../json/site.reject.json")),
     ("site.report", include_str!("../json/site.report.json")),
     ("site.resume", include_str!("../json/site.resume.json")),
     ("site.retry", include_str!("../json/site.retry.json")),
@@ -47,6 +51,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("tunnel.create", include_str!("../json/tunnel.create.json")),
     ("tunnel.decommission", include_str!("../json/tunnel.decommission.json")),
     ("tunnel.protect", include_str!("../json/tunnel.protect.json")),
+    ("tunnel.reject", include_str!("../json/tunnel.reject.json")),
     ("tunnel.retry", include_str!("../json/tunnel.retry.json")),
     ("tunnel.unprotect", include_str!("../json/tunnel.unprotect.json")),
 ];

@@ -95,6 +95,10 @@ catalogue! {
     OwnChange = 2021, 403, "Who asked for a change cannot approve it.", "Ask somebody else to approve it.";
     TooMany = 2022, 422, "The customer has as many of these as it may have.",
         "Take away one that the message names, or that is not needed any more.";
+    NotApprover = 2023, 403, "The rule wants approvals of a group that the actor does not belong to.",
+        "Ask somebody of the group that the message names.";
+    ApprovalsInForce = 2024, 409, "The customer's policy asks for approvals, and would be forgotten without one.",
+        "Change the policy to `apply` first, which others have to approve; then send the command again.";
 
     VendorRefused = 3001, 502, "The vendor refused the change.",
         "Correct what the vendor names, or send `retry` when the vendor is right again.";

@@ -66,7 +66,8 @@ impl TryFrom<Ends> for Peer {
     }
 }
 
-/// A BGP session inside a tunnel.
+/// A BGP session inside a tunnel. It has no addresses of its own: they are the two of the tunnel's `inside`, so a peer
+/// outside of the tunnel cannot be said. Which end has which is for the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]

@@ -28,6 +28,7 @@ use super::serials::Seen;
 use super::store::{CustomerStore, Loaded, key};
 use super::verdicts::Verdicts;
 use super::{outcomes, serials, sweeper, verdict};
+use crate::orders;
 use crate::recent::Recent;
 
 /// Why a command has no outcome yet.
@@ -212,7 +213,8 @@ impl Lane {
             key: sealed.about,
             command,
         };
-        if let Err(refusal) = loaded.aggregate().handle(judged, &self.vendors.snapshot(), &sink).await {
+        let vendors = self.vendors.snapshot();
+        if let Err(refusal) = loaded.aggregate().handle(judged, &vendors, &sink).await {
             self.store.keep(loaded);
             return Ok(verdict::refused(asked, refusal));
         }
@@ -227,7 +229,11 @@ impl Lane {
         if asked.headers.dry_run {
             let claimed = serials::would_claim(&self.claims, &subject.customer, &events).await?;
             return Ok(match claimed {
-                Ok(()) => verdict::would_be(asked, events, generation),
+                Ok(()) => {
+                    let (customer, state) = (&subject.customer, &loaded.head.state);
+                    let orders = orders::that_would_follow(customer, state, &events, &vendors);
+                    verdict::would_be(asked, events, generation, orders)
+                }
                 Err(refusal) => verdict::refused(asked, refusal),
             });
         }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use wanwright_nats::{StoredMessage, chain};
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::CommandId;
-use wanwright_schemas::outcome::{Outcome, Position, Verdict};
+use wanwright_schemas::order::Order;
+use wanwright_schemas::outcome::{MOST_ORDERS, Outcome, Position, Verdict, WouldOrder};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::{Envelope, headers};
 
@@ -43,7 +44,17 @@ pub(super) fn accepted(
     generation: Option<u64>,
 ) -> Outcome {
     let events = events.iter().map(Event::type_name).collect();
-    outcome(asked, Verdict::Accepted { position, events, generation, would_follow: None })
+    outcome(
+        asked,
+        Verdict::Accepted {
+            position,
+            events,
+            generation,
+            would_follow: None,
+            would_order: None,
+            more_orders: 0,
+        },
+    )
 }
 
 /// The outcome of an accepted command, as the message with its events tells it.
@@ -58,15 +69,36 @@ pub(super) fn told(position: Position, message: &StoredMessage) -> Result<Outcom
         v: Outcome::VERSION,
         command: Some(envelope.command),
         object: object.or_else(|| Some(envelope.events.first()?.object())),
-        verdict: Verdict::Accepted { position: Some(position), events, generation, would_follow: None },
+        verdict: Verdict::Accepted {
+            position: Some(position),
+            events,
+            generation,
+            would_follow: None,
+            would_order: None,
+            more_orders: 0,
+        },
         repeated: false,
         dry_run: false,
     })
 }
 
-pub(super) fn would_be(asked: &Asked, events: Vec<Event>, generation: Option<u64>) -> Outcome {
+pub(super) fn would_be(
+    asked: &Asked,
+    events: Vec<Event>,
+    generation: Option<u64>,
+    mut orders: Vec<Order>,
+) -> Outcome {
     let names = events.iter().map(Event::type_name).collect();
-    let verdict = Verdict::Accepted { position: None, events: names, generation, would_follow: Some(events) };
+    let more = orders.len().saturating_sub(MOST_ORDERS);
+    orders.truncate(MOST_ORDERS);
+    let verdict = Verdict::Accepted {
+        position: None,
+        events: names,
+        generation,
+        would_follow: Some(events),
+        would_order: Some(orders.into_iter().map(WouldOrder::from).collect()),
+        more_orders: u64::try_from(more).unwrap_or(u64::MAX),
+    };
     outcome(asked, verdict)
 }
 

@@ -56,7 +56,11 @@ fn held() -> impl Strategy<Value = Ask> {
         5 => (kind(), 0..4u8, often()).prop_map(|(kind, name, protected)| Ask::Protect(kind, name, protected)),
         4 => (kind(), 0..4u8, prop_oneof![4 => Just(0), 1 => Just(1)])
             .prop_map(|(kind, name, off)| Ask::Approve(kind, name, off)),
-        8 => (kind(), often()).prop_map(|(kind, approve)| Ask::Policy(kind, approve)),
+        1 => (kind(), 0..4u8, prop_oneof![4 => Just(0), 1 => Just(1)])
+            .prop_map(|(kind, name, off)| Ask::Reject(kind, name, off)),
+        8 => (kind(), 0..3usize).prop_map(|(kind, needs)| Ask::Policy(kind, needs)),
+        6 => prop_oneof![4 => Just(0), 1 => Just(1)].prop_map(Ask::ApprovePolicy),
+        1 => prop_oneof![4 => Just(0), 1 => Just(1)].prop_map(Ask::RejectPolicy),
         1 => (0..3u8, -5..20i64, -5..20i64).prop_map(|(name, from, to)| Ask::Freeze(name, from, to)),
         2 => (0..3u8).prop_map(Ask::Unfreeze),
     ]
@@ -131,9 +135,20 @@ fn typed_hold(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
             let generation = model.generation(*kind, *name) + off;
             (format!("{}.approve", named(*kind, *name)), json!({"generation": generation}))
         }
-        Ask::Policy(kind, approve) => {
+        Ask::Reject(kind, name, off) => {
+            let generation = model.generation(*kind, *name) + off;
+            let body = json!({"generation": generation, "reason": "no"});
+            (format!("{}.reject", named(*kind, *name)), body)
+        }
+        Ask::ApprovePolicy(off) => (own("approve"), json!({"generation": model.asked() + off})),
+        Ask::RejectPolicy(off) => (own("reject"), json!({"generation": model.asked() + off, "reason": "no"})),
+        Ask::Policy(kind, needs) => {
             let kind = format!("{kind:?}").to_lowercase();
-            let rule = if *approve { json!("approve") } else { json!(null) };
+            let rule = match needs {
+                0 => json!(null),
+                1 => json!("approve"),
+                by => json!({"approve": {"by": by}}),
+            };
             (own("change"), json!({"policy": {kind: rule}}))
         }
         Ask::Freeze(name, from, to) => {

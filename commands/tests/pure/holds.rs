@@ -1,4 +1,4 @@
-//! What keeps an object as it is: suspension, protection, approval.
+//! What keeps an object as it is: suspension and protection.
 
 use wanwright_commands::orders::{self, Held};
 use wanwright_schemas::Reason::*;
@@ -115,75 +115,4 @@ fn what_is_protected_is_not_taken_down() {
     world.refuse("device.d1.protect", "", BeingRemoved, "");
     // It is no part of what an object should be.
     world.refuse("site.oslo.change", r#"{"protected":false}"#, UnknownField, "protected");
-}
-
-/// A customer whose changes of this kind wait for approval.
-fn approving(kind: &str) -> World {
-    let mut world = World::running();
-    world.accept("customer.acme.change", &format!(r#"{{"policy":{{"{kind}":"approve"}}}}"#));
-    world
-}
-
-#[test]
-fn a_change_waits_until_somebody_else_approves_it() {
-    let mut world = approving("device");
-    world.accept("device.d1.check-drift", "");
-    let asked = world.accept("device.d1.change", VLAN);
-    assert_eq!(asked, ["d1 DeviceChanged 2", "d1 DeviceApprovalRequested 2"]);
-    world.idle("device.d1");
-    assert_eq!(orders::held(&world.state, &target_of("device.d1")), Some(Held::Unapproved));
-    world.refuse("device.d1.approve", r#"{"generation":2}"#, OwnChange, "");
-    world.refuse("device.d1.approve", r#"{"generation":1}"#, GenerationMismatch, "generation");
-    world.refuse("device.d1.approve", "", MissingField, "generation");
-    let approved = world.send("boss", "device.d1.approve", r#"{"generation":2}"#, None).unwrap();
-    assert_eq!(short(&approved[0]), "d1 DeviceApproved 2");
-    world.refuse("device.d1.approve", r#"{"generation":2}"#, NothingToApprove, "");
-    assert_eq!(world.carry_out("device.d1"), ["d1 DeviceApplied 2"]);
-}
-
-#[test]
-fn nobody_gets_his_own_change_approved_by_changing_it_through_another() {
-    let mut world = approving("device");
-    world.accept("device.d1.change", VLAN);
-    world.send("other", "device.d1.change", r#"{"settings":{"hostname":"ap"}}"#, None).unwrap();
-    world.refuse("device.d1.approve", r#"{"generation":3}"#, OwnChange, "");
-    let refused = world.send("other", "device.d1.approve", r#"{"generation":3}"#, None).unwrap_err();
-    assert_eq!(refused.code, OwnChange);
-    world.send("boss", "device.d1.approve", r#"{"generation":3}"#, None).unwrap();
-    world.accept("device.d1.change", r#"{"settings":{"vlan":8}}"#);
-    // What was approved is nobody's request any more.
-    world.send("other", "device.d1.approve", r#"{"generation":4}"#, None).unwrap();
-}
-
-#[test]
-fn a_stack_waits_for_each_of_its_tunnels() {
-    let mut world = approving("tunnel");
-    world.accept("tunnel.t1.change", r#"{"settings":{"mtu":1300}}"#);
-    world.accept("site.oslo.change", r#"{"settings":{"location":"Oslo"}}"#);
-    world.idle("site.oslo");
-    world.send("boss", "tunnel.t1.approve", r#"{"generation":2}"#, None).unwrap();
-    assert_eq!(world.carry_out("site.oslo"), ["oslo SiteApplied 2", "t1 TunnelApplied 2"]);
-}
-
-#[test]
-fn each_object_of_a_cascade_waits_for_approval() {
-    let mut world = approving("device");
-    let asked = world.accept("site.oslo.decommission", r#"{"cascade":true}"#);
-    assert_eq!(asked[1], "d1 DeviceApprovalRequested 2");
-    world.idle("device.d1");
-    world.idle("site.oslo");
-    world.send("boss", "device.d1.approve", r#"{"generation":2}"#, None).unwrap();
-    world.carry_out("device.d1");
-    world.carry_out("site.oslo");
-}
-
-#[test]
-fn a_policy_is_about_what_is_asked_after_it() {
-    let mut world = approving("device");
-    world.accept("device.d1.change", VLAN);
-    world.accept("customer.acme.change", r#"{"policy":{"device":"apply"}}"#);
-    world.idle("device.d1");
-    // The next generation brings what waited, under the policy that is in force now.
-    assert_eq!(world.accept("device.d1.change", r#"{"settings":{"vlan":8}}"#), ["d1 DeviceChanged 3"]);
-    world.carry_out("device.d1");
 }

@@ -1,5 +1,6 @@
 //! The rules, without NATS: given accepted commands, when a command arrives on its subject, then events or a refusal.
 
+mod approvals;
 mod asks;
 mod cascade;
 mod changes;

@@ -88,8 +88,13 @@ pub enum Ask {
     Protect(Kind, u8, bool),
     /// The generation is the one that waits, plus this.
     Approve(Kind, u8, u64),
-    /// Whether changes of a kind wait for approval.
-    Policy(Kind, bool),
+    /// The generation is the one that waits, plus this.
+    Reject(Kind, u8, u64),
+    /// How many approvals changes of a kind wait for.
+    Policy(Kind, usize),
+    /// Approves the policy that waits; its generation plus this.
+    ApprovePolicy(u64),
+    RejectPolicy(u64),
     /// From now plus the first to now plus the second, in minutes.
     Freeze(u8, i64, i64),
     Unfreeze(u8),
@@ -114,8 +119,24 @@ struct Thing {
     again: bool,
     suspended: bool,
     protected: bool,
-    /// Who asked for what waits for approval.
-    waits: Option<Vec<&'static str>>,
+    /// What waits for approval.
+    waits: Option<Waits>,
+}
+
+/// What waits for approval: who asked for it, how many are needed, who approved it, whether it was rejected.
+#[derive(Clone, Debug, Default)]
+struct Waits {
+    asked: Vec<&'static str>,
+    needs: usize,
+    given: Vec<&'static str>,
+    rejected: bool,
+}
+
+impl Thing {
+    /// Whether it is going, and nobody said no.
+    fn goes(&self) -> bool {
+        self.leaving && !self.waits.as_ref().is_some_and(|waits| waits.rejected)
+    }
 }
 
 /// Kind and name, generation, observed generation; leaving, failed, drifted, suspended, protected, waiting.
@@ -126,8 +147,12 @@ pub struct Model {
     things: Vec<Thing>,
     suspended: bool,
     leaving: bool,
-    /// The kinds whose changes wait for approval.
-    approves: Vec<Kind>,
+    /// How many approvals the changes of sites, tunnels and devices need.
+    rules: [usize; 3],
+    /// Rules that wait for approval.
+    looser: Option<([usize; 3], Waits)>,
+    /// How many times rules were asked for.
+    asked: u64,
     /// Name, first minute, first minute after it.
     freezes: Vec<(u8, i64, i64)>,
 }
@@ -228,13 +253,44 @@ impl Model {
 
     /// Whether a new generation waits, and for whose approval it does not.
     fn wait(&mut self, at: usize, who: &'static str) {
-        let mut before = self.things[at].waits.take().unwrap_or_default();
-        if self.approves.contains(&self.things[at].kind) {
-            if !before.contains(&who) {
-                before.push(who);
-            }
-            self.things[at].waits = Some(before);
+        let needs = self.rules[self.things[at].kind as usize];
+        let before = self.things[at].waits.take();
+        if needs == 0 && before.is_none() {
+            return;
         }
+        let mut waits = before.unwrap_or_default();
+        if needs > 0 {
+            waits.needs = needs;
+        }
+        if !waits.asked.contains(&who) {
+            waits.asked.push(who);
+        }
+        (waits.given, waits.rejected) = (Vec::new(), false);
+        self.things[at].waits = Some(waits);
+    }
+
+    /// Approves what waits; says whether that is enough.
+    fn given(waits: Option<&mut Waits>, who: &'static str, off: u64) -> Result<bool, Reason> {
+        let waits = waits.filter(|waits| !waits.rejected).ok_or(NothingToApprove)?;
+        if off != 0 {
+            return Err(GenerationMismatch);
+        }
+        if waits.asked.contains(&who) {
+            return Err(OwnChange);
+        }
+        if !waits.given.contains(&who) {
+            waits.given.push(who);
+        }
+        Ok(waits.given.len() == waits.needs)
+    }
+
+    fn rejected(waits: Option<&mut Waits>, off: u64) -> Answer {
+        let waits = waits.filter(|waits| !waits.rejected).ok_or(NothingToApprove)?;
+        if off != 0 {
+            return Err(GenerationMismatch);
+        }
+        waits.rejected = true;
+        Ok(())
     }
 
     fn frozen(&self, ask: &Ask, now: i64) -> bool {
@@ -250,6 +306,8 @@ impl Model {
                 | Ask::Protect(..)
                 | Ask::Freeze(..)
                 | Ask::Unfreeze(_)
+                | Ask::Reject(..)
+                | Ask::RejectPolicy(_)
         );
         says_what_should_be && self.freezes.iter().any(|(_, from, to)| *from <= now && now < *to)
     }
@@ -278,7 +336,7 @@ impl Model {
 
     /// Everything in this list goes, or nothing does.
     fn go(&mut self, all: &[usize], who: &'static str) -> Answer {
-        let going: Vec<usize> = all.iter().copied().filter(|at| !self.things[*at].leaving).collect();
+        let going: Vec<usize> = all.iter().copied().filter(|at| !self.things[*at].goes()).collect();
         if going.iter().any(|at| self.things[*at].protected) {
             return Err(Protected);
         }
@@ -385,7 +443,7 @@ impl Model {
                 if self.things[at].protected {
                     return Err(Protected);
                 }
-                if !self.things[at].leaving {
+                if !self.things[at].goes() {
                     let uses = |thing: &Thing| thing.site == name || thing.end == End::Site(name);
                     if kind == Kind::Site && self.things.iter().any(uses) {
                         return Err(SiteInUse);
@@ -397,7 +455,7 @@ impl Model {
             }
             Ask::DecommissionAll(site) => {
                 let own = self.find(Kind::Site, site).ok_or(NotFound)?;
-                if self.things[own].leaving {
+                if self.things[own].goes() {
                     return Ok(());
                 }
                 let uses = |thing: &Thing| thing.site == site || thing.end == End::Site(site);
@@ -409,6 +467,9 @@ impl Model {
             Ask::DecommissionCustomer { cascade } => {
                 if self.leaving {
                     return Ok(());
+                }
+                if self.rules != [0, 0, 0] {
+                    return Err(ApprovalsInForce);
                 }
                 if !cascade && !self.things.is_empty() {
                     return Err(CustomerInUse);
@@ -471,24 +532,47 @@ impl Model {
             }
             Ask::Approve(kind, name, off) => {
                 let at = self.find(kind, name).ok_or(NotFound)?;
-                let Some(asked) = self.things[at].waits.clone() else { return Err(NothingToApprove) };
-                if off != 0 {
-                    return Err(GenerationMismatch);
+                if Self::given(self.things[at].waits.as_mut(), who, off)? {
+                    self.things[at].waits = None;
                 }
-                if asked.contains(&who) {
-                    return Err(OwnChange);
-                }
-                self.things[at].waits = None;
                 Ok(())
             }
-            Ask::Policy(kind, approve) => {
+            Ask::Reject(kind, name, off) => {
+                let at = self.find(kind, name).ok_or(NotFound)?;
+                Self::rejected(self.things[at].waits.as_mut(), off)
+            }
+            Ask::Policy(kind, needs) => {
                 if self.leaving {
                     return Err(BeingRemoved);
                 }
-                self.approves.retain(|other| *other != kind);
-                if approve {
-                    self.approves.push(kind);
+                let mut rules = self.rules;
+                rules[kind as usize] = needs;
+                if needs < self.rules[kind as usize] {
+                    let is_repeat = |(waits, of): &([usize; 3], Waits)| *waits == rules && of.asked == [who];
+                    if !self.looser.as_ref().is_some_and(is_repeat) {
+                        let waits =
+                            Waits { asked: vec![who], needs: self.rules[kind as usize], ..Waits::default() };
+                        self.looser = Some((rules, waits));
+                        self.asked += 1;
+                    }
+                } else if rules != self.rules {
+                    (self.rules, self.looser) = (rules, None);
+                    self.asked += 1;
                 }
+                Ok(())
+            }
+            Ask::ApprovePolicy(off) => {
+                if self.leaving {
+                    return Err(BeingRemoved);
+                }
+                if Self::given(self.looser.as_mut().map(|(_, waits)| waits), who, off)? {
+                    self.rules = self.looser.take().expect("the rules that waited").0;
+                }
+                Ok(())
+            }
+            Ask::RejectPolicy(off) => {
+                Self::rejected(self.looser.as_mut().map(|(_, waits)| waits), off)?;
+                self.looser = None;
                 Ok(())
             }
             Ask::Freeze(name, from, to) => {
@@ -526,10 +610,21 @@ impl Model {
         self.find(kind, name).map_or(0, |at| self.things[at].generation)
     }
 
+    /// The generation of the customer's rules: the one that waits, where one does.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
     /// What waits for approval.
     pub fn waiting(&self) -> Vec<(Kind, u8)> {
         let waiting = self.things.iter().filter(|thing| thing.waits.is_some());
         waiting.map(|thing| (thing.kind, thing.name)).collect()
+    }
+
+    /// Whether a thing waits for another generation, because the present one was rejected.
+    pub fn is_rejected(&self, kind: Kind, name: u8) -> bool {
+        let waits = self.find(kind, name).and_then(|at| self.things[at].waits.as_ref());
+        waits.is_some_and(|waits| waits.rejected)
     }
 
     /// The freezes there are.
@@ -537,9 +632,9 @@ impl Model {
         self.freezes.iter().map(|(name, _, _)| *name).collect()
     }
 
-    /// Whether the customer is suspended, and whether it is to go.
-    pub fn own(&self) -> (bool, bool, usize) {
-        (self.suspended, self.leaving, self.freezes.len())
+    /// Whether the customer is suspended, whether it is to go, how many freezes it has, whether rules wait.
+    pub fn own(&self) -> (bool, bool, usize, bool) {
+        (self.suspended, self.leaving, self.freezes.len(), self.looser.is_some())
     }
 
     /// Learns what became of a report.
@@ -589,7 +684,8 @@ impl Model {
             | Change::Protected {}
             | Change::Unprotected {}
             | Change::ApprovalRequested { .. }
-            | Change::Approved { .. } => panic!("no report says that"),
+            | Change::Approved { .. }
+            | Change::Rejected { .. } => panic!("no report says that"),
         }
     }
 

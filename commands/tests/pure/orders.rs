@@ -1,7 +1,8 @@
 //! A change order exists exactly while something is behind and has not failed; a look, while nothing is.
 
 use serde_json::json;
-use wanwright_schemas::order::{Desired, Intent};
+use wanwright_commands::orders::{self, Wanted};
+use wanwright_schemas::order::{Desired, Intent, Order};
 
 use crate::harness::*;
 
@@ -186,4 +187,46 @@ fn the_order_of_a_bodys_fields_makes_no_other_order() {
         world.change("device.d1").id
     };
     assert_eq!(order(r#"{"vlan":7,"hostname":"a"}"#), order(r#"{"hostname":"a","vlan":7.0}"#));
+}
+
+/// The orders that would follow what was sent last, as `target intent generation`.
+fn would_follow(world: &World) -> Vec<String> {
+    let (_, events) = world.history.last().expect("a command");
+    let orders = orders::that_would_follow(&customer(), &world.state, events, world.vendors);
+    let said = |order: &Order| {
+        let intent = match order.intent {
+            Intent::Apply => "apply",
+            Intent::Remove => "remove",
+            Intent::Observe { .. } => "observe",
+        };
+        // It is the order that the dispatcher would make.
+        let Wanted { change, look } = world.wanted(&order.target().to_string().replace('/', "."));
+        assert!(change.into_iter().chain(look).any(|wanted| wanted.id == order.id));
+        format!("{} {intent} {}", order.target(), order.generation())
+    };
+    orders.iter().map(said).collect()
+}
+
+#[test]
+fn what_would_be_ordered_is_what_the_dispatcher_would_order() {
+    let mut world = World::given(&[("site.oslo.create", LAN)]);
+    assert_eq!(would_follow(&world), ["site/oslo apply 1"]);
+    // It waits for its site; nothing is ordered that is not wanted.
+    world.accept("device.d1.create", DEVICE);
+    assert_eq!(would_follow(&world), [""; 0]);
+    world.carry_out("site.oslo");
+    assert_eq!(would_follow(&world), ["device/d1 apply 1"]);
+    world.carry_out("device.d1");
+    world.accept("device.d1.change", VLAN_7);
+    assert_eq!(would_follow(&world), ["device/d1 apply 2"]);
+    world.carry_out("device.d1");
+    world.accept("customer.acme.check-drift", "");
+    assert_eq!(would_follow(&world), ["site/oslo observe 1", "device/d1 observe 2"]);
+    // A cascade: the site waits for its device.
+    world.accept("site.oslo.decommission", r#"{"cascade":true}"#);
+    assert_eq!(would_follow(&world), ["device/d1 remove 3"]);
+    world.carry_out("device.d1");
+    assert_eq!(would_follow(&world), ["site/oslo remove 2"]);
+    world.accept("customer.acme.suspend", r#"{"reason":"r"}"#);
+    assert_eq!(would_follow(&world), [""; 0]);
 }

@@ -39,7 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (ask(), any::<bool>()).prop_map(|(ask, other)| Step::Ask(ask, other)),
         1 => (1..15i64).prop_map(Step::Wait),
-        3 => (any::<usize>(), prop_oneof![5 => Just(0), 1 => Just(1)], prop::sample::select(&["demo", "other", "boss"][..]))
+        3 => (any::<usize>(), prop_oneof![5 => Just(0), 1 => Just(1)], prop::sample::select(&["demo", "other", "boss", "chief"][..]))
             .prop_map(|(index, off, who)| Step::Approve(index, off, who)),
         6 => (0..6usize, bits.clone(), prop_oneof![Just(0), any::<u8>()])
             .prop_map(|(target, bits, silent)| Step::Run(target, bits, silent)),
@@ -142,7 +142,7 @@ impl Life {
     /// From now on every change waits for approval.
     fn approving(&mut self) {
         for kind in [Kind::Site, Kind::Tunnel, Kind::Device] {
-            self.ask(&Ask::Policy(kind, true), "demo");
+            self.ask(&Ask::Policy(kind, 1), "demo");
         }
     }
 
@@ -232,7 +232,8 @@ impl Life {
         rows.extend(state.devices.iter().map(|(id, device)| row("device", id.as_str(), device)));
         rows.sort();
         assert_eq!(rows, self.model.summary());
-        let own = (state.own.suspended.is_some(), state.own.leaving, state.own.freezes.len());
+        let own = &state.own;
+        let own = (own.suspended.is_some(), own.leaving, own.freezes.len(), own.waiting.is_some());
         assert_eq!(own, self.model.own());
     }
 
@@ -283,22 +284,46 @@ impl Life {
         assert_eq!(self.world.state, wanwright_commands::Customer::default());
     }
 
+    /// Asks for another generation of what was rejected, for that is the only way it gets on: that it should go.
+    fn ask_again(&mut self, kind: Kind, name: u8) {
+        match (self.model.is_rejected(kind, name), kind) {
+            (false, _) => {}
+            (true, Kind::Site) => self.ask(&Ask::DecommissionAll(name), "demo"),
+            (true, _) => self.ask(&Ask::Decommission(kind, name), "demo"),
+        }
+    }
+
     /// Everything that holds something is lifted.
     fn let_go(&mut self) {
         self.model.freezes().into_iter().for_each(|name| self.ask(&Ask::Unfreeze(name), "demo"));
         self.ask(&Ask::ResumeCustomer, "demo");
         for kind in [Kind::Site, Kind::Tunnel, Kind::Device] {
             if !self.model.own().1 {
-                self.ask(&Ask::Policy(kind, false), "demo");
+                self.ask(&Ask::Policy(kind, 0), "demo");
+                for who in APPROVERS {
+                    if self.model.own().3 {
+                        self.ask(&Ask::ApprovePolicy(0), who);
+                    }
+                }
             }
             for name in 0..4 {
                 self.ask(&Ask::Resume(kind, name), "demo");
                 self.ask(&Ask::Protect(kind, name, false), "demo");
-                self.ask(&Ask::Approve(kind, name, 0), "boss");
+            }
+        }
+        let every = [Kind::Site, Kind::Tunnel, Kind::Device];
+        let every = every.into_iter().flat_map(|kind| (0..4).map(move |name| (kind, name)));
+        every.clone().for_each(|(kind, name)| self.ask_again(kind, name));
+        for (kind, name) in every {
+            for who in APPROVERS {
+                self.ask(&Ask::Approve(kind, name, 0), who);
             }
         }
     }
 }
+
+/// Enough people that whoever asked for something, two others can approve it.
+const APPROVERS: [&str; 4] = ["boss", "chief", "other", "demo"];
 
 fn uuid_of(bits: u8) -> String {
     format!("44136fa3-55b3-878a-9146-ad16f7e864{bits:02x}")

@@ -20,3 +20,4 @@ mod snapshots;
 mod sweeper;
 mod vendors;
 mod world;
+mod would_order;

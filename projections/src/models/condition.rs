@@ -81,6 +81,11 @@ fn provisioned(state: &State) -> Said {
     if let Some(waiting) = state.waiting_for_approval() {
         return said(no, "AwaitingApproval", waiting.summary());
     }
+    if let Some(rejected) =
+        state.approval.as_ref().filter(|approval| approval.state == ApprovalState::Rejected)
+    {
+        return said(no, "Rejected", rejected.summary());
+    }
     if state.suspended && !state.is_applied() {
         return said(no, "Suspended", suspended(state));
     }
@@ -113,6 +118,7 @@ fn approved(state: &State) -> Option<Said> {
     let approval = state.approval.as_ref()?;
     Some(match approval.state {
         ApprovalState::Waiting => said(ConditionStatus::False, "AwaitingApproval", approval.summary()),
+        ApprovalState::Rejected => said(ConditionStatus::False, "Rejected", approval.summary()),
         ApprovalState::Approved => said(ConditionStatus::True, "Approved", approval.summary()),
     })
 }

@@ -39,10 +39,13 @@ impl Settings {
                 let before = serde_json::json!({"accounts": self.accounts, "policy": self.policy});
                 self.generation = *generation;
                 self.accounts.clone_from(&spec.accounts);
-                self.policy = spec.policy;
+                self.policy.clone_from(&spec.policy);
                 let after = serde_json::json!({"accounts": self.accounts, "policy": self.policy});
                 return Some(differences(&before, &after));
             }
+            // The settings in force stay as they are until `Changed` says otherwise.
+            CustomerChange::ApprovalRequested { generation, .. } => self.generation = *generation,
+            CustomerChange::Approved { .. } | CustomerChange::Rejected { .. } => {}
             CustomerChange::DecommissionRequested {} => self.decommissioning = true,
             CustomerChange::Removed {} => *self = Self { removed_at: Some(time), ..Self::default() },
             CustomerChange::Suspended { reason } => {
@@ -72,6 +75,17 @@ pub fn describe(change: &CustomerChange, changes: Option<&[FieldChange]>) -> (Op
             let names: Vec<&str> =
                 changes.unwrap_or_default().iter().map(|change| change.field.as_str()).collect();
             (Some(*generation), format!("was changed to generation {generation}: {}", names.join(", ")))
+        }
+        CustomerChange::ApprovalRequested { generation, requested_by, .. } => {
+            let text =
+                format!("has settings that wait for approval, generation {generation} by {requested_by}");
+            (Some(*generation), text)
+        }
+        CustomerChange::Approved { generation, approved_by } => {
+            (Some(*generation), format!("was approved in generation {generation} by {approved_by}"))
+        }
+        CustomerChange::Rejected { generation, rejected_by, reason } => {
+            (Some(*generation), format!("was rejected in generation {generation} by {rejected_by}: {reason}"))
         }
         CustomerChange::DecommissionRequested {} => {
             (None, "is to be taken down with everything it has".to_owned())

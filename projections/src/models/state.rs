@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::report::DriftField;
+use wanwright_schemas::rule::Approvals;
 use wanwright_schemas::{Actor, Change, CommandId};
 
 /// How an object is.
@@ -91,8 +92,10 @@ impl Drift {
 pub enum ApprovalState {
     /// Somebody has to approve it.
     Waiting,
-    /// Somebody has.
+    /// Everybody who is needed has.
     Approved,
+    /// Somebody refused it: it is not to be.
+    Rejected,
 }
 
 /// The approval that a generation needs or had.
@@ -104,22 +107,63 @@ pub struct Approval {
     pub generation: u64,
     /// Who asked for what the generation brings.
     pub requested_by: Vec<Actor>,
-    /// Who approved it.
+    /// The approvals it needs.
+    #[serde(default, skip_serializing_if = "Approvals::is_default")]
+    pub approvals: Approvals,
+    /// Who approved it last.
     pub approved_by: Option<Actor>,
+    /// Who approved it before that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_approved_by: Vec<Actor>,
+    /// Who rejected it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_by: Option<Actor>,
+    /// Why it was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<String>,
 }
 
 impl Approval {
     /// How the approval stands, in a sentence.
     pub fn summary(&self) -> String {
-        let names: Vec<&str> = self.requested_by.iter().map(Actor::as_str).collect();
-        let (generation, names) = (self.generation, names.join(", "));
-        match &self.approved_by {
-            None => {
-                format!("generation {generation}, asked for by {names}, waits for somebody else's approval")
+        let asked = format!("generation {}, asked for by {},", self.generation, listed(&self.requested_by));
+        match self.state {
+            ApprovalState::Waiting => format!("{asked} waits for {}", self.missing()),
+            ApprovalState::Approved => format!("{asked} was approved by {}", listed(self.approvers())),
+            ApprovalState::Rejected => {
+                let by = self.rejected_by.as_ref().map_or("somebody", Actor::as_str);
+                format!("{asked} was rejected by {by}: {}", self.rejection.as_deref().unwrap_or_default())
             }
-            Some(by) => format!("generation {generation}, asked for by {names}, was approved by {by}"),
         }
     }
+
+    /// Who approved it.
+    fn approvers(&self) -> impl Iterator<Item = &Actor> {
+        self.also_approved_by.iter().chain(&self.approved_by)
+    }
+
+    /// Whose approval is missing.
+    fn missing(&self) -> String {
+        let Approvals { by, group } = &self.approvals;
+        if self.approvals.is_default() {
+            return "somebody else's approval".to_owned();
+        }
+        let given = self.approvers().count();
+        let whose = group.as_ref().map(|group| format!(" of the group {group}")).unwrap_or_default();
+        format!("approvals{whose}: {given} of {by} are there")
+    }
+
+    fn approve(&mut self, by: &Actor) {
+        self.also_approved_by.extend(self.approved_by.replace(by.clone()));
+        let given = self.approvers().count();
+        if u32::try_from(given).is_ok_and(|given| given >= self.approvals.by) {
+            self.state = ApprovalState::Approved;
+        }
+    }
+}
+
+fn listed<'a>(actors: impl IntoIterator<Item = &'a Actor>) -> String {
+    actors.into_iter().map(Actor::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// How an object is, without its specification.
@@ -241,18 +285,28 @@ impl State {
             }
             Change::Protected {} => self.protected = true,
             Change::Unprotected {} => self.protected = false,
-            Change::ApprovalRequested { generation, requested_by } => {
+            Change::ApprovalRequested { generation, requested_by, approvals } => {
                 self.approval = Some(Approval {
                     state: ApprovalState::Waiting,
                     generation: *generation,
                     requested_by: requested_by.clone(),
+                    approvals: approvals.clone(),
                     approved_by: None,
+                    also_approved_by: Vec::new(),
+                    rejected_by: None,
+                    rejection: None,
                 });
             }
             Change::Approved { approved_by, .. } => {
                 if let Some(approval) = &mut self.approval {
-                    approval.state = ApprovalState::Approved;
-                    approval.approved_by = Some(approved_by.clone());
+                    approval.approve(approved_by);
+                }
+            }
+            Change::Rejected { rejected_by, reason, .. } => {
+                if let Some(approval) = &mut self.approval {
+                    approval.state = ApprovalState::Rejected;
+                    approval.rejected_by = Some(rejected_by.clone());
+                    approval.rejection = Some(reason.clone());
                 }
             }
             _ => {}

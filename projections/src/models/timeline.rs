@@ -131,5 +131,8 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
         Change::Approved { generation, approved_by } => {
             (Some(*generation), format!("was approved in generation {generation} by {approved_by}"))
         }
+        Change::Rejected { generation, rejected_by, reason } => {
+            (Some(*generation), format!("was rejected in generation {generation} by {rejected_by}: {reason}"))
+        }
     }
 }

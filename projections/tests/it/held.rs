@@ -78,6 +78,35 @@ fn an_approval_is_a_condition_where_there_was_one() {
 }
 
 #[test]
+fn a_condition_says_how_many_approvals_are_there_and_who_rejected() {
+    let needs = json!({"by": 2, "group": "network"});
+    let mut asked = vec![site_changed("oslo-01", 2, "10.8.0.0/24")];
+    let request = json!({"generation": 2, "requested_by": ["demo"], "approvals": needs});
+    asked.extend(site("SiteApprovalRequested", request));
+    let mut history = vec![vec![site_created("oslo-01")], vec![site_applied("oslo-01", 1)], asked];
+    let summary = |history: &[Vec<Value>]| {
+        let approval = life(&fold(history)).state.approval.expect("an approval");
+        (approval.state, approval.summary())
+    };
+    history.push(site("SiteApproved", json!({"generation": 2, "approved_by": "anna"})));
+    let (state, text) = summary(&history);
+    assert_eq!(state, ApprovalState::Waiting);
+    assert!(text.ends_with("of the group network: 1 of 2 are there"), "{text}");
+    let mut rejected = history.clone();
+    rejected.push(site("SiteRejected", json!({"generation": 2, "rejected_by": "ben", "reason": "not now"})));
+    let (state, text) = summary(&rejected);
+    assert_eq!(state, ApprovalState::Rejected);
+    assert!(text.ends_with("was rejected by ben: not now"), "{text}");
+    let life = life(&fold(&rejected));
+    assert_eq!(condition(&life, "Approved"), Some((ConditionStatus::False, "Rejected".into())));
+    assert_eq!(condition(&life, "Provisioned"), Some((ConditionStatus::False, "Rejected".into())));
+    history.push(site("SiteApproved", json!({"generation": 2, "approved_by": "ben"})));
+    let (state, text) = summary(&history);
+    assert_eq!(state, ApprovalState::Approved);
+    assert!(text.ends_with("was approved by anna, ben"), "{text}");
+}
+
+#[test]
 fn a_customers_row_says_what_it_said_about_itself_until_it_is_gone() {
     let spec =
         json!({"accounts": {"simwan": {"credential": "a", "budget": "b"}}, "policy": {"site": "approve"}});

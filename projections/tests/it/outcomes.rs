@@ -30,8 +30,14 @@ fn refused(number: u64) -> Outcome {
 
 /// A command that had nothing to change.
 fn nothing_to_change(number: u64) -> Outcome {
-    let verdict =
-        Verdict::Accepted { position: None, events: Vec::new(), generation: Some(3), would_follow: None };
+    let verdict = Verdict::Accepted {
+        position: None,
+        events: Vec::new(),
+        generation: Some(3),
+        would_follow: None,
+        would_order: None,
+        more_orders: 0,
+    };
     Outcome { verdict, ..refused(number) }
 }
 

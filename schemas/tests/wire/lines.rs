@@ -88,6 +88,7 @@ pub fn says(command: &Command) -> Value {
             Ask::Report(report) => serde_json::to_value(report),
             Ask::Suspend(body) => serde_json::to_value(body),
             Ask::Approve(body) => serde_json::to_value(body),
+            Ask::Reject(body) => serde_json::to_value(body),
             // Without a cascade its verb says it all.
             Ask::Decommission(body) if body.cascade => serde_json::to_value(body),
             Ask::Decommission(_)
@@ -111,6 +112,8 @@ pub fn says(command: &Command) -> Value {
             CustomerAsk::Resume | CustomerAsk::Erase => Ok(Value::Null),
             CustomerAsk::Freeze(body) => serde_json::to_value(body),
             CustomerAsk::Unfreeze(body) => serde_json::to_value(body),
+            CustomerAsk::Approve(body) => serde_json::to_value(body),
+            CustomerAsk::Reject(body) => serde_json::to_value(body),
             CustomerAsk::ConfirmClaims(body) => serde_json::to_value(body),
         }
         .expect("JSON"),

@@ -100,6 +100,15 @@ impl Check<'_> {
                 let items = value.as_array().into_iter().flatten().enumerate();
                 items.into_iter().try_for_each(|(index, item)| at(&index.to_string(), self.all(rule, item)))
             }
+            "uniqueItems" => {
+                let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                let twice = items.iter().enumerate().any(|(at, item)| items[..at].contains(item));
+                if twice && *rule == Value::Bool(true) {
+                    no("an item is there twice".to_owned())
+                } else {
+                    Ok(())
+                }
+            }
             "minimum" | "maximum" => {
                 let (Some(value), Some(limit)) = (value.as_f64(), rule.as_f64()) else { return Ok(()) };
                 let fits = if word == "minimum" { value >= limit } else { value <= limit };

@@ -1,0 +1,80 @@
+//! Changing a policy. Whatever makes it easier to get a change through is a change that needs approval itself, by the
+//! rule that it loosens: else whoever wants no approval would take the rule away first.
+
+use wanwright_schemas::ids::Kind;
+use wanwright_schemas::policy::{CustomerSpec, Groups, Name};
+use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::rule::{Approvals, Rule};
+
+use crate::customer::Customer;
+
+/// Refuses rules that nobody could follow.
+pub(crate) fn can_be_followed(spec: &CustomerSpec) -> Result<(), Refusal> {
+    for kind in Kind::ALL {
+        let Rule::Approve(Approvals { by, group: Some(group) }) = spec.policy.of(kind) else { continue };
+        let members = spec.groups.get(group).map_or(0, |members| members.len());
+        if u32::try_from(members).is_ok_and(|members| members < *by) {
+            let message =
+                format!("the group `{group}` has {members} members, and {by} of them are to approve");
+            let field = format!("policy.{kind}.approve");
+            return Err(Refusal::new(Reason::InvalidValue, message).field(field));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the policy asks for an approval of anything.
+pub(crate) fn asks(spec: &CustomerSpec) -> bool {
+    Kind::ALL.iter().any(|kind| matches!(spec.policy.of(*kind), Rule::Approve(_)))
+}
+
+/// The approvals that other settings of a customer need; none when they loosen nothing.
+///
+/// # Errors
+/// When they loosen rules that want different approvals: then each needs a change of its own.
+pub(crate) fn approvals(state: &Customer, after: &CustomerSpec) -> Result<Option<Approvals>, Refusal> {
+    let before = &state.own.spec;
+    let rules = Kind::ALL.into_iter().filter_map(|kind| match before.policy.of(kind) {
+        Rule::Approve(rule) => is_looser(rule, after.policy.of(kind)).then_some(rule),
+        Rule::Apply => None,
+    });
+    let grown = in_force(state).filter(|rule| {
+        rule.group.as_ref().is_some_and(|group| has_grown(group, &before.groups, &after.groups))
+    });
+    let mut loosened = rules.chain(grown);
+    let Some(first) = loosened.next() else { return Ok(None) };
+    if loosened.all(|rule| rule == first) {
+        return Ok(Some(first.clone()));
+    }
+    let message = "the change loosens rules that want different approvals";
+    let next = "Send a change for each of the rules, and have each approved.";
+    Err(Refusal::new(Reason::InvalidValue, message).field("policy").next(next))
+}
+
+/// Whether the second rule lets something through that the first does not.
+fn is_looser(before: &Approvals, after: &Rule) -> bool {
+    match after {
+        Rule::Apply => true,
+        Rule::Approve(after) => {
+            after.by < before.by || (before.group.is_some() && after.group != before.group)
+        }
+    }
+}
+
+fn has_grown(group: &Name, before: &Groups, after: &Groups) -> bool {
+    let (Some(after), before) = (after.get(group), before.get(group)) else { return false };
+    before.is_none_or(|before| !after.is_subset(before))
+}
+
+/// Everything that wants approvals: the rules, and what waits under rules that may be others by now.
+fn in_force(state: &Customer) -> impl Iterator<Item = &Approvals> {
+    let rules = Kind::ALL.into_iter().filter_map(|kind| match state.own.spec.policy.of(kind) {
+        Rule::Approve(rule) => Some(rule),
+        Rule::Apply => None,
+    });
+    let sites = state.sites.values().filter_map(|site| site.approval.as_ref());
+    let tunnels = state.tunnels.values().filter_map(|tunnel| tunnel.approval.as_ref());
+    let devices = state.devices.values().filter_map(|device| device.approval.as_ref());
+    let own = state.own.waiting.iter().map(|waiting| &waiting.approval);
+    rules.chain(sites.chain(tunnels).chain(devices).chain(own).map(|waiting| &waiting.approvals))
+}
