@@ -142,6 +142,9 @@ pub struct UpArgs {
     pub vendors: Vendors,
     #[command(flatten)]
     pub partitions: PartitionsArg,
+    /// How many executor processes to start. They share each vendor's budget.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub executors: u16,
     /// What survives a loss of power.
     #[arg(long, value_enum, default_value_t = Profile::Durable, env = "WANWRIGHT_PROFILE")]
     pub profile: Profile,
@@ -649,6 +652,10 @@ pub struct ServeArgs {
     /// Folder of the signed heads. By default, `audit` in the home folder.
     #[arg(long, env = "WANWRIGHT_AUDIT_DIR", value_name = "DIR")]
     pub audit_dir: Option<PathBuf>,
+    /// Folder for Terraform's runs and what was not yet stored of its states (executors; `executor` in the home folder
+    /// unless given). Each process needs one of its own, and its next start the same one.
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
     /// How long the id of a command is good, in hours, 1 to 24 (commands; 24 unless given): a repeat within that time
     /// gets the first outcome, an older id is refused. A shorter window takes less memory for each customer.
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24))]
@@ -696,6 +703,9 @@ pub enum BenchWhat {
     Customers(CustomersArgs),
     /// Damage the files of a stopped server again and again; 0 if no damage to a history went unnoticed.
     Damage(DamageArgs),
+    /// Use a vendor's budget whole and never beyond, fairly between customers; 0 if the vendor says so. Build with
+    /// --release.
+    Fleet(FleetArgs),
     /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
     Races(RacesArgs),
     /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
@@ -733,6 +743,28 @@ pub struct DamageArgs {
     /// Seed of the damages: the same seed damages the same places in files of the same length.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench fleet`.
+#[derive(Debug, Args)]
+pub struct FleetArgs {
+    /// Device changes of all customers together.
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    pub changes: u32,
+    /// Customers, of one site each.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=1000))]
+    pub customers: u32,
+    /// Changes that one more customer queues before others' single ones.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub bulk: u32,
+    /// Numbers of executor processes: the campaign runs once with each.
+    #[arg(long, value_delimiter = ',', default_value = "1,4", value_name = "N,N")]
+    pub executors: Vec<u16>,
     /// Folder with servers that were downloaded before.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

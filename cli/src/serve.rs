@@ -114,6 +114,9 @@ fn service_options(args: &ServeArgs) -> Result<Options> {
     if args.role != Role::Commands && (args.window.is_some() || args.cache.is_some()) {
         return Err(Usage("--window and --cache are for `serve commands`".to_owned()).into());
     }
+    if args.role != Role::Executors && args.work.is_some() {
+        return Err(Usage("--work is for `serve executors`".to_owned()).into());
+    }
     let usual = Options::default();
     Ok(Options {
         window: args.window.map_or(usual.window, |hours| Duration::from_secs(hours * 60 * 60)),
@@ -174,9 +177,10 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
     };
     let pool = args.connection.postgres(8).await?;
     let found = wanwright_supervisor::find_terraform().await?;
+    let work = args.work.clone().unwrap_or_else(|| args.connection.home.home.join("executor"));
     let config = Config {
         pool,
-        work: std::path::absolute(args.connection.home.home.join("executor"))?,
+        work: std::path::absolute(work)?,
         vendors: vendors.clone(),
         program: found.path,
         version: found.version,
@@ -257,7 +261,7 @@ mod tests {
         {
             assert!(options(&format!("commands {words}")).is_none(), "{words}");
         }
-        for words in ["dispatcher --window 2", "projections --cache 2"] {
+        for words in ["dispatcher --window 2", "projections --cache 2", "commands --work here"] {
             assert!(options(words).expect("known words").is_err(), "{words}");
         }
     }

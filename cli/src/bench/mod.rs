@@ -4,6 +4,7 @@ mod commands;
 mod customers;
 mod damage;
 mod figures;
+mod fleet;
 mod judge;
 mod load;
 mod races;
@@ -22,6 +23,7 @@ pub async fn run(args: BenchArgs) -> Result<Exit> {
         BenchWhat::Commands(commands) => commands::run(commands).await,
         BenchWhat::Customers(customers) => customers::run(customers).await,
         BenchWhat::Damage(damage) => damage::run(damage).await,
+        BenchWhat::Fleet(fleet) => fleet::run(fleet).await,
         BenchWhat::Races(races) => races::run(races).await,
         BenchWhat::Soak(soak) => soak::run(soak).await,
     }

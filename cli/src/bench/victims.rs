@@ -68,3 +68,19 @@ pub fn kill_role(home: &Path, role: &str) -> bool {
     let Some(process) = processes(home).into_iter().find(|process| is_role(&process)) else { return false };
     Pid::from_raw(process.pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
 }
+
+/// The roles of an installation that run, and its servers: each process with the name of what it is.
+pub fn roles(home: &Path) -> Vec<(i32, String)> {
+    let named = |process: Process| {
+        let program = Path::new(process.args.first()?).file_name()?.to_str()?;
+        let name = match process.args.get(1).map(String::as_str) {
+            Some("serve") => process.args.get(2)?,
+            Some("simulator") => "simulator",
+            _ if program.starts_with("nats-server") => "nats-server",
+            _ if program.starts_with("postgres") => "postgres",
+            _ => return None,
+        };
+        Some((process.pid, name.to_owned()))
+    };
+    processes(home).into_iter().filter_map(named).collect()
+}

@@ -133,7 +133,15 @@ impl Stack {
                     .env("WANWRIGHT_SIMWAN_TOKEN", &tokens.token)
                     .env("WANWRIGHT_VENDOR_URLS", &format!("simwan={}", endpoints.simulator));
             }
-            roles.start(role).await?;
+            roles.start(role.clone()).await?;
+            // Each further executor has a folder of its own, which it finds again after its death.
+            for number in 2..=args.executors {
+                if name == "executors" {
+                    let folder = home.join(format!("executor-{number}")).display().to_string();
+                    let another = role.clone().called(format!("{name}-{number}"));
+                    roles.start(another.args(["--work".to_owned(), folder])).await?;
+                }
+            }
         }
         let servers = Servers::keep((nats_server, nats_options), (postgres, postgres_options), failed);
         person(&keys)?;

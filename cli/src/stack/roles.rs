@@ -40,14 +40,18 @@ const HANDED_ON: [&str; 8] = [
 /// A role to start.
 #[derive(Debug, Clone)]
 pub struct Role {
-    name: &'static str,
+    name: String,
     args: Vec<String>,
     env: Vec<(&'static str, String)>,
 }
 
 impl Role {
-    pub fn new(name: &'static str, args: &[&str]) -> Self {
-        Self { name, args: args.iter().map(|arg| (*arg).to_owned()).collect(), env: Vec::new() }
+    pub fn new(name: &str, args: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: Vec::new(),
+        }
     }
 
     pub fn args(mut self, args: impl IntoIterator<Item = String>) -> Self {
@@ -57,6 +61,12 @@ impl Role {
 
     pub fn env(mut self, name: &'static str, value: &str) -> Self {
         self.env.push((name, value.to_owned()));
+        self
+    }
+
+    /// One of several processes of the role, by its number.
+    pub fn called(mut self, name: String) -> Self {
+        self.name = name;
         self
     }
 }
@@ -86,7 +96,7 @@ impl Roles {
         for (name, value) in &role.env {
             spec = spec.env(name, value);
         }
-        let (child, lines) = spawn(&spec, role.name, &log).await?;
+        let (child, lines) = spawn(&spec, &role.name, &log).await?;
         let stop = CancellationToken::new();
         let keeper = Keeper { name: role.name, spec, log, stop: stop.clone(), failed: self.failed.clone() };
         self.watchers.push((stop, tokio::spawn(keeper.keep(child, lines))));
@@ -142,7 +152,7 @@ fn tail(log: &std::path::Path) -> String {
 
 /// Keeps one role alive.
 struct Keeper {
-    name: &'static str,
+    name: String,
     spec: ChildSpec,
     log: PathBuf,
     stop: CancellationToken,
@@ -187,7 +197,7 @@ impl Keeper {
                     () = self.stop.cancelled() => return,
                     () = tokio::time::sleep(PAUSE) => {}
                 }
-                match spawn(&self.spec, self.name, &self.log).await {
+                match spawn(&self.spec, &self.name, &self.log).await {
                     Ok(again) => {
                         running = again;
                         break;

@@ -28,7 +28,7 @@ pub(super) struct Compare {
 
 /// How a comparison ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compared {
+pub(super) enum Compared {
     /// The table says what the state asks for.
     Equal,
     /// The history has gone on; the state has to be read again.
@@ -59,7 +59,8 @@ impl Compare {
         Ok(())
     }
 
-    async fn try_target(
+    /// The same, once: a head that is an old one is the caller's to fold on.
+    pub(super) async fn try_target(
         &self,
         customer: &CustomerId,
         head: &Head,

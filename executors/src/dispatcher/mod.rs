@@ -6,31 +6,31 @@
 mod causes;
 mod compare;
 mod customers;
+mod desk;
+mod partition;
 mod sweep;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::{AckKind, consumer};
-use futures::StreamExt;
+use async_nats::jetstream::consumer;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wanwright_commands::Head;
 use wanwright_nats::evidence::{Evidence, Unproven};
 use wanwright_nats::{Nats, NatsError};
-use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::{CustomerId, VendorId, subjects};
 use wanwright_vendors::Vendors;
 
-use causes::Happened;
 use compare::Compare;
+use partition::Partition;
 
 const CONSUMER: &str = "dispatcher";
-const PAUSE: Duration = Duration::from_secs(1);
 
-/// How many customers a partition keeps in memory.
-const CACHED: usize = 4096;
+/// How long the server waits before it gives a message to another dispatcher, or to the next one after this has died.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// How many messages of a partition are under way at once: so many of one customer do not keep another's from being seen.
+const MAX_UNDER_WAY: i64 = 16_384;
 
 /// Runs the dispatcher until it is told to stop. `ready` is called once, when every partition is being read.
 ///
@@ -47,11 +47,8 @@ pub async fn run(
     let mut partitions = JoinSet::new();
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
-        let reader = Partition {
-            compare: Compare::new(nats.clone(), vendors.clone(), evidence.clone()),
-            heads: HashMap::new(),
-        };
-        partitions.spawn(reader.run(partition, consumer, stop.clone()));
+        let compare = Compare::new(nats.clone(), vendors.clone(), evidence.clone());
+        partitions.spawn(Partition::new(compare, partition).run(consumer, stop.clone()));
     }
     partitions.spawn(sweep::run(nats, vendors, evidence, stop.clone()));
     ready();
@@ -76,11 +73,12 @@ async fn open(nats: &Nats, partition: u16) -> Result<Consumer, NatsError> {
     let config = consumer::pull::Config {
         durable_name: Some(CONSUMER.to_owned()),
         ack_policy: consumer::AckPolicy::Explicit,
-        ack_wait: Duration::from_secs(120),
-        max_ack_pending: 64,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: MAX_UNDER_WAY,
         ..Default::default()
     };
-    handle.get_or_create_consumer(CONSUMER, config).await.map_err(|error| failed(error.into()))
+    // One that an earlier version made is brought up to date.
+    handle.create_consumer(config).await.map_err(|error| failed(error.into()))
 }
 
 /// Why a message was not worked off.
@@ -100,115 +98,12 @@ enum Stuck {
     Json(#[from] serde_json::Error),
 }
 
-struct Partition {
-    compare: Compare,
-    heads: HashMap<CustomerId, Head>,
-}
-
-impl Partition {
-    async fn run(mut self, partition: u16, consumer: Consumer, stop: CancellationToken) {
-        let mut consumer = Some(consumer);
-        loop {
-            let opened = match consumer.take() {
-                Some(consumer) => Ok(consumer),
-                None => open(&self.compare.nats, partition).await,
-            };
-            let error = match opened {
-                Ok(opened) => tokio::select! {
-                    () = stop.cancelled() => return,
-                    error = self.drain(&opened) => error,
-                },
-                Err(error) => error,
-            };
-            tracing::warn!(partition, error = &error as &dyn std::error::Error, "the dispatcher reads again");
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
-            }
+impl Stuck {
+    /// Whether trying again may help without anybody doing something about it.
+    fn passes(&self) -> bool {
+        match self {
+            Self::History(..) | Self::Unproven(..) | Self::NoVendor(_) => false,
+            Self::Nats(_) | Self::Behind(_) | Self::Json(_) => true,
         }
-    }
-
-    async fn drain(&mut self, consumer: &Consumer) -> NatsError {
-        let broken = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Failed {
-            doing: "reading events for the dispatcher".to_owned(),
-            source,
-        };
-        let mut messages = match consumer.messages().await {
-            Ok(messages) => messages,
-            Err(error) => return broken(error.into()),
-        };
-        while let Some(message) = messages.next().await {
-            let message = match message {
-                Ok(message) => message,
-                Err(error) => return broken(error.into()),
-            };
-            let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
-            if !subjects::is_current(&message.subject, self.compare.nats.partitions) {
-                // The customer's history is elsewhere since the number of partitions has changed.
-                let _ = message.ack().await;
-                continue;
-            }
-            let Some(customer) = subjects::customer_of_events(&message.subject) else {
-                tracing::error!(subject = %message.subject, "an event has no customer; it is left alone");
-                let _ = message.ack_with(AckKind::Term).await;
-                continue;
-            };
-            match self.work(&customer, sequence, &message).await {
-                Ok(()) => {
-                    if let Err(error) = message.ack().await {
-                        tracing::warn!(%error, "an event will be dispatched again, which changes nothing");
-                    }
-                }
-                Err(stuck) => {
-                    self.heads.remove(&customer);
-                    tracing::error!(%customer, error = &stuck as &dyn std::error::Error, "an event cannot be dispatched");
-                    // What waits for a person must not hold up the partition: the sweep compares this customer again
-                    // and again. What passes comes again.
-                    let again = match stuck {
-                        Stuck::History(..) | Stuck::Unproven(..) | Stuck::NoVendor(_) => AckKind::Ack,
-                        Stuck::Nats(_) | Stuck::Behind(_) | Stuck::Json(_) => AckKind::Nak(Some(PAUSE * 5)),
-                    };
-                    let _ = message.ack_with(again).await;
-                }
-            }
-        }
-        broken("the consumer ended".into())
-    }
-
-    async fn work(
-        &mut self,
-        customer: &CustomerId,
-        sequence: u64,
-        message: &async_nats::Message,
-    ) -> Result<(), Stuck> {
-        let customers = &self.compare.customers;
-        let (mut head, mut happened) = match self.heads.remove(customer) {
-            Some(head) if head.sequence >= sequence => (head, Vec::new()),
-            Some(mut head) => {
-                let happened = customers.go_on(customer, &mut head).await?;
-                (head, happened)
-            }
-            None => customers.load(customer).await?,
-        };
-        if head.sequence < sequence {
-            return Err(Stuck::Behind(customer.clone()));
-        }
-        // The state may have been past this message already; what it concerned is compared all the same.
-        let envelope = Envelope::decode(&message.payload).map_err(|source| {
-            let unreadable = wanwright_commands::BrokenHistory::Unreadable { sequence, source };
-            Stuck::History(customer.clone(), unreadable)
-        })?;
-        let trace = message.headers.as_ref().and_then(wanwright_nats::trace::read);
-        happened.push(Happened { sequence, events: envelope.events, trace });
-        for (target, trace) in causes::affected(&head.state, happened) {
-            self.compare.target(customer, &mut head, &target, trace).await?;
-        }
-        if self.heads.len() >= CACHED
-            && let Some(victim) = self.heads.keys().next().cloned()
-        {
-            self.heads.remove(&victim);
-        }
-        self.heads.insert(customer.clone(), head);
-        Ok(())
     }
 }

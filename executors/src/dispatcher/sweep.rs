@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::orders;
 use wanwright_nats::evidence::Evidence;
@@ -17,8 +18,11 @@ use wanwright_vendors::Vendors;
 use super::compare::Compare;
 use super::{Stuck, causes};
 
-/// Pause between two sweeps.
+/// Shortest pause between two sweeps.
 const PAUSE: Duration = Duration::from_secs(30);
+
+/// The pause is so many times as long as the sweep was: a large fleet is not read all the time.
+const REST: u32 = 9;
 
 /// Sweeps until told to stop.
 pub(super) async fn run(
@@ -29,6 +33,7 @@ pub(super) async fn run(
 ) {
     let compare = Compare::new(nats.clone(), vendors, evidence);
     loop {
+        let began = Instant::now();
         let swept = tokio::select! {
             () = stop.cancelled() => return,
             swept = sweep(&nats, &compare) => swept,
@@ -38,7 +43,7 @@ pub(super) async fn run(
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(PAUSE.max(began.elapsed() * REST)) => {}
         }
     }
 }

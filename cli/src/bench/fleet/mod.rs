@@ -1,0 +1,95 @@
+//! `wanwright bench fleet`: a fleet of devices against one vendor's budget, judged by the vendor: how much of the budget is
+//! used, whether it is ever exceeded, and how long a single change waits behind another customer's thousands.
+
+mod backdoor;
+mod scenes;
+mod sender;
+mod usage;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::figures;
+use crate::cli::{FleetArgs, Home, PartitionsArg, Profile, UpArgs};
+use crate::exit::Exit;
+use crate::output::{line, note};
+use crate::stack::Stack;
+use scenes::Scenes;
+
+/// Runs the campaign, once for each number of executor processes.
+pub async fn run(args: FleetArgs) -> Result<Exit> {
+    let mut runs = Vec::new();
+    for executors in &args.executors {
+        note(format!("with executor processes: {executors}"));
+        runs.push(with_executors(&args, *executors).await?);
+    }
+    let good = runs.iter().all(|run| run["good"] == json!(true));
+    line(serde_json::to_string_pretty(&json!({ "runs": runs, "good": good }))?);
+    Ok(if good { Exit::Done } else { Exit::Different })
+}
+
+async fn with_executors(args: &FleetArgs, executors: u16) -> Result<Value> {
+    let home = std::env::temp_dir().join(format!("wanwright-fleet-{}-{executors}", std::process::id()));
+    prepare(&home, args.cache.as_deref())?;
+    let up = UpArgs {
+        home: Home { home: home.clone() },
+        vendors: args.vendors.clone(),
+        partitions: PartitionsArg::default(),
+        executors,
+        profile: Profile::Durable,
+    };
+    let failed = CancellationToken::new();
+    let stack = Stack::start(&up, failed.clone()).await?;
+    let began = Instant::now();
+    let report = tokio::select! {
+        report = campaign(args, &stack) => report,
+        () = failed.cancelled() => Err(anyhow::anyhow!("a part of the system does not stay alive")),
+    };
+    stack.stop().await;
+    let mut report = report.with_context(|| format!("the logs are in {}", home.join("logs").display()))?;
+    report["executors"] = json!(executors);
+    report["seconds"] = json!(figures::seconds(began.elapsed().as_secs_f64()));
+    let _ = std::fs::remove_dir_all(&home);
+    Ok(report)
+}
+
+async fn campaign(args: &FleetArgs, stack: &Stack) -> Result<Value> {
+    let mut scenes = Scenes::new(args, stack)?;
+    scenes.sites().await?;
+    let throughput = scenes.throughput().await?;
+    note(format!("throughput: {throughput}"));
+    let edits = scenes.edits().await?;
+    note(format!("edits of one device: {edits}"));
+    let drift = scenes.behind_drift().await?;
+    note(format!("behind a look at everything: {drift}"));
+    let bulk = scenes.behind_bulk().await?;
+    note(format!("behind another customer's bulk: {bulk}"));
+    let above = scenes.above_limit().await?;
+    let scenes = [&throughput, &edits, &drift, &bulk];
+    let good = above == 0 && scenes.iter().all(|scene| scene["good"] == json!(true));
+    Ok(json!({
+        "throughput": throughput,
+        "edits_of_one_device": edits,
+        "single_change_behind_drift_looks": drift,
+        "single_change_behind_bulk": bulk,
+        "calls_above_limit": above,
+        "good": good,
+    }))
+}
+
+/// The folder of the installation, with servers that were downloaded before.
+fn prepare(home: &PathBuf, cache: Option<&std::path::Path>) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(home).with_context(|| format!("making {}", home.display()))?;
+    // Postgres may run as another user, which has to get through.
+    std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o711))?;
+    if let Some(cache) = cache {
+        std::os::unix::fs::symlink(std::path::absolute(cache)?, home.join("cache"))
+            .context("linking the cache")?;
+    }
+    Ok(())
+}

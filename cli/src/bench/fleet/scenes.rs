@@ -1,0 +1,248 @@
+//! The scenes of the campaign, each with what it has to show.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use wanwright_simulator::Call;
+
+use super::backdoor::{BackDoor, Listener};
+use super::sender::{self, customer};
+use super::usage::{self, Usage};
+use crate::bench::figures;
+use crate::cli::FleetArgs;
+use crate::output::note;
+use crate::stack::Stack;
+
+/// Part of the budget that has to be used while there is work, in thousandths.
+const USED: f64 = 0.98;
+
+/// Processor time of the executors for a change.
+const CPU_MILLIS: f64 = 1.0;
+
+/// How long a single change may take behind whatever others want.
+const SINGLE: Duration = Duration::from_secs(2);
+
+/// Edits of one device within a second.
+const EDITS: u32 = 100;
+
+/// Calls that many edits of one device may cost.
+const WRITES: usize = 3;
+
+/// Single changes behind a queue, one after the other.
+const SINGLES: u32 = 5;
+
+/// How often the vendor is asked how far it is.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How often the vendor is asked whether a change has arrived: the error of that figure.
+const CLOSE_POLL: Duration = Duration::from_millis(10);
+
+/// The campaign on a running system.
+pub struct Scenes<'a> {
+    args: &'a FleetArgs,
+    stack: &'a Stack,
+    door: BackDoor,
+}
+
+impl<'a> Scenes<'a> {
+    /// On this system.
+    pub fn new(args: &'a FleetArgs, stack: &'a Stack) -> Result<Self> {
+        Ok(Self { args, stack, door: BackDoor::new(&stack.endpoints)? })
+    }
+
+    /// A site of each customer, through Terraform; not measured.
+    pub async fn sites(&mut self) -> Result<()> {
+        let nats = &self.stack.nats;
+        sender::each(self.args.customers, |name| async move { sender::site(nats, &name).await }).await?;
+        sender::site(nats, "bulk").await?;
+        self.made("site", u64::from(self.args.customers) + 1, self.limit(self.args.customers * 8)).await
+    }
+
+    /// Many customers create their devices at once.
+    pub async fn throughput(&mut self) -> Result<Value> {
+        let (nats, each) = (&self.stack.nats, self.args.changes / self.args.customers);
+        let changes = each * self.args.customers;
+        let before = usage::by_role(self.stack.home());
+        let mut listener = Listener::begin(&self.door).await?;
+        let began = Instant::now();
+        let send =
+            sender::each(self.args.customers, |name| async move { sender::devices(nats, &name, each).await });
+        let mut resident = Vec::new();
+        let watch = async {
+            loop {
+                tokio::time::sleep(POLL).await;
+                listener.listen().await?;
+                let done = listener.calls().iter().filter(|call| creates(call)).count();
+                if done * 4 > changes as usize * resident.len() {
+                    resident.push(executors(self.stack).resident_mb);
+                    note(format!("  {done} of {changes} devices after {} s", began.elapsed().as_secs()));
+                }
+                if done >= changes as usize {
+                    return anyhow::Ok(());
+                }
+                anyhow::ensure!(
+                    began.elapsed() < self.limit(changes),
+                    "{done} of {changes} devices were made in time"
+                );
+            }
+        };
+        let accepted = async {
+            send.await?;
+            Ok(began.elapsed())
+        };
+        let (accepted, ()) = tokio::try_join!(accepted, watch)?;
+        let after = usage::by_role(self.stack.home());
+        let used = self.used(listener.calls()).await?;
+        let cpu = |role: &str| {
+            let of = |usage: &std::collections::BTreeMap<String, Usage>| {
+                usage.get(role).map_or(0.0, |usage| usage.cpu_seconds)
+            };
+            (of(&after) - of(&before)) * 1000.0 / f64::from(changes)
+        };
+        let millis: serde_json::Map<String, Value> =
+            after.keys().map(|role| (role.clone(), json!(figures::millis(cpu(role))))).collect();
+        Ok(json!({
+            "changes": changes,
+            "accepted_in_seconds": figures::seconds(accepted.as_secs_f64()),
+            "vendor_calls": listener.calls().len(),
+            "budget_used": figures::ratio(used, 1.0),
+            "executors_resident_mb": resident,
+            "cpu_millis_per_change": millis,
+            "good": used >= USED && cpu("executors") <= CPU_MILLIS,
+        }))
+    }
+
+    /// One device is edited again and again.
+    pub async fn edits(&mut self) -> Result<Value> {
+        let device = sender::device(&customer(0), 0);
+        let mut listener = Listener::begin(&self.door).await?;
+        let began = Instant::now();
+        for edit in 1..=EDITS {
+            sender::vlan(&self.stack.nats, &device, 100 + edit).await?;
+            tokio::time::sleep_until(began + Duration::from_secs(1) * edit / EDITS).await;
+        }
+        let sent = began.elapsed();
+        let last = self.arrived(&device, 100 + EDITS, self.limit(0)).await?;
+        // A further write, of what was superseded, would come right behind.
+        tokio::time::sleep(SINGLE).await;
+        listener.listen().await?;
+        let writes = listener.calls().iter().filter(|call| call.method != "GET").count();
+        let is_last = self.door.field(&name(&device), "vlan").await? == Some(json!(100 + EDITS));
+        Ok(json!({
+            "edits": EDITS,
+            "sent_in_seconds": figures::seconds(sent.as_secs_f64()),
+            "vendor_writes": writes,
+            "last_edit_wins": is_last,
+            "last_edit_there_after_seconds": figures::seconds(last.as_secs_f64()),
+            "good": writes <= WRITES && is_last,
+        }))
+    }
+
+    /// Single changes while every device is looked at.
+    pub async fn behind_drift(&mut self) -> Result<Value> {
+        let nats = &self.stack.nats;
+        sender::each(self.args.customers, |name| async move {
+            sender::accepted(nats, "customer", "check-drift", &name, &json!({})).await
+        })
+        .await?;
+        self.singles(2000).await
+    }
+
+    /// Single changes while another customer wants thousands.
+    pub async fn behind_bulk(&mut self) -> Result<Value> {
+        let (nats, bulk) = (self.stack.nats.clone(), self.args.bulk);
+        sender::devices(&nats, "bulk", bulk).await?;
+        let mut singles = self.singles(3000).await?;
+        let waiting = u64::from(bulk).saturating_sub(self.there("device", "bulk.").await?);
+        singles["still_waiting_of_the_bulk"] = json!(waiting);
+        if waiting == 0 {
+            singles["good"] = json!(false);
+        }
+        Ok(singles)
+    }
+
+    /// Calls that the vendor counted above its limit.
+    pub async fn above_limit(&self) -> Result<u64> {
+        Ok(self.door.stats().await?.totals.above_limit)
+    }
+
+    async fn singles(&self, value: u32) -> Result<Value> {
+        let mut taken = Vec::new();
+        for number in 1..=SINGLES {
+            let device = sender::device(&customer(number), 0);
+            let began = Instant::now();
+            sender::vlan(&self.stack.nats, &device, value + number).await?;
+            self.arrived(&device, value + number, self.limit(1000)).await?;
+            taken.push(began.elapsed());
+        }
+        let longest = taken.iter().max().copied().unwrap_or_default();
+        let taken: Vec<f64> = taken.iter().map(|time| figures::seconds(time.as_secs_f64())).collect();
+        Ok(json!({ "seconds": taken, "good": longest <= SINGLE }))
+    }
+
+    /// Waits until the vendor has this vlan for a device, and says how long that took.
+    async fn arrived(&self, device: &str, vlan: u32, limit: Duration) -> Result<Duration> {
+        let began = Instant::now();
+        while self.door.field(&name(device), "vlan").await? != Some(json!(vlan)) {
+            anyhow::ensure!(
+                began.elapsed() < limit,
+                "vlan {vlan} of {device} did not reach the vendor in time"
+            );
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Waits until so many objects of a kind were made.
+    async fn made(&self, kind: &str, number: u64, limit: Duration) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let there = self.door.stats().await?.kinds.get(kind).map_or(0, |kind| kind.objects);
+            if there >= number {
+                return Ok(());
+            }
+            anyhow::ensure!(began.elapsed() < limit, "{there} of {number} {kind}s were made in time");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// How many objects there are whose name begins so.
+    async fn there(&self, kind: &str, prefix: &str) -> Result<u64> {
+        let stats = self.door.stats().await?;
+        let names = stats.kinds.get(kind).map(|kind| &kind.names).context("the vendor has no such kind")?;
+        Ok(names.iter().filter(|(name, counters)| name.starts_with(prefix) && counters.creations > 0).count()
+            as u64)
+    }
+
+    /// The part of the vendor's rate that was used from the first to the last of these calls.
+    async fn used(&self, calls: &[Call]) -> Result<f64> {
+        let rate = self.door.stats().await?.bucket.limit.per_second;
+        let (first, last) = calls
+            .iter()
+            .fold((u64::MAX, 0), |(first, last), call| (first.min(call.at_ms), last.max(call.at_ms)));
+        anyhow::ensure!(last > first, "there were no calls to measure");
+        #[expect(clippy::cast_precision_loss, reason = "counts of thousands")]
+        let (calls, seconds) = (calls.len().saturating_sub(1) as f64, (last - first) as f64 / 1000.0);
+        Ok(calls / seconds / rate)
+    }
+
+    /// Longer than so many calls take at half the vendor's budget.
+    fn limit(&self, calls: u32) -> Duration {
+        Duration::from_secs(120) + Duration::from_millis(40) * calls
+    }
+}
+
+fn creates(call: &Call) -> bool {
+    call.method == "POST" && call.path.starts_with("/v1/devices") && (200..300).contains(&call.status)
+}
+
+/// A device as the vendor names it.
+fn name(device: &str) -> String {
+    device.replace('/', ".")
+}
+
+fn executors(stack: &Stack) -> Usage {
+    usage::by_role(stack.home()).get("executors").copied().unwrap_or_default()
+}
