@@ -244,6 +244,34 @@ async fn an_order_goes_on_with_the_trace_of_the_newest_event_that_caused_it() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn one_change_does_not_wait_behind_another_customers_thousands() {
+    const MANY: u32 = 2_000;
+    let world = World::new().await;
+    let (bulk, acme): (CustomerId, CustomerId) = ("bulk".parse().unwrap(), "acme".parse().unwrap());
+    let mut head = Head::default();
+    world.append(&bulk, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
+    world.append(&bulk, &mut head, &[applied("site", "oslo", 1)]).await;
+    for number in 0..MANY {
+        world.append(&bulk, &mut head, &[device("DeviceCreated", &format!("d-{number}"), 1)]).await;
+    }
+    world.append(&acme, &mut Head::default(), &[site("oslo", "10.1.0.0/24")]).await;
+    let running = world.dispatch();
+    let table = OrderTable::new(world.nats.clone());
+    until("all orders", || async { world.orders("bulk").await == MANY as usize }).await;
+    let single =
+        table.get("wan.order.simwan.acme.site.oslo").await.unwrap().expect("the order of the single change");
+    assert!(single.sequence < u64::from(MANY) / 2, "it was the {}th", single.sequence);
+    // Each message was answered: nothing comes again.
+    until("all messages answered", || async {
+        let stream = world.nats.js.get_stream("EVENTS-0").await.unwrap();
+        let info = stream.consumer_info("dispatcher").await.unwrap();
+        info.num_ack_pending == 0 && info.num_pending == 0
+    })
+    .await;
+    running.stop().await;
+}
+
 /// A history like those of real customers: one site, devices that were changed and applied again and again, and one
 /// change that is still to be carried out. Answers the state at a place near its end as well.
 async fn life(world: &World, customer: &CustomerId, messages: u64, devices: u64) -> Head {
