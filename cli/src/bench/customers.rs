@@ -10,8 +10,10 @@ use cqrs_es::EventStore;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use wanwright_commands::STATE_VERSION;
 use wanwright_commands::service::CustomerStore;
-use wanwright_nats::{Nats, topology};
+use wanwright_nats::{History, Nats, Snapshots, topology};
+use wanwright_schemas::CustomerId;
 use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::NatsOptions;
 
@@ -23,8 +25,8 @@ use crate::exit::Exit;
 use crate::output::{line, note};
 use crate::send;
 
-/// Loads of each customer in the measurement of loads.
-const LOADS: u32 = 300;
+/// Loads of each customer in the measurement of loads: of a percentile of few, one pause of the machine is the most part.
+const LOADS: u32 = 3_000;
 
 /// Events of the customer whose loads are measured.
 const DEEP: u32 = 5_000;
@@ -146,19 +148,35 @@ impl Campaign {
         changes(nats, "deep", DEEP - 101).await.map(drop)
     }
 
-    /// Loads that find nothing in memory.
+    /// Loads that find nothing in memory, and between them the same questions to the server bare, whose answers nobody
+    /// looks at: what is slow there is the server or the machine.
     async fn loads(&self, customer: &str) -> Result<Value> {
-        let mut taken = Vec::new();
         let nats = wanwright_nats::connect(&self.nats_url, "wanwright-bench", PARTITIONS).await?;
-        let began = Instant::now();
+        let (history, snapshots) = (History::new(nats.clone()), Snapshots::new(nats.clone()));
+        let id: CustomerId = customer.parse()?;
+        let (mut loads, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..LOADS {
+            let began = Instant::now();
+            let (proven, head, snapshot) =
+                tokio::join!(history.prove(&id, None), history.head(&id), snapshots.get(&id, STATE_VERSION));
+            proven?;
+            head?;
+            history.load(&id, snapshot?.map_or(0, |snapshot| snapshot.sequence)).await?;
+            bare.push(began.elapsed());
+
             let store = CustomerStore::alone(nats.clone(), 1 << 30);
             let began = Instant::now();
             let loaded = store.load_aggregate(customer).await?;
-            taken.push(began.elapsed());
+            loads.push(began.elapsed());
             anyhow::ensure!(!loaded.head.state.devices.is_empty(), "{customer} has no devices");
         }
-        Ok(json!(Measured::new("cold loads", taken, began.elapsed())))
+        let measured = |name, taken: Vec<Duration>| {
+            let sum = taken.iter().sum();
+            json!(Measured::new(name, taken, sum))
+        };
+        Ok(
+            json!({ "load": measured("cold loads", loads), "bare": measured("the same questions bare", bare) }),
+        )
     }
 }
 
