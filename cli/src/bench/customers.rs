@@ -28,6 +28,9 @@ use crate::send;
 /// Loads of each customer in the measurement of loads: of a percentile of few, one pause of the machine is the most part.
 const LOADS: u32 = 3_000;
 
+/// The same of a customer with many devices, which takes twenty times as long.
+const LARGE_LOADS: u32 = 300;
+
 /// Events of the customer whose loads are measured.
 const DEEP: u32 = 5_000;
 
@@ -74,7 +77,7 @@ impl Campaign {
         note("a large customer and a deep one");
         let large = self.large(&nats).await?;
         self.deep(&nats).await?;
-        let loads = json!({ "deep": self.loads("deep").await?, "large": self.loads("large").await? });
+        let loads = json!({ "deep": self.loads("deep", LOADS).await?, "large": self.loads("large", LARGE_LOADS).await? });
         let disk_mb = size_mb(&self.options.dir)?;
 
         note("killing and starting again");
@@ -150,12 +153,12 @@ impl Campaign {
 
     /// Loads that find nothing in memory, and between them the same questions to the server bare, whose answers nobody
     /// looks at: what is slow there is the server or the machine.
-    async fn loads(&self, customer: &str) -> Result<Value> {
+    async fn loads(&self, customer: &str, times: u32) -> Result<Value> {
         let nats = wanwright_nats::connect(&self.nats_url, "wanwright-bench", PARTITIONS).await?;
         let (history, snapshots) = (History::new(nats.clone()), Snapshots::new(nats.clone()));
         let id: CustomerId = customer.parse()?;
         let (mut loads, mut bare) = (Vec::new(), Vec::new());
-        for _ in 0..LOADS {
+        for _ in 0..times {
             let began = Instant::now();
             let (proven, head, snapshot) =
                 tokio::join!(history.prove(&id, None), history.head(&id), snapshots.get(&id, STATE_VERSION));
