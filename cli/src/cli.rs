@@ -708,7 +708,8 @@ pub enum BenchWhat {
     Fleet(FleetArgs),
     /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
     Races(RacesArgs),
-    /// Kill parts of a working system again and again, then compare histories, tables and vendor; 0 if all agree.
+    /// Kill and stop parts of a working system while its vendor has troubles, then compare histories, tables and vendor;
+    /// 0 if all agree.
     Soak(SoakArgs),
 }
 
@@ -797,9 +798,12 @@ pub struct RacesArgs {
 /// `bench soak`.
 #[derive(Debug, Args)]
 pub struct SoakArgs {
-    /// How many kills.
+    /// How many times a part is killed, or stopped for a while.
     #[arg(long, default_value_t = 30, value_name = "N")]
     pub kills: u32,
+    /// Executor processes.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub executors: u16,
     /// Seed of the kills and the load: the same seed is the same plan.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,

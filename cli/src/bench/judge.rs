@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::Value;
 use wanwright_commands::Head;
 use wanwright_nats::accounts::Role;
 use wanwright_nats::{History, Nats};
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+use wanwright_simulator::Totals;
 
+use super::backdoor::BackDoor;
 use super::load::Accepted;
 use crate::drift;
 use crate::endpoints::{Endpoints, Login};
@@ -26,6 +27,8 @@ pub struct Verdict {
     pub creations_not_one: Vec<String>,
     /// Calls above the vendor's limit.
     pub calls_above_limit: u64,
+    /// What the vendor counted altogether, the calls that met a storm among it.
+    pub vendor_calls: Totals,
     /// Objects whose last accepted value is not what the vendor has.
     pub wrong_values: Vec<String>,
     /// Customers whose rows are not the fold of their events.
@@ -85,12 +88,10 @@ async fn histories(
 }
 
 async fn vendor(endpoints: &Endpoints, accepted: &Accepted, verdict: &mut Verdict) -> Result<()> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let (base, token) = (&endpoints.simulator, &endpoints.simulator_admin_token);
-    let get = |path: String| client.get(format!("{base}{path}")).bearer_auth(token).send();
-    let stats: wanwright_simulator::Stats =
-        get("/_sim/stats".into()).await?.error_for_status()?.json().await?;
+    let door = BackDoor::new(endpoints)?;
+    let stats = door.stats().await?;
     verdict.calls_above_limit = stats.totals.above_limit;
+    verdict.vendor_calls = stats.totals;
     for (kind, stats) in &stats.kinds {
         let wrong = stats.names.iter().filter(|(_, counters)| counters.creations != 1);
         verdict
@@ -98,9 +99,7 @@ async fn vendor(endpoints: &Endpoints, accepted: &Accepted, verdict: &mut Verdic
             .extend(wrong.map(|(name, counters)| format!("{kind} {name}: {} creations", counters.creations)));
     }
     for ((kind, name, field), value) in &accepted.values {
-        let found: Value =
-            get(format!("/_sim/objects/{kind}?name={name}")).await?.error_for_status()?.json().await?;
-        let there = found.pointer(&format!("/items/0/{field}")).cloned().unwrap_or_default();
+        let there = door.field(kind, name, field).await?.unwrap_or_default();
         if there != *value {
             verdict.wrong_values.push(format!("{kind} {name}: {field} is {there}, last accepted {value}"));
         }

@@ -1,5 +1,6 @@
 //! `wanwright bench`: campaigns that measure and judge, longer than tests may be.
 
+mod backdoor;
 mod commands;
 mod customers;
 mod damage;
@@ -11,6 +12,7 @@ mod races;
 mod role;
 mod soak;
 mod victims;
+mod weather;
 
 use anyhow::Result;
 

@@ -15,16 +15,19 @@ pub enum Victim {
 
 impl Victim {
     /// What may be killed, the most telling ones more than once.
-    pub const ALL: [Victim; 9] = [
+    pub const ALL: [Victim; 12] = [
         Victim::Everything,
         Victim::Everything,
+        Victim::Role("executors"),
+        Victim::Role("executors"),
         Victim::Role("executors"),
         Victim::Role("executors"),
         Victim::Role("commands"),
         Victim::Role("dispatcher"),
         Victim::Role("projections"),
         Victim::Role("simulator"),
-        Victim::Everything,
+        Victim::Role("nats-server"),
+        Victim::Role("postgres"),
     ];
 
     /// The victim's name.
@@ -62,11 +65,31 @@ pub fn alive(home: &Path) -> usize {
     processes(home).len()
 }
 
-/// Kills a role with SIGKILL. `false`: it is not running just now.
-pub fn kill_role(home: &Path, role: &str) -> bool {
-    let is_role = |process: &&Process| process.args.iter().take(3).any(|arg| arg == role);
-    let Some(process) = processes(home).into_iter().find(|process| is_role(&process)) else { return false };
-    Pid::from_raw(process.pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+/// What happens to a victim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP: it is there and does not answer.
+    Stop,
+    /// SIGCONT.
+    GoOn,
+}
+
+/// Deals a blow to one process of a role, the nth of those that run; to all of the server's for Postgres, whose children
+/// would go on answering. `false`: it is not running just now.
+pub fn strike(home: &Path, role: &str, nth: usize, blow: Blow) -> bool {
+    let running: Vec<i32> =
+        roles(home).into_iter().filter_map(|(pid, name)| (name == role).then_some(pid)).collect();
+    let Some(one) = running.get(nth % running.len().max(1)) else { return false };
+    let signal = match blow {
+        Blow::Kill => Signal::KILL,
+        Blow::Stop => Signal::STOP,
+        Blow::GoOn => Signal::CONT,
+    };
+    let whom = if blow == Blow::Kill { std::slice::from_ref(one) } else { &running[..] };
+    whom.iter().filter_map(|pid| Pid::from_raw(*pid)).filter(|pid| kill_process(*pid, signal).is_ok()).count()
+        > 0
 }
 
 /// The roles of an installation that run, and its servers: each process with the name of what it is.

@@ -9,6 +9,7 @@ use async_nats::HeaderMap;
 use futures::stream::{self, TryStreamExt};
 use indicatif::ProgressBar;
 use tokio::sync::Mutex;
+use wanwright_nats::Nats;
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::outcome::Outcome;
@@ -18,7 +19,6 @@ use wanwright_schemas::subjects::CommandSubject;
 use super::progress;
 use crate::endpoints::PERSON;
 use crate::send;
-use crate::stack::Stack;
 
 /// The fleet as a person reads it.
 const FLEET: &str = include_str!("../../demo/fleet.txt");
@@ -100,24 +100,24 @@ impl Ids {
 }
 
 /// Sends the fleet: a customer's commands in order, customers beside each other.
-pub async fn send(stack: &Stack, fleet: &[Line]) -> Result<()> {
-    let ids = Mutex::new(Ids::keep(stack.home(), fleet)?);
+pub async fn send(home: &Path, nats: &Nats, fleet: &[Line]) -> Result<()> {
+    let ids = Mutex::new(Ids::keep(home, fleet)?);
     let mut customers: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     for line in fleet {
         customers.entry(line.subject.customer.as_str()).or_default().push(line);
     }
     let bar = progress::bar("commands", fleet.len() as u64);
     stream::iter(customers.into_values().map(Ok::<_, anyhow::Error>))
-        .try_for_each_concurrent(None, |lines| of_customer(stack, lines, &ids, &bar))
+        .try_for_each_concurrent(None, |lines| of_customer(nats, lines, &ids, &bar))
         .await?;
     bar.finish();
     progress::said(&bar, "commands", fleet.len() as u64);
     Ok(())
 }
 
-async fn of_customer(stack: &Stack, lines: Vec<&Line>, ids: &Mutex<Ids>, bar: &ProgressBar) -> Result<()> {
+async fn of_customer(nats: &Nats, lines: Vec<&Line>, ids: &Mutex<Ids>, bar: &ProgressBar) -> Result<()> {
     for line in lines {
-        let outcome = one(stack, line, ids).await?;
+        let outcome = one(nats, line, ids).await?;
         let object = format!("{}/{}", line.subject.customer, line.subject.object.id());
         // What an earlier start created is there already.
         match outcome.refusal().filter(|refusal| refusal.code != Reason::AlreadyExists) {
@@ -128,12 +128,12 @@ async fn of_customer(stack: &Stack, lines: Vec<&Line>, ids: &Mutex<Ids>, bar: &P
     Ok(())
 }
 
-async fn one(stack: &Stack, line: &Line, ids: &Mutex<Ids>) -> Result<Outcome> {
+async fn one(nats: &Nats, line: &Line, ids: &Mutex<Ids>) -> Result<Outcome> {
     loop {
         let id = ids.lock().await.get(line).context("the fleet's ids are incomplete")?;
         let mut head = HeaderMap::new();
         head.insert(headers::COMMAND_ID, id.to_string().as_str());
-        let outcome = send::request(&stack.nats, &line.subject, head, line.body.clone().into_bytes()).await?;
+        let outcome = send::request(nats, &line.subject, head, line.body.clone().into_bytes()).await?;
         // Ids are remembered for a day; an older fleet asks again under new ones, and finds that all is there.
         match outcome.refusal() {
             Some(refusal) if refusal.code == Reason::CommandTooOld => ids.lock().await.renew(line)?,

@@ -1,7 +1,7 @@
 //! `wanwright demo` and `wanwright up`: a living system on this machine.
 
 mod drift;
-mod fleet;
+pub mod fleet;
 mod hints;
 mod progress;
 mod tenants;
@@ -71,7 +71,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit> {
 async fn show(stack: &Stack, limit: Duration) -> Result<bool> {
     let fleet = fleet::read()?;
     tenants::make(stack, &fleet).await?;
-    fleet::send(stack, &fleet).await?;
+    fleet::send(stack.home(), &stack.nats, &fleet).await?;
     progress::converge(stack, &fleet, limit).await?;
     drift::cause_and_find(stack).await
 }

@@ -1,7 +1,6 @@
 //! `wanwright bench fleet`: a fleet of devices against one vendor's budget, judged by the vendor: how much of the budget is
 //! used, whether it is ever exceeded, and how long a single change waits behind another customer's thousands.
 
-mod backdoor;
 mod scenes;
 mod sender;
 mod usage;

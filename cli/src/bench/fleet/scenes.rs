@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use wanwright_simulator::Call;
 
-use super::backdoor::{BackDoor, Listener};
 use super::sender::{self, customer};
 use super::usage::{self, Usage};
+use crate::bench::backdoor::{BackDoor, Listener};
 use crate::bench::figures;
 use crate::cli::FleetArgs;
 use crate::output::note;
@@ -129,7 +129,7 @@ impl<'a> Scenes<'a> {
         tokio::time::sleep(SINGLE).await;
         listener.listen().await?;
         let writes = listener.calls().iter().filter(|call| call.method != "GET").count();
-        let is_last = self.door.field(&name(&device), "vlan").await? == Some(json!(100 + EDITS));
+        let is_last = self.door.field("device", &name(&device), "vlan").await? == Some(json!(100 + EDITS));
         Ok(json!({
             "edits": EDITS,
             "sent_in_seconds": figures::seconds(sent.as_secs_f64()),
@@ -185,7 +185,7 @@ impl<'a> Scenes<'a> {
     /// Waits until the vendor has this vlan for a device, and says how long that took.
     async fn arrived(&self, device: &str, vlan: u32, limit: Duration) -> Result<Duration> {
         let began = Instant::now();
-        while self.door.field(&name(device), "vlan").await? != Some(json!(vlan)) {
+        while self.door.field("device", &name(device), "vlan").await? != Some(json!(vlan)) {
             anyhow::ensure!(
                 began.elapsed() < limit,
                 "vlan {vlan} of {device} did not reach the vendor in time"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use wanwright_simulator::{Call, Calls, Objects, Stats};
+use wanwright_simulator::{Call, Calls, Faults, Objects, Stats};
 
 use crate::endpoints::Endpoints;
 
@@ -43,10 +43,18 @@ impl BackDoor {
         Ok(calls.last)
     }
 
-    /// A field of the device of a name.
-    pub async fn field(&self, name: &str, field: &str) -> Result<Option<Value>> {
-        let found: Objects = self.get("objects/device", &[("name", name)]).await?;
-        Ok(found.items.first().and_then(|device| device.get(field)).cloned())
+    /// A field of the object of a kind and name.
+    pub async fn field(&self, kind: &str, name: &str, field: &str) -> Result<Option<Value>> {
+        let found: Objects = self.get(&format!("objects/{kind}"), &[("name", name)]).await?;
+        Ok(found.items.first().and_then(|object| object.get(field)).cloned())
+    }
+
+    /// Sets what goes wrong from now on, instead of what did before.
+    pub async fn faults(&self, faults: &Faults) -> Result<()> {
+        let url = format!("{}/_sim/faults", self.base);
+        let put = self.client.put(url).bearer_auth(&self.token).json(faults).send().await;
+        put.and_then(reqwest::Response::error_for_status).context("setting faults at the simulator")?;
+        Ok(())
     }
 }
 
