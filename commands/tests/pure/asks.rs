@@ -39,7 +39,7 @@ pub fn ask() -> impl Strategy<Value = Ask> {
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Check(kind, name)),
         1 => Just(Ask::CheckAll),
         8 => held(),
-        3 => timed(),
+        5 => timed(),
     ]
 }
 
@@ -71,8 +71,8 @@ fn held() -> impl Strategy<Value = Ask> {
 fn timed() -> impl Strategy<Value = Ask> {
     prop_oneof![
         4 => (kind(), 0..3usize).prop_map(|(kind, rank)| Ask::Windows(kind, rank)),
-        2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Release(kind, name)),
-        5 => (kind(), 0..4u8, prop_oneof![1 => Just(0), 5 => Just(1), 3 => 2..5u64])
+        4 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Release(kind, name)),
+        5 => (kind(), 0..4u8, prop_oneof![1 => Just(0), 5 => Just(1), 3 => 2..5i64, 3 => -3..0i64])
             .prop_map(|(kind, name, back)| Ask::Revert(kind, name, back)),
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Acknowledge(kind, name)),
         1 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Note(kind, name)),
@@ -179,7 +179,7 @@ fn typed_hold(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
         }
         Ask::Release(kind, name) => (format!("{}.release", named(*kind, *name)), json!({"reason": "now"})),
         Ask::Revert(kind, name, back) => {
-            let generation = model.generation(*kind, *name).saturating_sub(*back);
+            let generation = model.generation(*kind, *name).saturating_add_signed(-back);
             (format!("{}.revert", named(*kind, *name)), json!({"to_generation": generation}))
         }
         Ask::Acknowledge(kind, name) => {

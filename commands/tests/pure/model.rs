@@ -101,8 +101,8 @@ pub enum Ask {
     /// The change window of sites or of devices: a narrow one, a wide one around it, or none.
     Windows(Kind, usize),
     Release(Kind, u8),
-    /// To the generation that is so many before the present one.
-    Revert(Kind, u8, u64),
+    /// To the generation that is so many before the present one, or behind it.
+    Revert(Kind, u8, i64),
     Acknowledge(Kind, u8),
     Note(Kind, u8),
 }
@@ -392,13 +392,13 @@ impl Model {
         if waiting.is_empty() { Err(NothingToRelease) } else { Ok(()) }
     }
 
-    fn revert(&mut self, kind: Kind, name: u8, back: u64, who: &'static str, now: i64) -> Answer {
+    fn revert(&mut self, kind: Kind, name: u8, back: i64, who: &'static str, now: i64) -> Answer {
         let at = self.find(kind, name).ok_or(NotFound)?;
         let thing = self.things[at].clone();
         if thing.goes() {
             return Err(BeingRemoved);
         }
-        let to = thing.generation.saturating_sub(back);
+        let to = thing.generation.saturating_add_signed(-back);
         if to == thing.generation {
             return Err(PresentGeneration);
         }

@@ -153,6 +153,14 @@ impl Life {
         }
     }
 
+    /// From now on changes begin within the next minutes, or on another day.
+    fn windowed(&mut self) {
+        self.wait(6);
+        for kind in [Kind::Site, Kind::Device] {
+            self.ask(&Ask::Windows(kind, 1), "demo");
+        }
+    }
+
     fn wait(&mut self, minutes: i64) {
         self.minute += minutes;
         self.world.now += jiff::SignedDuration::from_mins(minutes);
@@ -256,6 +264,9 @@ impl Life {
         let own = &state.own;
         let own = (own.suspended.is_some(), own.leaving, own.freezes.len(), own.waiting.is_some());
         assert_eq!(own, self.model.own());
+        for target in (0..6).map(target) {
+            self.may_begin(&target);
+        }
     }
 
     /// Executors do everything there is to do, and it succeeds.
@@ -498,12 +509,15 @@ proptest! {
 
     #[test]
     fn any_life_keeps_the_rules_and_ends_well(
-        begun in 0..3u8,
+        begun in 0..4u8,
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut life = if begun == 0 { Life::default() } else { Life::settled() };
         if begun == 2 {
             life.approving();
+        }
+        if begun == 3 {
+            life.windowed();
         }
         for step in &steps {
             life.step(step);
