@@ -161,6 +161,18 @@ impl Life {
         }
     }
 
+    /// A stack and a device that wait for a window were let through, and were not carried out yet.
+    fn releasing(&mut self) {
+        for kind in [Kind::Site, Kind::Device] {
+            self.ask(&Ask::Windows(kind, 0), "demo");
+        }
+        self.ask(&Ask::ChangeSite { site: 0, lan: vec![5] }, "demo");
+        self.ask(&Ask::ChangeTunnel { tunnel: 0, end: End::Hub, inside: 7 }, "demo");
+        self.ask(&Ask::ChangeDevice { device: 0, hostname: true }, "demo");
+        self.ask(&Ask::Release(Kind::Site, 0), "other");
+        self.ask(&Ask::Release(Kind::Device, 0), "other");
+    }
+
     fn wait(&mut self, minutes: i64) {
         self.minute += minutes;
         self.world.now += jiff::SignedDuration::from_mins(minutes);
@@ -509,15 +521,15 @@ proptest! {
 
     #[test]
     fn any_life_keeps_the_rules_and_ends_well(
-        begun in 0..4u8,
+        begun in 0..5u8,
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut life = if begun == 0 { Life::default() } else { Life::settled() };
-        if begun == 2 {
-            life.approving();
-        }
-        if begun == 3 {
-            life.windowed();
+        match begun {
+            2 => life.approving(),
+            3 => life.windowed(),
+            4 => life.releasing(),
+            _ => {}
         }
         for step in &steps {
             life.step(step);
