@@ -27,7 +27,7 @@ pub enum Former {
     /// An object had it that had this name before, and is gone.
     OfAnother,
     /// The event that made the generation.
-    Made(Event),
+    Made(Box<Event>),
 }
 
 /// Looks for the generation that a `revert` names, in a history that is passed to it from its beginning.
@@ -72,7 +72,7 @@ impl Search {
             return;
         }
         if self.passing == Some(self.uid) {
-            self.found = Former::Made(event.clone());
+            self.found = Former::Made(Box::new(event.clone()));
         } else {
             self.found = Former::OfAnother;
         }
