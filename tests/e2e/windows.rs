@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use wanwright_tests::{Running, Timing, level};
 
 use crate::support::own;
@@ -19,7 +19,7 @@ fn clock(second: u64) -> String {
     format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
-async fn device(running: &Running) -> Result<Value> {
+async fn device(running: &Running) -> Result<Map<String, Value>> {
     running.vendor()?.object("device", "nightly.a-d0").await?.context("no device")
 }
 
