@@ -178,15 +178,19 @@ pub struct PartitionsArg {
     wanwright send device approve acme/oslo-ap-01 '{\"generation\":3}' --actor boss\n  \
     wanwright send customer freeze acme '{\"name\":\"christmas\",\"from\":\"2026-12-20T00:00\",\"to\":\"2027-01-02T00:00\",\
     \"zone\":\"Europe/Oslo\",\"reason\":\"nobody is there\"}'\n  \
-    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\"}}'\n\nExit codes: 0 accepted, 3 refused."
+    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\"}}'\n  \
+    wanwright send customer change acme '{\"windows\":{\"nights\":{\"zone\":\"Europe/Oslo\",\"from\":\"22:00\",\"to\":\"04:00\"}}}'\n  \
+    wanwright send site release acme/oslo-01 '{\"reason\":\"the line is down\"}'\n  \
+    wanwright send device revert acme/oslo-ap-01 '{\"to_generation\":2}'\n\nExit codes: 0 accepted, 3 refused."
 )]
 pub struct SendArgs {
     #[command(flatten)]
     pub connection: Connection,
     /// Kind of object: customer, site, tunnel or device.
     pub kind: String,
-    /// Verb: create, change, approve, reject, suspend, resume, protect, unprotect, decommission, retry or check-drift; for a
-    /// customer change, approve, reject, suspend, resume, freeze, unfreeze, decommission or check-drift.
+    /// Verb: create, change, revert, approve, reject, release, suspend, resume, protect, unprotect, decommission, retry,
+    /// check-drift, acknowledge or note; for a customer change, approve, reject, suspend, resume, freeze, unfreeze,
+    /// decommission, check-drift or note.
     pub verb: String,
     /// The object: CUSTOMER/ID, or CUSTOMER for a customer.
     pub object: String,

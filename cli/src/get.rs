@@ -42,6 +42,7 @@ const SITES: &[Column] = &[
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
     ("approval", "/approval/state"),
+    ("waits until", "/postponement/until"),
     ("protected", "/protected"),
     ("lan", "/lan"),
     ("problem", "/failure_message"),
@@ -55,6 +56,7 @@ const TUNNELS: &[Column] = &[
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
     ("approval", "/approval/state"),
+    ("waits until", "/postponement/until"),
     ("protected", "/protected"),
     ("inside", "/spec/inside"),
     ("problem", "/failure_message"),
@@ -70,6 +72,7 @@ const DEVICES: &[Column] = &[
     ("gen", "/generation"),
     ("observed", "/observed_generation"),
     ("approval", "/approval/state"),
+    ("waits until", "/postponement/until"),
     ("protected", "/protected"),
     ("problem", "/failure_message"),
 ];

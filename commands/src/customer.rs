@@ -33,7 +33,7 @@ pub struct Own {
     /// The generation of the settings that were asked for last; 0 before they were first changed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: u64,
-    /// Accounts and policy.
+    /// Accounts, policy, groups and change windows.
     pub spec: CustomerSpec,
     /// Other settings that wait for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,12 +46,12 @@ pub struct Own {
     pub leaving: bool,
 }
 
-/// Settings of a customer that wait for approval, because they loosen the policy.
+/// Settings of a customer that wait for approval, because they make a rule weaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// The approval they wait for.
     pub approval: Approval,
-    /// Accounts and policy as they would be.
+    /// What it would say about itself, whole.
     pub spec: CustomerSpec,
 }
 
@@ -118,7 +118,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Own {
-    fn evolve(&mut self, change: &CustomerChange) {
+    pub(crate) fn evolve(&mut self, change: &CustomerChange) {
         match change {
             CustomerChange::Changed { generation, spec } => {
                 self.generation = *generation;
@@ -147,6 +147,8 @@ impl Own {
             }
             // Only whoever decides on an older state has to notice it, and the append check makes him.
             CustomerChange::ClaimAbandoned { .. } => {}
+            // It is for people to read.
+            CustomerChange::Noted { .. } => {}
             // These are about more than the settings.
             CustomerChange::Removed {} | CustomerChange::Erased { .. } => {}
         }

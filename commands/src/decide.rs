@@ -14,8 +14,9 @@ use wanwright_vendors::{Catalogue, SchemaVersion, Vendor};
 
 use crate::customer::Customer;
 use crate::object::Object;
+use crate::revert::Former;
 use crate::settings::{self, Specified};
-use crate::{approvals, cascade, device, freezes, holds, own, report, site, tunnel};
+use crate::{approvals, cascade, device, freezes, holds, own, report, site, tunnel, windows};
 
 /// What a decision may depend on beside the customer's state.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +25,7 @@ pub struct Circumstances<'a> {
     pub command: CommandId,
     /// The generation the sender expects the object to have.
     pub expected_generation: Option<u64>,
-    /// When the command was received: what tells whether a freeze is in force.
+    /// When the command was received: what tells whether a freeze is in force, and whether a change window is open.
     pub received: Timestamp,
     /// What the vendors can do.
     pub vendors: &'a Catalogue,
@@ -32,6 +33,8 @@ pub struct Circumstances<'a> {
     pub schema: Option<SchemaVersion>,
     /// The key that the customer's personal data is sealed with, where there is one.
     pub key: Option<KeyId>,
+    /// What the customer's history says about the generation that a `revert` names; see [`crate::revert::Search`].
+    pub former: Option<&'a Former>,
 }
 
 /// The one actor that may report.
@@ -59,7 +62,7 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         return Err(frozen);
     }
     as_expected(state, command, facts)?;
-    if verb == "create" {
+    if ["create", "revert"].contains(&verb) {
         own::stays(state, &command.customer)?;
     }
     let events = of_object(state, command, facts)?;
@@ -68,12 +71,15 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
             let end = cascade::end_of(state, &command.customer, &events);
             events.into_iter().chain(end).collect()
         }
-        _ => approvals::with_requests(state, events, &command.actor),
+        _ => {
+            let events = approvals::with_requests(state, events, &command.actor);
+            windows::with_postponements(state, events, facts.received)
+        }
     })
 }
 
 fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Result<Vec<Event>, Refusal> {
-    let (actor, groups) = (&command.actor, &state.own.spec.groups);
+    let (actor, groups, now) = (&command.actor, &state.own.spec.groups, facts.received);
     match &command.body {
         CommandBody::CheckCustomerDrift => check_all(state, &command.customer, facts),
         CommandBody::Customer(ask) => own::decide(state, &command.customer, ask, actor, facts),
@@ -81,21 +87,23 @@ fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> R
         CommandBody::Site(id, Ask::Report(report)) => {
             Ok(report::of_stack(&command.customer, state, id, report, facts.vendors))
         }
+        CommandBody::Site(id, Ask::Release(body)) => windows::release_stack(state, id, body, actor, now),
         CommandBody::Site(id, ask) => {
-            let held = holds::decide(state.sites.get(id), &format!("site/{id}"), ask, actor, groups);
+            let held = holds::decide(state.sites.get(id), &format!("site/{id}"), ask, actor, groups, now);
             let changes = held.unwrap_or_else(|| site::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Site(id.clone(), change)).collect())
         }
         CommandBody::Tunnel(id, ask) => {
-            let held = holds::decide(state.tunnels.get(id), &format!("tunnel/{id}"), ask, actor, groups);
+            let held = holds::decide(state.tunnels.get(id), &format!("tunnel/{id}"), ask, actor, groups, now);
             let changes = held.unwrap_or_else(|| tunnel::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Tunnel(id.clone(), change)).collect())
         }
         CommandBody::Device(id, Ask::Report(report)) => {
             Ok(report::of_device(&command.customer, state, id, report, facts.vendors))
         }
+        CommandBody::Device(id, Ask::Release(body)) => windows::release_device(state, id, body, actor, now),
         CommandBody::Device(id, ask) => {
-            let held = holds::decide(state.devices.get(id), &format!("device/{id}"), ask, actor, groups);
+            let held = holds::decide(state.devices.get(id), &format!("device/{id}"), ask, actor, groups, now);
             let changes = held.unwrap_or_else(|| device::decide(state, id, ask, facts))?;
             Ok(changes.into_iter().map(|change| Event::Device(id.clone(), change)).collect())
         }
@@ -205,7 +213,7 @@ pub(crate) fn changed<S: Specified>(object: &Object<S>, spec: S, vendor: &Vendor
         }
     }
     let schema = settings::reference::<S>(vendor);
-    vec![Change::Changed { generation: object.generation + 1, spec, schema }]
+    vec![Change::Changed { generation: object.generation + 1, spec, schema, reverted_to: None }]
 }
 
 /// A field that must not change.

@@ -11,6 +11,7 @@ use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::holds;
 use crate::object::Object;
+use crate::revert;
 use crate::settings;
 use crate::tunnel::vendor_of;
 
@@ -43,6 +44,13 @@ pub(crate) fn decide(
             let (spec, vendor) = checked(state, id, &spec, Some(device), facts)?;
             Ok(changed(device, spec, vendor))
         }
+        Ask::Revert(body) => {
+            let device = revert::revertible(present, &name, body)?;
+            let vendor = vendor_of(state, &device.spec.site, facts)?;
+            let spec = revert::former(device, &name, body, vendor, facts)?;
+            let (spec, vendor) = checked(state, id, &spec, Some(device), revert::as_stored(facts))?;
+            Ok(revert::reverted(device, spec, body, vendor))
+        }
         Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
         Ask::CheckDrift => {
@@ -56,7 +64,10 @@ pub(crate) fn decide(
         | Ask::Protect
         | Ask::Unprotect
         | Ask::Approve(_)
-        | Ask::Reject(_) => Ok(Vec::new()),
+        | Ask::Reject(_)
+        | Ask::Release(_)
+        | Ask::Note(_)
+        | Ask::Acknowledge(_) => Ok(Vec::new()),
     }
 }
 

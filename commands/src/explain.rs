@@ -224,6 +224,10 @@ fn verb_explained(
         "change" => json!({ "settings": settings }).to_string(),
         "suspend" => json!({ "reason": "works at the site" }).to_string(),
         "approve" => json!({ "generation": 2 }).to_string(),
+        "release" => json!({ "reason": "the line is down" }).to_string(),
+        "revert" => json!({ "to_generation": 1 }).to_string(),
+        "note" => json!({ "text": "the building opens at eight" }).to_string(),
+        "acknowledge" => json!({ "reason": "ticket 4711" }).to_string(),
         "reject" => json!({ "generation": 2, "reason": "not before Monday" }).to_string(),
         "decommission" if matches!(kind, Kind::Site | Kind::Customer) => {
             json!({ "cascade": true }).to_string()

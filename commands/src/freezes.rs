@@ -1,17 +1,18 @@
 //! Change freezes: times in which a customer wants nothing new to be asked for.
 //!
-//! A freeze refuses what says how something should be: `create`, `change`, `decommission` and `approve`, the customer's
-//! own settings included. It does not refuse what was decided before it began: `retry` and `resume` bring about nothing
+//! A freeze refuses what says how something should be: `create`, `change`, `revert`, `decommission`, `approve` and
+//! `release`, the customer's own settings included. Change windows do not open in it. It does not refuse what was decided before it began: `retry` and `resume` bring about nothing
 //! that was not asked for earlier, and what is half done is worse than what is done. Looking, suspending, protecting and
 //! reporting change nothing. A `change` that only says whom to talk to is let through by `decide`.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::{Disambiguation, TimeZone, TimeZoneDatabase};
+use jiff::tz::{Disambiguation, TimeZone};
 use wanwright_schemas::command::Command;
 use wanwright_schemas::policy::{CustomerChange, Freeze, FreezeBody, Name};
 use wanwright_schemas::reason::{Reason, Refusal};
 
+use crate::calendar::zone_of;
 use crate::customer::Customer;
 use crate::holds::reason;
 
@@ -19,7 +20,7 @@ use crate::holds::reason;
 const MOST: usize = 32;
 
 /// The verbs that say how something should be.
-const REFUSED: [&str; 4] = ["create", "change", "decommission", "approve"];
+const REFUSED: [&str; 6] = ["create", "change", "revert", "decommission", "approve", "release"];
 
 /// Refuses a command that says how something should be while a freeze is in force.
 pub(crate) fn refuse(state: &Customer, command: &Command, now: Timestamp) -> Result<(), Refusal> {
@@ -86,15 +87,6 @@ pub(crate) fn unfreeze(state: &Customer, name: &Name) -> Result<Vec<CustomerChan
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     let message = format!("there is no freeze `{name}`; there are: {known}");
     Err(Refusal::new(Reason::NotFound, message).field("name"))
-}
-
-/// The zones that this program carries: what a name means must not depend on the machine that decides.
-fn zone_of(name: &str) -> Result<TimeZone, Refusal> {
-    TimeZoneDatabase::bundled().get(name).map_err(|_| {
-        let name: String = name.chars().take(80).collect();
-        let message = format!("`{name}` is no IANA time zone, such as Europe/Oslo");
-        Refusal::new(Reason::InvalidValue, message).field("zone")
-    })
 }
 
 fn read(body: &FreezeBody) -> Result<Freeze, Refusal> {

@@ -1,5 +1,7 @@
-//! What keeps an object as it is: suspension and protection; approvals have a module of their own.
+//! What keeps an object as it is: suspension and protection; approvals, and what is only said about an object, have
+//! modules of their own.
 
+use jiff::Timestamp;
 use wanwright_schemas::Actor;
 use wanwright_schemas::command::Ask;
 use wanwright_schemas::event::Change;
@@ -11,6 +13,7 @@ use crate::approvals;
 use crate::customer::Customer;
 use crate::decide::live;
 use crate::object::Object;
+use crate::remarks;
 
 /// Longest reason that people give, in characters.
 const MAX_REASON: usize = 500;
@@ -25,17 +28,19 @@ pub(crate) fn reason(text: &str) -> Result<&str, Refusal> {
     Err(Refusal::new(Reason::InvalidValue, message).field("reason"))
 }
 
-fn present<'a, S>(object: Option<&'a Object<S>>, name: &str) -> Result<&'a Object<S>, Refusal> {
+/// The object a command is about, which must be there.
+pub(crate) fn present<'a, S>(object: Option<&'a Object<S>>, name: &str) -> Result<&'a Object<S>, Refusal> {
     object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))
 }
 
-/// What is the same for every kind of object; none for a verb that is not about holding it.
+/// What is the same for every kind of object; none for a verb that is not.
 pub(crate) fn decide<S>(
     object: Option<&Object<S>>,
     name: &str,
     ask: &Ask<S>,
     actor: &Actor,
     groups: &Groups,
+    now: Timestamp,
 ) -> Option<Result<Vec<Change<S>>, Refusal>> {
     match ask {
         Ask::Suspend(body) => Some(suspend(object, name, body)),
@@ -49,8 +54,16 @@ pub(crate) fn decide<S>(
         Ask::Reject(body) => Some(
             present(object, name).and_then(|object| approvals::reject(object, name, body, actor, groups)),
         ),
+        Ask::Note(body) => {
+            Some(present(object, name).and_then(|_| Ok(vec![Change::Noted { text: remarks::text(body)? }])))
+        }
+        Ask::Acknowledge(body) => Some(
+            present(object, name).and_then(|object| remarks::acknowledge(object, name, body, actor, now)),
+        ),
         Ask::Create(_)
         | Ask::Change(_)
+        | Ask::Revert(_)
+        | Ask::Release(_)
         | Ask::Decommission(_)
         | Ask::Retry
         | Ask::CheckDrift

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod approvals;
+mod calendar;
 mod cascade;
 mod customer;
 mod decide;
@@ -20,17 +21,20 @@ mod object;
 pub mod orders;
 mod own;
 mod recent;
+mod remarks;
 mod report;
+pub mod revert;
 mod settings;
 mod site;
 mod tunnel;
 mod waits;
+mod windows;
 
 pub use customer::{Customer, Own, Waiting};
 pub use decide::{Circumstances, SWEEPER, decide};
 pub use head::{BrokenHistory, Head, STATE_VERSION, Unthawable};
 pub use load::{Loading, Regressed};
-pub use object::{Approval, Failure, Object, Observed};
+pub use object::{Acknowledgement, Approval, Failure, Object, Observed, Postponement};
 pub use recent::{Recent, Recents};
 
 #[cfg(feature = "service")]

@@ -5,8 +5,10 @@ use wanwright_schemas::ids::Kind;
 use wanwright_schemas::policy::{CustomerSpec, Groups, Name};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::rule::{Approvals, Rule};
+use wanwright_schemas::window::WindowKind;
 
 use crate::customer::Customer;
+use crate::windows;
 
 /// Refuses rules that nobody could follow.
 pub(crate) fn can_be_followed(spec: &CustomerSpec) -> Result<(), Refusal> {
@@ -35,7 +37,11 @@ pub(crate) fn asks(spec: &CustomerSpec) -> bool {
 pub(crate) fn approvals(state: &Customer, after: &CustomerSpec) -> Result<Option<Approvals>, Refusal> {
     let before = &state.own.spec;
     let rules = Kind::ALL.into_iter().filter_map(|kind| match before.policy.of(kind) {
-        Rule::Approve(rule) => is_looser(rule, after.policy.of(kind)).then_some(rule),
+        Rule::Approve(rule) => {
+            let is_weaker = is_looser(rule, after.policy.of(kind)) || opens_wider(kind, before, after);
+            is_weaker.then_some(rule)
+        }
+        // Who wants no approvals of changes wants none of when they are made either.
         Rule::Apply => None,
     });
     let grown = in_force(state).filter(|rule| {
@@ -59,6 +65,16 @@ fn is_looser(before: &Approvals, after: &Rule) -> bool {
             after.by < before.by || (before.group.is_some() && after.group != before.group)
         }
     }
+}
+
+/// Whether objects of a kind may be changed when they may not be now.
+fn opens_wider(kind: Kind, before: &CustomerSpec, after: &CustomerSpec) -> bool {
+    let kind = match kind {
+        Kind::Customer => return false,
+        Kind::Site | Kind::Tunnel => WindowKind::Site,
+        Kind::Device => WindowKind::Device,
+    };
+    windows::are_wider(&before.windows, &after.windows, kind)
 }
 
 fn has_grown(group: &Name, before: &Groups, after: &Groups) -> bool {

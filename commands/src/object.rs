@@ -1,10 +1,13 @@
 //! What sites, tunnels and devices have in common: a wish with a generation, and what is known of the world.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::event::Change;
+use wanwright_schemas::policy::Name;
 use wanwright_schemas::reason::Reason;
+use wanwright_schemas::remarks::Trouble;
 use wanwright_schemas::report::{DriftField, Outputs};
 use wanwright_schemas::rule::Approvals;
 use wanwright_schemas::{Actor, CommandId, SchemaRef};
@@ -56,6 +59,31 @@ impl Approval {
     }
 }
 
+/// That something waits for a change window, as it was judged last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Postponement {
+    /// When a window opens; none where no window does, as far as could be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Name>,
+}
+
+/// That somebody knows of a trouble.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// The trouble.
+    pub of: Trouble,
+    /// Who knows of it.
+    pub by: Actor,
+    /// Why it is left as it is.
+    pub reason: String,
+    /// The moment up to which nobody else has to look, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
 /// An object whose specification is an `S`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object<S> {
@@ -88,6 +116,15 @@ pub struct Object<S> {
     pub protected: bool,
     /// The generation that waits for approval or was rejected, if there is one: then it is the present one.
     pub approval: Option<Approval>,
+    /// That what is to be done waits for a change window. It is noted for who reads; what holds it are the windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postponed: Option<Postponement>,
+    /// Whether what is to be done need not wait for a change window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+    /// That somebody knows of the trouble it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Acknowledgement>,
 }
 
 impl<S> Object<S> {
@@ -107,6 +144,9 @@ impl<S> Object<S> {
             suspended: None,
             protected: false,
             approval: None,
+            postponed: None,
+            released: false,
+            acknowledged: None,
         }
     }
 
@@ -142,6 +182,19 @@ impl<S> Object<S> {
         self.failure = None;
         // Whether this generation waits is said by an event of its own.
         self.approval = None;
+        self.acknowledged = None;
+        self.begin_anew();
+    }
+
+    /// Forgets what was said of windows: it was about what is over now, or is to be done again.
+    fn begin_anew(&mut self) {
+        self.postponed = None;
+        self.released = false;
+    }
+
+    /// Forgets that somebody knew of a trouble which is another one now.
+    fn is_news(&mut self, trouble: Trouble) {
+        self.acknowledged = self.acknowledged.take().filter(|known| known.of != trouble);
     }
 }
 
@@ -155,8 +208,10 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
     let Some(object) = slot else { return };
     match change {
         Change::Created { .. } => {}
-        Change::Changed { generation, spec, schema } => {
+        Change::Changed { generation, spec, schema, .. } => {
             object.wish(*generation);
+            // Only what was not to go is changed, and what was, where that was rejected, by a revert.
+            object.leaving = false;
             object.spec = spec.clone();
             object.schema.clone_from(schema);
         }
@@ -169,6 +224,8 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
             object.retries = *retries;
             object.failure = None;
             object.reapply = !object.drift.is_empty();
+            object.acknowledged = None;
+            object.begin_anew();
         }
         Change::DriftCheckRequested { check } => object.check = Some(*check),
         Change::Applied { generation, outputs, .. } => {
@@ -177,20 +234,28 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
                 object.failure = None;
                 object.reapply = false;
                 object.drift.clear();
+                object.acknowledged = None;
+                object.begin_anew();
             }
         }
         Change::Failed { generation, code, message, .. } => {
             if *generation == object.generation {
                 object.failure = Some(Failure { code: *code, message: message.clone() });
+                object.is_news(Trouble::Failure);
+                object.begin_anew();
             }
         }
         Change::Removed { .. } => *slot = None,
         Change::DriftFound { check, fields } => {
-            object.drift.clone_from(fields);
+            if object.drift != *fields {
+                object.drift.clone_from(fields);
+                object.is_news(Trouble::Drift);
+            }
             clear_check(object, *check);
         }
         Change::DriftNotFound { check } => {
             object.drift.clear();
+            object.is_news(Trouble::Drift);
             clear_check(object, *check);
         }
         Change::ContactChanged { contact } => object.spec.set_contact(contact.clone()),
@@ -213,6 +278,20 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
                 waiting.rejected_by = Some(rejected_by.clone());
             }
         }
+        Change::Postponed { until, window, .. } => {
+            object.postponed = Some(Postponement { until: *until, window: window.clone() });
+        }
+        Change::Due { .. } => object.postponed = None,
+        Change::Released { .. } => {
+            object.postponed = None;
+            object.released = true;
+        }
+        Change::Acknowledged { of, acknowledged_by, reason, until } => {
+            let (by, reason) = (acknowledged_by.clone(), reason.clone());
+            object.acknowledged = Some(Acknowledgement { of: *of, by, reason, until: *until });
+        }
+        // It is for people to read.
+        Change::Noted { .. } => {}
     }
 }
 

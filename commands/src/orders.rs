@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CustomerId, SiteId, TunnelId};
@@ -19,6 +20,7 @@ use crate::customer::Customer;
 use crate::object::Object;
 use crate::settings;
 pub use crate::waits::{Held, held, waits_for};
+pub use crate::windows::{Gate, gate};
 
 /// The orders a target should have: one that changes something, one that looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,6 +71,9 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
                     CustomerChange::Changed { .. }
                         | CustomerChange::Suspended { .. }
                         | CustomerChange::Resumed {}
+                        // They keep change windows shut.
+                        | CustomerChange::Frozen { .. }
+                        | CustomerChange::Unfrozen { .. }
                 );
                 if concerns_all {
                     targets.extend(self::targets(state));
@@ -91,19 +96,21 @@ pub fn targets(state: &Customer) -> impl Iterator<Item = Target> {
     sites.chain(state.devices.keys().cloned().map(Target::Device))
 }
 
-/// The orders that the targets of these events would have once they have happened: what the dispatcher would make of
+/// The orders that the targets of these events would have once they have happened: what the dispatcher would make now of
 /// `state`, which is the state behind them.
 pub fn that_would_follow(
     customer: &CustomerId,
     state: &Customer,
     events: &[Event],
     vendors: &Catalogue,
+    now: Timestamp,
 ) -> Vec<Order> {
     // The position is no part of an order's identity, and a dry run has none.
     let nowhere = Position { stream: String::new(), sequence: 0 };
     let of_target = |target: Target| {
         let vendor = vendors.get(vendor_of(state, &target)?.as_str())?;
         let Wanted { change, look } = wanted(customer, state, vendor, &target, &nowhere);
+        let change = change.filter(|_| matches!(gate(state, &target, now), Gate::Open(_)));
         Some(change.into_iter().chain(look))
     };
     affected(state, events).into_iter().filter_map(of_target).flatten().collect()
@@ -118,7 +125,8 @@ pub fn vendor_of<'a>(state: &'a Customer, target: &Target) -> Option<&'a wanwrig
     Some(&state.sites.get(site)?.spec.vendor)
 }
 
-/// The orders a target should have now. `vendor` is the target's own.
+/// The orders a target should have. `vendor` is the target's own. Whether a change may begin now is said by [`gate`]: what
+/// comes of one that was begun is judged by this alone.
 pub fn wanted(
     customer: &CustomerId,
     state: &Customer,

@@ -12,7 +12,7 @@ use crate::approvals::{self, Given};
 use crate::cascade::{self, listed};
 use crate::customer::{Customer, Waiting};
 use crate::decide::{self, Circumstances, patched};
-use crate::{freezes, holds, loosening};
+use crate::{freezes, holds, loosening, remarks, windows};
 
 pub(crate) fn decide(
     state: &Customer,
@@ -33,6 +33,7 @@ pub(crate) fn decide(
         CustomerAsk::Erase => erase(state, facts),
         CustomerAsk::Approve(body) => approve(state, customer, body.generation, actor)?,
         CustomerAsk::Reject(body) => reject(state, customer, body, actor)?,
+        CustomerAsk::Note(body) => vec![CustomerChange::Noted { text: remarks::text(body)? }],
     };
     Ok(changes.into_iter().map(|change| Event::Customer(customer.clone(), change)).collect())
 }
@@ -59,6 +60,7 @@ fn change(
         decide::vendor(facts, vendor).map_err(|refusal| refusal.field(format!("accounts.{vendor}")))?;
     }
     loosening::can_be_followed(&spec)?;
+    windows::can_open(&spec)?;
     let generation = state.own.generation + 1;
     let Some(approvals) = loosening::approvals(state, &spec)? else {
         return Ok(vec![CustomerChange::Changed { generation, spec }]);

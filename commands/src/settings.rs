@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::SchemaRef;
 use wanwright_schemas::contact::HasContact;
+use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::SiteId;
 use wanwright_schemas::reason::{Reason, Refusal};
@@ -20,6 +21,8 @@ use crate::object::Object;
 pub(crate) trait Specified: Clone + PartialEq + HasContact + Serialize + DeserializeOwned {
     /// The kind whose schema the settings have.
     const KIND: &'static str;
+    /// What an event says happened to an object that has such a specification.
+    fn change_in(event: &Event) -> Option<&Change<Self>>;
     /// The settings.
     fn settings(&self) -> &Settings;
     /// The same with other settings.
@@ -27,9 +30,15 @@ pub(crate) trait Specified: Clone + PartialEq + HasContact + Serialize + Deseria
 }
 
 macro_rules! specified {
-    ($($spec:ty => $kind:literal),*) => {$(
+    ($($spec:ty => $of:ident, $kind:literal;)*) => {$(
         impl Specified for $spec {
             const KIND: &'static str = $kind;
+            fn change_in(event: &Event) -> Option<&Change<Self>> {
+                match event {
+                    Event::$of(_, change) => Some(change),
+                    _ => None,
+                }
+            }
             fn settings(&self) -> &Settings {
                 &self.settings
             }
@@ -40,7 +49,11 @@ macro_rules! specified {
     )*};
 }
 
-specified!(SiteSpec => "site", TunnelSpec => "tunnel", DeviceSpec => "device");
+specified! {
+    SiteSpec => Site, "site";
+    TunnelSpec => Tunnel, "tunnel";
+    DeviceSpec => Device, "device";
+}
 
 /// The vendor of a site, if both are there.
 pub(crate) fn vendor_at<'a>(state: &Customer, site: &SiteId, facts: Circumstances<'a>) -> Option<&'a Vendor> {

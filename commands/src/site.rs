@@ -11,7 +11,7 @@ use wanwright_vendors::Vendor;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
-use crate::{addresses, cascade, holds, settings};
+use crate::{addresses, cascade, holds, revert, settings};
 
 /// Most networks behind one site.
 const MAX_LANS: usize = 256;
@@ -39,6 +39,13 @@ pub(crate) fn decide(
             let (spec, vendor) = checked(state, id, &spec, Some(site), facts)?;
             Ok(changed(site, spec, vendor))
         }
+        Ask::Revert(body) => {
+            let site = revert::revertible(present, &name, body)?;
+            let vendor = decide::vendor(facts, &site.spec.vendor)?;
+            let spec = revert::former(site, &name, body, vendor, facts)?;
+            let (spec, vendor) = checked(state, id, &spec, Some(site), revert::as_stored(facts))?;
+            Ok(revert::reverted(site, spec, body, vendor))
+        }
         Ask::Decommission(_) => {
             let changes = decide::decommission(present, &name)?;
             if !changes.is_empty() {
@@ -58,7 +65,10 @@ pub(crate) fn decide(
         | Ask::Protect
         | Ask::Unprotect
         | Ask::Approve(_)
-        | Ask::Reject(_) => Ok(Vec::new()),
+        | Ask::Reject(_)
+        | Ask::Release(_)
+        | Ask::Note(_)
+        | Ask::Acknowledge(_) => Ok(Vec::new()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::addresses;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
+use crate::revert;
 use crate::settings;
 
 pub(crate) fn decide(
@@ -49,9 +50,19 @@ pub(crate) fn decide(
             }
             Ok(changed(tunnel, spec, vendor))
         }
+        Ask::Revert(body) => {
+            let tunnel = revert::revertible(present, &name, body)?;
+            let vendor = vendor_of(state, &tunnel.spec.site, facts)?;
+            let spec = revert::former(tunnel, &name, body, vendor, facts)?;
+            let spec = checked(state, id, &spec, Some(tunnel), vendor, revert::as_stored(facts))?;
+            if spec.peer != tunnel.spec.peer {
+                room_at_peer(state, id, &spec.peer, vendor)?;
+            }
+            Ok(revert::reverted(tunnel, spec, body, vendor))
+        }
         Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),
-        // A tunnel is looked at, reported about and suspended with its site.
+        // A tunnel is looked at, reported about, suspended and released with its site.
         Ask::CheckDrift
         | Ask::Report(_)
         | Ask::Suspend(_)
@@ -59,7 +70,10 @@ pub(crate) fn decide(
         | Ask::Protect
         | Ask::Unprotect
         | Ask::Approve(_)
-        | Ask::Reject(_) => {
+        | Ask::Reject(_)
+        | Ask::Release(_)
+        | Ask::Note(_)
+        | Ask::Acknowledge(_) => {
             Err(Refusal::new(Reason::UnknownVerb, format!("`{}` is not a verb of a tunnel", ask.verb())))
         }
     }

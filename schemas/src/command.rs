@@ -7,9 +7,11 @@ use crate::body;
 use crate::ids::{Actor, CustomerId, DeviceId, Kind, ObjectId, SiteId, TunnelId};
 use crate::policy::{ApproveBody, CustomerAsk, DecommissionBody, RejectBody, SuspendBody};
 use crate::reason::{Reason, Refusal};
+use crate::remarks::{AcknowledgeBody, NoteBody, RevertBody};
 use crate::report::Report;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::strict;
+use crate::window::ReleaseBody;
 
 /// An object of a customer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -104,6 +106,14 @@ pub enum Ask<S> {
     Approve(ApproveBody),
     /// Say that the generation which waits for approval is not to be brought about.
     Reject(RejectBody),
+    /// Bring about, outside of its change windows, what waits for one.
+    Release(ReleaseBody),
+    /// Make the specification what it was in an earlier generation.
+    Revert(RevertBody),
+    /// Say something for others to read.
+    Note(NoteBody),
+    /// Say that a failure or a drift is known.
+    Acknowledge(AcknowledgeBody),
 }
 
 impl<S> Ask<S> {
@@ -122,6 +132,10 @@ impl<S> Ask<S> {
             Self::Unprotect => "unprotect",
             Self::Approve(_) => "approve",
             Self::Reject(_) => "reject",
+            Self::Release(_) => "release",
+            Self::Revert(_) => "revert",
+            Self::Note(_) => "note",
+            Self::Acknowledge(_) => "acknowledge",
         }
     }
 }
@@ -170,14 +184,17 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
             "freeze",
             "unfreeze",
             "check-drift",
+            "note",
             "erase",
             "confirm-claims",
         ],
         Kind::Site | Kind::Device => &[
             "create",
             "change",
+            "revert",
             "approve",
             "reject",
+            "release",
             "suspend",
             "resume",
             "protect",
@@ -185,12 +202,24 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
             "decommission",
             "retry",
             "check-drift",
+            "acknowledge",
+            "note",
             "report",
         ],
-        // A tunnel is looked at, reported about and suspended with its site, for they are one stack.
-        Kind::Tunnel => {
-            &["create", "change", "approve", "reject", "protect", "unprotect", "decommission", "retry"]
-        }
+        // A tunnel is looked at, reported about, suspended and released with its site, for they are one stack.
+        Kind::Tunnel => &[
+            "create",
+            "change",
+            "revert",
+            "approve",
+            "reject",
+            "protect",
+            "unprotect",
+            "decommission",
+            "retry",
+            "acknowledge",
+            "note",
+        ],
     }
 }
 
@@ -222,6 +251,10 @@ fn ask<S: serde::de::DeserializeOwned + Serialize>(
         "suspend" => Ok(Ask::Suspend(strict::typed(&said, bytes)?)),
         "approve" => Ok(Ask::Approve(strict::typed(&said, bytes)?)),
         "reject" => Ok(Ask::Reject(strict::typed(&said, bytes)?)),
+        "release" => Ok(Ask::Release(strict::typed(&said, bytes)?)),
+        "revert" => Ok(Ask::Revert(strict::typed(&said, bytes)?)),
+        "note" => Ok(Ask::Note(strict::typed(&said, bytes)?)),
+        "acknowledge" => Ok(Ask::Acknowledge(strict::typed(&said, bytes)?)),
         "decommission" if kind == Kind::Site => Ok(Ask::Decommission(strict::typed(&said, bytes)?)),
         _ => {
             body::parse::<Nothing>(bytes)?;
@@ -248,6 +281,7 @@ fn ask_customer(verb: &str, bytes: &[u8]) -> Result<CommandBody, Refusal> {
         "unfreeze" => CustomerAsk::Unfreeze(strict::typed(&said, bytes)?),
         "approve" => CustomerAsk::Approve(strict::typed(&said, bytes)?),
         "reject" => CustomerAsk::Reject(strict::typed(&said, bytes)?),
+        "note" => CustomerAsk::Note(strict::typed(&said, bytes)?),
         "confirm-claims" => CustomerAsk::ConfirmClaims(strict::typed(&said, bytes)?),
         _ => {
             strict::typed::<Nothing>(&said, bytes)?;

@@ -3,6 +3,7 @@
 //! On the wire an event is one flat object whose `type` joins kind and change: `{"type":"SiteCreated","v":1,
 //! "site":"oslo-01","generation":1,"spec":{…}}`.
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -10,8 +11,9 @@ use serde_json::{Map, Value};
 use crate::command::ObjectRef;
 use crate::contact::{self, Contact, HasContact, KeyId};
 use crate::ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
-use crate::policy::CustomerChange;
+use crate::policy::{CustomerChange, Name};
 use crate::reason::Reason;
+use crate::remarks::Trouble;
 use crate::report::{DriftField, Outputs};
 use crate::rule::Approvals;
 use crate::schema_ref::SchemaRef;
@@ -42,6 +44,9 @@ pub enum Change<S> {
         /// The schema its settings are written in; absent before schemas had versions, and where the vendor has none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         schema: Option<SchemaRef>,
+        /// The generation whose specification this is again, where that was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reverted_to: Option<u64>,
     },
     /// The object should be taken down.
     DecommissionRequested {
@@ -139,6 +144,49 @@ pub enum Change<S> {
         #[serde(default, deserialize_with = "contact::read", skip_serializing_if = "Option::is_none")]
         contact: Option<Contact>,
     },
+    /// What is to be done about the object waits for a change window. Which moment that is was judged when this was
+    /// decided; what is not begun while a window is open waits for the next one.
+    Postponed {
+        /// The generation.
+        generation: u64,
+        /// When a window opens next; none where no window ever does, as far as can be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// Which.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<Name>,
+    },
+    /// What was postponed waits for no window any more: the customer has other windows or freezes, and one is open.
+    Due {
+        /// The generation.
+        generation: u64,
+    },
+    /// What waits for a change window need not wait for it.
+    Released {
+        /// The generation.
+        generation: u64,
+        /// Who said so.
+        released_by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody knows of the trouble that the object has, until it is another one or gone.
+    Acknowledged {
+        /// The trouble.
+        of: Trouble,
+        /// Who knows of it.
+        acknowledged_by: Actor,
+        /// Why it is left as it is.
+        reason: String,
+        /// The moment up to which nobody else has to look, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// Somebody said something about the object.
+    Noted {
+        /// What.
+        text: String,
+    },
 }
 
 impl<S> Change<S> {
@@ -163,6 +211,11 @@ impl<S> Change<S> {
             Self::Approved { .. } => "Approved",
             Self::Rejected { .. } => "Rejected",
             Self::ContactChanged { .. } => "ContactChanged",
+            Self::Postponed { .. } => "Postponed",
+            Self::Due { .. } => "Due",
+            Self::Released { .. } => "Released",
+            Self::Acknowledged { .. } => "Acknowledged",
+            Self::Noted { .. } => "Noted",
         }
     }
 }

@@ -22,10 +22,12 @@ use crate::policy::{
     ApproveBody, ConfirmClaimsBody, CustomerChange, CustomerSpec, DecommissionBody, FreezeBody, Name,
     RejectBody, SuspendBody, UnfreezeBody,
 };
+use crate::remarks::{AcknowledgeBody, NoteBody, RevertBody};
 use crate::report::Report;
 use crate::run::RunRecord;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::upcast::CHAIN;
+use crate::window::{LocalTime, ReleaseBody};
 
 macro_rules! text {
     ($($name:ty => $title:literal, $pattern:literal;)*) => {
@@ -54,6 +56,7 @@ text! {
     CommandId => "CommandId", "^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
     OrderId => "OrderId", "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
     KeyId => "KeyId", "^[0-9a-f]{32}$";
+    LocalTime => "LocalTime", "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
     Prefix => "Prefix", "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$";
 }
 
@@ -140,19 +143,27 @@ fn patch(schema: &mut Value) {
     let Some(schema) = schema.as_object_mut() else { return };
     schema.remove("required");
     schema.remove("oneOf");
-    let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
-    for field in properties.values_mut() {
-        patch(field);
-        if field["type"].as_array().is_some_and(|types| types.contains(&"null".into())) {
-            continue;
+    for named in ["properties", "patternProperties"] {
+        if let Some(Value::Object(fields)) = schema.get_mut(named) {
+            fields.values_mut().for_each(patch_field);
         }
-        let mut value = std::mem::take(field);
-        let described = value.as_object_mut().and_then(|value| value.remove("description"));
-        let mut either = Map::new();
-        either.extend(described.map(|text| ("description".to_owned(), text)));
-        either.insert("anyOf".into(), json!([value, { "type": "null" }]));
-        *field = Value::Object(either);
     }
+    if let Some(field) = schema.get_mut("additionalProperties").filter(|field| field.is_object()) {
+        patch_field(field);
+    }
+}
+
+fn patch_field(field: &mut Value) {
+    patch(field);
+    if field["type"].as_array().is_some_and(|types| types.contains(&"null".into())) {
+        return;
+    }
+    let mut value = std::mem::take(field);
+    let described = value.as_object_mut().and_then(|value| value.remove("description"));
+    let mut either = Map::new();
+    either.extend(described.map(|text| ("description".to_owned(), text)));
+    either.insert("anyOf".into(), json!([value, { "type": "null" }]));
+    *field = Value::Object(either);
 }
 
 /// The schema of a command's body. None: the kind has no such verb, or nobody has said here what its body is.
@@ -170,6 +181,10 @@ fn body(kind: Kind, verb: &str) -> Option<Value> {
         ("suspend", _) => Some(read::<SuspendBody>()),
         ("approve", _) => Some(read::<ApproveBody>()),
         ("reject", _) => Some(read::<RejectBody>()),
+        ("release", _) => Some(read::<ReleaseBody>()),
+        ("revert", _) => Some(read::<RevertBody>()),
+        ("note", _) => Some(read::<NoteBody>()),
+        ("acknowledge", _) => Some(read::<AcknowledgeBody>()),
         ("freeze", _) => Some(read::<FreezeBody>()),
         ("unfreeze", _) => Some(read::<UnfreezeBody>()),
         ("confirm-claims", _) => Some(read::<ConfirmClaimsBody>()),

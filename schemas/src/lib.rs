@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod policy;
 pub mod published;
 pub mod reason;
+pub mod remarks;
 pub mod report;
 pub mod rule;
 pub mod run;
@@ -32,6 +33,7 @@ pub mod strict;
 pub mod subjects;
 pub mod trace;
 pub mod upcast;
+pub mod window;
 
 pub use command::{Command, CommandBody, ObjectRef};
 pub use contact::{Contact, KeyId, SealedText};

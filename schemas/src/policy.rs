@@ -1,4 +1,5 @@
-//! What a customer itself is asked and what happens to it: vendor accounts, change policy, freezes, suspension, its end.
+//! What a customer itself is asked and what happens to it: vendor accounts, change policy, change windows, freezes,
+//! suspension, its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,9 +9,11 @@ use serde_json::Value;
 
 use crate::contact::KeyId;
 use crate::ids::{Actor, CommandId, DeviceId, Kind, VendorId, is_token};
+use crate::remarks::NoteBody;
 use crate::rule::{Approvals, Rule};
+use crate::window::Window;
 
-/// A name of a credential, a budget or a freeze: 1 to 63 characters of a-z, 0-9 and -. What looks like a secret is none.
+/// A name of a credential, a budget, a window or a freeze: 1 to 63 characters of a-z, 0-9 and -. What looks like a secret is none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -99,6 +102,9 @@ pub struct CustomerSpec {
     /// Who belongs to which group.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: Groups,
+    /// When its vendors may be changed, by name. What none of them is about is changed at any time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub windows: BTreeMap<Name, Window>,
 }
 
 /// A time in which nothing new is asked for.
@@ -231,6 +237,8 @@ pub enum CustomerAsk {
     Approve(ApproveBody),
     /// Say that settings which wait for approval are not to be.
     Reject(RejectBody),
+    /// Say something for others to read.
+    Note(NoteBody),
 }
 
 impl CustomerAsk {
@@ -247,6 +255,7 @@ impl CustomerAsk {
             Self::Erase => "erase",
             Self::Approve(_) => "approve",
             Self::Reject(_) => "reject",
+            Self::Note(_) => "note",
         }
     }
 }
@@ -328,6 +337,11 @@ pub enum CustomerChange {
         /// The key.
         key: KeyId,
     },
+    /// Somebody said something about it.
+    Noted {
+        /// What.
+        text: String,
+    },
 }
 
 impl CustomerChange {
@@ -346,6 +360,7 @@ impl CustomerChange {
             Self::ApprovalRequested { .. } => "ApprovalRequested",
             Self::Approved { .. } => "Approved",
             Self::Rejected { .. } => "Rejected",
+            Self::Noted { .. } => "Noted",
         }
     }
 }

@@ -99,6 +99,13 @@ catalogue! {
         "Ask somebody of the group that the message names.";
     ApprovalsInForce = 2024, 409, "The customer's policy asks for approvals, and would be forgotten without one.",
         "Change the policy to `apply` first, which others have to approve; then send the command again.";
+    NothingToRelease = 2025, 409, "Nothing about the object waits for a change window.", "Nothing needs to be done.";
+    NothingToAcknowledge = 2026, 409, "The object has neither failed nor drifted.", "Nothing needs to be done.";
+    UnknownGeneration = 2027, 422, "The object never had a specification in this generation.",
+        "Look up its generations in `timeline`, and name one of them.";
+    PresentGeneration = 2028, 409, "The object has this generation now.", "Name an earlier one, or do nothing.";
+    FormerObject = 2029, 409, "The generation was one of an object that had this name before, and is gone.",
+        "Name a generation of the present object, or send a `change` with what it should be.";
 
     VendorRefused = 3001, 502, "The vendor refused the change.",
         "Correct what the vendor names, or send `retry` when the vendor is right again.";

@@ -31,3 +31,4 @@ mod storage;
 mod support;
 mod tenants;
 mod traces;
+mod windows;

@@ -15,6 +15,7 @@ use wanwright_vendors::{Catalogue, SchemaVersion};
 
 use crate::customer::Customer;
 use crate::decide::{Circumstances, decide};
+use crate::revert::Former;
 
 /// A command with what its headers said.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Judged {
     pub received: Timestamp,
     /// The key of the customer's personal data, for a command that is about it.
     pub key: Option<KeyId>,
+    /// What the customer's history says about the generation that a `revert` names.
+    pub former: Option<Former>,
     /// The command.
     pub command: Command,
 }
@@ -65,8 +68,10 @@ impl Aggregate for Customer {
         vendors: &Arc<Catalogue>,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        let Judged { id, expected_generation, schema, received, key, command } = command;
-        let facts = Circumstances { command: id, expected_generation, received, vendors, schema, key };
+        let Judged { id, expected_generation, schema, received, key, former, command } = command;
+        let former = former.as_ref();
+        let facts =
+            Circumstances { command: id, expected_generation, received, vendors, schema, key, former };
         // The decision is whole before the first event is written: the sink applies each event at once.
         let events = decide(self, &command, facts)?;
         for event in events {

@@ -211,6 +211,7 @@ impl Lane {
             schema: asked.headers.schema,
             received: asked.received(),
             key: sealed.about,
+            former: self.store.former(&loaded, &command).await?,
             command,
         };
         let vendors = self.vendors.snapshot();
@@ -231,7 +232,8 @@ impl Lane {
             return Ok(match claimed {
                 Ok(()) => {
                     let (customer, state) = (&subject.customer, &loaded.head.state);
-                    let orders = orders::that_would_follow(customer, state, &events, &vendors);
+                    let orders =
+                        orders::that_would_follow(customer, state, &events, &vendors, asked.received());
                     verdict::would_be(asked, events, generation, orders)
                 }
                 Err(refusal) => verdict::refused(asked, refusal),

@@ -8,6 +8,7 @@ mod cache;
 mod delivery;
 mod discovery;
 mod door;
+mod former;
 mod history;
 mod inbox;
 mod ingress;

@@ -123,7 +123,7 @@ impl Shared {
 /// The store of a partition that is held.
 #[derive(Debug, Clone)]
 pub struct CustomerStore {
-    nats: Nats,
+    pub(super) nats: Nats,
     history: History,
     holding: u64,
     shared: Shared,
@@ -322,11 +322,11 @@ fn unproven(error: Unproven) -> Failed {
     }
 }
 
-fn unavailable<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failed {
+pub(super) fn unavailable<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failed {
     AggregateError::DatabaseConnectionError(Box::new(error))
 }
 
-fn damaged<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failed {
+pub(super) fn damaged<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failed {
     AggregateError::DeserializationError(Box::new(error))
 }
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::model::{Ask, End, HOST_BITS, Kind, MODELS, Model, PREFIXES, VENDORS};
+use crate::model::{Ask, End, HOST_BITS, Kind, MODELS, Model, PREFIXES, VENDORS, WINDOWS};
 
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Site), Just(Kind::Tunnel), Just(Kind::Device)]
@@ -39,6 +39,7 @@ pub fn ask() -> impl Strategy<Value = Ask> {
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Check(kind, name)),
         1 => Just(Ask::CheckAll),
         8 => held(),
+        5 => timed(),
     ]
 }
 
@@ -63,6 +64,18 @@ fn held() -> impl Strategy<Value = Ask> {
         1 => prop_oneof![4 => Just(0), 1 => Just(1)].prop_map(Ask::RejectPolicy),
         1 => (0..3u8, -5..20i64, -5..20i64).prop_map(|(name, from, to)| Ask::Freeze(name, from, to)),
         2 => (0..3u8).prop_map(Ask::Unfreeze),
+    ]
+}
+
+/// What is about windows, earlier generations and remarks.
+fn timed() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        4 => (kind(), 0..3usize).prop_map(|(kind, rank)| Ask::Windows(kind, rank)),
+        4 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Release(kind, name)),
+        5 => (kind(), 0..4u8, prop_oneof![1 => Just(0), 5 => Just(1), 3 => 2..5i64, 3 => -3..0i64])
+            .prop_map(|(kind, name, back)| Ask::Revert(kind, name, back)),
+        2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Acknowledge(kind, name)),
+        1 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Note(kind, name)),
     ]
 }
 
@@ -156,6 +169,23 @@ fn typed_hold(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
             (own("freeze"), json!({"name": name, "from": minute(from), "to": minute(to), "reason": "quiet"}))
         }
         Ask::Unfreeze(name) => (own("unfreeze"), json!({"name": format!("f{name}")})),
+        Ask::Windows(kind, rank) => {
+            let kind = if *kind == Kind::Device { "device" } else { "site" };
+            let clock = |minute: i64| format!("{:02}:{:02}", minute / 60, minute % 60);
+            let window = WINDOWS.get(*rank).map(
+                |(from, to)| json!({"zone": "UTC", "from": clock(*from), "to": clock(*to), "kinds": [kind]}),
+            );
+            (own("change"), json!({"windows": {kind: window}}))
+        }
+        Ask::Release(kind, name) => (format!("{}.release", named(*kind, *name)), json!({"reason": "now"})),
+        Ask::Revert(kind, name, back) => {
+            let generation = model.generation(*kind, *name).saturating_add_signed(-back);
+            (format!("{}.revert", named(*kind, *name)), json!({"to_generation": generation}))
+        }
+        Ask::Acknowledge(kind, name) => {
+            (format!("{}.acknowledge", named(*kind, *name)), json!({"reason": "known"}))
+        }
+        Ask::Note(kind, name) => (format!("{}.note", named(*kind, *name)), json!({"text": "so"})),
         other => panic!("{other:?} holds nothing"),
     };
     (tail, body.to_string())

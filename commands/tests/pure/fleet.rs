@@ -1,4 +1,4 @@
-//! A history that was recorded once still folds to the state it had then.
+//! Histories that were recorded once still fold to the states they had then.
 
 use serde_json::Value;
 use wanwright_commands::{Customer, Head};
@@ -7,11 +7,12 @@ use wanwright_schemas::Digest;
 use crate::harness::*;
 use crate::history::messages;
 
-/// A customer's history of some 200 messages, as it was stored. Never changed; a new version of an event gets a new file.
-const HISTORY: &str = include_str!("frozen/customer.v1.jsonl");
-
-/// The digest of the state that history ends in, written in the form of [`plain`].
-const STATE: &str = include_str!("frozen/customer.v1.state");
+/// Histories of customers as they were stored, each with the digest of the state that it ends in, written in the form of
+/// [`plain`]. Never changed; new events, and a new version of one, get new files.
+const HISTORIES: [(&str, &str); 2] = [
+    (include_str!("frozen/customer.v1.jsonl"), include_str!("frozen/customer.v1.state")),
+    (include_str!("frozen/windows.v1.jsonl"), include_str!("frozen/windows.v1.state")),
+];
 
 /// A state without what says nothing. A field that is new in the state, and that a history from before it leaves empty,
 /// does not make it another state.
@@ -36,21 +37,23 @@ fn digest(state: &Customer) -> String {
 
 #[test]
 fn a_recorded_history_folds_to_the_recorded_state() {
-    let mut head = Head::default();
     let mut types = std::collections::BTreeSet::new();
-    for (sequence, line) in (1..).zip(HISTORY.lines()) {
-        let envelope = head.fold(sequence, line.as_bytes()).unwrap();
-        types.extend(envelope.events.iter().map(wanwright_schemas::Event::type_name));
+    for (history, state) in HISTORIES {
+        let mut head = Head::default();
+        for (sequence, line) in (1..).zip(history.lines()) {
+            let envelope = head.fold(sequence, line.as_bytes()).unwrap();
+            types.extend(envelope.events.iter().map(wanwright_schemas::Event::type_name));
+        }
+        assert_eq!(digest(&head.state), state.trim(), "{:#}", serde_json::to_value(&head.state).unwrap());
     }
-    assert!(head.sequence >= 200 && types.len() >= 25, "{} messages with {types:?}", head.sequence);
-    assert_eq!(digest(&head.state), STATE.trim(), "{:#}", serde_json::to_value(&head.state).unwrap());
+    assert!(types.len() >= 36, "{types:?}");
 }
 
 #[test]
 fn another_state_has_another_digest() {
     let mut head = Head::default();
     let mut digests = std::collections::BTreeSet::new();
-    for (sequence, line) in (1..).zip(HISTORY.lines()) {
+    for (sequence, line) in (1..).zip(HISTORIES[0].0.lines()) {
         let before = head.state.clone();
         head.fold(sequence, line.as_bytes()).unwrap();
         let now = digest(&head.state);
@@ -127,19 +130,61 @@ fn busy() -> World {
     world
 }
 
+/// A customer with change windows: what is postponed, let through, due again, gone back to, acknowledged and noted.
+fn timed() -> World {
+    let mut world = World::running();
+    let window = r#"{"windows":{"w":{"zone":"Europe/Oslo","days":["sun"],"from":"02:00","to":"04:00"}}}"#;
+    world.accept("customer.acme.change", window);
+    for (tail, body) in [
+        ("site.oslo.change", r#"{"settings":{"location":"Oslo"}}"#),
+        ("tunnel.t1.change", r#"{"peer":{"hub":"hub-b"}}"#),
+        ("device.d1.change", r#"{"settings":{"hostname":"ap"}}"#),
+        ("site.oslo.note", r#"{"text":"first line\nsecond line"}"#),
+        ("tunnel.t1.note", r#"{"text":"so"}"#),
+        ("device.d1.note", r#"{"text":"so"}"#),
+        ("customer.acme.note", r#"{"text":"so"}"#),
+        ("site.oslo.release", r#"{"reason":"the line is down"}"#),
+        ("device.d1.release", r#"{"reason":"the line is down"}"#),
+    ] {
+        world.accept(tail, body);
+    }
+    for target in ["site.oslo", "device.d1"] {
+        world.fail(target);
+    }
+    for object in ["site.oslo", "tunnel.t1", "device.d1"] {
+        let known = r#"{"reason":"ticket 4711","until":"2026-12-01T00:00:00Z"}"#;
+        world.accept(&format!("{object}.acknowledge"), known);
+    }
+    for object in ["site.oslo", "tunnel.t1"] {
+        world.accept(&format!("{object}.revert"), r#"{"to_generation":1}"#);
+    }
+    world.accept("customer.acme.change", r#"{"windows":null}"#);
+    world.accept("device.d1.revert", r#"{"to_generation":1}"#);
+    world.carry_out("site.oslo");
+    world.carry_out("device.d1");
+    world.drift("device.d1");
+    world.accept("device.d1.acknowledge", r#"{"reason":"changed by hand"}"#);
+    world.accept("customer.acme.change", window);
+    world.accept("device.d2.create", &DEVICE.replace("SN-0001", "SN-0002"));
+    world
+}
+
 #[test]
 #[ignore = "writes the files that the tests above read, where there are none"]
 fn record() {
-    let world = busy();
-    let history: Vec<_> = world.history.iter().filter(|(_, events)| !events.is_empty()).cloned().collect();
-    let lines: Vec<String> =
-        messages(&history).into_iter().map(|bytes| String::from_utf8(bytes).unwrap() + "\n").collect();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pure/frozen");
-    let write = |name: &str, text: String| {
-        use std::io::Write;
-        let file = format!("{folder}/{name}");
-        std::fs::File::create_new(file).expect("what is recorded stays").write_all(text.as_bytes()).unwrap();
-    };
-    write("customer.v1.jsonl", lines.concat());
-    write("customer.v1.state", digest(&world.state) + "\n");
+    for (name, world) in [("customer.v1", busy()), ("windows.v1", timed())] {
+        let history: Vec<_> =
+            world.history.iter().filter(|(_, events)| !events.is_empty()).cloned().collect();
+        let lines: Vec<String> =
+            messages(&history).into_iter().map(|bytes| String::from_utf8(bytes).unwrap() + "\n").collect();
+        for (end, text) in [("jsonl", lines.concat()), ("state", digest(&world.state) + "\n")] {
+            let file = format!("{folder}/{name}.{end}");
+            // What is recorded stays, and one that was cut short is no record.
+            if std::fs::metadata(&file).is_ok_and(|there| there.len() > 0) {
+                continue;
+            }
+            std::fs::write(file, text).unwrap();
+        }
+    }
 }

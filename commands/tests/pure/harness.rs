@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
+use wanwright_commands::orders::Gate;
 use wanwright_commands::orders::{self, Wanted};
+use wanwright_commands::revert::{Former, Search};
 use wanwright_commands::{Circumstances, Customer, decide};
 use wanwright_schemas::command::Command;
 use wanwright_schemas::ids::{CommandId, CustomerId};
@@ -105,6 +107,7 @@ impl World {
         self.sent += 1;
         let command = parse(actor, tail, body)?;
         let by = id(self.sent);
+        let former = self.former(&command);
         let facts = Circumstances {
             command: by,
             expected_generation: expected,
@@ -112,6 +115,7 @@ impl World {
             vendors: self.vendors,
             schema: self.speaks,
             key: self.key,
+            former: former.as_ref(),
         };
         let before = self.state.clone();
         let decided = decide(&self.state, &command, facts);
@@ -123,6 +127,20 @@ impl World {
         }
         self.history.push((by, events.clone()));
         Ok(events)
+    }
+
+    /// What the history says about the generation that a command goes back to.
+    fn former(&self, command: &Command) -> Option<Former> {
+        let mut search = Search::of(&self.state, command)?;
+        for (by, events) in &self.history {
+            events.iter().for_each(|event| search.pass(*by, event));
+        }
+        Some(search.found())
+    }
+
+    /// Whether a change of a target (`site.oslo`) may begin now, as far as change windows go.
+    pub fn gate(&self, target: &str) -> Gate {
+        orders::gate(&self.state, &target_of(target), self.now)
     }
 
     /// The command is accepted; answers its events in short.

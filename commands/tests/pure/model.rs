@@ -98,6 +98,27 @@ pub enum Ask {
     /// From now plus the first to now plus the second, in minutes.
     Freeze(u8, i64, i64),
     Unfreeze(u8),
+    /// The change window of sites or of devices: a narrow one, a wide one around it, or none.
+    Windows(Kind, usize),
+    Release(Kind, u8),
+    /// To the generation that is so many before the present one, or behind it.
+    Revert(Kind, u8, i64),
+    Acknowledge(Kind, u8),
+    Note(Kind, u8),
+}
+
+/// The change windows there are, in minutes after midnight: the narrow one and the wide one.
+pub const WINDOWS: [(i64, i64); 2] = [(8 * 60 + 5, 8 * 60 + 9), (8 * 60 + 3, 8 * 60 + 20)];
+/// The minute of the day at which lives begin.
+const BEGUN: i64 = 8 * 60;
+const NO_WINDOW: usize = 2;
+
+/// What a thing is to be.
+#[derive(Clone, Debug, PartialEq)]
+struct Wish {
+    prefixes: Vec<usize>,
+    end: End,
+    hostname: bool,
 }
 
 /// Anything: a site has networks, a tunnel a site, an end and an inside, a device a site and a serial number.
@@ -121,6 +142,13 @@ struct Thing {
     protected: bool,
     /// What waits for approval.
     waits: Option<Waits>,
+    /// Whether it waits for a window, and whether it need not.
+    late: bool,
+    released: bool,
+    /// Whether somebody knows of a failure, or of a drift.
+    known: Option<bool>,
+    /// What it was to be, by generation.
+    past: Vec<(u64, Wish)>,
 }
 
 /// What waits for approval: who asked for it, how many are needed, who approved it, whether it was rejected.
@@ -135,26 +163,74 @@ struct Waits {
 impl Thing {
     /// Whether it is going, and nobody said no.
     fn goes(&self) -> bool {
-        self.leaving && !self.waits.as_ref().is_some_and(|waits| waits.rejected)
+        self.leaving && !self.rejected()
+    }
+
+    fn rejected(&self) -> bool {
+        self.waits.as_ref().is_some_and(|waits| waits.rejected)
+    }
+
+    fn wish(&self) -> Wish {
+        Wish { prefixes: self.prefixes.clone(), end: self.end, hostname: self.hostname }
+    }
+
+    /// Whether there is something to be done about it.
+    fn pending(&self) -> bool {
+        !self.failed && (self.leaving || self.again || self.observed != self.generation)
+    }
+
+    fn begins_anew(&mut self) {
+        (self.late, self.released) = (false, false);
+    }
+
+    /// Which of the windows it waits for.
+    fn windowed(&self) -> usize {
+        windowed(self.kind)
     }
 }
 
-/// Kind and name, generation, observed generation; leaving, failed, drifted, suspended, protected, waiting.
-pub type Row = (String, u64, u64, [bool; 6]);
+/// Which of the windows a kind waits for: the first is about sites and tunnels.
+fn windowed(kind: Kind) -> usize {
+    usize::from(kind == Kind::Device)
+}
 
-#[derive(Clone, Debug, Default)]
+/// Kind and name, generation, observed generation; leaving, failed, drifted, suspended, protected, waiting for approval,
+/// waiting for a window, released, acknowledged.
+pub type Row = (String, u64, u64, [bool; 9]);
+
+#[derive(Clone, Debug)]
 pub struct Model {
     things: Vec<Thing>,
     suspended: bool,
     leaving: bool,
     /// How many approvals the changes of sites, tunnels and devices need.
     rules: [usize; 3],
-    /// Rules that wait for approval.
-    looser: Option<([usize; 3], Waits)>,
+    /// The windows of sites and of devices.
+    windows: [usize; 2],
+    /// Rules and windows that wait for approval.
+    looser: Option<([usize; 3], [usize; 2], Waits)>,
     /// How many times rules were asked for.
     asked: u64,
     /// Name, first minute, first minute after it.
     freezes: Vec<(u8, i64, i64)>,
+    /// The generations of things that are gone.
+    gone: Vec<(Kind, u8, u64)>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            things: Vec::new(),
+            suspended: false,
+            leaving: false,
+            rules: [0; 3],
+            windows: [NO_WINDOW; 2],
+            looser: None,
+            asked: 0,
+            freezes: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
 }
 
 type Answer = Result<(), Reason>;
@@ -239,16 +315,149 @@ impl Model {
             suspended: false,
             protected: false,
             waits: None,
+            late: false,
+            released: false,
+            known: None,
+            past: Vec::new(),
         };
         with(&mut thing);
+        thing.past.push((1, thing.wish()));
         self.things.push(thing);
         Ok(())
     }
 
-    fn change(&mut self, at: usize, who: &'static str) {
-        self.things[at].generation += 1;
-        self.things[at].failed = false;
+    fn change(&mut self, at: usize, who: &'static str, now: i64) {
+        let thing = &mut self.things[at];
+        thing.generation += 1;
+        (thing.failed, thing.known) = (false, None);
+        if !thing.leaving {
+            thing.past.push((thing.generation, thing.wish()));
+        }
         self.wait(at, who);
+        self.postpone(at, now);
+    }
+
+    /// Something is to be done about a thing from now on, unless it waits for an approval.
+    fn postpone(&mut self, at: usize, now: i64) {
+        let shut = self.shut(self.things[at].windowed(), now);
+        let thing = &mut self.things[at];
+        thing.begins_anew();
+        thing.late = shut && thing.waits.is_none();
+    }
+
+    /// Whether windows keep something from being done.
+    fn shut(&self, windowed: usize, now: i64) -> bool {
+        let Some((from, to)) = WINDOWS.get(self.windows[windowed]) else { return false };
+        let minute = (BEGUN + now) % (24 * 60);
+        self.in_freeze(now) || minute < *from || *to <= minute
+    }
+
+    /// Everything that waits is judged again.
+    fn judge_again(&mut self, now: i64) {
+        let shut = [self.shut(0, now), self.shut(1, now)];
+        let waiting = |thing: &&mut Thing| thing.pending() && !thing.released && thing.waits.is_none();
+        for thing in self.things.iter_mut().filter(waiting) {
+            thing.late = shut[thing.windowed()];
+        }
+    }
+
+    /// What is done together with a site or a device.
+    fn together(&self, kind: Kind, name: u8) -> Vec<usize> {
+        let with = |thing: &Thing| {
+            (thing.kind, thing.name) == (kind, name)
+                || (kind == Kind::Site && thing.kind == Kind::Tunnel && thing.site == name)
+        };
+        (0..self.things.len()).filter(|at| with(&self.things[*at])).collect()
+    }
+
+    /// Whether windows let something be done about a site or a device now.
+    pub fn is_open(&self, kind: Kind, name: u8, now: i64) -> bool {
+        let all = self.together(kind, name);
+        let mut pending = all.iter().map(|at| &self.things[*at]).filter(|thing| thing.pending()).peekable();
+        let released = pending.peek().is_some() && pending.all(|thing| thing.released);
+        released || !self.shut(windowed(kind), now)
+    }
+
+    fn release(&mut self, kind: Kind, name: u8, now: i64) -> Answer {
+        self.find(kind, name).ok_or(NotFound)?;
+        if self.is_open(kind, name, now) {
+            return Err(NothingToRelease);
+        }
+        let waits = |thing: &Thing| thing.pending() && !thing.released && !thing.rejected();
+        let all = self.together(kind, name);
+        let waiting: Vec<usize> = all.into_iter().filter(|at| waits(&self.things[*at])).collect();
+        for at in &waiting {
+            (self.things[*at].late, self.things[*at].released) = (false, true);
+        }
+        if waiting.is_empty() { Err(NothingToRelease) } else { Ok(()) }
+    }
+
+    fn revert(&mut self, kind: Kind, name: u8, back: i64, who: &'static str, now: i64) -> Answer {
+        let at = self.find(kind, name).ok_or(NotFound)?;
+        let thing = self.things[at].clone();
+        if thing.goes() {
+            return Err(BeingRemoved);
+        }
+        let to = thing.generation.saturating_add_signed(-back);
+        if to == thing.generation {
+            return Err(PresentGeneration);
+        }
+        let vendor = if kind == Kind::Site { thing.vendor } else { self.vendor_of(thing.site)? };
+        let Some((_, wish)) = thing.past.iter().find(|(generation, _)| *generation == to) else {
+            let was = self.gone.contains(&(kind, name, to));
+            return Err(if was { FormerObject } else { UnknownGeneration });
+        };
+        match kind {
+            Kind::Site => self.lan(name, &wish.prefixes)?,
+            Kind::Tunnel => {
+                self.tunnel(name, thing.site, vendor, wish.end, wish.prefixes[0])?;
+                if wish.end != thing.end && self.full_at_end(wish.end, vendor, name) {
+                    return Err(TunnelLimitReached);
+                }
+            }
+            Kind::Device => {}
+        }
+        if thing.leaving || *wish != thing.wish() {
+            let thing = &mut self.things[at];
+            (thing.prefixes, thing.end, thing.hostname) = (wish.prefixes.clone(), wish.end, wish.hostname);
+            thing.leaving = false;
+            self.change(at, who, now);
+        }
+        Ok(())
+    }
+
+    /// Other rules and windows. What makes a rule weaker waits for as many approvals as that one wants.
+    fn settings(&mut self, rules: [usize; 3], windows: [usize; 2], who: &'static str, now: i64) -> Answer {
+        if self.leaving {
+            return Err(BeingRemoved);
+        }
+        if (rules, windows) == (self.rules, self.windows) {
+            return Ok(());
+        }
+        let weaker = |kind: &usize| {
+            let windowed = kind / 2;
+            self.rules[*kind] > 0
+                && (rules[*kind] < self.rules[*kind] || windows[windowed] > self.windows[windowed])
+        };
+        let needs: Vec<usize> = (0..3).filter(weaker).map(|kind| self.rules[kind]).collect();
+        let Some(first) = needs.first() else {
+            (self.rules, self.windows, self.looser) = (rules, windows, None);
+            self.asked += 1;
+            self.judge_again(now);
+            return Ok(());
+        };
+        if needs.iter().any(|other| other != first) {
+            return Err(InvalidValue);
+        }
+        let is_repeat = |(of, at, waits): &([usize; 3], [usize; 2], Waits)| {
+            (*of, *at) == (rules, windows) && waits.asked == [who]
+        };
+        if !self.looser.as_ref().is_some_and(is_repeat) {
+            let waits = Waits { asked: vec![who], needs: *first, ..Waits::default() };
+            self.looser = Some((rules, windows, waits));
+            self.asked += 1;
+        }
+        Ok(())
     }
 
     /// Whether a new generation waits, and for whose approval it does not.
@@ -308,8 +517,14 @@ impl Model {
                 | Ask::Unfreeze(_)
                 | Ask::Reject(..)
                 | Ask::RejectPolicy(_)
+                | Ask::Acknowledge(..)
+                | Ask::Note(..)
         );
-        says_what_should_be && self.freezes.iter().any(|(_, from, to)| *from <= now && now < *to)
+        says_what_should_be && self.in_freeze(now)
+    }
+
+    fn in_freeze(&self, now: i64) -> bool {
+        self.freezes.iter().any(|(_, from, to)| *from <= now && now < *to)
     }
 
     /// Whether nothing is looked at.
@@ -335,14 +550,14 @@ impl Model {
     }
 
     /// Everything in this list goes, or nothing does.
-    fn go(&mut self, all: &[usize], who: &'static str) -> Answer {
+    fn go(&mut self, all: &[usize], who: &'static str, now: i64) -> Answer {
         let going: Vec<usize> = all.iter().copied().filter(|at| !self.things[*at].goes()).collect();
         if going.iter().any(|at| self.things[*at].protected) {
             return Err(Protected);
         }
         for at in going {
             self.things[at].leaving = true;
-            self.change(at, who);
+            self.change(at, who, now);
         }
         Ok(())
     }
@@ -351,7 +566,10 @@ impl Model {
     pub fn ask(&mut self, ask: &Ask, who: &'static str, now: i64) -> Answer {
         if matches!(
             ask,
-            Ask::Check(Kind::Tunnel, _) | Ask::Suspend(Kind::Tunnel, _) | Ask::Resume(Kind::Tunnel, _)
+            Ask::Check(Kind::Tunnel, _)
+                | Ask::Suspend(Kind::Tunnel, _)
+                | Ask::Resume(Kind::Tunnel, _)
+                | Ask::Release(Kind::Tunnel, _)
         ) {
             return Err(UnknownVerb);
         }
@@ -360,13 +578,14 @@ impl Model {
         }
         let creates =
             matches!(ask, Ask::CreateSite { .. } | Ask::CreateTunnel { .. } | Ask::CreateDevice { .. });
-        if creates && self.leaving {
+        if (creates || matches!(ask, Ask::Revert(..))) && self.leaving {
             return Err(BeingRemoved);
         }
         let before = self.things.len();
         self.answer(ask, who, now)?;
         if self.things.len() > before {
             self.wait(before, who);
+            self.postpone(before, now);
         }
         Ok(())
     }
@@ -383,7 +602,7 @@ impl Model {
                 if self.things[at].prefixes != lan {
                     self.lan(site, &lan)?;
                     self.things[at].prefixes = lan;
-                    self.change(at, who);
+                    self.change(at, who, now);
                 }
                 Ok(())
             }
@@ -411,7 +630,7 @@ impl Model {
                         return Err(TunnelLimitReached);
                     }
                     (self.things[at].end, self.things[at].prefixes) = (end, vec![inside]);
-                    self.change(at, who);
+                    self.change(at, who, now);
                 }
                 Ok(())
             }
@@ -434,7 +653,7 @@ impl Model {
                 }
                 if self.things[at].hostname != hostname {
                     self.things[at].hostname = hostname;
-                    self.change(at, who);
+                    self.change(at, who, now);
                 }
                 Ok(())
             }
@@ -449,7 +668,7 @@ impl Model {
                         return Err(SiteInUse);
                     }
                     self.things[at].leaving = true;
-                    self.change(at, who);
+                    self.change(at, who, now);
                 }
                 Ok(())
             }
@@ -462,7 +681,7 @@ impl Model {
                 let mut all: Vec<usize> =
                     (0..self.things.len()).filter(|at| uses(&self.things[*at])).collect();
                 all.push(own);
-                self.go(&all, who)
+                self.go(&all, who, now)
             }
             Ask::DecommissionCustomer { cascade } => {
                 if self.leaving {
@@ -475,7 +694,7 @@ impl Model {
                     return Err(CustomerInUse);
                 }
                 let all: Vec<usize> = (0..self.things.len()).collect();
-                self.go(&all, who)?;
+                self.go(&all, who, now)?;
                 self.leaving = true;
                 self.end();
                 Ok(())
@@ -488,7 +707,9 @@ impl Model {
                     return Err(NothingToRetry);
                 }
                 thing.failed = false;
+                thing.known = None;
                 thing.again = thing.drifted;
+                self.postpone(at, now);
                 Ok(())
             }
             Ask::Check(kind, name) => {
@@ -514,7 +735,9 @@ impl Model {
             }
             Ask::Resume(kind, name) => {
                 let at = self.find(kind, name).ok_or(NotFound)?;
-                self.things[at].suspended = false;
+                if std::mem::take(&mut self.things[at].suspended) {
+                    self.judge_again(now);
+                }
                 Ok(())
             }
             Ask::SuspendCustomer => {
@@ -522,7 +745,9 @@ impl Model {
                 Ok(())
             }
             Ask::ResumeCustomer => {
-                self.suspended = false;
+                if std::mem::take(&mut self.suspended) {
+                    self.judge_again(now);
+                }
                 Ok(())
             }
             Ask::Protect(kind, name, protected) => {
@@ -534,6 +759,9 @@ impl Model {
                 let at = self.find(kind, name).ok_or(NotFound)?;
                 if Self::given(self.things[at].waits.as_mut(), who, off)? {
                     self.things[at].waits = None;
+                    if !self.things[at].released {
+                        self.postpone(at, now);
+                    }
                 }
                 Ok(())
             }
@@ -542,36 +770,40 @@ impl Model {
                 Self::rejected(self.things[at].waits.as_mut(), off)
             }
             Ask::Policy(kind, needs) => {
-                if self.leaving {
-                    return Err(BeingRemoved);
-                }
                 let mut rules = self.rules;
                 rules[kind as usize] = needs;
-                if needs < self.rules[kind as usize] {
-                    let is_repeat = |(waits, of): &([usize; 3], Waits)| *waits == rules && of.asked == [who];
-                    if !self.looser.as_ref().is_some_and(is_repeat) {
-                        let waits =
-                            Waits { asked: vec![who], needs: self.rules[kind as usize], ..Waits::default() };
-                        self.looser = Some((rules, waits));
-                        self.asked += 1;
-                    }
-                } else if rules != self.rules {
-                    (self.rules, self.looser) = (rules, None);
-                    self.asked += 1;
+                self.settings(rules, self.windows, who, now)
+            }
+            Ask::Windows(kind, rank) => {
+                let mut windows = self.windows;
+                windows[windowed(kind)] = rank;
+                self.settings(self.rules, windows, who, now)
+            }
+            Ask::Release(kind, name) => self.release(kind, name, now),
+            Ask::Revert(kind, name, back) => self.revert(kind, name, back, who, now),
+            Ask::Acknowledge(kind, name) => {
+                let at = self.find(kind, name).ok_or(NotFound)?;
+                let thing = &mut self.things[at];
+                if !thing.failed && !thing.drifted {
+                    return Err(NothingToAcknowledge);
                 }
+                thing.known = Some(thing.failed);
                 Ok(())
             }
+            Ask::Note(kind, name) => self.find(kind, name).map(|_| ()).ok_or(NotFound),
             Ask::ApprovePolicy(off) => {
                 if self.leaving {
                     return Err(BeingRemoved);
                 }
-                if Self::given(self.looser.as_mut().map(|(_, waits)| waits), who, off)? {
-                    self.rules = self.looser.take().expect("the rules that waited").0;
+                if Self::given(self.looser.as_mut().map(|(_, _, waits)| waits), who, off)? {
+                    let (rules, windows, _) = self.looser.take().expect("the rules that waited");
+                    (self.rules, self.windows) = (rules, windows);
+                    self.judge_again(now);
                 }
                 Ok(())
             }
             Ask::RejectPolicy(off) => {
-                Self::rejected(self.looser.as_mut().map(|(_, waits)| waits), off)?;
+                Self::rejected(self.looser.as_mut().map(|(_, _, waits)| waits), off)?;
                 self.looser = None;
                 Ok(())
             }
@@ -588,12 +820,17 @@ impl Model {
                 }
                 self.freezes.retain(|(_, _, to)| now < *to);
                 self.freezes.push(freeze);
+                self.judge_again(now);
                 Ok(())
             }
             Ask::Unfreeze(name) => {
                 let before = self.freezes.len();
                 self.freezes.retain(|(other, _, _)| *other != name);
-                if self.freezes.len() == before { Err(NotFound) } else { Ok(()) }
+                if self.freezes.len() == before {
+                    return Err(NotFound);
+                }
+                self.judge_again(now);
+                Ok(())
             }
         }
     }
@@ -601,7 +838,7 @@ impl Model {
     /// A customer that is to go is gone with the last thing it has, and with it all it said about itself.
     fn end(&mut self) {
         if self.leaving && self.things.is_empty() {
-            *self = Self::default();
+            *self = Self { gone: std::mem::take(&mut self.gone), ..Self::default() };
         }
     }
 
@@ -661,18 +898,28 @@ impl Model {
                 thing.observed = *generation;
                 if *generation == thing.generation {
                     (thing.failed, thing.drifted, thing.again) = (false, false, false);
+                    thing.known = None;
+                    thing.begins_anew();
                 }
             }
             Change::Failed { generation, .. } => {
                 assert!(*generation == thing.generation && !thing.failed);
                 thing.failed = true;
+                thing.known = thing.known.filter(|failure| !failure);
+                thing.begins_anew();
             }
             Change::Removed { .. } => {
                 assert!(thing.leaving);
+                let past = std::mem::take(&mut thing.past);
+                self.gone.extend(past.into_iter().map(|(generation, _)| (kind, name, generation)));
                 self.things.remove(at);
             }
+            // They all drift in the same way.
             Change::DriftFound { .. } => thing.drifted = true,
-            Change::DriftNotFound { .. } => thing.drifted = false,
+            Change::DriftNotFound { .. } => {
+                thing.drifted = false;
+                thing.known = thing.known.filter(|failure| *failure);
+            }
             Change::Created { .. }
             | Change::Changed { .. }
             | Change::DecommissionRequested { .. }
@@ -685,7 +932,12 @@ impl Model {
             | Change::Unprotected {}
             | Change::ApprovalRequested { .. }
             | Change::Approved { .. }
-            | Change::Rejected { .. } => panic!("no report says that"),
+            | Change::Rejected { .. }
+            | Change::Postponed { .. }
+            | Change::Due { .. }
+            | Change::Released { .. }
+            | Change::Acknowledged { .. }
+            | Change::Noted { .. } => panic!("no report says that"),
         }
     }
 
@@ -703,6 +955,9 @@ impl Model {
                     thing.suspended,
                     thing.protected,
                     thing.waits.is_some(),
+                    thing.late,
+                    thing.released,
+                    thing.known.is_some(),
                 ];
                 (name, thing.generation, thing.observed, flags)
             })

@@ -192,7 +192,7 @@ fn the_order_of_a_bodys_fields_makes_no_other_order() {
 /// The orders that would follow what was sent last, as `target intent generation`.
 fn would_follow(world: &World) -> Vec<String> {
     let (_, events) = world.history.last().expect("a command");
-    let orders = orders::that_would_follow(&customer(), &world.state, events, world.vendors);
+    let orders = orders::that_would_follow(&customer(), &world.state, events, world.vendors, world.now);
     let said = |order: &Order| {
         let intent = match order.intent {
             Intent::Apply => "apply",

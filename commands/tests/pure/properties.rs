@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::json;
+use wanwright_commands::orders::Gate;
 use wanwright_commands::{Object, orders};
 use wanwright_schemas::order::Order;
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
@@ -51,6 +52,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn target(number: usize) -> String {
     if number < 3 { format!("site.s{number}") } else { format!("device.d{}", number - 3) }
+}
+
+/// What the model calls a target.
+fn known_as(target: &str) -> (Kind, u8) {
+    let kind = if target.starts_with("site") { Kind::Site } else { Kind::Device };
+    (kind, target[target.len() - 1..].parse().expect("a number"))
 }
 
 /// What an honest executor says about an order: something about each of its objects, unless one failed.
@@ -146,6 +153,26 @@ impl Life {
         }
     }
 
+    /// From now on changes begin within the next minutes, or on another day.
+    fn windowed(&mut self) {
+        self.wait(6);
+        for kind in [Kind::Site, Kind::Device] {
+            self.ask(&Ask::Windows(kind, 1), "demo");
+        }
+    }
+
+    /// A stack and a device that wait for a window were let through, and were not carried out yet.
+    fn releasing(&mut self) {
+        for kind in [Kind::Site, Kind::Device] {
+            self.ask(&Ask::Windows(kind, 0), "demo");
+        }
+        self.ask(&Ask::ChangeSite { site: 0, lan: vec![5] }, "demo");
+        self.ask(&Ask::ChangeTunnel { tunnel: 0, end: End::Hub, inside: 7 }, "demo");
+        self.ask(&Ask::ChangeDevice { device: 0, hostname: true }, "demo");
+        self.ask(&Ask::Release(Kind::Site, 0), "other");
+        self.ask(&Ask::Release(Kind::Device, 0), "other");
+    }
+
     fn wait(&mut self, minutes: i64) {
         self.minute += minutes;
         self.world.now += jiff::SignedDuration::from_mins(minutes);
@@ -169,11 +196,22 @@ impl Life {
 
     fn run(&mut self, target: &str, bits: u8, silent: u8) {
         let Some(order) = self.world.wanted(target).change else { return };
+        if !self.may_begin(target) {
+            return;
+        }
         let report = honest(&order, bits, silent);
         self.report(&report);
         self.said.push(report);
         let after = self.world.wanted(target).change;
         assert_ne!(after.map(|after| after.id), Some(order.id), "a run that ended leaves its order in place");
+    }
+
+    /// Whether change windows let a target's change begin now.
+    fn may_begin(&self, target: &str) -> bool {
+        let is_open = matches!(self.world.gate(target), Gate::Open(_));
+        let (kind, name) = known_as(target);
+        assert_eq!(is_open, self.model.is_open(kind, name, self.minute), "{target}");
+        is_open
     }
 
     fn look(&mut self, target: &str, bits: u8) {
@@ -223,6 +261,9 @@ impl Life {
                 object.suspended.is_some(),
                 object.protected,
                 object.approval.is_some(),
+                object.postponed.is_some(),
+                object.released,
+                object.acknowledged.is_some(),
             ];
             (format!("{kind} {}", &name[1..]), object.generation, observed, flags)
         }
@@ -235,6 +276,9 @@ impl Life {
         let own = &state.own;
         let own = (own.suspended.is_some(), own.leaving, own.freezes.len(), own.waiting.is_some());
         assert_eq!(own, self.model.own());
+        for target in (0..6).map(target) {
+            self.may_begin(&target);
+        }
     }
 
     /// Executors do everything there is to do, and it succeeds.
@@ -245,7 +289,13 @@ impl Life {
             if busy.is_empty() {
                 return;
             }
-            busy.iter().for_each(|target| self.run(target, 0x3f, 0));
+            for target in &busy {
+                if !self.may_begin(target) {
+                    let (kind, name) = known_as(target);
+                    self.ask(&Ask::Release(kind, name), "demo");
+                }
+                self.run(target, 0x3f, 0);
+            }
         }
         panic!("orders are issued endlessly");
     }
@@ -300,6 +350,14 @@ impl Life {
         for kind in [Kind::Site, Kind::Tunnel, Kind::Device] {
             if !self.model.own().1 {
                 self.ask(&Ask::Policy(kind, 0), "demo");
+                for who in APPROVERS {
+                    if self.model.own().3 {
+                        self.ask(&Ask::ApprovePolicy(0), who);
+                    }
+                }
+            }
+            if !self.model.own().1 {
+                self.ask(&Ask::Windows(kind, 2), "demo");
                 for who in APPROVERS {
                     if self.model.own().3 {
                         self.ask(&Ask::ApprovePolicy(0), who);
@@ -437,7 +495,9 @@ fn nothing_is_missed(before: &World, after: &World) {
         let name = target(number);
         let ids = |world: &World| {
             let wanted = world.wanted(&name);
-            (wanted.change.map(|order| order.id), wanted.look.map(|order| order.id))
+            let gate = orders::gate(&world.state, &target_of(&name), after.now);
+            let is_open = wanted.change.as_ref().map(|_| matches!(gate, Gate::Open(_)));
+            (wanted.change.map(|order| order.id), wanted.look.map(|order| order.id), is_open)
         };
         let target = target_of(&name);
         let gone = orders::vendor_of(&after.state, &target).is_none();
@@ -461,12 +521,15 @@ proptest! {
 
     #[test]
     fn any_life_keeps_the_rules_and_ends_well(
-        begun in 0..3u8,
+        begun in 0..5u8,
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut life = if begun == 0 { Life::default() } else { Life::settled() };
-        if begun == 2 {
-            life.approving();
+        match begun {
+            2 => life.approving(),
+            3 => life.windowed(),
+            4 => life.releasing(),
+            _ => {}
         }
         for step in &steps {
             life.step(step);

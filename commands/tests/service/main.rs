@@ -13,6 +13,7 @@ mod personal;
 mod proxy;
 mod repartition;
 mod repeats;
+mod reverts;
 mod serials;
 mod sharing;
 mod side_doors;

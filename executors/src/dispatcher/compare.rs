@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use async_nats::HeaderMap;
+use jiff::Timestamp;
+use wanwright_commands::orders::Gate;
 use wanwright_commands::{Head, orders};
 use wanwright_nats::evidence::Evidence;
 use wanwright_nats::publish::CheckedError;
@@ -13,6 +15,7 @@ use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, subjects};
 use wanwright_vendors::Vendors;
 
+use super::alarms::Alarms;
 use super::customers::Customers;
 use super::{Stuck, causes};
 use crate::records;
@@ -24,6 +27,7 @@ pub(super) struct Compare {
     history: History,
     table: OrderTable,
     vendors: Vendors,
+    pub(super) alarms: Arc<Alarms>,
 }
 
 /// How a comparison ended.
@@ -36,9 +40,14 @@ pub(super) enum Compared {
 }
 
 impl Compare {
-    pub(super) fn new(nats: Nats, vendors: Vendors, evidence: Option<Arc<Evidence>>) -> Self {
+    pub(super) fn new(
+        nats: Nats,
+        vendors: Vendors,
+        evidence: Option<Arc<Evidence>>,
+        alarms: Arc<Alarms>,
+    ) -> Self {
         let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
-        Self { customers: Customers::new(nats.clone(), evidence), nats, history, table, vendors }
+        Self { customers: Customers::new(nats.clone(), evidence), nats, history, table, vendors, alarms }
     }
 
     /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on. An order
@@ -90,11 +99,26 @@ impl Compare {
             (None, Some(_)) => self.withdraw(&look_row, head.sequence).await?,
             (None, None) => {}
         }
-        // A change is marked as done by whoever carried it out.
         match &wanted.change {
+            Some(_) if !self.may_begin(customer, head, target) => {
+                // The same as for what is held: what has begun ends by itself.
+                self.withdraw(&change_row, head.sequence).await?;
+                Ok(Compared::Equal)
+            }
             Some(change) => self.put(head, change_row, change, trace).await,
+            // A change is marked as done by whoever carried it out.
             None => Ok(Compared::Equal),
         }
+    }
+
+    /// Whether change windows let a change begin now. When that is over, or comes, the target is compared again.
+    fn may_begin(&self, customer: &CustomerId, head: &Head, target: &Target) -> bool {
+        let gate = orders::gate(&head.state, target, Timestamp::now());
+        let (Gate::Open(turns) | Gate::Shut(turns)) = gate;
+        if let Some(at) = turns {
+            self.alarms.set(customer, target, at);
+        }
+        matches!(gate, Gate::Open(_))
     }
 
     /// Writes a row unless it says the same already, or something newer. An older order that still waits is superseded.

@@ -3,6 +3,7 @@
 //! It reads every partition's events and, for each target they may concern, compares the state at the head of the
 //! history with the table. It never acts on an event itself, so reading one twice, or all of them again, issues nothing.
 
+mod alarms;
 mod causes;
 mod compare;
 mod customers;
@@ -21,6 +22,7 @@ use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::{CustomerId, VendorId, subjects};
 use wanwright_vendors::Vendors;
 
+use alarms::Alarms;
 use compare::Compare;
 use partition::Partition;
 
@@ -44,13 +46,15 @@ pub async fn run(
     ready: impl FnOnce() + Send,
 ) -> Result<(), NatsError> {
     let (vendors, evidence) = (vendors.into(), evidence.map(Arc::new));
+    let alarms = Arc::new(Alarms::default());
+    let compare = || Compare::new(nats.clone(), vendors.clone(), evidence.clone(), Arc::clone(&alarms));
     let mut partitions = JoinSet::new();
     for partition in 0..nats.partitions {
         let consumer = open(&nats, partition).await?;
-        let compare = Compare::new(nats.clone(), vendors.clone(), evidence.clone());
-        partitions.spawn(Partition::new(compare, partition).run(consumer, stop.clone()));
+        partitions.spawn(Partition::new(compare(), partition).run(consumer, stop.clone()));
     }
-    partitions.spawn(sweep::run(nats, vendors, evidence, stop.clone()));
+    partitions.spawn(sweep::run(compare(), stop.clone()));
+    partitions.spawn(alarms::run(compare(), stop.clone()));
     ready();
     while let Some(ended) = partitions.join_next().await {
         if !stop.is_cancelled() {

@@ -1,19 +1,18 @@
 //! The sweep: compares every target with the table, again and again.
 //!
 //! Events bring most changes to the table at once. What an event cannot bring (an order that was lost, a vendor's folder
-//! that has changed) the sweep does: the table is right because it is compared, not because nothing ever went wrong.
+//! that has changed, a change window that opened while nobody watched) the sweep does: the table is right because it is
+//! compared, not because nothing ever went wrong.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::orders;
-use wanwright_nats::evidence::Evidence;
 use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::order::Target;
 use wanwright_schemas::{CustomerId, subjects};
-use wanwright_vendors::Vendors;
 
 use super::compare::Compare;
 use super::{Stuck, causes};
@@ -25,18 +24,12 @@ const PAUSE: Duration = Duration::from_secs(30);
 const REST: u32 = 9;
 
 /// Sweeps until told to stop.
-pub(super) async fn run(
-    nats: Nats,
-    vendors: Vendors,
-    evidence: Option<Arc<Evidence>>,
-    stop: CancellationToken,
-) {
-    let compare = Compare::new(nats.clone(), vendors, evidence);
+pub(super) async fn run(compare: Compare, stop: CancellationToken) {
     loop {
         let began = Instant::now();
         let swept = tokio::select! {
             () = stop.cancelled() => return,
-            swept = sweep(&nats, &compare) => swept,
+            swept = sweep(&compare) => swept,
         };
         if let Err(error) = swept {
             tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of the orders did not finish");
@@ -48,11 +41,12 @@ pub(super) async fn run(
     }
 }
 
-async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
+async fn sweep(compare: &Compare) -> Result<(), NatsError> {
+    let nats = &compare.nats;
     for partition in 0..nats.partitions {
         for customer in customers(nats, partition).await? {
             // One customer that cannot be compared holds back no other.
-            if let Err(stuck) = of_customer(compare, &customer).await {
+            if let Err(stuck) = of_customer(compare, &customer, None).await {
                 tracing::warn!(%customer, error = &stuck as &dyn std::error::Error, "orders were not compared");
             }
         }
@@ -60,10 +54,15 @@ async fn sweep(nats: &Nats, compare: &Compare) -> Result<(), NatsError> {
     Ok(())
 }
 
-async fn of_customer(compare: &Compare, customer: &CustomerId) -> Result<(), Stuck> {
+/// Compares everything a customer has, or some of it.
+pub(super) async fn of_customer(
+    compare: &Compare,
+    customer: &CustomerId,
+    some: Option<Vec<Target>>,
+) -> Result<(), Stuck> {
     let (mut head, happened) = compare.customers.load(customer).await?;
     let mut traces = causes::affected(&head.state, happened);
-    let targets: Vec<_> = orders::targets(&head.state).collect();
+    let targets = some.unwrap_or_else(|| orders::targets(&head.state).collect());
     for target in targets {
         let trace = traces.remove(&target).flatten();
         compare.target(customer, &mut head, &target, trace).await?;

@@ -333,3 +333,75 @@ async fn starting_with_long_histories() {
         running.stop().await;
     }
 }
+
+const ROW: &str = "wan.order.simwan.acme.site.oslo";
+
+/// The moment so many seconds from now, to the second.
+fn soon(seconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds).unwrap()
+}
+
+/// A customer's change window, from one moment to another of every day.
+fn window(from: jiff::Timestamp, to: jiff::Timestamp) -> Value {
+    let clock = |at: jiff::Timestamp| at.strftime("%H:%M:%S").to_string();
+    let windows = json!({"w": {"zone": "UTC", "from": clock(from), "to": clock(to)}});
+    json!({"type": "CustomerChanged", "v": 1, "customer": "acme", "generation": 1,
+        "spec": {"policy": {}, "windows": windows}})
+}
+
+/// Whether the row of Oslo waits to be carried out.
+async fn waits(world: &World) -> bool {
+    let row = OrderTable::new(world.nats.clone()).get(ROW).await.unwrap();
+    row.is_some_and(|row| !row.is_done())
+}
+
+#[tokio::test]
+async fn an_order_follows_by_itself_when_a_window_opens() {
+    let world = World::new().await;
+    let acme: CustomerId = "acme".parse().unwrap();
+    let mut head = Head::default();
+    let opens = soon(8);
+    world.append(&acme, &mut head, &[window(opens, opens + jiff::SignedDuration::from_hours(1))]).await;
+    let running = world.dispatch();
+    world.append(&acme, &mut head, &[site("oslo", "10.1.0.0/24")]).await;
+    world.worked_off(2).await;
+    assert!(!waits(&world).await || jiff::Timestamp::now() >= opens, "it begins before its window");
+    assert!(jiff::Timestamp::now() < opens, "this machine is too slow to tell");
+    until("the order", || waits(&world)).await;
+    let now = jiff::Timestamp::now();
+    assert!(opens <= now, "it came at {now}, before {opens}");
+    // The sweep alone would have come up to half a minute later.
+    assert!(now < opens + jiff::SignedDuration::from_secs(15), "it came at {now}, long after {opens}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_begun_when_a_window_closes_waits_for_the_next_one() {
+    let world = World::new().await;
+    let acme: CustomerId = "acme".parse().unwrap();
+    let mut head = Head::default();
+    let closes = soon(8);
+    let opened = closes - jiff::SignedDuration::from_hours(1);
+    world.append(&acme, &mut head, &[window(opened, closes), site("oslo", "10.1.0.0/24")]).await;
+    let running = world.dispatch();
+    until("the order", || waits(&world)).await;
+    until("its withdrawal", || async { !waits(&world).await }).await;
+    assert!(closes <= jiff::Timestamp::now());
+    // A dispatcher that starts in between knows as much.
+    running.stop().await;
+    let running = world.dispatch();
+    world.append(&acme, &mut head, &[site("bergen", "10.2.0.0/24")]).await;
+    world.worked_off(2).await;
+    assert!(!waits(&world).await);
+    assert_eq!(world.orders("acme").await, 1, "bergen waits as well");
+
+    let released = json!({"type": "SiteReleased", "v": 1, "site": "oslo", "generation": 1,
+        "released_by": "demo", "reason": "the line is down"});
+    world.append(&acme, &mut head, &[released]).await;
+    until("the order that was let through", || waits(&world)).await;
+    assert_eq!(world.orders("acme").await, 1, "the other one was not");
+    let none = json!({"type": "CustomerChanged", "v": 1, "customer": "acme", "generation": 2, "spec": {"policy": {}}});
+    world.append(&acme, &mut head, &[none]).await;
+    until("both, without a window", || async { world.orders("acme").await == 2 }).await;
+    running.stop().await;
+}

@@ -288,12 +288,28 @@ mod tests {
     }
 
     #[test]
+    fn whoever_may_ask_for_changes_may_let_them_through_and_acknowledge() {
+        let acme: CustomerId = "acme".parse().expect("an id");
+        for (kind, may) in [(UserKind::Tenant, true), (UserKind::Operator, true), (UserKind::Reader, false)] {
+            let grants = kind.grants(Some(&acme), "anna", 8);
+            for verb in ["release", "acknowledge", "revert", "note"] {
+                let own = format!("wan.do.acme.anna.site.oslo.{verb}");
+                assert_eq!(allows(&grants, &own), may, "{} {own}", kind.name());
+                assert!(!allows(&grants, &own.replace("acme", "globex")), "{}", kind.name());
+            }
+        }
+    }
+
+    #[test]
     fn an_approver_does_nothing_else() {
         let acme: CustomerId = "acme".parse().expect("an id");
         let grants = UserKind::Approver.grants(Some(&acme), "anna", 8);
         assert!(allows(&grants, "wan.do.acme.anna.site.oslo.approve"));
         for other in [
             "wan.do.acme.anna.site.oslo.create",
+            "wan.do.acme.anna.site.oslo.release",
+            "wan.do.acme.anna.site.oslo.revert",
+            "wan.do.acme.anna.site.oslo.acknowledge",
             "wan.do.acme.bob.site.oslo.approve",
             "wan.do.globex.anna.site.oslo.approve",
             "wan.do.acme.anna.site.oslo.create.approve",

@@ -89,6 +89,9 @@ fn provisioned(state: &State) -> Said {
     if state.suspended && !state.is_applied() {
         return said(no, "Suspended", suspended(state));
     }
+    if let Some(postponement) = &state.postponement {
+        return said(no, "AwaitingWindow", postponement.summary());
+    }
     if state.decommissioning {
         return said(no, "Decommissioning", "the object is being taken down");
     }

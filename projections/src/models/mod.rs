@@ -27,8 +27,10 @@ pub use lifecycle::Lifecycle;
 pub use operations::{OperationRow, OperationState, WaitingFor};
 pub use outcomes::OutcomeRow;
 pub use run_log::RunLogRow;
-pub use settings::Settings;
+pub use settings::{Settings, Waiting};
 pub use sites::SiteRow;
-pub use state::{Approval, ApprovalState, Drift, Health, State, Sync};
+pub use state::{
+    Acknowledgement, Approval, ApprovalState, Drift, Health, Postponement, Release, State, Sync,
+};
 pub use timeline::TimelineRow;
 pub use tunnels::TunnelRow;

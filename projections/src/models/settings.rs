@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_schemas::VendorId;
-use wanwright_schemas::policy::{Account, CustomerChange, Freeze, Policy};
+use wanwright_schemas::policy::{Account, CustomerChange, CustomerSpec, Freeze, Groups, Name, Policy};
+use wanwright_schemas::rule::Approvals;
+use wanwright_schemas::window::Window;
+use wanwright_schemas::{Actor, VendorId};
 
 use super::diff::{FieldChange, differences};
 
@@ -19,6 +21,12 @@ pub struct Settings {
     pub accounts: BTreeMap<VendorId, Account>,
     /// How changes come about, by kind; a kind that is not named applies at once.
     pub policy: Policy,
+    /// Who belongs to which group.
+    pub groups: Groups,
+    /// When its vendors may be changed.
+    pub windows: BTreeMap<Name, Window>,
+    /// Other settings that wait for approval.
+    pub waiting: Option<Waiting>,
     /// The freezes that were not taken back, by when they begin.
     pub freezes: Vec<Freeze>,
     /// Whether nothing is done at the customer's vendors.
@@ -31,21 +39,58 @@ pub struct Settings {
     pub removed_at: Option<Timestamp>,
 }
 
+/// Settings that wait for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Their generation.
+    pub generation: u64,
+    /// Who asked for them.
+    pub requested_by: Actor,
+    /// The approvals they need.
+    pub approvals: Approvals,
+    /// Who approved them so far.
+    pub approved_by: Vec<Actor>,
+    /// What the customer would say about itself, whole.
+    pub spec: CustomerSpec,
+}
+
 impl Settings {
+    /// Accounts, policy, groups and windows, as a change is compared.
+    fn said(&self) -> serde_json::Value {
+        let Self { accounts, policy, groups, windows, .. } = self;
+        serde_json::json!({"accounts": accounts, "policy": policy, "groups": groups, "windows": windows})
+    }
+
     /// What a change makes of them, and field by field what it changed.
     pub fn evolve(&mut self, change: &CustomerChange, time: Timestamp) -> Option<Vec<FieldChange>> {
         match change {
             CustomerChange::Changed { generation, spec } => {
-                let before = serde_json::json!({"accounts": self.accounts, "policy": self.policy});
+                let before = self.said();
                 self.generation = *generation;
                 self.accounts.clone_from(&spec.accounts);
                 self.policy.clone_from(&spec.policy);
-                let after = serde_json::json!({"accounts": self.accounts, "policy": self.policy});
-                return Some(differences(&before, &after));
+                self.groups.clone_from(&spec.groups);
+                self.windows.clone_from(&spec.windows);
+                self.waiting = None;
+                return Some(differences(&before, &self.said()));
             }
             // The settings in force stay as they are until `Changed` says otherwise.
-            CustomerChange::ApprovalRequested { generation, .. } => self.generation = *generation,
-            CustomerChange::Approved { .. } | CustomerChange::Rejected { .. } => {}
+            CustomerChange::ApprovalRequested { generation, spec, requested_by, approvals } => {
+                self.generation = *generation;
+                self.waiting = Some(Waiting {
+                    generation: *generation,
+                    requested_by: requested_by.clone(),
+                    approvals: approvals.clone(),
+                    approved_by: Vec::new(),
+                    spec: spec.clone(),
+                });
+            }
+            CustomerChange::Approved { approved_by, .. } => {
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.approved_by.push(approved_by.clone());
+                }
+            }
+            CustomerChange::Rejected { .. } => self.waiting = None,
             CustomerChange::DecommissionRequested {} => self.decommissioning = true,
             CustomerChange::Removed {} => *self = Self { removed_at: Some(time), ..Self::default() },
             CustomerChange::Suspended { reason } => {
@@ -62,7 +107,9 @@ impl Settings {
                 self.freezes.sort_by(|a, b| (a.from, &a.name).cmp(&(b.from, &b.name)));
             }
             CustomerChange::Unfrozen { name } => self.freezes.retain(|known| &known.name != name),
-            CustomerChange::ClaimAbandoned { .. } | CustomerChange::Erased { .. } => {}
+            CustomerChange::ClaimAbandoned { .. }
+            | CustomerChange::Erased { .. }
+            | CustomerChange::Noted { .. } => {}
         }
         None
     }
@@ -100,6 +147,7 @@ pub fn describe(change: &CustomerChange, changes: Option<&[FieldChange]>) -> (Op
         CustomerChange::Erased { key } => {
             (None, format!("has no personal data any more that can be read: key {key} is destroyed"))
         }
+        CustomerChange::Noted { text } => (None, format!("was noted: {text}")),
         CustomerChange::Unfrozen { name } => (None, format!("has the freeze {name} no more")),
         CustomerChange::ClaimAbandoned { device, serial, .. } => {
             (None, format!("gave up serial number {serial}, claimed for a device {device} that is not there"))

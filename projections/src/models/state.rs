@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use wanwright_schemas::policy::Name;
+use wanwright_schemas::remarks::Trouble;
 use wanwright_schemas::report::DriftField;
 use wanwright_schemas::rule::Approvals;
 use wanwright_schemas::{Actor, Change, CommandId};
@@ -166,6 +168,58 @@ fn listed<'a>(actors: impl IntoIterator<Item = &'a Actor>) -> String {
     actors.into_iter().map(Actor::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// That what is to be done waits for a change window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Postponement {
+    /// The generation.
+    pub generation: u64,
+    /// When a window opens, as it was judged last; none where none does as far as could be told.
+    pub until: Option<Timestamp>,
+    /// Which.
+    pub window: Option<Name>,
+}
+
+impl Postponement {
+    /// What is waited for, in a sentence.
+    pub fn summary(&self) -> String {
+        let Self { generation, until, window } = self;
+        match (until, window) {
+            (Some(until), Some(window)) => {
+                format!("generation {generation} waits for the change window {window}, not before {until}")
+            }
+            _ => format!("generation {generation} waits for a change window, and none opens"),
+        }
+    }
+}
+
+/// That what is to be done need not wait for a change window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The generation.
+    pub generation: u64,
+    /// Who said so.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// That somebody knows of a trouble.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// The trouble.
+    pub of: Trouble,
+    /// Who knows of it.
+    pub by: Actor,
+    /// Since when.
+    pub at: Timestamp,
+    /// Why it is left as it is.
+    pub reason: String,
+    /// The moment up to which nobody else has to look, if there is one.
+    pub until: Option<Timestamp>,
+}
+
 /// How an object is, without its specification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -199,6 +253,15 @@ pub struct State {
     /// The approval that the generation needs or had.
     #[serde(default)]
     pub approval: Option<Approval>,
+    /// That what is to be done waits for a change window.
+    #[serde(default)]
+    pub postponement: Option<Postponement>,
+    /// That what is to be done need not wait for a change window.
+    #[serde(default)]
+    pub release: Option<Release>,
+    /// That somebody knows of the trouble it has.
+    #[serde(default)]
+    pub acknowledgement: Option<Acknowledgement>,
     /// How it is.
     pub health: Health,
     /// Whether the vendor has what is wanted.
@@ -222,6 +285,9 @@ impl State {
             suspend_reason: None,
             protected: false,
             approval: None,
+            postponement: None,
+            release: None,
+            acknowledgement: None,
             health: Health::Progressing,
             sync: Sync::Unknown,
         }
@@ -232,26 +298,34 @@ impl State {
         match change {
             Change::Created { generation, .. } => *self = Self::created(*generation),
             Change::Changed { generation, .. } => {
-                self.generation = *generation;
-                self.approval = None;
-                self.forget_failure();
+                self.wish(*generation);
+                // It was to go only where that was rejected.
+                self.decommissioning = false;
             }
             Change::DecommissionRequested { generation } => {
-                self.generation = *generation;
-                self.approval = None;
+                self.wish(*generation);
                 self.decommissioning = true;
-                self.forget_failure();
             }
             Change::RetryRequested { retries } => {
                 self.retries = *retries;
                 self.retry_pending = true;
                 self.forget_failure();
+                self.acknowledgement = None;
+                self.begin_anew();
             }
-            Change::DriftCheckRequested { .. } | Change::Removed { .. } | Change::ContactChanged { .. } => {}
+            Change::DriftCheckRequested { .. }
+            | Change::Removed { .. }
+            | Change::ContactChanged { .. }
+            | Change::Noted { .. } => {}
             Change::Applied { generation, .. } => {
                 self.observed_generation = Some(*generation);
                 self.drift = None;
                 self.retry_pending = false;
+                self.is_news(Trouble::Drift);
+                if *generation >= self.generation {
+                    self.acknowledgement = None;
+                    self.begin_anew();
+                }
                 // An answer about an older generation says nothing about the failure of a newer one.
                 if self.failed_generation.is_some_and(|failed| failed <= *generation) {
                     self.forget_failure();
@@ -262,18 +336,26 @@ impl State {
                 self.failure_message = Some(message.clone());
                 self.failed_generation = Some(*generation);
                 self.retry_pending = false;
+                self.is_news(Trouble::Failure);
+                self.begin_anew();
             }
             Change::DriftFound { check, fields } => {
+                if self.drift.as_ref().is_none_or(|known| known.fields != *fields) {
+                    self.is_news(Trouble::Drift);
+                }
                 self.drift = Some(Drift { check: *check, found_at: time, fields: fields.clone() });
             }
-            Change::DriftNotFound { .. } => self.drift = None,
-            _ => self.evolve_hold(change),
+            Change::DriftNotFound { .. } => {
+                self.drift = None;
+                self.is_news(Trouble::Drift);
+            }
+            _ => self.evolve_hold(change, time),
         }
         self.health = self.judge_health();
         self.sync = self.judge_sync();
     }
 
-    fn evolve_hold<S>(&mut self, change: &Change<S>) {
+    fn evolve_hold<S>(&mut self, change: &Change<S>, time: Timestamp) {
         match change {
             Change::Suspended { reason } => {
                 self.suspended = true;
@@ -309,6 +391,20 @@ impl State {
                     approval.rejection = Some(reason.clone());
                 }
             }
+            Change::Postponed { generation, until, window } => {
+                let (generation, until, window) = (*generation, *until, window.clone());
+                self.postponement = Some(Postponement { generation, until, window });
+            }
+            Change::Due { .. } => self.postponement = None,
+            Change::Released { generation, released_by, reason } => {
+                let (by, reason) = (released_by.clone(), reason.clone());
+                self.postponement = None;
+                self.release = Some(Release { generation: *generation, by, at: time, reason });
+            }
+            Change::Acknowledged { of, acknowledged_by, reason, until } => {
+                let (by, reason) = (acknowledged_by.clone(), reason.clone());
+                self.acknowledgement = Some(Acknowledgement { of: *of, by, at: time, reason, until: *until });
+            }
             _ => {}
         }
     }
@@ -316,6 +412,25 @@ impl State {
     /// The approval that the generation still needs.
     pub fn waiting_for_approval(&self) -> Option<&Approval> {
         self.approval.as_ref().filter(|approval| approval.state == ApprovalState::Waiting)
+    }
+
+    fn wish(&mut self, generation: u64) {
+        self.generation = generation;
+        self.approval = None;
+        self.acknowledgement = None;
+        self.begin_anew();
+        self.forget_failure();
+    }
+
+    /// Forgets what was said of windows: it was about what is over now, or is to be done again.
+    fn begin_anew(&mut self) {
+        self.postponement = None;
+        self.release = None;
+    }
+
+    /// Forgets that somebody knew of a trouble which is another one now.
+    fn is_news(&mut self, trouble: Trouble) {
+        self.acknowledgement = self.acknowledgement.take().filter(|known| known.of != trouble);
     }
 
     fn forget_failure(&mut self) {

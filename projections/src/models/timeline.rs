@@ -105,6 +105,11 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
     };
     match change {
         Change::Created { generation, .. } => (Some(*generation), "was created".to_owned()),
+        Change::Changed { generation, reverted_to: Some(former), .. } => {
+            let text =
+                format!("was reverted to generation {former}, as generation {generation}: {}", fields());
+            (Some(*generation), text)
+        }
         Change::Changed { generation, .. } => {
             (Some(*generation), format!("was changed to generation {generation}: {}", fields()))
         }
@@ -120,6 +125,29 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
         Change::Removed { .. } => (None, "is gone".to_owned()),
         Change::DriftFound { .. } => (None, format!("has drifted: {}", fields())),
         Change::DriftNotFound { .. } => (None, "is as it was applied".to_owned()),
+        Change::Postponed { generation, until: Some(until), window: Some(window) } => {
+            let text =
+                format!("waits for the change window {window} in generation {generation}, until {until}");
+            (Some(*generation), text)
+        }
+        Change::Postponed { generation, .. } => {
+            (Some(*generation), format!("waits for a change window in generation {generation}"))
+        }
+        Change::Due { generation } => {
+            (Some(*generation), format!("waits for no change window in generation {generation} any more"))
+        }
+        Change::Released { generation, released_by, reason } => (
+            Some(*generation),
+            format!(
+                "was released from its change windows in generation {generation} by {released_by}: {reason}"
+            ),
+        ),
+        Change::Acknowledged { of, acknowledged_by, reason, until } => {
+            let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+            let of = of.as_str();
+            (None, format!("has a {of} that {acknowledged_by} knows of{until}: {reason}"))
+        }
+        Change::Noted { text } => (None, format!("was noted: {text}")),
         Change::ContactChanged { .. } => (None, "has another contact".to_owned()),
         Change::Suspended { reason } => (None, format!("was suspended: {reason}")),
         Change::Resumed {} => (None, "was resumed".to_owned()),

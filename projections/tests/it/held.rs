@@ -170,3 +170,139 @@ async fn rows_that_are_held_are_the_fold_and_the_status_says_by_whom() {
     assert!(verified.different.is_empty() && verified.customers == 1, "{verified:?}");
     running.stop().await;
 }
+
+#[test]
+fn what_waits_for_a_window_says_until_when_and_is_let_through() {
+    let mut history = vec![vec![site_created("oslo-01")], vec![site_applied("oslo-01", 1)]];
+    let mut asked = vec![site_changed("oslo-01", 2, "10.8.0.0/24")];
+    let until = json!({"generation": 2, "until": "2026-11-22T01:00:00Z", "window": "nights"});
+    asked.extend(site("SitePostponed", until));
+    history.push(asked);
+    let waiting = life(&fold(&history));
+    assert_eq!(condition(&waiting, "Provisioned"), Some((ConditionStatus::False, "AwaitingWindow".into())));
+    let provisioned = waiting.conditions.iter().find(|condition| condition.name == "Provisioned");
+    let said = "generation 2 waits for the change window nights, not before 2026-11-22T01:00:00Z";
+    assert_eq!(provisioned.map(|condition| condition.message.as_str()), Some(said));
+    assert_eq!(waiting.state.health, Health::Progressing);
+
+    let mut due = history.clone();
+    due.push(site("SiteDue", json!({"generation": 2})));
+    assert_eq!(life(&fold(&due)).state.postponement, None);
+
+    let released = json!({"generation": 2, "released_by": "anna", "reason": "the line is down"});
+    history.push(site("SiteReleased", released));
+    let rows = fold(&history);
+    let state = life(&rows).state;
+    let release = state.release.as_ref().expect("a release");
+    assert_eq!((state.postponement.as_ref(), release.by.as_str()), (None, "anna"));
+    let summary = &rows.timeline.last().expect("a row").summary;
+    assert!(summary.ends_with("in generation 2 by anna: the line is down"), "{summary}");
+    history.push(vec![site_applied("oslo-01", 2)]);
+    assert_eq!(life(&fold(&history)).state.release, None);
+}
+
+#[test]
+fn who_knows_of_a_trouble_is_in_the_row_until_it_is_another_one() {
+    let drift = |value: u64| {
+        let fields = json!([{"field": "mtu", "desired": 1400, "observed": value}]);
+        site("SiteDriftFound", json!({"check": command(9), "fields": fields}))
+    };
+    let mut history = vec![vec![site_created("oslo-01")], vec![site_applied("oslo-01", 1)], drift(9000)];
+    history.push(site(
+        "SiteAcknowledged",
+        json!({"of": "drift", "acknowledged_by": "anna", "reason": "ticket", "until": "2026-12-01T00:00:00Z"}),
+    ));
+    let rows = fold(&history);
+    let known = life(&rows).state.acknowledgement.expect("an acknowledgement");
+    assert_eq!((known.by.as_str(), known.reason.as_str(), known.of.as_str()), ("anna", "ticket", "drift"));
+    assert_eq!(known.at, life(&rows).updated_at);
+    let summary = &rows.timeline.last().expect("a row").summary;
+    assert_eq!(summary, "site oslo-01 has a drift that anna knows of until 2026-12-01T00:00:00Z: ticket");
+    history.push(drift(9000));
+    assert!(life(&fold(&history)).state.acknowledgement.is_some(), "the same again is no news");
+    for news in [
+        drift(8000),
+        site("SiteDriftNotFound", json!({"check": command(9)})),
+        site("SiteRetryRequested", json!({"retries": 1})),
+    ] {
+        let mut history = history.clone();
+        history.push(news);
+        assert_eq!(life(&fold(&history)).state.acknowledgement, None);
+    }
+}
+
+#[test]
+fn notes_and_reverts_are_in_the_timeline() {
+    let mut back = site_changed("oslo-01", 2, "10.8.0.0/24");
+    back["reverted_to"] = json!(1);
+    let history = vec![
+        vec![site_created("oslo-01")],
+        site("SiteNoted", json!({"text": "call before noon"})),
+        own("CustomerNoted", json!({"text": "moves in May"})),
+        vec![back],
+    ];
+    let rows = fold(&history);
+    let said: Vec<&str> = rows.timeline.iter().map(|row| row.summary.as_str()).skip(1).collect();
+    assert_eq!(said[0], "site oslo-01 was noted: call before noon");
+    assert_eq!(said[1], "customer acme was noted: moves in May");
+    assert!(
+        said[2].starts_with("site oslo-01 was reverted to generation 1, as generation 2: lan"),
+        "{}",
+        said[2]
+    );
+    assert_eq!(rows.timeline[1].actor.as_str(), "demo");
+}
+
+#[tokio::test]
+async fn windows_groups_and_waiting_settings_are_columns() {
+    let world = World::new().await;
+    let mut writer = Writer::default();
+    let mut running = world.project();
+    running.ready().await;
+    let windows = json!({"nights": {"zone": "Europe/Oslo", "from": "22:00", "to": "04:00", "days": ["sat"]}});
+    let spec = json!({"policy": {"site": {"approve": {"group": "net"}}}, "groups": {"net": ["anna", "ben"]}, "windows": windows});
+    let mut events = own("CustomerChanged", json!({"generation": 1, "spec": spec}));
+    let looser = json!({"generation": 2, "spec": {"policy": {}}, "requested_by": "demo", "approvals": {"by": 2, "group": "net"}});
+    events.extend(own("CustomerApprovalRequested", looser));
+    events.extend(own("CustomerApproved", json!({"generation": 2, "approved_by": "anna"})));
+    world.publish(writer.next("acme", &events)).await;
+    let created =
+        [site_created("oslo-01"), tunnel_created("t1", "oslo-01"), device_created("ap-1", "oslo-01")];
+    world.publish(writer.next("acme", &created)).await;
+    let mut events =
+        site("SitePostponed", json!({"generation": 1, "until": "2026-11-28T21:00:00Z", "window": "nights"}));
+    let failed = json!({"generation": 1, "order": order(1), "code": "VendorRefused", "message": "no"});
+    events.push(about("device", "ap-1", "DeviceFailed", failed));
+    let known = json!({"of": "failure", "acknowledged_by": "anna", "reason": "known"});
+    events.push(about("device", "ap-1", "DeviceAcknowledged", known));
+    let sequence = world.publish(writer.next("acme", &events)).await;
+    let position = Position { stream: stream_of("acme"), sequence };
+    wanwright_projections::wait_for(&world.pool, &position, LIMIT).await.unwrap();
+
+    let (groups, windows, waiting): (Value, Value, Value) =
+        sqlx::query_as("SELECT groups, windows, waiting FROM customers")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+    assert_eq!(groups, json!({"net": ["anna", "ben"]}));
+    assert_eq!(windows["nights"]["days"], json!(["sat"]));
+    assert_eq!((&waiting["generation"], &waiting["approved_by"]), (&json!(2), &json!(["anna"])));
+    let status: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT kind, to_char(postponed_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), acknowledged_by FROM status ORDER BY kind",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    let row = |kind: &str, until: Option<&str>, by: Option<&str>| {
+        (kind.to_owned(), until.map(str::to_owned), by.map(str::to_owned))
+    };
+    let expected = [
+        row("device", None, Some("anna")),
+        row("site", Some("2026-11-28 21:00"), None),
+        row("tunnel", None, None),
+    ];
+    assert_eq!(status, expected);
+    let verified = wanwright_projections::verify(&world.pool, &world.nats, &stream_of("acme")).await.unwrap();
+    assert!(verified.different.is_empty() && verified.customers == 1, "{verified:?}");
+    running.stop().await;
+}

@@ -89,6 +89,10 @@ pub fn says(command: &Command) -> Value {
             Ask::Suspend(body) => serde_json::to_value(body),
             Ask::Approve(body) => serde_json::to_value(body),
             Ask::Reject(body) => serde_json::to_value(body),
+            Ask::Release(body) => serde_json::to_value(body),
+            Ask::Revert(body) => serde_json::to_value(body),
+            Ask::Note(body) => serde_json::to_value(body),
+            Ask::Acknowledge(body) => serde_json::to_value(body),
             // Without a cascade its verb says it all.
             Ask::Decommission(body) if body.cascade => serde_json::to_value(body),
             Ask::Decommission(_)
@@ -114,6 +118,7 @@ pub fn says(command: &Command) -> Value {
             CustomerAsk::Unfreeze(body) => serde_json::to_value(body),
             CustomerAsk::Approve(body) => serde_json::to_value(body),
             CustomerAsk::Reject(body) => serde_json::to_value(body),
+            CustomerAsk::Note(body) => serde_json::to_value(body),
             CustomerAsk::ConfirmClaims(body) => serde_json::to_value(body),
         }
         .expect("JSON"),

@@ -97,6 +97,7 @@ fn judged(index: u32) -> Result<Judged> {
         schema: None,
         received,
         key: None,
+        former: None,
         command,
     })
 }

@@ -56,6 +56,7 @@ pub async fn judge(
                 // Nobody freezes anything here, so it does not matter when that was.
                 let (received, expected_generation) = (Default::default(), None);
                 let facts = Circumstances {
+                    former: None,
                     command: id,
                     expected_generation,
                     received,
