@@ -3,7 +3,6 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, AckKind};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::keys::erase_message;
 use wanwright_nats::publish::publish;
@@ -14,6 +13,7 @@ use wanwright_schemas::{Digest, Refusal, headers, subjects};
 
 use super::door::Headers;
 use super::personal;
+use super::waiting::Place;
 
 /// How much of a message that is no command is kept: enough to see what its sender meant.
 const KEPT: usize = 64 * 1024;
@@ -24,17 +24,13 @@ pub struct Delivery {
     message: jetstream::Message,
     /// Ends when the inbox is opened again, which delivers the message again.
     opened: CancellationToken,
-    /// What the message takes of the room that the inbox has in memory.
-    _room: OwnedSemaphorePermit,
+    /// Its place among what the lanes have.
+    _place: Place,
 }
 
 impl Delivery {
-    pub(super) fn new(
-        message: jetstream::Message,
-        opened: CancellationToken,
-        room: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { message, opened, _room: room }
+    pub(super) fn new(message: jetstream::Message, opened: CancellationToken, place: Place) -> Self {
+        Self { message, opened, _place: place }
     }
 
     /// Whether the message is delivered again, so that handling it here would break the order.

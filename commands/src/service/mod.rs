@@ -31,8 +31,10 @@ mod side_door;
 mod store;
 pub mod sweeper;
 mod tasks;
+mod turns;
 mod verdict;
 mod verdicts;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;

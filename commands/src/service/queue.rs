@@ -17,6 +17,7 @@ use super::door::{Answer, Asked, Headers};
 use super::intake::Room;
 use super::lane::{Lane, Trouble};
 use super::serials::Seen;
+use super::turns::Turns;
 use super::{outcomes, requests, sealing, verdict};
 
 /// How many lanes a partition has: commands of that many of its customers are decided at once.
@@ -57,6 +58,10 @@ struct Entry {
 pub(super) struct Queue {
     requests: mpsc::Receiver<Asked>,
     inbox: mpsc::UnboundedReceiver<Asked>,
+    /// What has come from the inbox, of which a customer may have many.
+    durable: Turns<Asked>,
+    /// Whose turn it is when both doors have brought something.
+    requests_turn: bool,
 }
 
 /// The lanes of a partition, by customer.
@@ -71,10 +76,7 @@ impl Lanes {
         let lane = |_| {
             let (requests, asked) = mpsc::channel(DEPTH);
             let (inbox, delivered) = mpsc::unbounded_channel();
-            (
-                Entry { requests, room: Room::new(LANE_ROOM), inbox },
-                Queue { requests: asked, inbox: delivered },
-            )
+            (Entry { requests, room: Room::new(LANE_ROOM), inbox }, Queue::new(asked, delivered))
         };
         let (entries, queues): (Vec<_>, Vec<_>) = (0..LANES).map(lane).unzip();
         (Self { entries: entries.into() }, queues)
@@ -108,12 +110,27 @@ impl Lanes {
 }
 
 impl Queue {
-    /// The next command, by turns from both doors; none when both are closed and nothing waits.
+    fn new(requests: mpsc::Receiver<Asked>, inbox: mpsc::UnboundedReceiver<Asked>) -> Self {
+        Self { requests, inbox, durable: Turns::default(), requests_turn: false }
+    }
+
+    /// The next command, by turns from both doors, and from the inbox by turns of the customers; none when both doors are
+    /// closed and nothing waits.
     async fn next(&mut self) -> Option<Asked> {
-        tokio::select! {
-            Some(asked) = self.requests.recv() => Some(asked),
-            Some(asked) = self.inbox.recv() => Some(asked),
-            else => None,
+        loop {
+            while let Ok(asked) = self.inbox.try_recv() {
+                self.durable.push(&asked.subject.customer.clone(), asked);
+            }
+            if !self.durable.is_empty() {
+                self.requests_turn = !self.requests_turn;
+                let request = if self.requests_turn { self.requests.try_recv().ok() } else { None };
+                return request.or_else(|| self.durable.pop());
+            }
+            tokio::select! {
+                Some(asked) = self.requests.recv() => return Some(asked),
+                Some(asked) = self.inbox.recv() => self.durable.push(&asked.subject.customer.clone(), asked),
+                else => return None,
+            }
         }
     }
 }

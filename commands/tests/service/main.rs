@@ -19,6 +19,7 @@ mod sharing;
 mod side_doors;
 mod snapshots;
 mod sweeper;
+mod turns;
 mod vendors;
 mod world;
 mod would_order;
