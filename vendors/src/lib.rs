@@ -12,9 +12,12 @@ mod catalogue;
 #[cfg(feature = "client")]
 mod client;
 mod error;
+mod errors;
 mod folder;
 mod kind;
 mod live;
+mod normal;
+mod pointer;
 mod resource;
 mod schema;
 mod section;
@@ -26,15 +29,20 @@ pub use attributes::FieldDifference;
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
-    ClientError, ClientOptions, CreateError, Created, Deleted, RemoteObject, ResourceClient, VendorHttp,
+    ClientError, ClientOptions, CreateError, Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER,
+    RemoteObject, ResourceClient, VendorHttp,
 };
 pub use error::LoadError;
+pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
 pub use kind::Kind;
 pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
-pub use resource::{Attribute, AttributeType, ListApi, Presence, ResourceApi, UpdateMethod};
+pub use resource::{
+    Attribute, AttributeType, Body, Count, Counted, HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation,
+    Paging, Presence, ResourceApi, Scope, Shape, Template, Wire,
+};
 pub use schema::{
     FieldError, FieldErrorKind, FieldExplained, InvalidVersion, KindSchemas, Present, RuleExplained,
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};
+pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, Limits, Vendor};

@@ -1,6 +1,7 @@
 //! Engines: what carries an order out. An engine obeys; it decides nothing.
 
 pub mod api;
+mod notes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,8 +114,10 @@ pub(crate) async fn delete_by_name(
     client: &ResourceClient,
     name: &str,
 ) -> Result<bool, ClientError> {
-    if client.api().list.is_none() {
-        let what = format!("{name} cannot be looked for: the vendor's folder has no list of its kind");
+    if !client.api().finds_by_name() {
+        let what = format!(
+            "{name} cannot be looked for: the vendor's folder does not say how to list its kind by name"
+        );
         run.log.line("warn", what).await;
         return Ok(false);
     }
