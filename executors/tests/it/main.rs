@@ -4,4 +4,5 @@
 mod api;
 mod dispatcher;
 mod gateway;
+mod made_up;
 mod world;
