@@ -2,13 +2,15 @@
 //!
 //! A vendor is a folder of data beside this crate (see `README.md` there). [`Catalogue::load`] reads every folder,
 //! checks it whole, and hands out values that never change afterwards, so they are shared without locks. The feature
-//! `client` adds [`ResourceClient`], the one HTTP client that does what an `api/<kind>.toml` says; without it this crate
-//! pulls in no I/O crate.
+//! `client` adds [`ResourceClient`], the one HTTP client that does what an `api/<kind>.toml` says, and `check` the check
+//! of a folder with its recorded examples; without them this crate pulls in no I/O crate.
 
 #![warn(missing_docs)]
 
 mod attributes;
 mod catalogue;
+#[cfg(feature = "check")]
+pub mod check;
 #[cfg(feature = "client")]
 mod client;
 mod error;

@@ -166,7 +166,7 @@ impl Work<'_> {
             .line("info", format!("the vendor's job {} was begun before; it is followed", job.job))
             .await;
         match self.client.follow(job).await {
-            Ok(object) => Ok(object.filter(|_| job.change == JobOf::Create)),
+            Ok(object) => Ok(object.filter(|_| matches!(job.change, JobOf::Create | JobOf::Publish))),
             Err(error)
                 if error.is_passing() || (note.order == self.run.order.id && !error.is_not_found()) =>
             {

@@ -36,6 +36,8 @@ pub enum JobOf {
     Create,
     /// It changes one.
     Update,
+    /// It gives effect to a create or a change that was stored before.
+    Publish,
     /// It deletes one.
     Delete,
 }

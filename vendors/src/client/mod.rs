@@ -154,7 +154,11 @@ impl ResourceClient {
                 let note = JobNote { change: JobOf::Create, job, object };
                 self.carried_out(&note).await?
             }
-            None if operation.read_after || self.api.created_id.is_some() || answer.is_empty() => {
+            None if operation.read_after
+                || self.api.created_id.is_some()
+                || self.api.publish.is_some()
+                || answer.is_empty() =>
+            {
                 self.created_id(answer, attributes)
             }
             None => {
@@ -162,7 +166,33 @@ impl ResourceClient {
                 return made.ok_or_else(|| ClientError::unexpected("the create answered no object").into());
             }
         };
-        self.made(id, attributes).await
+        if self.api.publish.is_none() {
+            return self.made(id, attributes).await;
+        }
+        let id = match id {
+            Some(id) => id,
+            None => self.made(None, attributes).await?.id,
+        };
+        match self.publish(&id, attributes).await {
+            Ok(()) => self.made(Some(id), attributes).await,
+            Err(source) => {
+                let known = Box::new(RemoteObject { id, attributes: attributes.clone() });
+                Err(CreateError { known: Some(known), source })
+            }
+        }
+    }
+
+    /// Gives effect to what was stored, at a vendor where that is a call of its own.
+    async fn publish(&self, id: &str, attributes: &Map<String, Value>) -> Result<(), ClientError> {
+        let Some(operation) = &self.api.publish else { return Ok(()) };
+        let mut scope = self.api.sent(attributes, operation.nulls);
+        scope.extend(of(id));
+        let answer = self.change(operation, &scope).await?;
+        if let Some((_, job)) = self.job_begun(operation, &answer)? {
+            let note = JobNote { change: JobOf::Publish, job, object: Some(id.to_owned()) };
+            self.carried_out(&note).await?;
+        }
+        Ok(())
     }
 
     /// Reads what was made under an id, or is to be found by its name if the vendor named none.
@@ -243,14 +273,17 @@ impl ResourceClient {
         scope.extend(of(id));
         let client = self.clone().within(attributes);
         let answer = client.change(operation, &scope).await?;
-        let after = match client.job_begun(operation, &answer)? {
-            Some((_, job)) => {
-                let note = JobNote { change: JobOf::Update, job, object: Some(id.to_owned()) };
-                client.carried_out(&note).await?;
-                client.read(id).await?
-            }
-            None if operation.read_after || answer.is_empty() => client.read(id).await?,
-            None => client.object_in(operation, &answer.json()?, Some(id))?,
+        let job = client.job_begun(operation, &answer)?;
+        if let Some((_, job)) = &job {
+            let note = JobNote { change: JobOf::Update, job: job.clone(), object: Some(id.to_owned()) };
+            client.carried_out(&note).await?;
+        }
+        client.publish(id, attributes).await?;
+        let read_after = job.is_some() || operation.read_after || self.api.publish.is_some();
+        let after = if read_after || answer.is_empty() {
+            client.read(id).await?
+        } else {
+            client.object_in(operation, &answer.json()?, Some(id))?
         };
         after.ok_or_else(|| ClientError::unexpected(format!("{id} is gone right after its change")))
     }
@@ -269,6 +302,9 @@ impl ResourceClient {
         if let Some((_, job)) = self.job_begun(operation, &answer)? {
             let note = JobNote { change: JobOf::Delete, job, object: Some(id.to_owned()) };
             self.carried_out(&note).await?;
+        }
+        if self.api.publish_deletes {
+            self.publish(id, &Map::new()).await?;
         }
         Ok(Deleted::Now)
     }

@@ -56,6 +56,10 @@ pub struct ResourceApi {
     pub update: Operation,
     /// How one is deleted.
     pub delete: Operation,
+    /// The call without which a create or a change has no effect: a deployment, a publication. `None` if there is none.
+    pub publish: Option<Operation>,
+    /// Whether a delete has no effect without it, either.
+    pub publish_deletes: bool,
     /// How the collection is listed; `None` if it cannot be.
     pub list: Option<ListApi>,
     /// How the vendor's jobs are followed; `None` if every answer is the end of its work.
@@ -160,6 +164,22 @@ fn resource(
     let update = Role::Update(update_method.unwrap_or(HttpMethod::Put));
     let update = finished(&shared, file.section_or_empty("update")?, update)?;
     let delete = finished(&shared, file.section_or_empty("delete")?, Role::Delete)?;
+    let (publish, publish_deletes) = match file.optional_section("publish")? {
+        None => (None, false),
+        Some(mut section) => {
+            let deletes = section.optional("deletes")?.unwrap_or(false);
+            let operation = shared.operation(&mut section, Role::Publish)?;
+            let known = !deletes
+                || !operation.names("attributes") && !attributes.keys().any(|name| operation.names(name));
+            if !known {
+                return Err(
+                    section.error("deletes", "has no attributes of what was deleted: name `{id}` only")
+                );
+            }
+            section.finish()?;
+            (Some(operation), deletes)
+        }
+    };
     let list = file.optional_section("list")?.map(|section| list::load(&shared, section)).transpose()?;
     let job = job.map(|section| job::load(&shared, section)).transpose()?;
     let own_errors = file.optional_section("errors")?;
@@ -174,6 +194,8 @@ fn resource(
         read,
         update,
         delete,
+        publish,
+        publish_deletes,
         list,
         job,
         idempotency_header,

@@ -99,27 +99,29 @@ pub(super) enum Role {
     Delete,
     List,
     Job,
+    Publish,
 }
 
 impl Role {
     fn method(self) -> HttpMethod {
         match self {
-            Self::Create => HttpMethod::Post,
+            Self::Create | Self::Publish => HttpMethod::Post,
             Self::Read | Self::List | Self::Job => HttpMethod::Get,
             Self::Update(method) => method,
             Self::Delete => HttpMethod::Delete,
         }
     }
 
+    /// Whether the object's attributes are known.
     fn sends(self) -> bool {
-        matches!(self, Self::Create | Self::Update(_))
+        matches!(self, Self::Create | Self::Update(_) | Self::Publish)
     }
 
     /// The places an operation's templates may name, beside the attributes.
     fn places(self) -> &'static [&'static str] {
         match self {
             Self::Create => &["attributes", "idempotency_key"],
-            Self::Update(_) => &["attributes", "id"],
+            Self::Update(_) | Self::Publish => &["attributes", "id"],
             Self::Read | Self::Delete => &["id"],
             Self::List => &["name", "cursor", "size"],
             Self::Job => &["job"],
@@ -147,10 +149,12 @@ impl Shared<'_> {
             nulls: nulls(section, method == HttpMethod::Patch)?,
             body,
             object: pointer::reading(section, "object")?,
-            read_after: role.sends() && section.optional("read_after")?.unwrap_or(false),
+            read_after: role.sends()
+                && role != Role::Publish
+                && section.optional("read_after")?.unwrap_or(false),
             gone_when_null: role == Role::Read && section.optional("gone_when_null")?.unwrap_or(false),
             job: match role {
-                Role::Create | Role::Update(_) | Role::Delete => {
+                Role::Create | Role::Update(_) | Role::Delete | Role::Publish => {
                     section.optional("job")?.unwrap_or(self.jobs)
                 }
                 _ => false,
@@ -168,13 +172,17 @@ impl Shared<'_> {
         let graph = matches!(body, Body::GraphQl { .. });
         let usual = match role {
             Role::Create | Role::List => self.collection.clone(),
-            Role::Job => self.collection.clone().filter(|_| graph),
+            Role::Job | Role::Publish => self.collection.clone().filter(|_| graph),
             _ if graph => self.collection.clone(),
             _ => self.item.clone(),
         };
         let key = if matches!(role, Role::Create | Role::List) { "collection" } else { "item" };
         let text = own.or(usual).ok_or_else(|| {
-            section.error("path", format!("is missing: add it here, or `{key}` at the top of the file"))
+            let elsewhere = match role {
+                Role::Job | Role::Publish => String::new(),
+                _ => format!(" here, or `{key}` at the top of the file"),
+            };
+            section.error("path", format!("is missing: add it{elsewhere}"))
         })?;
         let template = Template::parse(&text).map_err(|wrong| section.error("path", wrong))?;
         self.known(section, "path", role, template.places())?;
@@ -233,7 +241,9 @@ impl Shared<'_> {
             }
             (None, _, Some(_)) => Err(section.error("variables", "belong to a document: add `document`")),
             (None, Some(body), None) => Ok(Body::Json(shape(section, "body", &body)?)),
-            (None, None, None) if role.sends() => Ok(Body::Json(Shape::Place("attributes".to_owned()))),
+            (None, None, None) if role.sends() && role != Role::Publish => {
+                Ok(Body::Json(Shape::Place("attributes".to_owned())))
+            }
             (None, None, None) => Ok(Body::None),
         }
     }
