@@ -83,7 +83,7 @@ async fn attempt(run: &Run<'_>, device: &DesiredDevice) -> Result<Finding, Troub
     let attributes = client.api().desired_attributes(&desired);
     let client = client.within(&attributes);
     if let Intent::Observe { check } = run.order.intent {
-        return Ok(observe(&client, device, &attributes, check).await?);
+        return Ok(observe(run, &client, device, &attributes, check).await?);
     }
     let notes = Notes::of(run.log.nats, run.order, device.uid, client.api()).await?;
     let work = match &notes {
@@ -111,11 +111,21 @@ fn is_over(finding: &Result<Finding, Trouble>) -> bool {
 }
 
 async fn observe(
+    run: &Run<'_>,
     client: &ResourceClient,
     device: &DesiredDevice,
     attributes: &Map<String, Value>,
     check: CommandId,
 ) -> Result<Finding, ClientError> {
+    if let Some(id) = known(device) {
+        let account =
+            run.order.account.as_ref().map(|account| account.credential.as_str()).unwrap_or_default();
+        let of = format!("{} {account}", run.order.vendor);
+        let listed = run.scans.object(&of, client, attributes, id).await?;
+        if listed.is_some_and(|object| client.api().differences(attributes, &object.attributes).is_empty()) {
+            return Ok(Finding::InSync { check });
+        }
+    }
     let observed = match known(device) {
         Some(id) => client.read(id).await?,
         None if client.api().finds_by_name() => client.find_by_name(&device.name).await?,

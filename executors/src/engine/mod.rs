@@ -2,6 +2,7 @@
 
 pub mod api;
 mod notes;
+mod scans;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use wanwright_vendors::{ClientError, ClientOptions, ResourceClient, Vendor, Vend
 
 use crate::gateway::{Opened, RunContext, journal};
 use crate::records;
+
+pub use scans::Scans;
 
 /// Longer than the gateway lets a call wait and a vendor answer, so that it is the gateway that gives up first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -47,6 +50,8 @@ pub struct Run<'a> {
     pub gateway: &'a Opened,
     /// Whether an earlier run died, so that what it did has to be looked for first.
     pub observe_first: bool,
+    /// The latest lists of the vendors, for looks.
+    pub scans: &'a Scans,
     /// Which try this is, from 1.
     pub attempt: u32,
     /// Where the run's log goes.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wanwright_executors::engine::{Log, Outcome, Run, api};
+use wanwright_executors::engine::{Log, Outcome, Run, Scans, api};
 use wanwright_executors::gateway::{Gateway, Priority, RunContext};
 use wanwright_nats::{Nats, topology};
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order, Target};
@@ -27,6 +27,7 @@ struct World {
     catalogue: Catalogue,
     vendor: Shared,
     uid: CommandId,
+    scans: Scans,
     _server: wanwright_supervisor::Nats,
     _stop: DropGuard,
     _dir: TempDir,
@@ -45,12 +46,22 @@ impl World {
         vendor::write_folders(&folders);
         let catalogue = Catalogue::load(&folders).unwrap();
         let (vendor, url) = vendor::serve().await;
-        let urls = ["taskwan", "linkwan"].map(|name| (name.to_owned(), url.clone()));
+        let urls = ["taskwan", "linkwan", "listwan"].map(|name| (name.to_owned(), url.clone()));
         let stop = CancellationToken::new();
         let gateway =
             Gateway::start(nats.clone(), &catalogue, &HashMap::from(urls), stop.clone()).await.unwrap();
         let uid = CommandId::mint();
-        Self { gateway, nats, catalogue, vendor, uid, _server: server, _stop: stop.drop_guard(), _dir: dir }
+        Self {
+            gateway,
+            nats,
+            catalogue,
+            vendor,
+            uid,
+            scans: Scans::default(),
+            _server: server,
+            _stop: stop.drop_guard(),
+            _dir: dir,
+        }
     }
 
     fn device(&self, vlan: u32, known: Option<&str>) -> DesiredDevice {
@@ -85,6 +96,7 @@ impl World {
             vendor: self.catalogue.get(context.vendor.as_str()).unwrap(),
             gateway: &opened,
             observe_first: false,
+            scans: &self.scans,
             attempt: 1,
             log: Log::new(&self.nats, &context),
         };
@@ -208,4 +220,26 @@ async fn a_lost_answer_that_nothing_can_find_again_is_for_a_person() {
     );
     let refused: Value = json!(world.finding("linkwan", Intent::Remove, world.device(8, Some("e-2"))).await);
     assert_eq!(refused["result"], "removed");
+}
+
+#[tokio::test]
+async fn one_list_answers_many_looks_and_what_differs_is_read() {
+    let world = World::new().await;
+    let ids: Vec<String> = (0..5).map(|_| world.vendor.lock().unwrap().make("acme.edge-01")).collect();
+    for id in &ids {
+        let mut vendor = world.vendor.lock().unwrap();
+        vendor.edges.get_mut(id).unwrap()["sn"] = json!("sn1");
+    }
+    world.vendor.lock().unwrap().edges.get_mut("e-4").unwrap()["net"]["vlan"] = json!("9");
+    let check = CommandId::mint();
+    let look = |id: String| {
+        let world = &world;
+        async move { world.finding("listwan", Intent::Observe { check }, world.device(1, Some(&id))).await }
+    };
+    let found = futures::future::join_all(ids.into_iter().map(look)).await;
+    let in_sync = found.iter().filter(|finding| **finding == Finding::InSync { check }).count();
+    assert_eq!(in_sync, 4, "{found:?}");
+    assert!(matches!(&found[3], Finding::Drifted { fields, .. } if fields[0].field == "vlan"), "{found:?}");
+    assert_eq!(world.asked("GET /api/edges?"), 3, "three pages for five looks");
+    assert_eq!(world.asked("GET /api/edges/"), 1, "and the one that differs");
 }

@@ -89,7 +89,8 @@ json = "/sn"
 
 /// Writes both folders.
 pub fn write_folders(dir: &Path) {
-    for (name, api) in [("taskwan", TASKWAN), ("linkwan", LINKWAN)] {
+    let listwan = TASKWAN.replace("[list]", "[list]\nfresh_seconds = 60");
+    for (name, api) in [("taskwan", TASKWAN), ("linkwan", LINKWAN), ("listwan", listwan.as_str())] {
         let folder = dir.join(name);
         std::fs::create_dir_all(folder.join("api")).unwrap();
         let credential = dir.parent().unwrap().join("credential");
