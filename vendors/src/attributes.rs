@@ -101,7 +101,7 @@ impl ResourceApi {
         for (name, attribute) in &self.attributes {
             let answered = body.pointer(&attribute.json).filter(|value| !value.is_null());
             let value = answered.or_else(|| address.get(name)).unwrap_or(&Value::Null);
-            let value = attribute.from_wire(value).ok_or_else(|| name.clone())?;
+            let value = attribute.read_wire(value).ok_or_else(|| name.clone())?;
             found.insert(name.clone(), value);
         }
         Ok(found)
@@ -128,7 +128,7 @@ impl Attribute {
     }
 
     /// `None` if the value is of another type.
-    fn from_wire(&self, value: &Value) -> Option<Value> {
+    fn read_wire(&self, value: &Value) -> Option<Value> {
         let read = match (self.wire, self.r#type, value) {
             (Wire::Text, AttributeType::Number | AttributeType::Bool, Value::String(text)) => {
                 serde_json::from_str(text.trim()).ok()?
