@@ -46,7 +46,7 @@ impl World {
         vendor::write_folders(&folders);
         let catalogue = Catalogue::load(&folders).unwrap();
         let (vendor, url) = vendor::serve().await;
-        let urls = ["taskwan", "linkwan", "listwan"].map(|name| (name.to_owned(), url.clone()));
+        let urls = ["taskwan", "linkwan", "listwan", "keylesswan"].map(|name| (name.to_owned(), url.clone()));
         let stop = CancellationToken::new();
         let gateway =
             Gateway::start(nats.clone(), &catalogue, &HashMap::from(urls), stop.clone()).await.unwrap();
@@ -242,4 +242,13 @@ async fn one_list_answers_many_looks_and_what_differs_is_read() {
     assert!(matches!(&found[3], Finding::Drifted { fields, .. } if fields[0].field == "vlan"), "{found:?}");
     assert_eq!(world.asked("GET /api/edges?"), 3, "three pages for five looks");
     assert_eq!(world.asked("GET /api/edges/"), 1, "and the one that differs");
+}
+
+#[tokio::test]
+async fn a_vendor_without_a_credential_holds_up_nobody_else() {
+    let world = World::new().await;
+    let waits = world.run("keylesswan", Intent::Apply, 0, world.device(7, None)).await;
+    assert!(matches!(&waits, Outcome::Passing { ours: true, .. }), "{waits:?}");
+    assert_eq!(world.vendor.lock().unwrap().asked, [""; 0], "nobody was called");
+    id(&world.finding("taskwan", Intent::Apply, world.device(7, None)).await);
 }

@@ -90,11 +90,15 @@ json = "/sn"
 /// Writes both folders.
 pub fn write_folders(dir: &Path) {
     let listwan = TASKWAN.replace("[list]", "[list]\nfresh_seconds = 60");
-    for (name, api) in [("taskwan", TASKWAN), ("linkwan", LINKWAN), ("listwan", listwan.as_str())] {
+    for (name, api) in
+        [("taskwan", TASKWAN), ("linkwan", LINKWAN), ("listwan", listwan.as_str()), ("keylesswan", TASKWAN)]
+    {
         let folder = dir.join(name);
         std::fs::create_dir_all(folder.join("api")).unwrap();
-        let credential = dir.parent().unwrap().join("credential");
-        std::fs::write(&credential, "a-token-of-the-vendor").unwrap();
+        let credential = dir.parent().unwrap().join(format!("credential-of-{name}"));
+        if name != "keylesswan" {
+            std::fs::write(&credential, "a-token-of-the-vendor").unwrap();
+        }
         let text = format!(
             "name = \"{name}\"\ntitle = \"Made up\"\nbase_url = \"http://127.0.0.1:9\"\nmodels = [\"m1\"]\n\
              [credential]\nfile = \"{}\"\nheader = \"X-Token\"\n[budget]\nper_second = 500\nburst = 100\n\
