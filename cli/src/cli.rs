@@ -36,6 +36,8 @@ pub enum Mode {
     Get(GetArgs),
     /// Say which kinds, versions, fields, rules and verbs a vendor has.
     Explain(ExplainArgs),
+    /// Check a vendor's folder.
+    Vendor(crate::vendor::VendorArgs),
     /// Print whom to talk to about a site or a device. It takes the master key.
     Reveal(RevealArgs),
     /// Make a customer's personal data unreadable, for ever.

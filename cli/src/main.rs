@@ -21,6 +21,7 @@ mod send;
 mod serve;
 mod stack;
 mod topology;
+mod vendor;
 mod watch;
 
 use clap::Parser;
@@ -58,6 +59,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Nats(args) => topology::run(args).await,
         Mode::Doctor(args) => doctor::run(args).await,
         Mode::Explain(args) => explain::run(&args),
+        Mode::Vendor(args) => vendor::run(args).await,
     };
     match done {
         Ok(exit) => exit.into(),

@@ -1,7 +1,7 @@
 //! Does what was planned, at the vendor. Each function answers the state afterwards, whatever went wrong.
 
 use serde_json::Value as Json;
-use wanwright_vendors::{ClientError, CreateError, RemoteObject, ResourceClient};
+use wanwright_vendors::{CreateError, RemoteObject, ResourceClient};
 
 use crate::cty::Value;
 use crate::diagnostic::Diagnostic;
@@ -41,9 +41,9 @@ pub(crate) async fn create(client: &ResourceClient, resource: &ResourceType, pla
                     object.id
                 );
                 diagnostic = diagnostic.note(&note);
-            } else if may_exist(&source) {
-                diagnostic = diagnostic.note(match (&resource.api.idempotency_header, key) {
-                    (Some(_), Some(_)) => {
+            } else if source.may_have_happened() {
+                diagnostic = diagnostic.note(match (resource.api.takes_key(), key) {
+                    (true, Some(_)) => {
                         "It may exist: applying again with the same idempotency key takes it over."
                     }
                     _ => "It may exist: look at the vendor before applying again.",
@@ -93,19 +93,10 @@ pub(crate) async fn delete(client: &ResourceClient, resource: &ResourceType, pri
     }
 }
 
-/// A create without an answer may have had its effect.
-fn may_exist(error: &ClientError) -> bool {
-    match error {
-        ClientError::Network { connected, .. } => *connected,
-        ClientError::Unexpected { .. } => true,
-        _ => false,
-    }
-}
-
 fn differs(resource: &ResourceType, prior: &State, planned: &State) -> bool {
     let sent = resource.api.attributes.iter().filter(|(_, attribute)| !attribute.is_computed());
     let mut sent = sent;
-    sent.any(|(name, attribute)| !planned.get(name).same(attribute.r#type, prior.get(name)))
+    sent.any(|(name, attribute)| !planned.get(name).same(attribute, prior.get(name)))
 }
 
 fn surprises(resource: &ResourceType, object: &RemoteObject, planned: &State) -> Vec<Diagnostic> {
@@ -114,7 +105,7 @@ fn surprises(resource: &ResourceType, object: &RemoteObject, planned: &State) ->
         let observed = Value::from_json(object.attributes.get(name).unwrap_or(&Json::Null));
         let planned = planned.get(name);
         let counts = attribute.compare && !attribute.is_computed();
-        if counts && !planned.same(attribute.r#type, &observed) {
+        if counts && !planned.same(attribute, &observed) {
             let detail = "The vendor took the change and keeps another value than the one it was sent.";
             found.push(Diagnostic::unexpected(format!("the vendor changed `{name}`"), detail).at(name));
         }

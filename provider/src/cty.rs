@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rmpv::Value as Packed;
 use serde_json::{Map, Number, Value as Json};
-use wanwright_vendors::AttributeType;
+use wanwright_vendors::{Attribute, AttributeType};
 
 /// A value of an attribute. Any part of it may not be known yet while Terraform plans.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,10 +68,10 @@ impl Value {
         }
     }
 
-    /// Whether two values are known and mean the same.
-    pub(crate) fn same(&self, kind: AttributeType, other: &Self) -> bool {
+    /// Whether two values are known and mean the same to an attribute.
+    pub(crate) fn same(&self, attribute: &Attribute, other: &Self) -> bool {
         match (self.to_json(), other.to_json()) {
-            (Some(left), Some(right)) => kind.same(&left, &right),
+            (Some(left), Some(right)) => attribute.same(&left, &right),
             _ => false,
         }
     }
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(tenth.to_packed(), Packed::from("0.1"));
         let read = round(AttributeType::Number, &tenth).unwrap();
         assert_eq!(read, Value::Decimal("0.1".into()));
-        assert!(read.same(AttributeType::Number, &tenth));
+        assert_eq!(read.to_json(), tenth.to_json());
         let long = Value::Decimal("0.1234567890123456789".into());
         assert_eq!(round(AttributeType::Number, &long), Some(long.clone()));
     }

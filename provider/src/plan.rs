@@ -32,7 +32,7 @@ pub(crate) fn plan(resource: &ResourceType, prior: Option<&State>, config: &Stat
             value => value.clone(),
         };
         let value = match prior.map(|prior| prior.get(name)) {
-            Some(before) if wanted.same(attribute.r#type, before) => {
+            Some(before) if wanted.same(attribute, before) => {
                 // Terraform accepts the prior way of writing a value, but not null for a value that is configured.
                 if before.is_null() { wanted } else { before.clone() }
             }

@@ -119,8 +119,8 @@ impl ResourceType {
             let observed = Value::from_json(object.attributes.get(name).unwrap_or(&Json::Null));
             let before = before.map(|before| before.get(name)).filter(|value| !value.is_unknown());
             let ours = !attribute.is_computed() && !attribute.compare;
-            let kept = before
-                .filter(|before| observed.same(attribute.r#type, before) || (ours && !before.is_null()));
+            let kept =
+                before.filter(|before| observed.same(attribute, before) || (ours && !before.is_null()));
             state.insert(name.clone(), kept.cloned().unwrap_or(observed));
         }
         state.insert(ID.to_owned(), Value::String(object.id.clone()));

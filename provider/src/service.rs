@@ -88,7 +88,8 @@ impl Service {
         let Some(id) = state.id() else {
             return Ok(state.encode());
         };
-        let found = self.client(resource)?.read(id).await;
+        let client = self.client(resource)?.within(&state.sent(&resource.api));
+        let found = client.read(id).await;
         let found = found.map_err(|error| Diagnostic::of(&error, resource, "reading"))?;
         let state = found.map(|object| resource.state_of(&object, Some(&state)));
         Ok(resource::encode_state(state.as_ref()))
@@ -124,7 +125,8 @@ impl Service {
         let resource = self.resource(&request.type_name)?;
         let prior = resource.decode(request.prior_state.as_ref())?;
         let planned = resource.decode(request.planned_state.as_ref())?;
-        let client = self.client(resource)?;
+        let known = prior.as_ref().or(planned.as_ref()).map(|state| state.sent(&resource.api));
+        let client = self.client(resource)?.within(&known.unwrap_or_default());
         let Applied { state, diagnostics } = match (&prior, &planned) {
             (None, Some(planned)) => apply::create(&client, resource, planned).await,
             (Some(prior), Some(planned)) => apply::update(&client, resource, prior, planned).await,

@@ -112,6 +112,8 @@ catalogue! {
     VendorBusy = 3002, 503, "The vendor had no capacity for the change, many times in a row.", "Send `retry` later.";
     Network = 3003, 504, "The vendor could not be reached.", "Check the way to the vendor, then send `retry`.";
     Internal = 3004, 500, "wanwright failed while it carried out the change.", "Look at the run's log, then send `retry`.";
+    OutcomeUnknown = 3007, 500, "Whether the vendor made the object is not known, and it offers no way to find out.",
+        "Look at the vendor: delete what it made, or take the object away here, then send `retry`.";
 
     HistoryDamaged = 4001, 500, "The customer's history does not fit its hash chain; nothing was decided.",
         "Restore the stream; see ARCHITECTURE.md, \"A hole is never read over\".";

@@ -139,7 +139,10 @@ async fn set_faults(State(app): State<Arc<App>>, body: Bytes) -> Answer {
     let faults: Faults = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
     faults.check().map_err(|error| invalid(&error))?;
     let reply = Reply::new(StatusCode::OK, &json!(faults));
-    app.lock().trouble = Trouble::new(faults, app.clock.now_us());
+    let mut state = app.lock();
+    let mut trouble = Trouble::new(faults, app.clock.now_us());
+    trouble.jobs = std::mem::take(&mut state.trouble.jobs);
+    state.trouble = trouble;
     Ok(reply)
 }
 

@@ -153,15 +153,39 @@ fn outcome(app: &App, state: &mut State, request: &Request, plan: Plan) -> Outco
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "try again later");
         return Outcome { reply: refusal.reply(), effects: Vec::new() };
     }
+    if request.method == Method::GET
+        && let Some(reply) = state.trouble.jobs.look(&request.path)
+    {
+        return Outcome { reply, effects: Vec::new() };
+    }
     let name = object_name(app, state, request);
     let Some(rule) = state.trouble.refuse(request.method.as_str(), &request.path, name.as_deref()) else {
-        return operate(&app.vendor, &state.world, request);
+        return as_job(app, state, request, operate(&app.vendor, &state.world, request));
     };
     let status = StatusCode::from_u16(rule.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     let reply = Refusal::new(status, rule.code, rule.message).reply();
     let refused = create_of(app, request).filter(|_| status.is_client_error());
     let effects = refused.map(|(kind, name)| Effect::Refused { kind, name });
     Outcome { reply, effects: effects.into_iter().collect() }
+}
+
+/// The outcome as it is, or as a job where changes of the kind are jobs now.
+fn as_job(app: &App, state: &mut State, request: &Request, outcome: Outcome) -> Outcome {
+    let Some((kind, target)) = app.vendor.route(&request.path) else { return outcome };
+    if !outcome.effects.iter().any(Effect::is_change) {
+        return outcome;
+    }
+    let object = match target {
+        Target::Item(id) => Some(id),
+        Target::Collection => outcome.reply.id(&kind.id_field),
+    };
+    match state.trouble.begin_job(&kind.name, object) {
+        None => outcome,
+        Some(job) => {
+            let effects = if job.failed { Vec::new() } else { outcome.effects };
+            Outcome { reply: job.reply(), effects }
+        }
+    }
 }
 
 /// The kind and name a create is for.

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::{Beginning, Begun, Job};
+
 /// What shall go wrong, the body of `PUT /_sim/faults`. It replaces all faults; a field left out is at its default: no fault.
 ///
 /// Rates are probabilities from 0 to 1, drawn from one seeded sequence, a fixed number of draws per call: the same
@@ -31,6 +33,37 @@ pub struct Faults {
     pub delays: Vec<Delay>,
     /// Calls to refuse; the first rule that fits answers.
     pub refuse: Vec<Refuse>,
+    /// Changes of some kinds are carried out by jobs.
+    pub jobs: Option<Jobs>,
+}
+
+/// Changes that are answered with 202 and `{"job": {"id": …}}`, and looked at under `/v1/jobs/<id>`, which answers
+/// `{"job": {"id", "state", "object", "message"}}` with the states `running`, `succeeded` and `failed`.
+///
+/// What a job does is done, and on disk, before the 202; one that fails has done nothing. Jobs are kept in memory: a
+/// simulator that is started again knows none of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jobs {
+    /// The kinds.
+    pub kinds: Vec<String>,
+    /// How many looks find a job still running.
+    pub looks: u32,
+    /// Rate of jobs that fail.
+    pub failure_rate: f64,
+    /// What a failed one says.
+    pub message: String,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            kinds: vec!["device".into()],
+            looks: 2,
+            failure_rate: 0.0,
+            message: "the job failed by a rule of the test".into(),
+        }
+    }
 }
 
 /// More latency for the paths that begin so.
@@ -83,6 +116,7 @@ impl Faults {
             ("error_rate", self.error_rate),
             ("accepted_but_answer_lost", self.accepted_but_answer_lost),
             ("cut_mid_response", self.cut_mid_response),
+            ("jobs.failure_rate", self.jobs.as_ref().map_or(0.0, |jobs| jobs.failure_rate)),
         ];
         if let Some((name, _)) = rates.iter().find(|(_, rate)| !(0.0..=1.0).contains(rate)) {
             return Err(format!("{name} must be from 0 to 1"));
@@ -113,6 +147,8 @@ pub(crate) struct Trouble {
     faults: Faults,
     storm_until_us: u64,
     random: u64,
+    /// The jobs there are, whatever the faults are by now.
+    pub(crate) jobs: Begun,
 }
 
 impl Trouble {
@@ -121,6 +157,7 @@ impl Trouble {
             storm_until_us: now_us.saturating_add(faults.storm_seconds.saturating_mul(1_000_000)),
             random: faults.seed,
             faults,
+            jobs: Begun::default(),
         }
     }
 
@@ -157,6 +194,15 @@ impl Trouble {
         })?;
         rule.times = rule.times.map(|times| times - 1);
         Some(rule.clone())
+    }
+
+    /// Begins a job for a change of this kind that came to `object`, if such changes are jobs now.
+    pub(crate) fn begin_job(&mut self, kind: &str, object: Option<String>) -> Option<Beginning> {
+        let jobs = self.faults.jobs.clone().filter(|jobs| jobs.kinds.iter().any(|own| own == kind))?;
+        let failed = self.draw() < jobs.failure_rate;
+        let message = failed.then_some(jobs.message);
+        let id = self.jobs.begin(Job { looks: jobs.looks, object: object.filter(|_| !failed), message });
+        Some(Beginning { id, failed })
     }
 
     /// The next of a SplitMix64 sequence, from 0 up to but not including 1.

@@ -25,6 +25,7 @@ mod connection;
 mod error;
 mod faults;
 mod index;
+mod jobs;
 mod journal;
 mod load;
 mod operate;
@@ -36,7 +37,7 @@ mod world;
 
 pub use config::{Config, Limit};
 pub use error::Error;
-pub use faults::{Delay, Faults, Refuse};
+pub use faults::{Delay, Faults, Jobs, Refuse};
 pub use report::{
     Call, Calls, Counters, Fate, Health, KindStats, Level, Objects, Stats, Totals, Violation, Violations,
 };

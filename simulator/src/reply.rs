@@ -36,6 +36,12 @@ impl Reply {
         Self { retry_after: Some(seconds), ..refusal.reply() }
     }
 
+    /// The id of the object in the body, if there is one.
+    pub(crate) fn id(&self, id_field: &str) -> Option<String> {
+        let body: Value = serde_json::from_slice(self.body.as_deref()?).ok()?;
+        body.get(id_field)?.as_str().map(str::to_owned)
+    }
+
     /// Bytes of the body.
     pub(crate) fn body_len(&self) -> usize {
         self.body.as_ref().map_or(0, Vec::len)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::resource::{Attribute, AttributeType, ResourceApi, UpdateMethod};
+use crate::resource::{Attribute, AttributeType, ResourceApi, Scope, Wire};
 
 /// One attribute that is not as desired.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl ResourceApi {
     }
 
     /// What differs between the attributes that should be and those that are, in the attributes' order. Only
-    /// attributes that are compared count. `1` equals `1.0`, an empty list or map equals none, order in lists counts.
+    /// attributes that are compared count; [`Attribute::same`] says what is no difference.
     #[must_use]
     pub fn differences(
         &self,
@@ -52,7 +52,7 @@ impl ResourceApi {
             let observed = observed.get(name).unwrap_or(&Value::Null);
             // Nobody asks for a value of a computed attribute that has none yet.
             let asked = !attribute.is_computed() || !desired.is_null();
-            if attribute.compare && asked && !same(attribute.r#type, desired, observed) {
+            if attribute.compare && asked && !attribute.same(desired, observed) {
                 found.push(FieldDifference {
                     attribute: name.clone(),
                     desired: desired.clone(),
@@ -63,53 +63,46 @@ impl ResourceApi {
         found
     }
 
-    /// The request body for some attributes. Computed attributes and nulls are not sent.
+    /// What templates of a create or change are filled with: every attribute by its name, and all of them, where they
+    /// stand in the vendor's JSON, as `attributes`. With `nulls` what is not set is null there, because a patch leaves
+    /// alone what it does not mention; otherwise it is left out. Computed attributes are never sent, and those of an
+    /// object's address only where a template names them.
     #[must_use]
-    pub fn to_json(&self, attributes: &Map<String, Value>) -> Value {
-        let mut body = Map::new();
-        for (attribute, value) in self.sendable(attributes) {
-            if !value.is_null() {
+    pub fn sent(&self, attributes: &Map<String, Value>, nulls: bool) -> Scope {
+        let (mut scope, mut body) = (Scope::new(), Map::new());
+        for (name, attribute) in self.attributes.iter().filter(|(_, attribute)| !attribute.is_computed()) {
+            let value = attribute.to_wire(attributes.get(name).unwrap_or(&Value::Null));
+            if !attribute.scope && (nulls || !value.is_null()) {
                 insert(&mut body, &attribute.json, value.clone());
             }
+            scope.insert(name.clone(), value);
         }
-        Value::Object(body)
+        scope.insert("attributes".to_owned(), Value::Object(body));
+        scope
     }
 
-    /// The body that turns an object into one with these attributes: as [`ResourceApi::to_json`], but for a vendor whose
-    /// changes are patches with null for what is not set, because a patch leaves alone what it does not mention.
+    /// The part of some attributes that is an object's address.
     #[must_use]
-    pub fn to_update(&self, attributes: &Map<String, Value>) -> Value {
-        if self.update_method == UpdateMethod::Put {
-            return self.to_json(attributes);
-        }
-        let mut body = Map::new();
-        for (attribute, value) in self.sendable(attributes) {
-            insert(&mut body, &attribute.json, value.clone());
-        }
-        Value::Object(body)
+    pub fn address(&self, attributes: &Map<String, Value>) -> Scope {
+        let parts = self.attributes.iter().filter(|(_, attribute)| attribute.scope);
+        let known = parts.filter_map(|(name, attribute)| {
+            Some((name.clone(), attribute.to_wire(attributes.get(name).filter(|value| !value.is_null())?)))
+        });
+        known.collect()
     }
 
-    /// Every attribute that may be sent, with its value.
-    fn sendable<'a>(
-        &'a self,
-        attributes: &'a Map<String, Value>,
-    ) -> impl Iterator<Item = (&'a Attribute, &'a Value)> {
-        let sendable = self.attributes.iter().filter(|(_, attribute)| !attribute.is_computed());
-        sendable.map(|(name, attribute)| (attribute, attributes.get(name).unwrap_or(&Value::Null)))
-    }
-
-    /// Every attribute of an answer, null where the answer has none.
+    /// Every attribute of an answer, null where the answer has none. What the answer does not repeat of the object's
+    /// address is taken from `address`.
     ///
     /// # Errors
     /// The name of the attribute whose value is of another type than the vendor folder says.
-    pub fn from_json(&self, body: &Value) -> Result<Map<String, Value>, String> {
+    pub fn from_json(&self, body: &Value, address: &Scope) -> Result<Map<String, Value>, String> {
         let mut found = Map::new();
         for (name, attribute) in &self.attributes {
-            let value = body.pointer(&attribute.json).unwrap_or(&Value::Null);
-            if !attribute.r#type.accepts(value) {
-                return Err(name.clone());
-            }
-            found.insert(name.clone(), value.clone());
+            let answered = body.pointer(&attribute.json).filter(|value| !value.is_null());
+            let value = answered.or_else(|| address.get(name)).unwrap_or(&Value::Null);
+            let value = attribute.read_wire(value).ok_or_else(|| name.clone())?;
+            found.insert(name.clone(), value);
         }
         Ok(found)
     }
@@ -125,41 +118,25 @@ impl ResourceApi {
     }
 }
 
-impl AttributeType {
-    /// Whether two values of this type mean the same.
-    #[must_use]
-    pub fn same(self, left: &Value, right: &Value) -> bool {
-        same(self, left, right)
-    }
-}
-
-fn same(kind: AttributeType, left: &Value, right: &Value) -> bool {
-    if left == right {
-        return true;
-    }
-    match kind {
-        AttributeType::Number => {
-            matches!((left.as_f64(), right.as_f64()), (Some(left), Some(right)) if left == right)
-                && !both_integers(left, right)
+impl Attribute {
+    fn to_wire(&self, value: &Value) -> Value {
+        match (self.wire, value) {
+            (Wire::Text, Value::Number(number)) => number.to_string().into(),
+            (Wire::Text, Value::Bool(truth)) => truth.to_string().into(),
+            _ => value.clone(),
         }
-        // Many vendors leave an empty collection out of their answers.
-        AttributeType::StringList | AttributeType::StringMap => is_empty(left) && is_empty(right),
-        AttributeType::String | AttributeType::Bool => false,
     }
-}
 
-/// Two whole numbers that are not equal may still be equal as floating-point numbers.
-fn both_integers(left: &Value, right: &Value) -> bool {
-    let whole = |value: &Value| value.is_i64() || value.is_u64();
-    whole(left) && whole(right)
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(items) => items.is_empty(),
-        _ => false,
+    /// `None` if the value is of another type.
+    fn read_wire(&self, value: &Value) -> Option<Value> {
+        let read = match (self.wire, self.r#type, value) {
+            (Wire::Text, AttributeType::Number | AttributeType::Bool, Value::String(text)) => {
+                serde_json::from_str(text.trim()).ok()?
+            }
+            (Wire::Text, AttributeType::String, Value::Number(number)) => number.to_string().into(),
+            _ => value.clone(),
+        };
+        self.r#type.accepts(&read).then_some(read)
     }
 }
 

@@ -2,19 +2,24 @@
 //!
 //! A vendor is a folder of data beside this crate (see `README.md` there). [`Catalogue::load`] reads every folder,
 //! checks it whole, and hands out values that never change afterwards, so they are shared without locks. The feature
-//! `client` adds [`ResourceClient`], the one HTTP client that does what an `api/<kind>.toml` says; without it this crate
-//! pulls in no I/O crate.
+//! `client` adds [`ResourceClient`], the one HTTP client that does what an `api/<kind>.toml` says, and `check` the check
+//! of a folder with its recorded examples; without them this crate pulls in no I/O crate.
 
 #![warn(missing_docs)]
 
 mod attributes;
 mod catalogue;
+#[cfg(feature = "check")]
+pub mod check;
 #[cfg(feature = "client")]
 mod client;
 mod error;
+mod errors;
 mod folder;
 mod kind;
 mod live;
+mod normal;
+mod pointer;
 mod resource;
 mod schema;
 mod section;
@@ -26,15 +31,20 @@ pub use attributes::FieldDifference;
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
-    ClientError, ClientOptions, CreateError, Created, Deleted, RemoteObject, ResourceClient, VendorHttp,
+    ClientError, ClientOptions, CreateError, Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER,
+    RemoteObject, ResourceClient, VendorHttp,
 };
 pub use error::LoadError;
+pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
 pub use kind::Kind;
 pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
-pub use resource::{Attribute, AttributeType, ListApi, Presence, ResourceApi, UpdateMethod};
+pub use resource::{
+    Attribute, AttributeType, Body, Count, Counted, HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation,
+    Paging, Presence, ResourceApi, Scope, Shape, Template, Wire,
+};
 pub use schema::{
     FieldError, FieldErrorKind, FieldExplained, InvalidVersion, KindSchemas, Present, RuleExplained,
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};
+pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, Limits, Vendor};

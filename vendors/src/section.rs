@@ -59,12 +59,38 @@ impl Section {
         }
     }
 
+    /// A list of tables, `[[name]]`; none if it is absent.
+    pub(crate) fn sections(&mut self, key: &str) -> Result<Vec<Self>, LoadError> {
+        let items = match self.take(key) {
+            None => Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(self.error(key, format!("is no list: write `[[{}]]`", self.at(key)))),
+        };
+        let section =
+            |(index, item)| match item {
+                Value::Table(table) => {
+                    let path = format!("{}[{index}]", self.at(key));
+                    Ok(Self { file: self.file.clone(), path, table, asked: Vec::new() })
+                }
+                _ => Err(self
+                    .error(key, format!("holds something else than tables: write `[[{}]]`", self.at(key)))),
+            };
+        items.into_iter().enumerate().map(section).collect()
+    }
+
     /// A sub-table that has to be there.
     pub(crate) fn section(&mut self, key: &str) -> Result<Self, LoadError> {
         match self.optional_section(key)? {
             Some(section) => Ok(section),
             None => Err(self.missing(key)),
         }
+    }
+
+    /// A sub-table that may be absent, which is the same as an empty one.
+    pub(crate) fn section_or_empty(&mut self, key: &str) -> Result<Self, LoadError> {
+        let empty =
+            Self { file: self.file.clone(), path: self.at(key), table: Table::new(), asked: Vec::new() };
+        Ok(self.optional_section(key)?.unwrap_or(empty))
     }
 
     /// The keys not yet taken, for a table whose keys are names of the author's choosing.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::LoadError;
+use crate::errors::{self, ErrorRules};
 use crate::folder::Folder;
 use crate::kind::Kind;
 use crate::resource::{self, ResourceApi};
@@ -33,8 +34,8 @@ pub struct Vendor {
     pub engines: BTreeMap<Kind, Engine>,
     /// The vendor's own limits.
     pub limits: Limits,
-    /// Where the vendor's answers say what was wrong.
-    pub errors: ErrorPointers,
+    /// Where the vendor's answers say what was wrong, and what that means.
+    pub errors: ErrorRules,
     /// Named tunnel ends and their addresses.
     pub hubs: BTreeMap<String, IpAddr>,
     /// Device models the vendor knows, in the file's order.
@@ -96,27 +97,6 @@ pub struct Limits {
     pub tunnels_per_site: u32,
 }
 
-/// JSON pointers into the body of an error answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorPointers {
-    /// The vendor's code.
-    pub code: String,
-    /// The sentence.
-    pub message: String,
-    /// The field that was wrong: an attribute's name or its JSON pointer.
-    pub field: String,
-}
-
-impl Default for ErrorPointers {
-    fn default() -> Self {
-        Self {
-            code: "/error/code".to_owned(),
-            message: "/error/message".to_owned(),
-            field: "/error/field".to_owned(),
-        }
-    }
-}
-
 impl Vendor {
     /// Reads and checks one vendor folder.
     ///
@@ -127,7 +107,7 @@ impl Vendor {
         let file = dir.join("vendor.toml");
         let bytes = folder.files.get("vendor.toml").map_or(&[][..], Vec::as_slice);
         let mut top = Section::parse(&file, bytes)?;
-        let errors = errors(&mut top)?;
+        let errors = errors::load(top.optional_section("errors")?)?;
         let vendor = Self {
             name: name(&mut top, dir)?,
             title: top.required("title")?,
@@ -253,26 +233,4 @@ fn models(top: &mut Section) -> Result<Vec<String>, LoadError> {
         }
     }
     Ok(models)
-}
-
-fn errors(top: &mut Section) -> Result<ErrorPointers, LoadError> {
-    let usual = ErrorPointers::default();
-    let Some(mut section) = top.optional_section("errors")? else {
-        return Ok(usual);
-    };
-    let mut pointer = |key: &str, usual: String| -> Result<String, LoadError> {
-        let text = section.optional(key)?.unwrap_or(usual);
-        if resource::is_pointer(&text) {
-            Ok(text)
-        } else {
-            Err(section.error(key, "is no JSON pointer: write one like `/error/code`"))
-        }
-    };
-    let errors = ErrorPointers {
-        code: pointer("code", usual.code)?,
-        message: pointer("message", usual.message)?,
-        field: pointer("field", usual.field)?,
-    };
-    section.finish()?;
-    Ok(errors)
 }

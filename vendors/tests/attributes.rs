@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use wanwright_vendors::{ResourceApi, UpdateMethod, Vendor};
+use wanwright_vendors::{Normal, ResourceApi, Scope, Vendor, Wire};
 
 fn simwan(kind: &str) -> Arc<ResourceApi> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("simwan");
@@ -64,20 +64,69 @@ fn json_is_written_and_read_by_pointer() {
         site.attributes.get_mut(name).unwrap().json = pointer.to_owned();
     }
     let attributes = map(json!({"name": "oslo", "lan": ["a"], "location": null, "status": "up", "other": 1}));
-    let body = site.to_json(&attributes);
+    let body = site.sent(&attributes, false)["attributes"].clone();
     assert_eq!(body, json!({"meta": {"name": "oslo"}, "spec": {"lan/v4": ["a"]}}));
-    assert_eq!(site.to_update(&attributes), body);
-    site.update_method = UpdateMethod::Patch;
     let patch = json!({"meta": {"name": "oslo", "where": null}, "spec": {"lan/v4": ["a"]}});
-    assert_eq!(site.to_update(&attributes), patch);
-    let read = site.from_json(&body).unwrap();
+    assert_eq!(site.sent(&attributes, true)["attributes"], patch);
+    let nowhere = Scope::new();
+    let read = site.from_json(&body, &nowhere).unwrap();
     assert_eq!(
         read,
         map(json!({"name": "oslo", "lan": ["a"], "location": null, "status": null, "address": null}))
     );
-    assert_eq!(site.from_json(&json!({"meta": {"name": 3}})), Err("name".to_owned()));
+    assert_eq!(site.from_json(&json!({"meta": {"name": 3}}), &nowhere), Err("name".to_owned()));
     assert_eq!(site.attribute_of_field("meta.where"), Some("location"));
     assert_eq!(site.attribute_of_field("/meta/where"), Some("location"));
     assert_eq!(site.attribute_of_field("lan"), Some("lan"));
     assert_eq!(site.attribute_of_field("colour"), None);
+}
+
+#[test]
+fn what_is_normalised_is_no_difference() {
+    let mut site = (*simwan("site")).clone();
+    let mut same = |name: &str, normalise: &[Normal], left: Value, right: Value| {
+        let attribute = site.attributes.get_mut(name).unwrap();
+        attribute.normalise = normalise.to_vec();
+        attribute.same(&left, &right)
+    };
+    for (name, normalise, left, right, other) in [
+        ("location", &[Normal::Case][..], json!("Oslo"), json!("OSLO"), json!("Osl")),
+        ("address", &[Normal::Ip], json!("2001:DB8:0::1"), json!("2001:db8::1"), json!("2001:db8::2")),
+        ("address", &[Normal::Cidr], json!("10.1.2.3/24"), json!("10.1.2.0/24"), json!("10.1.2.0/25")),
+        ("address", &[Normal::Cidr], json!("10.1.2.3"), json!("10.1.2.3/32"), json!("10.1.2.3/33")),
+        ("address", &[Normal::Cidr], json!("1.2.3.4/0"), json!("0.0.0.0/0"), json!("::/0")),
+        ("address", &[Normal::Cidr], json!("2001:DB8::1/32"), json!("2001:db8::/32"), json!("2001:db9::/32")),
+        ("lan", &[Normal::Unordered], json!(["b", "a", "a"]), json!(["a", "b", "a"]), json!(["a", "b", "b"])),
+        (
+            "lan",
+            &[Normal::Cidr, Normal::Unordered],
+            json!(["10.2.0.1/16", "10.1.0.0/16"]),
+            json!(["10.1.0.9/16", "10.2.0.0/16"]),
+            json!(["10.1.0.0/16"]),
+        ),
+        ("address", &[Normal::Empty], json!(""), Value::Null, json!(" ")),
+        // The default of `location` is an empty text.
+        ("location", &[Normal::Default], Value::Null, json!(""), json!("Oslo")),
+    ] {
+        assert!(same(name, normalise, left.clone(), right.clone()), "{left} is {right}");
+        assert!(same(name, normalise, right.clone(), left.clone()), "{right} is {left}");
+        assert!(!same(name, &[], left.clone(), right.clone()), "{left} is {right} without {normalise:?}");
+        assert!(!same(name, normalise, left.clone(), other.clone()), "{left} is not {other}");
+    }
+}
+
+#[test]
+fn numbers_may_travel_as_text() {
+    let mut tunnel = (*simwan("tunnel")).clone();
+    for name in ["mtu", "name"] {
+        tunnel.attributes.get_mut(name).unwrap().wire = Wire::Text;
+    }
+    let sent = tunnel.sent(&map(json!({"mtu": 1400})), false);
+    assert_eq!((&sent["mtu"], &sent["attributes"]), (&json!("1400"), &json!({"mtu": "1400"})));
+    let nowhere = Scope::new();
+    for mtu in [json!("1400"), json!(1400)] {
+        let read = tunnel.from_json(&json!({"mtu": mtu, "name": 7}), &nowhere).unwrap();
+        assert_eq!((&read["mtu"], &read["name"]), (&json!(1400), &json!("7")));
+    }
+    assert_eq!(tunnel.from_json(&json!({"mtu": "much"}), &nowhere), Err("mtu".to_owned()));
 }

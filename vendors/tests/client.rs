@@ -2,84 +2,24 @@
 #![cfg(feature = "client")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::VecDeque;
+mod script;
+
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use script::{Answer, Shared, answer};
 use serde_json::{Map, Value, json};
 use wanwright_vendors::{ClientError, ClientOptions, Deleted, ResourceClient, Vendor, VendorHttp};
 
-/// What was asked, as `METHOD uri key body`, and what is answered next.
-#[derive(Default)]
-struct Script {
-    asked: Vec<String>,
-    answers: VecDeque<Answer>,
-}
-
-struct Answer {
-    status: u16,
-    header: Option<(&'static str, &'static str)>,
-    body: String,
-    after: Duration,
-}
-
-fn answer(status: u16, body: impl ToString) -> Answer {
-    Answer { status, header: None, body: body.to_string(), after: Duration::ZERO }
-}
-
-type Shared = Arc<Mutex<Script>>;
-
-async fn handle(
-    State(script): State<Shared>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let answer = {
-        let mut script = script.lock().unwrap();
-        let header = |name: &str| headers.get(name).map_or("-", |value| value.to_str().unwrap());
-        let (key, run) = (header("idempotency-key"), header("x-run"));
-        let body = String::from_utf8_lossy(&body);
-        script.asked.push(format!("{method} {uri} {key} {run} {body}").trim().to_owned());
-        script.answers.pop_front().unwrap_or_else(|| answer(500, "nothing scripted"))
-    };
-    tokio::time::sleep(answer.after).await;
-    let status = StatusCode::from_u16(answer.status).unwrap();
-    match answer.header {
-        Some(header) => (status, [header], answer.body).into_response(),
-        None => (status, answer.body).into_response(),
-    }
-}
-
 async fn vendor(answers: impl IntoIterator<Item = Answer>) -> (Shared, ResourceClient) {
-    let script = Shared::default();
-    script.lock().unwrap().answers.extend(answers);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base_url = format!("http://{}/run/7/", listener.local_addr().unwrap());
-    let app = Router::new().fallback(handle).with_state(script.clone());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let (script, base_url) = script::serve(answers).await;
     (script, client(&base_url))
 }
 
 fn client(base_url: &str) -> ResourceClient {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("simwan");
-    let api = Vendor::load(&dir).unwrap().api["site"].clone();
-    let http = VendorHttp::new(&ClientOptions {
-        base_url: base_url.to_owned(),
-        connect_timeout: Duration::from_secs(1),
-        call_timeout: Duration::from_millis(500),
-        headers: vec![("X-Run".to_owned(), "7".to_owned())],
-    })
-    .unwrap();
-    ResourceClient::new(http, api)
+    script::client(base_url, Vendor::load(&dir).unwrap().api["site"].clone())
 }
 
 fn site(location: &str) -> Value {
@@ -194,7 +134,8 @@ async fn errors_have_their_class() {
         Answer { after: Duration::from_secs(30), ..answer(200, "") },
     ])
     .await;
-    let Err(ClientError::Refused { status, code, message, field }) = client.read("a").await else {
+    let Err(ClientError::Refused { status, code, message, field, gone: false }) = client.read("a").await
+    else {
         panic!("not refused")
     };
     assert_eq!((status, code.as_deref(), &*message), (422, Some("bad_lan"), "not a prefix"));

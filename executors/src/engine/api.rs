@@ -1,15 +1,41 @@
 //! The API engine: carries a device's order out with the vendor's HTTP API, as the vendor's folder describes it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
+use wanwright_nats::NatsError;
+use wanwright_schemas::CommandId;
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Finding, Outputs};
-use wanwright_vendors::{ClientError, Deleted, RemoteObject, ResourceClient};
+use wanwright_vendors::{ClientError, CreateError, Deleted, JobOf, RemoteObject, ResourceClient};
 
+use super::notes::{Doing, Notes, is_found_again};
 use super::{Outcome, Run, of_device, reason_of, with_inputs};
 
 /// The code of a create whose key belongs to another object.
 const OTHER_VALUES: &str = "created_with_other_values";
+
+/// Why an order could not be carried out.
+enum Trouble {
+    Client(ClientError),
+    /// A create may have had its effect, and nothing can tell.
+    Unknown(String),
+    /// Something of ours is away.
+    Ours(NatsError),
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<NatsError> for Trouble {
+    fn from(error: NatsError) -> Self {
+        Self::Ours(error)
+    }
+}
 
 /// Runs an order about a device.
 pub async fn run(run: &Run<'_>) -> Outcome {
@@ -22,7 +48,16 @@ pub async fn run(run: &Run<'_>) -> Outcome {
     };
     let outcome = match attempt(run, device).await {
         Ok(finding) => Outcome::Done(of_device(run.order, finding)),
-        Err(error) => failed(run, device, &error),
+        Err(Trouble::Client(error)) => failed(run, device, &error),
+        Err(Trouble::Unknown(message)) => {
+            let code = Reason::OutcomeUnknown;
+            let failed = Finding::Failed { generation: device.generation, code, message };
+            Outcome::Done(of_device(run.order, failed))
+        }
+        Err(Trouble::Ours(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a run waits for its notes");
+            Outcome::Passing { code: Reason::Internal, message: error.to_string(), ours: true }
+        }
     };
     super::ended(run, outcome).await
 }
@@ -31,46 +66,217 @@ fn failed(run: &Run<'_>, device: &DesiredDevice, error: &ClientError) -> Outcome
     let (code, message) = (reason_of(error), error.to_string());
     // A look that the vendor refuses says nothing about the device.
     if error.is_passing() || !run.order.changes() {
-        // Between here and the gateway there is nothing of the vendor's.
-        let ours = matches!(error, ClientError::Network { .. });
+        // Between here and the gateway there is nothing of the vendor's. A job that goes on is nobody's failure.
+        let ours = matches!(error, ClientError::Network { .. } | ClientError::Pending { .. });
         return Outcome::Passing { code, message, ours };
     }
     let failed = Finding::Failed { generation: device.generation, code, message };
     Outcome::Done(of_device(run.order, failed))
 }
 
-async fn attempt(run: &Run<'_>, device: &DesiredDevice) -> Result<Finding, ClientError> {
-    let configuration = |message: String| ClientError::Configuration { message };
+async fn attempt(run: &Run<'_>, device: &DesiredDevice) -> Result<Finding, Trouble> {
     let client = super::client(run, "device")?;
-    let client =
-        client.ok_or_else(|| configuration(format!("vendor {} has no api/device.toml", run.vendor.name)))?;
-    let desired = run.order.desired_json().map_err(|error| configuration(error.to_string()))?;
+    let client = client.ok_or_else(|| {
+        ClientError::configuration(format!("vendor {} has no api/device.toml", run.vendor.name))
+    })?;
+    let desired = run.order.desired_json().map_err(|error| ClientError::configuration(error.to_string()))?;
     let attributes = client.api().desired_attributes(&desired);
-    match run.order.intent {
-        Intent::Apply => {
-            let object = apply(run, &client, device, &attributes).await?;
-            let outputs = with_inputs(outputs(&client, &object), device.inputs.clone());
-            Ok(Finding::Applied { generation: device.generation, outputs })
+    let client = client.within(&attributes);
+    if let Intent::Observe { check } = run.order.intent {
+        return Ok(observe(run, &client, device, &attributes, check).await?);
+    }
+    let notes = Notes::of(run.log.nats, run.order, device.uid, client.api()).await?;
+    let work = match &notes {
+        Some(notes) => {
+            Work { run, device, client: client.noting(Arc::new(notes.clone())), notes: Some(notes) }
         }
-        Intent::Remove => {
-            remove(run, &client, device).await?;
-            Ok(Finding::Removed)
+        None => Work { run, device, client, notes: None },
+    };
+    let finding = work.carry_out(&attributes).await;
+    if let Some(notes) = &notes
+        && is_over(&finding)
+    {
+        notes.clear().await?;
+    }
+    finding
+}
+
+/// Whether nothing that was begun may still go on.
+fn is_over(finding: &Result<Finding, Trouble>) -> bool {
+    match finding {
+        Ok(_) => true,
+        Err(Trouble::Client(error)) => !error.is_passing(),
+        Err(Trouble::Unknown(_) | Trouble::Ours(_)) => false,
+    }
+}
+
+async fn observe(
+    run: &Run<'_>,
+    client: &ResourceClient,
+    device: &DesiredDevice,
+    attributes: &Map<String, Value>,
+    check: CommandId,
+) -> Result<Finding, ClientError> {
+    if let Some(id) = known(device) {
+        let account =
+            run.order.account.as_ref().map(|account| account.credential.as_str()).unwrap_or_default();
+        let of = format!("{} {account}", run.order.vendor);
+        let listed = run.scans.object(&of, client, attributes, id).await?;
+        if listed.is_some_and(|object| client.api().differences(attributes, &object.attributes).is_empty()) {
+            return Ok(Finding::InSync { check });
         }
-        Intent::Observe { check } => {
-            let observed = match known(device) {
-                Some(id) => client.read(id).await?,
-                None => client.find_by_name(&device.name).await?,
-            };
-            let id = known(device).unwrap_or_default();
-            let fields = differences(&client, &attributes, id, observed.as_ref());
-            Ok(if fields.is_empty() { Finding::InSync { check } } else { Finding::Drifted { check, fields } })
+    }
+    let observed = match known(device) {
+        Some(id) => client.read(id).await?,
+        None if client.api().finds_by_name() => client.find_by_name(&device.name).await?,
+        None => None,
+    };
+    let id = known(device).unwrap_or_default();
+    let fields = differences(client, attributes, id, observed.as_ref());
+    Ok(if fields.is_empty() { Finding::InSync { check } } else { Finding::Drifted { check, fields } })
+}
+
+/// A change of one device.
+struct Work<'a> {
+    run: &'a Run<'a>,
+    device: &'a DesiredDevice,
+    client: ResourceClient,
+    notes: Option<&'a Notes>,
+}
+
+impl Work<'_> {
+    async fn carry_out(&self, attributes: &Map<String, Value>) -> Result<Finding, Trouble> {
+        let Self { run, device, client, .. } = self;
+        let made = self.resume().await?;
+        let known = known(device).map(str::to_owned).or(made);
+        if matches!(run.order.intent, Intent::Remove) {
+            remove(run, client, device, known.as_deref()).await?;
+            return Ok(Finding::Removed);
         }
+        let object = self.apply(attributes, known).await?;
+        let outputs = with_inputs(outputs(client, &object), device.inputs.clone());
+        Ok(Finding::Applied { generation: device.generation, outputs })
+    }
+
+    /// Goes on with what an earlier run began, and answers the id of what that made.
+    async fn resume(&self) -> Result<Option<String>, Trouble> {
+        let Some(notes) = self.notes else { return Ok(None) };
+        let Some(note) = notes.get().await? else { return Ok(None) };
+        let job = match &note.doing {
+            Doing::Create { object: Some(id) } => return Ok(Some(id.clone())),
+            // A person has looked at the vendor, and says that it may be created.
+            Doing::Create { object: None } if self.run.order.retries > note.retries => return Ok(None),
+            Doing::Create { object: None } => {
+                return Err(Trouble::Unknown("an earlier run asked for it and got no answer".to_owned()));
+            }
+            Doing::Job(job) => job,
+        };
+        self.run
+            .log
+            .line("info", format!("the vendor's job {} was begun before; it is followed", job.job))
+            .await;
+        match self.client.follow(job).await {
+            Ok(object) => Ok(object.filter(|_| matches!(job.change, JobOf::Create | JobOf::Publish))),
+            Err(error)
+                if error.is_passing() || (note.order == self.run.order.id && !error.is_not_found()) =>
+            {
+                Err(error.into())
+            }
+            Err(error)
+                if error.is_not_found()
+                    && job.change == JobOf::Create
+                    && !is_found_again(self.client.api()) =>
+            {
+                Err(Trouble::Unknown(format!("the vendor has forgotten its job {}", job.job)))
+            }
+            Err(error) => {
+                self.run.log.line("warn", format!("{error}; the work is begun anew")).await;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Brings the device to what is wanted and answers it as the vendor has it then.
+    async fn apply(
+        &self,
+        attributes: &Map<String, Value>,
+        known: Option<String>,
+    ) -> Result<RemoteObject, Trouble> {
+        let Self { run, device, client, .. } = self;
+        // With an idempotency key a second create finds what the first one made; without one it has to be looked for.
+        let unsure = run.observe_first || !client.api().takes_key();
+        let id = match known {
+            Some(id) => Some(id),
+            None if unsure && client.api().finds_by_name() => find(run, client, device).await?,
+            None => None,
+        };
+        let updated = match id {
+            Some(id) => update(run, client, &id, attributes).await?,
+            None => None,
+        };
+        let object = match updated {
+            Some(object) => object,
+            None => self.create(attributes).await?,
+        };
+        as_asked(client, attributes, &object)?;
+        Ok(object)
+    }
+
+    async fn create(&self, attributes: &Map<String, Value>) -> Result<RemoteObject, Trouble> {
+        let Self { run, device, client, .. } = self;
+        let blind = self.notes.filter(|_| !is_found_again(client.api()));
+        if let Some(notes) = blind {
+            notes.put(Doing::Create { object: None }).await?;
+        }
+        let key = device.uid.to_string();
+        let mut created = client.create(attributes, Some(&key)).await;
+        if let Err(CreateError { source: ClientError::Refused { code: Some(code), .. }, .. }) = &created
+            && code == OTHER_VALUES
+        {
+            // The key's object is one that a dead run made with other inputs, and which cannot be changed into this one.
+            super::delete_by_name(run, client, &device.name).await?;
+            created = client.create(attributes, Some(&key)).await;
+        }
+        match created {
+            Ok(created) => {
+                if created.adopted {
+                    let found = format!("an earlier run had made {}; it is adopted", created.object.id);
+                    run.log.line("info", found).await;
+                }
+                Ok(created.object)
+            }
+            Err(error) => Err(self.not_created(error, blind).await?),
+        }
+    }
+
+    /// What a create that failed comes to, where it cannot be found again.
+    async fn not_created(&self, error: CreateError, blind: Option<&Notes>) -> Result<Trouble, Trouble> {
+        let CreateError { known, source } = error;
+        let Some(notes) = blind else { return Ok(source.into()) };
+        if let Some(object) = known {
+            notes.put(Doing::Create { object: Some(object.id) }).await?;
+            return Ok(source.into());
+        }
+        if matches!(source, ClientError::Pending { .. }) {
+            // The job is noted.
+            return Ok(source.into());
+        }
+        if source.may_have_happened() {
+            return Ok(Trouble::Unknown(source.to_string()));
+        }
+        notes.clear().await?;
+        Ok(source.into())
     }
 }
 
 /// Deletes the device. One that a dead run created anew has another id than the known one, and is found by its name.
-async fn remove(run: &Run<'_>, client: &ResourceClient, device: &DesiredDevice) -> Result<(), ClientError> {
-    let deleted = match known(device) {
+async fn remove(
+    run: &Run<'_>,
+    client: &ResourceClient,
+    device: &DesiredDevice,
+    known: Option<&str>,
+) -> Result<(), ClientError> {
+    let deleted = match known {
         Some(id) => client.delete(id).await?,
         None => Deleted::Before,
     };
@@ -85,46 +291,17 @@ fn known(device: &DesiredDevice) -> Option<&str> {
     device.known.get("id")?.as_str()
 }
 
-/// The id of the device at the vendor: reported, or found by its name because a run may have died before it reported.
+/// The id of the device at the vendor, found by its name because a run may have died before it reported.
 async fn find(
     run: &Run<'_>,
     client: &ResourceClient,
     device: &DesiredDevice,
 ) -> Result<Option<String>, ClientError> {
-    if let Some(id) = known(device) {
-        return Ok(Some(id.to_owned()));
-    }
     let found = client.find_by_name(&device.name).await?;
     if let Some(found) = &found {
         run.log.line("info", format!("found {} at the vendor as {}", device.name, found.id)).await;
     }
     Ok(found.map(|found| found.id))
-}
-
-/// Brings the device to what is wanted and answers it as the vendor has it then.
-async fn apply(
-    run: &Run<'_>,
-    client: &ResourceClient,
-    device: &DesiredDevice,
-    attributes: &Map<String, Value>,
-) -> Result<RemoteObject, ClientError> {
-    // With an idempotency key a second create finds what the first one made; without one it has to be looked for.
-    let unsure = run.observe_first || client.api().idempotency_header.is_none();
-    let id = match known(device) {
-        Some(id) => Some(id.to_owned()),
-        None if unsure => find(run, client, device).await?,
-        None => None,
-    };
-    let updated = match id {
-        Some(id) => update(run, client, &id, attributes).await?,
-        None => None,
-    };
-    let object = match updated {
-        Some(object) => object,
-        None => create(run, client, device, attributes).await?,
-    };
-    as_asked(client, attributes, &object)?;
-    Ok(object)
 }
 
 /// Changes the device; `None` if it has to be created, because it is gone or has to be another one.
@@ -156,27 +333,6 @@ async fn update(
     Ok(None)
 }
 
-async fn create(
-    run: &Run<'_>,
-    client: &ResourceClient,
-    device: &DesiredDevice,
-    attributes: &Map<String, Value>,
-) -> Result<RemoteObject, ClientError> {
-    let key = device.uid.to_string();
-    let created = match client.create(attributes, Some(&key)).await.map_err(|error| error.source) {
-        // The key's object is one that a dead run made with other inputs, and which cannot be changed into this one.
-        Err(ClientError::Refused { code: Some(code), .. }) if code == OTHER_VALUES => {
-            super::delete_by_name(run, client, &device.name).await?;
-            client.create(attributes, Some(&key)).await.map_err(|error| error.source)?
-        }
-        created => created?,
-    };
-    if created.adopted {
-        run.log.line("info", format!("an earlier run had made {}; it is adopted", created.object.id)).await;
-    }
-    Ok(created.object)
-}
-
 /// The first attribute that differs and makes the device another one.
 fn replaced_by(
     client: &ResourceClient,
@@ -205,6 +361,7 @@ fn as_asked(
             first.attribute, first.observed, first.desired
         ),
         field: Some(first.attribute),
+        gone: false,
     })
 }
 

@@ -1,6 +1,8 @@
 //! Engines: what carries an order out. An engine obeys; it decides nothing.
 
 pub mod api;
+mod notes;
+mod scans;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use wanwright_vendors::{ClientError, ClientOptions, ResourceClient, Vendor, Vend
 
 use crate::gateway::{Opened, RunContext, journal};
 use crate::records;
+
+pub use scans::Scans;
 
 /// Longer than the gateway lets a call wait and a vendor answer, so that it is the gateway that gives up first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -46,6 +50,8 @@ pub struct Run<'a> {
     pub gateway: &'a Opened,
     /// Whether an earlier run died, so that what it did has to be looked for first.
     pub observe_first: bool,
+    /// The latest lists of the vendors, for looks.
+    pub scans: &'a Scans,
     /// Which try this is, from 1.
     pub attempt: u32,
     /// Where the run's log goes.
@@ -113,8 +119,10 @@ pub(crate) async fn delete_by_name(
     client: &ResourceClient,
     name: &str,
 ) -> Result<bool, ClientError> {
-    if client.api().list.is_none() {
-        let what = format!("{name} cannot be looked for: the vendor's folder has no list of its kind");
+    if !client.api().finds_by_name() {
+        let what = format!(
+            "{name} cannot be looked for: the vendor's folder does not say how to list its kind by name"
+        );
         run.log.line("warn", what).await;
         return Ok(false);
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::headers::TRACE_PARENT;
 use wanwright_schemas::run::RunEvent;
+use wanwright_vendors::LOOKS_HEADER;
 
 use super::journal::{self, Change};
 use super::run::Run;
@@ -33,7 +34,8 @@ const DEFAULT_PENALTY: Duration = Duration::from_secs(1);
 const MAX_PENALTY: Duration = Duration::from_secs(300);
 
 /// Headers that concern one connection only, and what the gateway sets itself.
-const NOT_FORWARDED: [HeaderName; 10] = [
+const NOT_FORWARDED: [HeaderName; 11] = [
+    HeaderName::from_static(LOOKS_HEADER),
     // An answer that is packed could not be looked through for the credential.
     header::ACCEPT_ENCODING,
     header::HOST,
@@ -85,7 +87,10 @@ fn ended(run: &Run) -> Response {
 
 pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
     let Some(lane) = inner.lanes.get(&run.context.vendor) else {
-        return ours(run, "the gateway does not know the run's vendor");
+        return ours(
+            run,
+            "the gateway has no credential of the run's vendor: set it and start the executors again",
+        );
     };
     let deadline = Instant::now() + MAX_WAIT;
     let mut attempt = 0;
@@ -133,6 +138,7 @@ pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
 /// Whether the call may be made twice: it changes nothing, says what should be, or carries a key.
 fn is_repeatable(call: &Call) -> bool {
     call.method != Method::POST && call.method != Method::PATCH
+        || call.headers.contains_key(LOOKS_HEADER)
         || call.headers.contains_key("idempotency-key")
 }
 
@@ -184,7 +190,9 @@ async fn perform(
 
 /// The change that a call is, if it is one.
 fn change_of(call: &Call) -> Option<Change> {
-    let looks = matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    // A query in a POST says that it is one.
+    let looks = matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS)
+        || call.headers.contains_key(LOOKS_HEADER);
     (!looks).then(|| Change {
         call: uuid::Uuid::new_v4(),
         method: call.method.to_string(),

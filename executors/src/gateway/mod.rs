@@ -117,9 +117,17 @@ impl Gateway {
                 vendor.name.parse().map_err(|error: wanwright_schemas::ids::InvalidToken| {
                     GatewayError::Credential { vendor: vendor.name.clone(), what: error.to_string() }
                 })?;
+            // A vendor that nobody has an account at is no reason to serve none of the others.
+            let credential = match Credential::read(&vendor.name, &vendor.credential) {
+                Ok(credential) => credential,
+                Err(error) => {
+                    tracing::warn!(%error, "the gateway makes no calls to this vendor");
+                    continue;
+                }
+            };
             let lane = Lane {
                 base_url: urls.get(&vendor.name).unwrap_or(&vendor.base_url).trim_end_matches('/').to_owned(),
-                credential: Credential::read(&vendor.name, &vendor.credential)?,
+                credential,
                 budget: Budget::start(vendor.budget, &stop, &failed_early),
             };
             lanes.insert(id, lane);

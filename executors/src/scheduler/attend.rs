@@ -16,7 +16,7 @@ use wanwright_vendors::{Engine, Vendor};
 use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
 use super::{Config, News, backoff};
-use crate::engine::{self, Log, Outcome, Run};
+use crate::engine::{self, Log, Outcome, Run, Scans};
 use crate::gateway::{RunContext, journal};
 use crate::{records, reporting};
 
@@ -31,6 +31,7 @@ pub(super) struct Attendant {
     pub(super) table: OrderTable,
     pub(super) attempts: Attempts,
     pub(super) config: Config,
+    pub(super) scans: Scans,
 }
 
 /// What to do with a row after its run.
@@ -127,6 +128,7 @@ impl Attendant {
             vendor,
             gateway: &opened,
             observe_first: attempt.unsure,
+            scans: &self.scans,
             attempt: attempt.number,
             log: Log::new(&self.config.nats, &context),
         };

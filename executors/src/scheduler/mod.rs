@@ -76,6 +76,7 @@ pub async fn run(
         table: OrderTable::new(nats.clone()),
         attempts: Attempts::open(nats).await?,
         config: config.clone(),
+        scans: crate::engine::Scans::default(),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
     let due = subjects::TIMER_DUE_ALL.to_owned();

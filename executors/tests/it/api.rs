@@ -1,7 +1,7 @@
 //! The API engine: what cannot be changed is made anew, and what is to go is looked for by name.
 
 use serde_json::{Map, Value, json};
-use wanwright_executors::engine::{Log, Outcome, Run, api};
+use wanwright_executors::engine::{Log, Outcome, Run, Scans, api};
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order};
 use wanwright_schemas::report::Finding;
@@ -9,7 +9,7 @@ use wanwright_schemas::{CommandId, Position};
 
 use crate::world::World;
 
-fn device(uid: CommandId, site: &Value, known: Option<&str>) -> DesiredDevice {
+pub fn device(uid: CommandId, site: &Value, known: Option<&str>) -> DesiredDevice {
     DesiredDevice {
         id: "edge-01".parse().unwrap(),
         uid,
@@ -23,7 +23,8 @@ fn device(uid: CommandId, site: &Value, known: Option<&str>) -> DesiredDevice {
     }
 }
 
-async fn carry_out(world: &World, intent: Intent, device: DesiredDevice) -> Finding {
+/// What comes of an order about the device.
+pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Outcome {
     let (context, opened) = world.run("edge-01");
     let position = Position { stream: "EVENTS-0".to_owned(), sequence: 1 };
     let (customer, vendor) = (context.customer.clone(), context.vendor.clone());
@@ -33,10 +34,15 @@ async fn carry_out(world: &World, intent: Intent, device: DesiredDevice) -> Find
         vendor: world.catalogue.get("simwan").unwrap(),
         gateway: &opened,
         observe_first: false,
+        scans: &Scans::default(),
         attempt: 1,
         log: Log::new(&world.nats, &context),
     };
-    match api::run(&run).await {
+    api::run(&run).await
+}
+
+async fn carry_out(world: &World, intent: Intent, device: DesiredDevice) -> Finding {
+    match outcome(world, intent, device).await {
         Outcome::Done(mut findings) => findings.remove(0).finding,
         Outcome::Passing { message, .. } => panic!("{message}"),
     }

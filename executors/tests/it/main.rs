@@ -3,5 +3,7 @@
 
 mod api;
 mod dispatcher;
+mod faults;
 mod gateway;
+mod made_up;
 mod world;

@@ -32,8 +32,8 @@ pub struct World {
     _dir: TempDir,
 }
 
-/// The vendor's folder with another budget, and its credential in a file.
-fn vendors(dir: &Path, per_second: u32) -> Catalogue {
+/// The vendor's folder with another budget, its credential in a file, and more in `api/device.toml`.
+fn vendors(dir: &Path, per_second: u32, device_api: &str) -> Catalogue {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
     let to = dir.join("vendors/simwan");
     copy(&from, &to);
@@ -46,6 +46,9 @@ fn vendors(dir: &Path, per_second: u32) -> Catalogue {
         .replace("per_second = 50\nburst = 50", &format!("per_second = {per_second}\nburst = 1"));
     assert!(text.contains("burst = 1\n") && text.contains("file = "), "the folder has changed: {text}");
     std::fs::write(file, text).unwrap();
+    let file = to.join("api/device.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(file, text + device_api).unwrap();
     Catalogue::load(dir.join("vendors")).unwrap()
 }
 
@@ -60,6 +63,11 @@ fn copy(from: &Path, to: &Path) {
 
 impl World {
     pub async fn new(per_second: u32) -> Self {
+        Self::with(per_second, "").await
+    }
+
+    /// A world whose vendor folder says more about devices.
+    pub async fn with(per_second: u32, device_api: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let server = wanwright_supervisor::Nats::start(&NatsOptions::new(dir.path().join("nats"), cache))
@@ -67,7 +75,7 @@ impl World {
             .unwrap();
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
-        let catalogue = vendors(dir.path(), per_second);
+        let catalogue = vendors(dir.path(), per_second, device_api);
         let folder = dir.path().join("vendors/simwan");
         let listen = ([127, 0, 0, 1], 0).into();
         let config = Config::new(listen, dir.path().join("vendor"), folder, TOKEN, ADMIN);
@@ -149,8 +157,12 @@ impl World {
 
     /// Has the vendor answer 429 for so long.
     pub async fn storm(&self, seconds: u32) {
-        let faults = json!({"storm_seconds": seconds});
-        let request = self.http.put(self.back_door("faults")).bearer_auth(ADMIN).json(&faults);
+        self.faults(&json!({"storm_seconds": seconds})).await;
+    }
+
+    /// Has the vendor misbehave so.
+    pub async fn faults(&self, faults: &Value) {
+        let request = self.http.put(self.back_door("faults")).bearer_auth(ADMIN).json(faults);
         assert!(request.send().await.unwrap().status().is_success());
     }
 }

@@ -5,6 +5,7 @@ mod durability;
 mod faults;
 mod folder;
 mod idempotency;
+mod jobs;
 mod limit;
 mod lists;
 mod objects;

@@ -9,7 +9,7 @@ use super::RemoteObject;
 /// Why a call did not do what was asked.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The vendor refused (any other 4xx). Repeating the same call gives the same answer.
+    /// The vendor refused (any other 4xx, or what its folder says). Repeating the same call gives the same answer.
     #[error("the vendor refused (HTTP {status}): {message}")]
     Refused {
         /// HTTP status.
@@ -20,6 +20,8 @@ pub enum ClientError {
         message: String,
         /// The attribute the vendor complains about, or its own name for it if no attribute is there.
         field: Option<String>,
+        /// Whether it says that it does not have the object.
+        gone: bool,
     },
     /// The vendor does not accept the credential (401, 403, 407). It says nothing about the object: a credential that
     /// was rotated is accepted again.
@@ -39,6 +41,22 @@ pub enum ClientError {
         retry_after: Option<Duration>,
         /// The vendor's sentence.
         message: String,
+    },
+    /// Something is broken at the vendor, and its folder says that this passes.
+    #[error("something is broken at the vendor (HTTP {status}): {message}")]
+    Broken {
+        /// HTTP status.
+        status: u16,
+        /// The vendor's sentence.
+        message: String,
+    },
+    /// The vendor still works on a job; whoever looks again goes on with the same one.
+    #[error("the vendor still works on job {job} ({state})")]
+    Pending {
+        /// The job's id.
+        job: String,
+        /// The vendor's word for how it stands.
+        state: String,
     },
     /// No whole answer arrived: whether the call had an effect is not known, unless `connected` is false.
     #[error("no answer from the vendor")]
@@ -85,7 +103,10 @@ impl ClientError {
             Self::Refused { .. } => "VendorRefused",
             // Whoever stands between us and the vendor says with these two that he could not reach it.
             Self::Network { .. } | Self::Unexpected { status: Some(502 | 504), .. } => "Network",
-            Self::Busy { .. } | Self::Unexpected { status: Some(500..), .. } => "VendorBusy",
+            Self::Busy { .. }
+            | Self::Broken { .. }
+            | Self::Pending { .. }
+            | Self::Unexpected { status: Some(500..), .. } => "VendorBusy",
             Self::Denied { .. } | Self::Unexpected { .. } | Self::Configuration { .. } => "Unexpected",
         }
     }
@@ -94,29 +115,51 @@ impl ClientError {
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused { status, .. } | Self::Denied { status, .. } | Self::Busy { status, .. } => {
-                Some(*status)
-            }
+            Self::Refused { status, .. }
+            | Self::Denied { status, .. }
+            | Self::Broken { status, .. }
+            | Self::Busy { status, .. } => Some(*status),
             Self::Unexpected { status, .. } => *status,
-            Self::Network { .. } | Self::Configuration { .. } => None,
+            Self::Network { .. } | Self::Pending { .. } | Self::Configuration { .. } => None,
         }
     }
 
     /// Whether the vendor says that it does not have the object.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.status() == Some(404)
+        matches!(self, Self::Refused { gone: true, .. })
     }
 
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Denied { .. } | Self::Busy { .. } | Self::Network { .. } => true,
+            Self::Denied { .. }
+            | Self::Busy { .. }
+            | Self::Broken { .. }
+            | Self::Pending { .. }
+            | Self::Network { .. } => true,
             // Without a status it is a body of another form: a proxy's page in a 200, say.
             Self::Unexpected { status, .. } => status.is_none_or(|status| status >= 500),
             Self::Refused { .. } | Self::Configuration { .. } => false,
         }
+    }
+
+    /// Whether the call may have had an effect that nobody was told of.
+    #[must_use]
+    pub fn may_have_happened(&self) -> bool {
+        match self {
+            Self::Network { connected, .. } => *connected,
+            Self::Unexpected { .. } | Self::Broken { .. } | Self::Pending { .. } => true,
+            Self::Refused { .. } | Self::Denied { .. } | Self::Busy { .. } | Self::Configuration { .. } => {
+                false
+            }
+        }
+    }
+
+    /// A call that cannot be made at all.
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::Configuration { message: message.into() }
     }
 
     pub(super) fn unexpected(message: impl Into<String>) -> Self {

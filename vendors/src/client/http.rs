@@ -15,6 +15,21 @@ use crate::resource::ResourceApi;
 /// Largest answer that is read, in bytes.
 const LARGEST_ANSWER: usize = 8 << 20;
 
+/// Header of a call that changes nothing although its method could: a query in a POST. Whoever stands between this client
+/// and the vendor may read it and takes it off.
+pub const LOOKS_HEADER: &str = "wan-looks";
+
+/// One call, ready to be made.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) body: Option<Value>,
+    pub(super) header: Option<(&'a str, &'a str)>,
+    pub(super) looks: bool,
+}
+
 /// Where and how a vendor is called.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -53,9 +68,10 @@ impl VendorHttp {
         let mut headers = HeaderMap::new();
         for (name, value) in &options.headers {
             let name = HeaderName::try_from(name.as_str())
-                .map_err(|_| configuration(format!("`{name}` is no header's name")))?;
-            let mut value = HeaderValue::try_from(value.as_str())
-                .map_err(|_| configuration(format!("the value of header `{name}` is not valid")))?;
+                .map_err(|_| ClientError::configuration(format!("`{name}` is no header's name")))?;
+            let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| {
+                ClientError::configuration(format!("the value of header `{name}` is not valid"))
+            })?;
             value.set_sensitive(true);
             headers.append(name, value);
         }
@@ -66,38 +82,48 @@ impl VendorHttp {
             .timeout(options.call_timeout)
             .default_headers(headers)
             .build()
-            .map_err(|error| configuration(error.to_string()))?;
+            .map_err(|error| ClientError::configuration(error.to_string()))?;
         Ok(Self { client, base: base.into() })
     }
 
     /// One call. Anything but a success with a whole answer is an error.
-    pub(super) async fn call(
-        &self,
-        api: &ResourceApi,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-        header: Option<(&str, &str)>,
-    ) -> Result<Answer, ClientError> {
-        let mut request = self.client.request(method, url(&self.base, path, query)?);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        if let Some((name, value)) = header {
+    pub(super) async fn call(&self, api: &ResourceApi, call: &Call<'_>) -> Result<Answer, ClientError> {
+        let mut request = self.client.request(call.method.clone(), url(&self.base, &call.path, &call.query)?);
+        for (name, value) in &api.headers {
             request = request.header(name, value);
         }
+        if let Some((name, value)) = call.header {
+            request = request.header(name, value);
+        }
+        if call.looks && call.method != Method::GET {
+            request = request.header(LOOKS_HEADER, "true");
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
         let response = request.send().await.map_err(network)?;
-        let status = response.status().as_u16();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let retry_after = retry_after(&response);
         let body = bounded(response).await?;
-        answer::judge(api, status, retry_after, body)
+        answer::judge(api, status, headers, retry_after, body)
+    }
+
+    /// The parameters of a link to another page of a list. Only they are taken from a link: neither its host nor its
+    /// path, which have to be those of the list.
+    pub(super) fn parameters(&self, path: &str, link: &str) -> Result<Vec<(String, String)>, ClientError> {
+        let here = url(&self.base, path, &[])?;
+        let wrong = || ClientError::unexpected("the list's next page is no page of the list");
+        let link = here.join(link).map_err(|_| wrong())?;
+        if !link.path().ends_with(path) {
+            return Err(wrong());
+        }
+        Ok(link.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 }
 
 fn network(source: reqwest::Error) -> ClientError {
     if source.is_builder() {
-        return configuration(source.to_string());
+        return ClientError::configuration(source.to_string());
     }
     ClientError::Network {
         connected: !source.is_connect(),
@@ -124,11 +150,13 @@ fn retry_after(response: &Response) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn url(base: &str, path: &str, query: &[(&str, &str)]) -> Result<Url, ClientError> {
+fn url(base: &str, path: &str, query: &[(String, String)]) -> Result<Url, ClientError> {
     let mut url = Url::parse(&format!("{base}{path}"))
-        .map_err(|error| configuration(format!("`{base}` is no base URL: {error}")))?;
+        .map_err(|error| ClientError::configuration(format!("`{base}` is no base URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") || url.query().is_some() {
-        return Err(configuration(format!("`{base}` is no base URL: write http://host:port/path")));
+        return Err(ClientError::configuration(format!(
+            "`{base}` is no base URL: write http://host:port/path"
+        )));
     }
     if !query.is_empty() {
         url.query_pairs_mut().extend_pairs(query);
@@ -136,11 +164,7 @@ fn url(base: &str, path: &str, query: &[(&str, &str)]) -> Result<Url, ClientErro
     Ok(url)
 }
 
-fn configuration(message: String) -> ClientError {
-    ClientError::Configuration { message }
-}
-
-/// An id as one part of a path.
+/// A value as one part of a path.
 pub(super) fn percent_encoded(id: &str) -> String {
     let mut text = String::with_capacity(id.len());
     for byte in id.bytes() {

@@ -1,22 +1,23 @@
 //! The one HTTP client that obeys an `api/<kind>.toml`. The provider and the API engine both use it.
 
 mod answer;
+mod call;
 mod error;
 mod http;
+mod job;
+mod list;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use reqwest::Method;
 use serde_json::{Map, Value};
 
 pub use error::{ClientError, CreateError};
-pub use http::{ClientOptions, VendorHttp};
+pub use http::{ClientOptions, LOOKS_HEADER, VendorHttp};
+pub use job::{JobNote, JobNotes, JobOf};
 
-use crate::resource::{ListApi, ResourceApi, UpdateMethod};
+use answer::Answer;
 
-/// Most pages read of one list; a vendor whose cursor never ends is not followed for ever.
-const MOST_PAGES: usize = 100_000;
+use crate::resource::{ResourceApi, Scope};
 
 /// Most keys tried for one create, the first one included.
 const MOST_KEYS: usize = 64;
@@ -54,13 +55,29 @@ pub enum Deleted {
 pub struct ResourceClient {
     http: VendorHttp,
     api: Arc<ResourceApi>,
+    address: Arc<Scope>,
+    notes: Option<Arc<dyn JobNotes>>,
 }
 
 impl ResourceClient {
     /// A client for one kind of object.
     #[must_use]
     pub fn new(http: VendorHttp, api: Arc<ResourceApi>) -> Self {
-        Self { http, api }
+        Self { http, api, address: Arc::default(), notes: None }
+    }
+
+    /// The same client for objects whose address has what these attributes say: the account that holds them, say.
+    #[must_use]
+    pub fn within(mut self, attributes: &Map<String, Value>) -> Self {
+        self.address = Arc::new(self.api.address(attributes));
+        self
+    }
+
+    /// The same client, which notes the jobs that the vendor begins.
+    #[must_use]
+    pub fn noting(mut self, notes: Arc<dyn JobNotes>) -> Self {
+        self.notes = Some(notes);
+        self
     }
 
     /// The resource it obeys.
@@ -83,12 +100,12 @@ impl ResourceClient {
         attributes: &Map<String, Value>,
         idempotency_key: Option<&str>,
     ) -> Result<Created, CreateError> {
-        let (Some(header), Some(key)) = (self.api.idempotency_header.as_deref(), idempotency_key) else {
+        let Some(key) = idempotency_key.filter(|_| self.api.takes_key()) else {
             return self.create_once(attributes, None).await;
         };
         let mut row = key.to_owned();
         for next in 2..=MOST_KEYS + 1 {
-            match self.create_once(attributes, Some((header, &row))).await {
+            match self.create_once(attributes, Some(&row)).await {
                 Err(error) if error.source.status() == Some(410) => row = format!("{key}.{next}"),
                 other => return other,
             }
@@ -98,23 +115,104 @@ impl ResourceClient {
             code: Some("idempotency_key_used_up".to_owned()),
             message: format!("`{key}` was created and deleted {MOST_KEYS} times: use another key"),
             field: None,
+            gone: false,
         }))
     }
 
     async fn create_once(
         &self,
         attributes: &Map<String, Value>,
-        key: Option<(&str, &str)>,
+        key: Option<&str>,
     ) -> Result<Created, CreateError> {
-        let body = self.api.to_json(attributes);
-        let answer =
-            self.http.call(&self.api, Method::POST, &self.api.collection, &[], Some(&body), key).await?;
-        let object = self.object(&answer.json()?)?;
+        let operation = &self.api.create;
+        let mut scope = self.api.sent(attributes, operation.nulls);
+        if let Some(key) = key {
+            scope.insert("idempotency_key".to_owned(), key.into());
+        }
+        let client = self.clone().within(attributes);
+        let mut call = client.prepared(operation, &scope)?;
+        call.header = self.api.idempotency_header.as_deref().zip(key);
+        let answer = client.http.call(&client.api, &call).await?;
+        let object = client.created(&answer, attributes).await?;
         let differences = self.api.differences(attributes, &object.attributes);
         if differences.is_empty() {
             return Ok(Created { object, adopted: false });
         }
-        self.adopt(object, attributes, &differences).await
+        client.adopt(object, attributes, &differences).await
+    }
+
+    /// The object that a create made.
+    async fn created(
+        &self,
+        answer: &Answer,
+        attributes: &Map<String, Value>,
+    ) -> Result<RemoteObject, CreateError> {
+        let operation = &self.api.create;
+        let id = match self.job_begun(operation, answer)? {
+            Some((_, job)) => {
+                let object = self.created_id(answer, attributes);
+                let note = JobNote { change: JobOf::Create, job, object };
+                self.carried_out(&note).await?
+            }
+            None if operation.read_after
+                || self.api.created_id.is_some()
+                || self.api.publish.is_some()
+                || answer.is_empty() =>
+            {
+                self.created_id(answer, attributes)
+            }
+            None => {
+                let made = self.object_in(operation, &answer.json()?, None)?;
+                return made.ok_or_else(|| ClientError::unexpected("the create answered no object").into());
+            }
+        };
+        if self.api.publish.is_none() {
+            return self.made(id, attributes).await;
+        }
+        let id = match id {
+            Some(id) => id,
+            None => self.made(None, attributes).await?.id,
+        };
+        match self.publish(&id, attributes).await {
+            Ok(()) => self.made(Some(id), attributes).await,
+            Err(source) => {
+                let known = Box::new(RemoteObject { id, attributes: attributes.clone() });
+                Err(CreateError { known: Some(known), source })
+            }
+        }
+    }
+
+    /// Gives effect to what was stored, at a vendor where that is a call of its own.
+    async fn publish(&self, id: &str, attributes: &Map<String, Value>) -> Result<(), ClientError> {
+        let Some(operation) = &self.api.publish else { return Ok(()) };
+        let mut scope = self.api.sent(attributes, operation.nulls);
+        scope.extend(of(id));
+        let answer = self.change(operation, &scope).await?;
+        if let Some((_, job)) = self.job_begun(operation, &answer)? {
+            let note = JobNote { change: JobOf::Publish, job, object: Some(id.to_owned()) };
+            self.carried_out(&note).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads what was made under an id, or is to be found by its name if the vendor named none.
+    async fn made(
+        &self,
+        id: Option<String>,
+        attributes: &Map<String, Value>,
+    ) -> Result<RemoteObject, CreateError> {
+        let name = attributes.get("name").and_then(Value::as_str);
+        let found = match (&id, name) {
+            (Some(id), _) => self.read(id).await,
+            (None, Some(name)) if self.api.finds_by_name() => self.find_by_name(name).await,
+            (None, _) => Err(ClientError::unexpected("the vendor does not say what it made")),
+        };
+        let known = |id: String| Box::new(RemoteObject { id, attributes: attributes.clone() });
+        match found {
+            Ok(Some(object)) => Ok(object),
+            Ok(None) => Err(ClientError::unexpected("what was made is not there right after").into()),
+            Err(source) => Err(CreateError { known: id.map(known), source }),
+        }
     }
 
     /// Makes an object that an earlier create made into the one that is desired.
@@ -138,6 +236,7 @@ impl ResourceClient {
                     object.id, fixed.attribute, fixed.observed, fixed.desired
                 ),
                 field: Some(fixed.attribute.clone()),
+                gone: false,
             };
             // It is another object than the one asked for, so it is not handed back as if it were ours.
             return Err(CreateError { known: None, source });
@@ -153,9 +252,8 @@ impl ResourceClient {
     /// # Errors
     /// [`ClientError`]; an object that is not there is no error.
     pub async fn read(&self, id: &str) -> Result<Option<RemoteObject>, ClientError> {
-        let answer = self.http.call(&self.api, Method::GET, &self.item(id)?, &[], None, None).await;
-        match answer {
-            Ok(answer) => Ok(Some(self.object(&answer.json()?)?)),
+        match self.look(&self.api.read, &of(id)).await {
+            Ok(answer) => self.object_in(&self.api.read, &answer.json()?, Some(id)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -170,16 +268,23 @@ impl ResourceClient {
         id: &str,
         attributes: &Map<String, Value>,
     ) -> Result<RemoteObject, ClientError> {
-        let method = match self.api.update_method {
-            UpdateMethod::Put => Method::PUT,
-            UpdateMethod::Patch => Method::PATCH,
-        };
-        let body = self.api.to_update(attributes);
-        let answer = self.http.call(&self.api, method, &self.item(id)?, &[], Some(&body), None).await?;
-        if !answer.is_empty() {
-            return self.object(&answer.json()?);
+        let operation = &self.api.update;
+        let mut scope = self.api.sent(attributes, operation.nulls);
+        scope.extend(of(id));
+        let client = self.clone().within(attributes);
+        let answer = client.change(operation, &scope).await?;
+        let job = client.job_begun(operation, &answer)?;
+        if let Some((_, job)) = &job {
+            let note = JobNote { change: JobOf::Update, job: job.clone(), object: Some(id.to_owned()) };
+            client.carried_out(&note).await?;
         }
-        let after = self.read(id).await?;
+        client.publish(id, attributes).await?;
+        let read_after = job.is_some() || operation.read_after || self.api.publish.is_some();
+        let after = if read_after || answer.is_empty() {
+            client.read(id).await?
+        } else {
+            client.object_in(operation, &answer.json()?, Some(id))?
+        };
         after.ok_or_else(|| ClientError::unexpected(format!("{id} is gone right after its change")))
     }
 
@@ -188,119 +293,23 @@ impl ResourceClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn delete(&self, id: &str) -> Result<Deleted, ClientError> {
-        let answer = self.http.call(&self.api, Method::DELETE, &self.item(id)?, &[], None, None).await;
-        match answer {
-            Ok(_) => Ok(Deleted::Now),
-            Err(error) if error.is_not_found() => Ok(Deleted::Before),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The object whose attribute `name` is `name`.
-    ///
-    /// # Errors
-    /// [`ClientError`]; several objects of that name are [`ClientError::Unexpected`].
-    pub async fn find_by_name(&self, name: &str) -> Result<Option<RemoteObject>, ClientError> {
-        let mut found: Vec<RemoteObject> = Vec::new();
-        // A vendor that does not know the query parameter answers everything, so the name is compared here too.
-        self.pages(Some(name), |objects| {
-            let named =
-                |object: &RemoteObject| object.attributes.get("name").and_then(Value::as_str) == Some(name);
-            found.extend(objects.into_iter().filter(named));
-            if found.len() > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .await?;
-        match found.len() {
-            0 | 1 => Ok(found.pop()),
-            _ => Err(ClientError::unexpected(format!("more than one object is named `{name}`"))),
-        }
-    }
-
-    /// Hands every object of the collection over, page by page, until the last page or until `page` breaks.
-    ///
-    /// # Errors
-    /// [`ClientError`]; [`ClientError::Unexpected`] if the resource has no list.
-    pub async fn list(
-        &self,
-        page: impl FnMut(Vec<RemoteObject>) -> ControlFlow<()>,
-    ) -> Result<(), ClientError> {
-        self.pages(None, page).await
-    }
-
-    async fn pages(
-        &self,
-        name: Option<&str>,
-        mut page: impl FnMut(Vec<RemoteObject>) -> ControlFlow<()>,
-    ) -> Result<(), ClientError> {
-        let Some(list) = &self.api.list else {
-            let message = format!("the vendor folder has no [list] for {}", self.api.kind);
-            return Err(ClientError::unexpected(message));
+        let operation = &self.api.delete;
+        let answer = match self.change(operation, &of(id)).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_not_found() => return Ok(Deleted::Before),
+            Err(error) => return Err(error),
         };
-        let mut cursor: Option<String> = None;
-        for _ in 0..MOST_PAGES {
-            let mut query = Vec::new();
-            query.extend(list.name.as_deref().zip(name));
-            query.extend(cursor.as_deref().map(|cursor| (list.cursor.as_str(), cursor)));
-            let body = self
-                .http
-                .call(&self.api, Method::GET, &self.api.collection, &query, None, None)
-                .await?
-                .json()?;
-            if page(self.objects(list, &body)?).is_break() {
-                return Ok(());
-            }
-            let next = next_cursor(list, &body)?;
-            if next.is_none() {
-                return Ok(());
-            }
-            if next == cursor {
-                return Err(ClientError::unexpected("the list's next page is the page itself"));
-            }
-            cursor = next;
+        if let Some((_, job)) = self.job_begun(operation, &answer)? {
+            let note = JobNote { change: JobOf::Delete, job, object: Some(id.to_owned()) };
+            self.carried_out(&note).await?;
         }
-        Err(ClientError::unexpected(format!("the list has more than {MOST_PAGES} pages")))
-    }
-
-    fn objects(&self, list: &ListApi, body: &Value) -> Result<Vec<RemoteObject>, ClientError> {
-        let Some(Value::Array(items)) = body.pointer(&list.items) else {
-            let message = format!("the list has no array at {}", list.items);
-            return Err(ClientError::unexpected(message));
-        };
-        items.iter().map(|item| self.object(item)).collect()
-    }
-
-    fn object(&self, body: &Value) -> Result<RemoteObject, ClientError> {
-        let id = match body.pointer(&self.api.id) {
-            Some(Value::String(id)) if !id.is_empty() => id.clone(),
-            Some(Value::Number(id)) => id.to_string(),
-            _ => {
-                let message = format!("the answer has no id at {}", self.api.id);
-                return Err(ClientError::unexpected(message));
-            }
-        };
-        let attributes = self.api.from_json(body).map_err(|name| {
-            ClientError::unexpected(format!("`{name}` of object {id} is of another type than expected"))
-        })?;
-        Ok(RemoteObject { id, attributes })
-    }
-
-    /// The path of one object. An id that is empty or dots would be the path of something else.
-    fn item(&self, id: &str) -> Result<String, ClientError> {
-        if matches!(id, "" | "." | "..") {
-            let message = format!("`{id}` cannot be an object's id");
-            return Err(ClientError::Configuration { message });
+        if self.api.publish_deletes {
+            self.publish(id, &Map::new()).await?;
         }
-        Ok(self.api.item.replace("{id}", &http::percent_encoded(id)))
+        Ok(Deleted::Now)
     }
 }
 
-fn next_cursor(list: &ListApi, body: &Value) -> Result<Option<String>, ClientError> {
-    let at = list.next.as_deref().and_then(|pointer| body.pointer(pointer));
-    match at {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(Value::Number(number)) => Ok(Some(number.to_string())),
-        Some(_) => Err(ClientError::unexpected("the list's cursor is neither text nor a number")),
-    }
+fn of(id: &str) -> Scope {
+    Scope::from_iter([("id".to_owned(), Value::from(id))])
 }

@@ -1,0 +1,136 @@
+//! Following the vendor's jobs.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep};
+
+use super::ResourceClient;
+use super::answer::{self, Answer};
+use super::error::ClientError;
+use crate::pointer::text_at;
+use crate::resource::{JobApi, Operation, Scope};
+
+/// How many looks at a job may fail in a row.
+const MOST_TROUBLES: u32 = 3;
+
+/// A job that the vendor has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobNote {
+    /// What it was begun for.
+    pub change: JobOf,
+    /// Its id at the vendor.
+    pub job: String,
+    /// The object's id, as far as it is known already.
+    pub object: Option<String>,
+}
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobOf {
+    /// It makes an object.
+    Create,
+    /// It changes one.
+    Update,
+    /// It gives effect to a create or a change that was stored before.
+    Publish,
+    /// It deletes one.
+    Delete,
+}
+
+/// Where jobs are noted before they are followed, so that whoever comes after this process goes on with the same job.
+pub trait JobNotes: fmt::Debug + Send + Sync {
+    /// Notes a job that has begun. What cannot be noted is for the implementation to say: the job goes on anyhow.
+    fn begun<'a>(&'a self, note: &'a JobNote) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+impl ResourceClient {
+    /// The job that an answer begins; `None` if the answer is the end of the work.
+    pub(super) fn job_begun(
+        &self,
+        operation: &Operation,
+        answer: &Answer,
+    ) -> Result<Option<(&JobApi, String)>, ClientError> {
+        let Some(job) =
+            self.api.job.as_ref().filter(|job| operation.job && job.statuses.contains(&answer.status))
+        else {
+            return Ok(None);
+        };
+        match self.id_at(&job.id, answer, &Map::new()) {
+            Some(id) => Ok(Some((job, id))),
+            None => Err(ClientError::unexpected("the answer begins a job and does not say which")),
+        }
+    }
+
+    /// Notes a job and follows it to its end.
+    pub(super) async fn carried_out(&self, note: &JobNote) -> Result<Option<String>, ClientError> {
+        if let Some(notes) = &self.notes {
+            notes.begun(note).await;
+        }
+        self.follow(note).await
+    }
+
+    /// Follows a job to its end, and answers the id of its object as far as it is known then.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if it failed, with `gone` if the vendor does not know the job;
+    /// [`ClientError::Pending`] if it goes on for longer than the folder's limit.
+    pub async fn follow(&self, note: &JobNote) -> Result<Option<String>, ClientError> {
+        let Some(job) = &self.api.job else {
+            let message = format!("the vendor folder has no [job] for {}", self.api.kind);
+            return Err(ClientError::configuration(message));
+        };
+        let began = Instant::now();
+        let scope = Scope::from_iter([("job".to_owned(), Value::from(note.job.as_str()))]);
+        let mut troubles = 0;
+        loop {
+            let body = match self.look(&job.operation, &scope).await.and_then(|answer| answer.json()) {
+                Ok(body) => body,
+                // The job goes on whether or not somebody can look at it.
+                Err(error)
+                    if error.is_passing() && troubles < MOST_TROUBLES && began.elapsed() < job.limit =>
+                {
+                    troubles += 1;
+                    sleep(job.interval).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            troubles = 0;
+            let Some(state) = state(job, &body) else {
+                let message = format!("the answer has no state of job {} at {}", note.job, job.state);
+                return Err(ClientError::unexpected(message));
+            };
+            let is = |states: &[String]| states.contains(&state);
+            if is(&job.succeeded) {
+                let made = job.object_id.as_deref().and_then(|at| text_at(&body, at));
+                return Ok(made.or_else(|| note.object.clone()));
+            }
+            if is(&job.failed) {
+                let message = job.message.as_deref().and_then(|at| text_at(&body, at));
+                return Err(answer::of_job(&self.api, &note.job, &state, message));
+            }
+            if !is(&job.running) {
+                let message =
+                    format!("job {} is in state `{state}`, which the folder does not name", note.job);
+                return Err(ClientError::unexpected(message));
+            }
+            if began.elapsed() + job.interval > job.limit {
+                return Err(ClientError::Pending { job: note.job.clone(), state });
+            }
+            sleep(job.interval).await;
+        }
+    }
+}
+
+/// How the job stands; truth values are states as well.
+fn state(job: &JobApi, body: &Value) -> Option<String> {
+    match body.pointer(&job.state)? {
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => text_at(body, &job.state),
+    }
+}

@@ -1,0 +1,212 @@
+//! Lists, page by page.
+
+use std::ops::ControlFlow;
+
+use serde_json::Value;
+
+use super::answer::Answer;
+use super::error::ClientError;
+use super::http::Call;
+use super::{RemoteObject, ResourceClient};
+use crate::pointer::text_at;
+use crate::resource::{Count, Counted, ListApi, Paging, Scope};
+
+/// Most pages read of one list; a vendor whose cursor never ends is not followed for ever.
+const MOST_PAGES: usize = 100_000;
+
+/// Where the next page is.
+#[derive(Clone, Debug, PartialEq)]
+enum Next {
+    /// A cursor, a page's number or an offset.
+    At(String),
+    /// The parameters of a link.
+    Link(Vec<(String, String)>),
+}
+
+impl ResourceClient {
+    /// The object whose attribute `name` is `name`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; several objects of that name are [`ClientError::Unexpected`].
+    pub async fn find_by_name(&self, name: &str) -> Result<Option<RemoteObject>, ClientError> {
+        let mut found: Vec<RemoteObject> = Vec::new();
+        // A vendor that does not know the query parameter answers everything, so the name is compared here too.
+        self.pages(Some(name), |objects| {
+            let named =
+                |object: &RemoteObject| object.attributes.get("name").and_then(Value::as_str) == Some(name);
+            found.extend(objects.into_iter().filter(named));
+            if found.len() > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await?;
+        if found.len() > 1 {
+            return Err(ClientError::unexpected(format!("more than one object is named `{name}`")));
+        }
+        let Some(found) = found.pop() else { return Ok(None) };
+        match &self.api.list {
+            Some(list) if list.partial => self.read(&found.id).await,
+            _ => Ok(Some(found)),
+        }
+    }
+
+    /// Hands every object of the collection over, page by page, until the last page or until `page` breaks.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Unexpected`] if the resource has no list.
+    pub async fn list(
+        &self,
+        page: impl FnMut(Vec<RemoteObject>) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        self.pages(None, page).await
+    }
+
+    async fn pages(
+        &self,
+        name: Option<&str>,
+        mut page: impl FnMut(Vec<RemoteObject>) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let Some(list) = &self.api.list else {
+            let message = format!("the vendor folder has no [list] for {}", self.api.kind);
+            return Err(ClientError::unexpected(message));
+        };
+        let mut next = first(list);
+        let mut before: Vec<String> = Vec::new();
+        let mut seen = 0;
+        for number in 1..=MOST_PAGES {
+            let (path, answer) = self.page(list, name, next.as_ref()).await?;
+            let body = answer.json()?;
+            let objects = self.objects(list, &body)?;
+            let ids: Vec<String> = objects.iter().map(|object| object.id.clone()).collect();
+            seen += ids.len();
+            if page(objects).is_break() {
+                return Ok(());
+            }
+            let after = match &list.paging {
+                Paging::Cursor { next, more } => cursor(next.as_deref(), more.as_deref(), &body)?,
+                Paging::Count(count) => counted(count, number, ids.len(), seen, &body),
+                Paging::Link => match answer.header("link").and_then(next_link) {
+                    Some(link) => Some(Next::Link(self.http.parameters(&path, link)?)),
+                    None => None,
+                },
+            };
+            let Some(after) = after else { return Ok(()) };
+            if next.as_ref() == Some(&after) || (!ids.is_empty() && ids == before) {
+                return Err(ClientError::unexpected("the list's next page is the page itself"));
+            }
+            (next, before) = (Some(after), ids);
+        }
+        Err(ClientError::unexpected(format!("the list has more than {MOST_PAGES} pages")))
+    }
+
+    /// One page, and the path it was asked for at.
+    async fn page(
+        &self,
+        list: &ListApi,
+        name: Option<&str>,
+        next: Option<&Next>,
+    ) -> Result<(String, Answer), ClientError> {
+        let mut scope = Scope::new();
+        if let Some(name) = name {
+            scope.insert("name".to_owned(), name.into());
+        }
+        if let Paging::Count(count) = &list.paging {
+            scope.insert("size".to_owned(), count.size.into());
+        }
+        if let Some(Next::At(at)) = next {
+            scope.insert("cursor".to_owned(), cursor_value(list, at));
+        }
+        let mut call = Call { looks: true, ..self.prepared(&list.operation, &scope)? };
+        match next {
+            // A link has all parameters of its page.
+            Some(Next::Link(parameters)) => call.query.clone_from(parameters),
+            _ => {
+                let named = list.name.as_deref().zip(name);
+                call.query.extend(named.map(|(parameter, name)| (parameter.to_owned(), name.to_owned())));
+                if let (Some(parameter), Some(Next::At(at))) = (&list.cursor, next) {
+                    call.query.push((parameter.clone(), at.clone()));
+                }
+                if let Paging::Count(Count { size, size_parameter: Some(parameter), .. }) = &list.paging {
+                    call.query.push((parameter.clone(), size.to_string()));
+                }
+            }
+        }
+        let answer = self.http.call(&self.api, &call).await?;
+        Ok((call.path, answer))
+    }
+
+    fn objects(&self, list: &ListApi, body: &Value) -> Result<Vec<RemoteObject>, ClientError> {
+        let Some(Value::Array(items)) = body.pointer(&list.items) else {
+            let message = format!("the list has no array at {}", list.items);
+            return Err(ClientError::unexpected(message));
+        };
+        let object = |item: &Value| match &list.operation.object {
+            None => self.object(item),
+            Some(pointer) => match item.pointer(pointer) {
+                Some(object) => self.object(object),
+                None => {
+                    Err(ClientError::unexpected(format!("an item of the list has no object at {pointer}")))
+                }
+            },
+        };
+        items.iter().map(object).collect()
+    }
+}
+
+/// The first page's number or offset; a cursor has no first one.
+fn first(list: &ListApi) -> Option<Next> {
+    match &list.paging {
+        Paging::Count(count) => Some(Next::At(count.first.to_string())),
+        Paging::Cursor { .. } | Paging::Link => None,
+    }
+}
+
+/// Numbers stay numbers where a cursor goes into JSON.
+fn cursor_value(list: &ListApi, at: &str) -> Value {
+    match (&list.paging, at.parse::<u64>()) {
+        (Paging::Count(_), Ok(number)) => number.into(),
+        _ => at.into(),
+    }
+}
+
+fn cursor(next: Option<&str>, more: Option<&str>, body: &Value) -> Result<Option<Next>, ClientError> {
+    if let Some(more) = more
+        && body.pointer(more) != Some(&Value::Bool(true))
+    {
+        return Ok(None);
+    }
+    let Some(pointer) = next else { return Ok(None) };
+    match body.pointer(pointer) {
+        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(ClientError::unexpected("the list's cursor is neither text nor a number"))
+        }
+        _ => Ok(text_at(body, pointer).map(Next::At)),
+    }
+}
+
+fn counted(count: &Count, pages: usize, on_page: usize, seen: usize, body: &Value) -> Option<Next> {
+    let total = count.total.as_deref().and_then(|at| text_at(body, at)?.parse::<u64>().ok());
+    let whole = match total {
+        Some(total) => seen as u64 >= total || on_page == 0,
+        None => (on_page as u64) < count.size,
+    };
+    let pages = pages as u64;
+    let at = count.first + if count.of == Counted::Number { pages } else { pages * count.size };
+    (!whole).then(|| Next::At(at.to_string()))
+}
+
+/// The target of `rel="next"` in a `Link` header.
+fn next_link(header: &str) -> Option<&str> {
+    let mut rest = header;
+    while let Some(begin) = rest.find('<') {
+        let (target, after) = rest[begin + 1..].split_once('>')?;
+        let parameters = after.split('<').next().unwrap_or_default();
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            let value = parameter.trim().strip_prefix("rel=").map(|value| value.trim_matches('"'));
+            value.is_some_and(|value| value.split(' ').any(|word| word.eq_ignore_ascii_case("next")))
+        });
+        if is_next {
+            return Some(target);
+        }
+        rest = after;
+    }
+    None
+}
