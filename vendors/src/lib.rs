@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod attributes;
+mod budget;
 mod catalogue;
 #[cfg(feature = "client")]
 mod client;
@@ -23,6 +24,7 @@ mod terraform;
 mod vendor;
 
 pub use attributes::FieldDifference;
+pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
@@ -37,4 +39,4 @@ pub use schema::{
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};
+pub use vendor::{CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{self, Breaker, Budget};
 use crate::error::LoadError;
 use crate::folder::Folder;
 use crate::kind::Kind;
@@ -29,10 +29,14 @@ pub struct Vendor {
     pub credential: CredentialRef,
     /// How many calls the vendor takes.
     pub budget: Budget,
+    /// When calls are held back because they only fail.
+    pub breaker: Breaker,
     /// What carries out the changes of a kind. A stack's tunnels go with their site.
     pub engines: BTreeMap<Kind, Engine>,
     /// The vendor's own limits.
     pub limits: Limits,
+    /// Where answers hold addresses of the vendor's own API, such as that of the next page: JSON pointers.
+    pub addresses: Vec<String>,
     /// Where the vendor's answers say what was wrong.
     pub errors: ErrorPointers,
     /// Named tunnel ends and their addresses.
@@ -68,15 +72,6 @@ pub enum CredentialSource {
     Env(String),
     /// A file; white space at its end does not count.
     File(PathBuf),
-}
-
-/// The vendor's token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// Calls a second, sustained.
-    pub per_second: NonZeroU32,
-    /// Calls at once from a full bucket.
-    pub burst: NonZeroU32,
 }
 
 /// What carries out changes.
@@ -133,7 +128,9 @@ impl Vendor {
             title: top.required("title")?,
             base_url: base_url(&mut top)?,
             credential: credential(&mut top)?,
-            budget: budget(&mut top)?,
+            budget: budget::budget(&mut top)?,
+            breaker: budget::breaker(&mut top)?,
+            addresses: addresses(&mut top)?,
             engines: top.required("engines")?,
             limits: limits(&mut top)?,
             hubs: top.optional("hubs")?.unwrap_or_default(),
@@ -231,11 +228,16 @@ fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> {
     Ok(credential)
 }
 
-fn budget(top: &mut Section) -> Result<Budget, LoadError> {
-    let mut section = top.section("budget")?;
-    let budget = Budget { per_second: section.required("per_second")?, burst: section.required("burst")? };
+fn addresses(top: &mut Section) -> Result<Vec<String>, LoadError> {
+    let Some(mut section) = top.optional_section("answers")? else {
+        return Ok(Vec::new());
+    };
+    let addresses: Vec<String> = section.optional("addresses")?.unwrap_or_default();
+    if !addresses.iter().all(|pointer| resource::is_pointer(pointer)) {
+        return Err(section.error("addresses", "these are JSON pointers, like `/links/next`"));
+    }
     section.finish()?;
-    Ok(budget)
+    Ok(addresses)
 }
 
 fn limits(top: &mut Section) -> Result<Limits, LoadError> {
