@@ -125,7 +125,9 @@ pub(crate) fn budget(top: &mut Section) -> Result<Budget, LoadError> {
         named.finish()?;
     }
     if limits.is_empty() {
-        return Err(section.error("per_second", "is missing: add it with `burst`, or `[budget.limits.<name>]`"));
+        return Err(
+            section.error("per_second", "is missing: add it with `burst`, or `[budget.limits.<name>]`")
+        );
     }
     let mut busy = Vec::new();
     if let Some(mut named) = section.optional_section("busy")? {
@@ -148,7 +150,9 @@ fn all(name: String, calls: NonZeroU32, window: Duration) -> RateLimit {
 fn limit(named: &mut Section, name: String) -> Result<RateLimit, LoadError> {
     let token = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 32 || !name.chars().all(token) {
-        return Err(named.error(&name, "is no limit's name: use lowercase letters, digits and hyphens, at most 32"));
+        return Err(
+            named.error(&name, "is no limit's name: use lowercase letters, digits and hyphens, at most 32")
+        );
     }
     let mut section = named.section(&name)?;
     let mut rates = Vec::new();
@@ -195,7 +199,9 @@ fn busy_answer(named: &mut Section, name: String, limits: &[RateLimit]) -> Resul
         return Err(section.error("pointer", "is no JSON pointer: write one like `/errors/*/message`"));
     }
     if answer.pointer.is_some() == answer.contains.is_empty() {
-        return Err(section.error("contains", "is what the text at `pointer` has in it: write both or neither"));
+        return Err(
+            section.error("contains", "is what the text at `pointer` has in it: write both or neither")
+        );
     }
     if answer.pointer.is_none() && answer.status.is_none() {
         return Err(section.error("", "needs `status`, or `pointer` and `contains`"));

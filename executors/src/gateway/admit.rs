@@ -45,6 +45,13 @@ struct State {
     learnt: HashMap<(Kind, &'static str), HashMap<String, f64>>,
 }
 
+impl State {
+    fn line(&mut self, limits: Vec<String>) -> &mut Waiting {
+        let line = self.queues.entry(limits).or_insert_with(|| Line { queue: Waiting::new(), next: None });
+        &mut line.queue
+    }
+}
+
 struct Line {
     queue: Waiting,
     next: Option<(Expected, oneshot::Sender<Admitted>)>,
@@ -121,10 +128,7 @@ impl Admissions {
     ) -> Option<Admitted> {
         let (tell, told) = oneshot::channel();
         let limits = expected.0.keys().cloned().collect();
-        let mut state = self.shared.lock();
-        let line = state.queues.entry(limits).or_insert_with(|| Line { queue: Waiting::new(), next: None });
-        line.queue.push(priority, customer.clone(), (expected, tell));
-        drop(state);
+        self.shared.lock().line(limits).push(priority, customer.clone(), (expected, tell));
         self.shared.changed.notify_one();
         told.await.ok()
     }

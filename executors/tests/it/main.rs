@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod breaker;
+mod budget;
 mod dispatcher;
+mod doors;
 mod gateway;
 mod world;

@@ -1,7 +1,7 @@
 //! A nats-server, a vendor and a gateway between them, for one test.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use wanwright_schemas::effect::{Effect, Phase};
 use wanwright_schemas::order::Target;
 use wanwright_schemas::run::{RunEvent, RunRecord};
 use wanwright_schemas::{OrderId, subjects};
-use wanwright_simulator::{Config, Running, Simulator, Stats};
+use wanwright_simulator::{Config, Limit, Running, Simulator, Stats};
 use wanwright_supervisor::NatsOptions;
 use wanwright_vendors::Catalogue;
 
@@ -27,13 +27,19 @@ pub struct World {
     pub nats: Nats,
     pub catalogue: Catalogue,
     vendor: Running,
-    _server: wanwright_supervisor::Nats,
+    pub server: wanwright_supervisor::Nats,
     _stop: DropGuard,
-    _dir: TempDir,
+    dir: TempDir,
+}
+
+/// A gateway with a connection of its own, as another process has it.
+pub struct Process {
+    pub gateway: Gateway,
+    pub stop: CancellationToken,
 }
 
 /// The vendor's folder with another budget, and its credential in a file.
-fn vendors(dir: &Path, per_second: u32) -> Catalogue {
+fn vendors(dir: &Path, budget: &str) -> Catalogue {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
     let to = dir.join("vendors/simwan");
     copy(&from, &to);
@@ -43,8 +49,8 @@ fn vendors(dir: &Path, per_second: u32) -> Catalogue {
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text
         .replace("env = \"WANWRIGHT_SIMWAN_TOKEN\"", &format!("file = \"{}\"", credential.display()))
-        .replace("per_second = 50\nburst = 50", &format!("per_second = {per_second}\nburst = 1"));
-    assert!(text.contains("burst = 1\n") && text.contains("file = "), "the folder has changed: {text}");
+        .replace("per_second = 50\nburst = 50\n", budget);
+    assert!(text.contains(budget) && text.contains("file = "), "the folder has changed: {text}");
     std::fs::write(file, text).unwrap();
     Catalogue::load(dir.join("vendors")).unwrap()
 }
@@ -59,7 +65,13 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl World {
+    /// A vendor with a bucket of one call.
     pub async fn new(per_second: u32) -> Self {
+        Self::with(&format!("per_second = {per_second}\nburst = 1\n"), per_second, 1).await
+    }
+
+    /// A vendor with this bucket, and a folder that says so in its own words.
+    pub async fn with(budget: &str, per_second: u32, burst: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let server = wanwright_supervisor::Nats::start(&NatsOptions::new(dir.path().join("nats"), cache))
@@ -67,10 +79,11 @@ impl World {
             .unwrap();
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
-        let catalogue = vendors(dir.path(), per_second);
-        let folder = dir.path().join("vendors/simwan");
+        let catalogue = vendors(dir.path(), budget);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
         let listen = ([127, 0, 0, 1], 0).into();
-        let config = Config::new(listen, dir.path().join("vendor"), folder, TOKEN, ADMIN);
+        let limit = Some(Limit { per_second: per_second.into(), burst });
+        let config = Config { limit, ..Config::new(listen, dir.path().join("vendor"), folder, TOKEN, ADMIN) };
         let vendor = Simulator::start(config).await.unwrap();
         let stop = CancellationToken::new();
         let urls = HashMap::from([("simwan".to_owned(), vendor.url().to_string())]);
@@ -81,10 +94,30 @@ impl World {
             nats,
             catalogue,
             vendor,
-            _server: server,
+            server,
             _stop: stop.drop_guard(),
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Another gateway to the same vendor, with a connection of its own.
+    pub async fn process(&self) -> Process {
+        let url = self.vendor.url().to_string();
+        self.process_to(&url).await
+    }
+
+    /// Another gateway that takes this for the vendor.
+    pub async fn process_to(&self, url: &str) -> Process {
+        let nats = wanwright_nats::connect(&self.server.url_with_login(), "test", 1).await.unwrap();
+        let stop = CancellationToken::new();
+        let urls = HashMap::from([("simwan".to_owned(), url.to_owned())]);
+        let gateway = Gateway::start(nats, &self.catalogue, &urls, stop.clone()).await.unwrap();
+        Process { gateway, stop }
+    }
+
+    /// The file with the credential.
+    pub fn credential(&self) -> PathBuf {
+        self.dir.path().join("credential")
     }
 
     /// A run about the device of this name.

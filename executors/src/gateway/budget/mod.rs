@@ -8,6 +8,8 @@ mod class;
 mod clock;
 mod desk;
 mod graphql;
+#[cfg(test)]
+mod interleavings;
 mod keeper;
 mod pace;
 mod record;

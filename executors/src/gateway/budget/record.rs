@@ -124,10 +124,10 @@ impl Record {
         level.due = level.due.max(until + pace.tolerance());
     }
 
-    /// Takes every burst away: the clock was set, and what the limits have left is not known.
+    /// Takes every limit for as used as it can be: the clock was set, and what is left is not known.
     pub(in crate::gateway) fn empty(&mut self, latest: i64) {
         for level in self.limits.values_mut() {
-            level.due = level.due.max(latest + level.interval * (level.burst - 1));
+            level.due = level.due.max(latest + LEAD + level.interval * level.burst);
         }
     }
 
