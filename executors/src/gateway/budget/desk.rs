@@ -110,6 +110,8 @@ pub(super) struct Desk {
     trying: bool,
     /// That call has had its turn.
     tried: bool,
+    /// A write is under way.
+    writing: bool,
     turns: u64,
     /// How long a write takes, in microseconds.
     write_time: i64,
@@ -137,6 +139,7 @@ impl Desk {
             wishes: Vec::new(),
             failures: Failures::default(),
             trying: false,
+            writing: false,
             tried: false,
             turns: 0,
             write_time: 5_000,
@@ -388,6 +391,7 @@ impl Desk {
             }
         };
         self.counts.writes += 1;
+        self.writing = true;
         let draft = Draft { record, slots, wishes: self.wishes.len() };
         Some(Work::Put { value, revision, draft })
     }
@@ -472,6 +476,7 @@ impl Desk {
     /// Notes how a write ended that was stored with this revision.
     pub(super) fn stored(&mut self, draft: Draft, revision: u64, sent: Instant) {
         let heard = Instant::now();
+        self.writing = false;
         self.write_time = (self.write_time * 3 + micros(heard - sent)) / 4;
         self.written.push_back((revision, sent, heard));
         self.written.keep_newest(REMEMBERED);
@@ -503,12 +508,14 @@ impl Desk {
     /// Notes that somebody else wrote before: the record has to be read.
     pub(super) fn outrun(&mut self) {
         self.counts.outrun += 1;
+        self.writing = false;
         self.stale = true;
     }
 
     /// Notes that the server could not be asked; whether it stored something is not known. Slots that it may have stored
     /// lapse.
     pub(super) fn away(&mut self, pause: Duration) {
+        self.writing = false;
         self.stale = true;
         self.not_before = Some(Instant::now() + pause);
     }
@@ -547,7 +554,8 @@ impl Desk {
 
     /// Lets others try a call, if ours had no turn: its caller did not wait for it.
     fn give_up_trial(&mut self) {
-        if self.trying && !self.tried && self.slots.is_empty() && self.is_trial() {
+        // While a write is under way the slot may be ours already, and only not known to be.
+        if self.trying && !self.tried && !self.writing && self.slots.is_empty() && self.is_trial() {
             self.unused();
         }
     }
