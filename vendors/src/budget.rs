@@ -101,7 +101,7 @@ impl Default for Breaker {
         Self {
             failures: NonZeroU32::MIN.saturating_add(9),
             pause: Duration::from_secs(5),
-            longest: Duration::from_secs(120),
+            longest: Duration::from_secs(30),
         }
     }
 }

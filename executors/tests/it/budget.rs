@@ -253,3 +253,31 @@ async fn a_run_is_admitted_when_those_before_it_can_be_served() {
     let small = tokio::time::timeout(Duration::from_secs(5), gateway.admit(&context, expected)).await;
     assert!(small.expect("in time").is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_server_nothing_is_handed_out_and_afterwards_all_is_as_before() {
+    let mut world = World::with(PLAIN, 50, 50).await;
+    let (one, other) = (world.process().await, world.process().await);
+    for process in [&one, &other] {
+        level(&process.gateway, |standing| standing.admission == Admission::Open).await;
+    }
+    world.stop_nats().await;
+    let opened = one.gateway.open(context("acme", Priority::Drift));
+    let waiting = tokio::spawn(world.http.get(format!("{}/v1/sites", opened.base_url())).send());
+    level(&one.gateway, |standing| standing.admission == Admission::Away && standing.waiting == 1).await;
+    assert_eq!(world.stats().await.totals.calls, 0);
+    world.start_nats().await;
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    assert_eq!(world.stats().await.totals.calls, 1);
+    // What one hears, the other is told as before.
+    world.storm(1).await;
+    world.http.get(format!("{}/v1/sites", opened.base_url())).send().await.unwrap();
+    let blocked = |standing: &Standing| standing.limits.iter().any(|limit| limit.blocked.is_some());
+    let free = |standing: &Standing| standing.limits.iter().all(|limit| limit.blocked.is_none());
+    level(&other.gateway, |standing| standing.counts.told > 1 && free(standing)).await;
+    world.storm(5).await;
+    let waiting = tokio::spawn(world.http.get(format!("{}/v1/sites", opened.base_url())).send());
+    level(&other.gateway, blocked).await;
+    waiting.abort();
+    assert_eq!(world.stats().await.totals.above_limit, 0);
+}

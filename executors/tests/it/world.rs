@@ -27,7 +27,8 @@ pub struct World {
     pub nats: Nats,
     pub catalogue: Catalogue,
     vendor: Running,
-    pub server: wanwright_supervisor::Nats,
+    server: Option<wanwright_supervisor::Nats>,
+    url: String,
     _stop: DropGuard,
     dir: TempDir,
 }
@@ -64,6 +65,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+async fn start_nats(dir: &Path) -> wanwright_supervisor::Nats {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    wanwright_supervisor::Nats::start(&NatsOptions::new(dir.join("nats"), cache)).await.unwrap()
+}
+
 impl World {
     /// A vendor with a bucket of one call.
     pub async fn new(per_second: u32) -> Self {
@@ -73,10 +79,7 @@ impl World {
     /// A vendor with this bucket, and a folder that says so in its own words.
     pub async fn with(budget: &str, per_second: u32, burst: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
-        let server = wanwright_supervisor::Nats::start(&NatsOptions::new(dir.path().join("nats"), cache))
-            .await
-            .unwrap();
+        let server = start_nats(dir.path()).await;
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
         let catalogue = vendors(dir.path(), budget);
@@ -94,7 +97,8 @@ impl World {
             nats,
             catalogue,
             vendor,
-            server,
+            url: server.url_with_login(),
+            server: Some(server),
             _stop: stop.drop_guard(),
             dir,
         }
@@ -108,11 +112,23 @@ impl World {
 
     /// Another gateway that takes this for the vendor.
     pub async fn process_to(&self, url: &str) -> Process {
-        let nats = wanwright_nats::connect(&self.server.url_with_login(), "test", 1).await.unwrap();
+        let nats = wanwright_nats::connect(&self.url, "test", 1).await.unwrap();
         let stop = CancellationToken::new();
         let urls = HashMap::from([("simwan".to_owned(), url.to_owned())]);
         let gateway = Gateway::start(nats, &self.catalogue, &urls, stop.clone()).await.unwrap();
         Process { gateway, stop }
+    }
+
+    /// Kills the nats-server.
+    pub async fn stop_nats(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.child().kill().await;
+        }
+    }
+
+    /// Starts it again where it was.
+    pub async fn start_nats(&mut self) {
+        self.server = Some(start_nats(self.dir.path()).await);
     }
 
     /// The file with the credential.

@@ -131,7 +131,7 @@ mod tests {
         let again = Open::now(Some(&open), &rules, "500", 6_000_000);
         assert_eq!((again.until, again.since, again.times), (16_000_000, 0, 2));
         let last = (0..40).fold(again, |open, _| Open::now(Some(&open), &rules, "500", 0));
-        assert_eq!(last.until, 120_000_000);
+        assert_eq!(last.until, 30_000_000);
     }
 
     #[test]

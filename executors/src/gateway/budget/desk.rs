@@ -98,6 +98,8 @@ pub(super) struct Desk {
     view: Option<(Record, u64)>,
     /// The record has to be read again before it is written.
     stale: bool,
+    /// The server did not answer last time.
+    away: bool,
     /// A record of a later version is there.
     outdated: bool,
     queues: BTreeMap<Class, Queue>,
@@ -132,6 +134,7 @@ impl Desk {
             clock: ServerClock::new(),
             view: None,
             stale: true,
+            away: false,
             outdated: false,
             queues: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -164,7 +167,12 @@ impl Desk {
 
     /// Whether the record was read and can be written.
     pub(super) fn is_in_reach(&self) -> bool {
-        !self.outdated && self.not_before.is_none_or(|time| time < Instant::now())
+        !self.outdated && !self.away
+    }
+
+    /// Notes that the server answered; `true`: it had not before.
+    pub(super) fn answered(&mut self) -> bool {
+        std::mem::take(&mut self.away)
     }
 
     fn gate(&self, now: Option<Now>) -> Gate {
@@ -513,11 +521,12 @@ impl Desk {
     }
 
     /// Notes that the server could not be asked; whether it stored something is not known. Slots that it may have stored
-    /// lapse.
-    pub(super) fn away(&mut self, pause: Duration) {
+    /// lapse. `true`: it could be asked before.
+    pub(super) fn away(&mut self, pause: Duration) -> bool {
         self.writing = false;
         self.stale = true;
         self.not_before = Some(Instant::now() + pause);
+        !std::mem::replace(&mut self.away, true)
     }
 
     /// Hands out the slots whose time has come.

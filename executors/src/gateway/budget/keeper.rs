@@ -103,18 +103,22 @@ impl Keeper {
     }
 
     fn done(&mut self, done: Done) {
+        if !matches!(done, Done::Away(_)) && self.desk.answered() {
+            tracing::info!(key = self.key, "a vendor's budget is back");
+        }
         match done {
             Done::Time(moment) => self.desk.learn(&moment),
             Done::Read(stored) => self.desk.read(stored),
             Done::Put(Written::Stored(revision), draft, sent) => self.desk.stored(draft, revision, sent),
             Done::Put(Written::Outrun, ..) => self.desk.outrun(),
             Done::Away(error) => {
-                tracing::warn!(
-                    key = self.key,
-                    error = &error as &dyn std::error::Error,
-                    "a vendor's budget is away: no calls until it is back"
-                );
-                self.desk.away(AGAIN);
+                if self.desk.away(AGAIN) {
+                    tracing::warn!(
+                        key = self.key,
+                        error = &error as &dyn std::error::Error,
+                        "a vendor's budget is away: no calls until it is back"
+                    );
+                }
             }
         }
     }
