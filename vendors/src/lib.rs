@@ -39,4 +39,4 @@ pub use schema::{
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};
+pub use vendor::{Connection, CredentialRef, CredentialSource, Engine, ErrorPointers, Limits, Vendor};

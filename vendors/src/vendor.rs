@@ -25,6 +25,8 @@ pub struct Vendor {
     pub title: String,
     /// Where the vendor's API is, without a slash at the end.
     pub base_url: String,
+    /// How the gateway reaches it.
+    pub connection: Connection,
     /// Where the gateway finds the secret and how it sends it.
     pub credential: CredentialRef,
     /// How many calls the vendor takes.
@@ -51,6 +53,15 @@ pub struct Vendor {
     pub terraform: Option<TerraformTemplate>,
     /// SHA-256 over the folder's files, in lowercase hexadecimal.
     pub digest: String,
+}
+
+/// How a vendor is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// A file with the certificate authorities to believe, PEM; without one, those of the machine.
+    pub ca_file: Option<PathBuf>,
+    /// A proxy through which connections are made with `CONNECT`: `http://host:port`.
+    pub proxy: Option<String>,
 }
 
 /// A reference to a secret, never the secret.
@@ -127,6 +138,7 @@ impl Vendor {
             name: name(&mut top, dir)?,
             title: top.required("title")?,
             base_url: base_url(&mut top)?,
+            connection: connection(&mut top)?,
             credential: credential(&mut top)?,
             budget: budget::budget(&mut top)?,
             breaker: budget::breaker(&mut top)?,
@@ -204,6 +216,24 @@ fn base_url(top: &mut Section) -> Result<String, LoadError> {
         return Err(top.error("base_url", "has to start with http:// or https://"));
     }
     Ok(url.trim_end_matches('/').to_owned())
+}
+
+fn connection(top: &mut Section) -> Result<Connection, LoadError> {
+    let proxy: Option<String> = top.optional("proxy")?;
+    if let Some(proxy) = &proxy
+        && (!proxy.starts_with("http://") || proxy.contains('@'))
+    {
+        return Err(top.error("proxy", "is no proxy: write http://host:port, without a login"));
+    }
+    let ca_file = match top.optional_section("tls")? {
+        None => None,
+        Some(mut section) => {
+            let ca_file = Some(section.required("ca_file")?);
+            section.finish()?;
+            ca_file
+        }
+    };
+    Ok(Connection { ca_file, proxy })
 }
 
 fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> {

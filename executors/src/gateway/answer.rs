@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::Url;
+use url::Url;
 
 use super::Lane;
 use super::budget::LONGEST_PENALTY;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::Response;
 use bytes::Bytes;
-use reqwest::Url;
 use tokio::time::Instant;
+use url::Url;
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::headers::TRACE_PARENT;
 use wanwright_schemas::run::RunEvent;
@@ -17,7 +17,8 @@ use super::budget::{Class, Ticket, Turn, time};
 use super::credential::Secret;
 use super::journal::{self, Change};
 use super::run::Run;
-use super::{Inner, Lane, MAX_BODY};
+use super::wire::Unanswered;
+use super::{Inner, Lane};
 use crate::records;
 
 /// Longest time a call waits for its turn and through the vendor's `Retry-After`, before its caller is told to try
@@ -238,7 +239,7 @@ async fn perform(
     };
     records::write(&inner.nats, context, event).await;
     Ok(result.map_err(|error| {
-        tracing::debug!(%error, "a call to a vendor failed");
+        tracing::debug!(error = &error as &dyn std::error::Error, "a call to a vendor failed");
         "the vendor gave no answer"
     }))
 }
@@ -284,12 +285,7 @@ fn traceparent(run: &Run) -> Option<HeaderValue> {
     HeaderValue::from_str(&run.context.trace.as_ref()?.parent).ok()
 }
 
-async fn send(
-    run: &Run,
-    lane: &Lane,
-    made: &Made,
-    secret: &Secret,
-) -> Result<Answered, Box<dyn std::error::Error + Send + Sync>> {
+async fn send(run: &Run, lane: &Lane, made: &Made, secret: &Secret) -> Result<Answered, Unanswered> {
     let call = &made.call;
     let mut headers = call.headers.clone();
     for name in named_by_connection(&headers).into_iter().chain(NOT_FORWARDED) {
@@ -304,17 +300,8 @@ async fn send(
     if let Some(parent) = traceparent(run) {
         headers.insert(TRACE_PARENT, parent);
     }
-    let request = lane.http.request(call.method.clone(), made.url.clone());
-    let mut response = request.headers(headers).body(call.body.clone()).send().await?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(format!("the vendor's answer is larger than {MAX_BODY} bytes").into());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answered { status, headers, body: body.into(), asked: made.url.clone() })
+    let (status, headers, body) = lane.wire.send(&call.method, &made.url, headers, call.body.clone()).await?;
+    Ok(Answered { status, headers, body, asked: made.url.clone() })
 }
 
 /// The headers that concern one connection only because its caller says so.

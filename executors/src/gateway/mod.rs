@@ -13,11 +13,11 @@ mod forward;
 pub(crate) mod journal;
 mod run;
 mod target;
+mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Budgets, Nats};
 use wanwright_schemas::VendorId;
 use wanwright_schemas::order::Intent;
-use wanwright_vendors::{Catalogue, Vendor};
+use wanwright_vendors::Catalogue;
 
 pub use admit::{Admitted, Expected};
 pub use budget::{
@@ -42,15 +42,12 @@ use admit::Admissions;
 use budget::Budget;
 use credential::Credential;
 use target::Base;
+use wire::Wire;
 
 use crate::vital;
 
 /// Largest request or answer that passes, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-
-/// Longest time a vendor may take for one answer. With the longest wait for a turn it stays well below what callers
-/// wait (120 s), so that it is the gateway that gives up first and knows what became of the call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +68,7 @@ pub enum GatewayError {
         /// What is wrong.
         what: String,
     },
-    /// No port, no HTTP client, or no budgets.
+    /// No port, or no budgets.
     #[error("the gateway cannot {doing}")]
     Start {
         /// What failed.
@@ -85,7 +82,7 @@ pub enum GatewayError {
 /// One vendor as the gateway reaches it.
 struct Lane {
     base: Base,
-    http: reqwest::Client,
+    wire: Wire,
     credential: Credential,
     budget: Budget,
     admissions: Admissions,
@@ -146,7 +143,8 @@ impl Gateway {
             let lane = Lane {
                 base: Base::new(url)
                     .map_err(|what| GatewayError::Vendor { vendor: vendor.name.clone(), what })?,
-                http: client(vendor)?,
+                wire: Wire::new(url, &vendor.connection)
+                    .map_err(|what| GatewayError::Vendor { vendor: vendor.name.clone(), what })?,
                 credential: Credential::read(&vendor.name, &vendor.credential)?,
                 budget,
                 admissions,
@@ -231,17 +229,6 @@ impl Gateway {
             lane.admissions.learn(context.target.kind(), intent, &run.counted());
         }
     }
-}
-
-/// The HTTP client for one vendor. Redirects are the caller's to follow, through here.
-fn client(_vendor: &Vendor) -> Result<reqwest::Client, GatewayError> {
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(Duration::from_secs(10))
-        .timeout(CALL_TIMEOUT)
-        .build();
-    client.map_err(|error| GatewayError::Start { doing: "make an HTTP client", source: error.into() })
 }
 
 /// Not 404: callers read that as the vendor's word that the object is gone.

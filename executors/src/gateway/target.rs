@@ -1,8 +1,8 @@
 //! Where a call goes: below the vendor's base URL and nowhere else, whatever its caller or the vendor's answer says.
 
 use axum::http::HeaderValue;
-use reqwest::Url;
 use serde_json::Value;
+use url::Url;
 
 /// How often a path is decoded to find what a vendor might: once is usual, twice has been seen.
 const DECODED: usize = 3;

@@ -7,4 +7,5 @@ mod budget;
 mod dispatcher;
 mod doors;
 mod gateway;
+mod tls;
 mod world;

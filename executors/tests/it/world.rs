@@ -40,7 +40,7 @@ pub struct Process {
 }
 
 /// The vendor's folder with another budget, and its credential in a file.
-fn vendors(dir: &Path, budget: &str) -> Catalogue {
+fn vendors(dir: &Path, budget: &str, proxy: Option<&str>) -> Catalogue {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
     let to = dir.join("vendors/simwan");
     copy(&from, &to);
@@ -52,7 +52,8 @@ fn vendors(dir: &Path, budget: &str) -> Catalogue {
         .replace("env = \"WANWRIGHT_SIMWAN_TOKEN\"", &format!("file = \"{}\"", credential.display()))
         .replace("per_second = 50\nburst = 50\n", budget);
     assert!(text.contains(budget) && text.contains("file = "), "the folder has changed: {text}");
-    std::fs::write(file, text).unwrap();
+    let proxy = proxy.map(|proxy| format!("proxy = \"{proxy}\"\n")).unwrap_or_default();
+    std::fs::write(file, proxy + &text).unwrap();
     Catalogue::load(dir.join("vendors")).unwrap()
 }
 
@@ -78,11 +79,20 @@ impl World {
 
     /// A vendor with this bucket, and a folder that says so in its own words.
     pub async fn with(budget: &str, per_second: u32, burst: u32) -> Self {
+        Self::made(budget, None, per_second, burst).await
+    }
+
+    /// A vendor that is reached through a proxy.
+    pub async fn with_proxy(budget: &str, proxy: &str) -> Self {
+        Self::made(budget, Some(proxy), 50, 50).await
+    }
+
+    async fn made(budget: &str, proxy: Option<&str>, per_second: u32, burst: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = start_nats(dir.path()).await;
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
-        let catalogue = vendors(dir.path(), budget);
+        let catalogue = vendors(dir.path(), budget, proxy);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
         let listen = ([127, 0, 0, 1], 0).into();
         let limit = Some(Limit { per_second: per_second.into(), burst });

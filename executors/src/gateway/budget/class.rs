@@ -170,7 +170,10 @@ fn says(body: &[u8], pointer: &str, texts: &[String]) -> bool {
                 let text = text.to_lowercase();
                 texts.iter().any(|wanted| text.contains(&wanted.to_lowercase()))
             }
-            (None, other) => texts.iter().any(|wanted| *wanted == other.to_string()),
+            (None, other) => {
+                let text = other.to_string();
+                texts.contains(&text)
+            }
             (Some((&"*", rest)), serde_json::Value::Array(items)) => {
                 items.iter().any(|item| found(item, rest, texts))
             }

@@ -72,6 +72,11 @@ impl ServerClock {
         stepped
     }
 
+    /// Forgets what was known: the server's clock was set.
+    pub(in crate::gateway) fn forget(&mut self) {
+        self.ahead = None;
+    }
+
     /// What time it is for the server; nothing until it said so once.
     pub(in crate::gateway) fn now(&self) -> Option<Now> {
         self.at(Instant::now())

@@ -59,7 +59,7 @@ pub(super) enum Work {
     /// Read the record.
     Read,
     /// Store this one instead of the one of that revision.
-    Put { value: Bytes, revision: u64, draft: Draft },
+    Put { value: Bytes, revision: u64, draft: Box<Draft> },
 }
 
 /// A record that was not stored yet, with what it means for us when it is.
@@ -96,6 +96,8 @@ pub(super) struct Desk {
     rules: Breaker,
     pub(super) clock: ServerClock,
     view: Option<(Record, u64)>,
+    /// How often the server's clock was set, by the record.
+    steps: Option<u64>,
     /// The record has to be read again before it is written.
     stale: bool,
     /// The server did not answer last time.
@@ -133,6 +135,7 @@ impl Desk {
             rules,
             clock: ServerClock::new(),
             view: None,
+            steps: None,
             stale: true,
             away: false,
             outdated: false,
@@ -293,9 +296,18 @@ impl Desk {
                 "the record of a budget is of a later version: no calls from here"
             );
         }
+        self.see_steps(record.steps);
         self.view = Some((record, stored.revision));
         self.stale = false;
         self.obey();
+    }
+
+    /// Asks for the time anew when another process has found that the server's clock was set.
+    fn see_steps(&mut self, steps: u64) {
+        if self.steps.replace(steps).is_some_and(|known| known != steps) {
+            self.clock.forget();
+            self.slots.clear();
+        }
     }
 
     /// Gives up slots of limits that are blocked by now, and sends everybody away when the breaker is open.
@@ -400,7 +412,7 @@ impl Desk {
         };
         self.counts.writes += 1;
         self.writing = true;
-        let draft = Draft { record, slots, wishes: self.wishes.len() };
+        let draft = Box::new(Draft { record, slots, wishes: self.wishes.len() });
         Some(Work::Put { value, revision, draft })
     }
 
@@ -482,16 +494,18 @@ impl Desk {
     }
 
     /// Notes how a write ended that was stored with this revision.
-    pub(super) fn stored(&mut self, draft: Draft, revision: u64, sent: Instant) {
+    pub(super) fn stored(&mut self, draft: Box<Draft>, revision: u64, sent: Instant) {
         let heard = Instant::now();
         self.writing = false;
         self.write_time = (self.write_time * 3 + micros(heard - sent)) / 4;
         self.written.push_back((revision, sent, heard));
         self.written.keep_newest(REMEMBERED);
-        self.wishes.drain(..draft.wishes);
-        self.note_breaker(&draft.record);
-        self.view = Some((draft.record, revision));
-        for (class, at) in draft.slots {
+        let Draft { record, slots, wishes } = *draft;
+        self.wishes.drain(..wishes);
+        self.note_breaker(&record);
+        self.steps = Some(record.steps);
+        self.view = Some((record, revision));
+        for (class, at) in slots {
             self.slots.entry(class).or_default().push_back(at);
         }
         self.match_moments();

@@ -71,7 +71,7 @@ fn limit(calls: u32, seconds: u64, burst: Option<u32>) -> RateLimit {
 /// When calls arrive at the vendor, by a clock that is never set.
 fn arrivals(steps: &[Step], wide: &Pace, narrow: &Pace) -> Vec<(i64, bool)> {
     let mut record = Record::default();
-    let (mut now, mut set) = (1_000_000_000_000_i64, 0_i64);
+    let (mut now, mut set, mut unheard) = (1_000_000_000_000_i64, 0_i64, false);
     let mut arrived = Vec::new();
     for step in steps {
         now += step.after;
@@ -81,8 +81,9 @@ fn arrivals(steps: &[Step], wide: &Pace, narrow: &Pace) -> Vec<(i64, bool)> {
         let (earliest, latest) = (server - step.error.0, server + step.error.1);
         let mut next = record.clone();
         next.sanitize(latest, 0);
-        if step.set != 0 {
-            // Whoever learns the new time takes the bursts away.
+        unheard |= step.set != 0;
+        if unheard {
+            // Whoever learns the new time empties the limits, until it is stored that somebody has.
             next.empty(latest);
         }
         let limits =
@@ -102,6 +103,7 @@ fn arrivals(steps: &[Step], wide: &Pace, narrow: &Pace) -> Vec<(i64, bool)> {
             continue;
         }
         record = serde_json::from_slice(&stored).unwrap();
+        unheard = false;
         if step.dies || step.lost {
             continue;
         }

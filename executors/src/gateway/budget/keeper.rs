@@ -31,7 +31,7 @@ const AT_ONCE: usize = 256;
 enum Done {
     Time(Moment),
     Read(Option<Stored>),
-    Put(Written, Draft, Instant),
+    Put(Written, Box<Draft>, Instant),
     Away(NatsError),
 }
 

@@ -35,6 +35,10 @@ pub struct Record {
     pub v: u64,
     /// The limits, by name; those that each operation has of its own as `<name>/<operation>`.
     pub limits: BTreeMap<String, Level>,
+    /// How often the server's clock was found to have been set: a process that sees another number than before asks what
+    /// time it is before it reads the times here.
+    #[serde(default)]
+    pub steps: u64,
     /// Which processes took slots lately, and when.
     pub takers: BTreeMap<String, i64>,
     /// Why calls are held back, while they are.
@@ -126,6 +130,7 @@ impl Record {
 
     /// Takes every limit for as used as it can be: the clock was set, and what is left is not known.
     pub(in crate::gateway) fn empty(&mut self, latest: i64) {
+        self.steps = self.steps.wrapping_add(1);
         for level in self.limits.values_mut() {
             level.due = level.due.max(latest + LEAD + level.interval * level.burst);
         }
