@@ -109,7 +109,7 @@ impl Keeper {
         match done {
             Done::Time(moment) => self.desk.learn(&moment),
             Done::Read(stored) => self.desk.read(stored),
-            Done::Put(Written::Stored(revision), draft, sent) => self.desk.stored(draft, revision, sent),
+            Done::Put(Written::Stored(revision), draft, sent) => self.desk.stored(*draft, revision, sent),
             Done::Put(Written::Outrun, ..) => self.desk.outrun(),
             Done::Away(error) => {
                 if self.desk.away(AGAIN) {

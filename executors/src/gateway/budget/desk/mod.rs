@@ -1,28 +1,28 @@
 //! What one process knows of one vendor's budget, and what it does next: who waits, which slots it has, what it wants to
 //! change in the shared record. It does no I/O; the keeper does what it says.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::num::NonZeroU32;
+mod plan;
+mod trial;
+mod walls;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wanwright_nats::budgets::{Moment, Stored};
 use wanwright_schemas::CustomerId;
-use wanwright_vendors::{Breaker, RateLimit};
+use wanwright_vendors::Breaker;
 
-use super::breaker::{self, Failures, Gate, Open};
-use super::class::{Class, Limits, limit_name};
-use super::clock::{Now, ServerClock};
-use super::pace::{Pace, micros};
+use self::walls::Walls;
+use super::breaker::{Failures, Gate};
+use super::class::{Class, Limits};
+use super::clock::ServerClock;
+use super::pace::micros;
 use super::record::{LEAD, RECORD_VERSION, Record};
 use super::{Priority, Turn};
 use crate::gateway::fair::FairQueue;
-
-/// Of so many slots one goes to a class whose best call has the lower priority.
-const RESERVED: u64 = 8;
 
 /// With a greater error of its clock than this, a process asks the server for the time before it takes slots.
 const LARGEST_ERROR: i64 = 20_000;
@@ -106,7 +106,7 @@ pub(super) struct Desk {
     outdated: bool,
     queues: BTreeMap<Class, Queue>,
     slots: BTreeMap<Class, VecDeque<i64>>,
-    walls: HashMap<String, DefaultDirectRateLimiter>,
+    walls: Walls,
     /// What is to be changed in the record, until it is.
     wishes: Vec<Wish>,
     failures: Failures,
@@ -141,7 +141,7 @@ impl Desk {
             outdated: false,
             queues: BTreeMap::new(),
             slots: BTreeMap::new(),
-            walls: HashMap::new(),
+            walls: Walls::default(),
             wishes: Vec::new(),
             failures: Failures::default(),
             trying: false,
@@ -176,83 +176,6 @@ impl Desk {
     /// Notes that the server answered; `true`: it had not before.
     pub(super) fn answered(&mut self) -> bool {
         std::mem::take(&mut self.away)
-    }
-
-    fn gate(&self, now: Option<Now>) -> Gate {
-        match (self.record().and_then(|record| record.breaker.as_ref()), now) {
-            (Some(open), Some(now)) => open.gate(now.earliest),
-            _ => Gate::Closed,
-        }
-    }
-
-    /// Queues a call, or answers it at once while the breaker is open.
-    pub(super) fn ask(
-        &mut self,
-        class: Class,
-        priority: Priority,
-        customer: CustomerId,
-        turn: oneshot::Sender<Turn>,
-    ) {
-        let until = match self.gate(self.clock.now()) {
-            Gate::Closed => None,
-            Gate::Open(until) => Some(until),
-            Gate::Trial if self.trying && self.waiting_or_running() => {
-                self.clock.now().map(|now| now.latest + micros(self.rules.pause))
-            }
-            Gate::Trial => {
-                (self.trying, self.tried) = (true, false);
-                None
-            }
-        };
-        match until {
-            Some(until) => drop(turn.send(self.held_back(until))),
-            None => self.queues.entry(class).or_insert_with(Queue::new).push(priority, customer, turn),
-        }
-    }
-
-    fn waiting_or_running(&mut self) -> bool {
-        self.queues.values_mut().for_each(|queue| queue.retain(|turn| !turn.is_closed()));
-        let ours = |open: &Open| open.is_tried_by(&self.process);
-        self.waiting() > 0 || self.record().and_then(|record| record.breaker.as_ref()).is_some_and(ours)
-    }
-
-    fn held_back(&self, until: i64) -> Turn {
-        let open = self.record().and_then(|record| record.breaker.as_ref());
-        Turn::HeldBack { until, reason: open.map(|open| open.reason.clone()).unwrap_or_default() }
-    }
-
-    /// Notes that a call worked.
-    pub(super) fn worked(&mut self) {
-        self.failures.worked();
-        if self.is_trial() {
-            self.trying = false;
-            self.wishes.push(Wish::Close);
-        }
-    }
-
-    /// Notes that a call failed.
-    pub(super) fn failed(&mut self, reason: String) {
-        let enough = self.failures.failed(&self.rules);
-        let open = self.record().is_some_and(|record| record.breaker.is_some());
-        let wished = self.wishes.iter().any(|wish| matches!(wish, Wish::Open { .. }));
-        if self.is_trial() || (enough && !open && !wished) {
-            self.trying = false;
-            self.failures.worked();
-            self.wishes.push(Wish::Open { reason });
-        }
-    }
-
-    /// Notes that a call that had its turn was not made.
-    pub(super) fn unused(&mut self) {
-        if self.is_trial() {
-            self.trying = false;
-            self.wishes.push(Wish::NotTried);
-        }
-    }
-
-    fn is_trial(&self) -> bool {
-        let open = self.record().and_then(|record| record.breaker.as_ref());
-        open.is_some_and(|open| open.is_tried_by(&self.process))
     }
 
     /// Leaves limits alone for a while: here at once, and everywhere as soon as it is stored.
@@ -376,131 +299,14 @@ impl Desk {
         self.plan(known?)
     }
 
-    /// The record as it should be next, if there is anything to change.
-    fn plan(&mut self, now: Now) -> Option<Work> {
-        self.next_plan = None;
-        let (mut record, revision) = self.view.clone()?;
-        record.v = RECORD_VERSION;
-        record.sanitize(now.latest, breaker::longest(&self.rules));
-        record.forget_full(now.earliest);
-        for wish in &self.wishes {
-            self.fulfil(wish, &mut record, now);
-        }
-        let slots = match record.breaker.as_ref().map_or(Gate::Closed, |open| open.gate(now.earliest)) {
-            Gate::Closed => self.take_slots(&mut record, now, usize::MAX),
-            Gate::Open(_) => Vec::new(),
-            Gate::Trial => {
-                let slots = self.take_slots(&mut record, now, 1);
-                if let (Some(open), false) = (&mut record.breaker, slots.is_empty()) {
-                    open.try_by(&self.process, now.latest);
-                }
-                slots
-            }
-        };
-        if slots.is_empty() && self.wishes.is_empty() {
-            return None;
-        }
-        if !slots.is_empty() {
-            record.taken_by(&self.process, now.latest);
-        }
-        let value = match serde_json::to_vec(&record) {
-            Ok(value) => value.into(),
-            Err(error) => {
-                tracing::error!(%error, "the record of a budget could not be written as JSON");
-                return None;
-            }
-        };
-        self.counts.writes += 1;
-        self.writing = true;
-        let draft = Box::new(Draft { record, slots, wishes: self.wishes.len() });
-        Some(Work::Put { value, revision, draft })
-    }
-
-    fn fulfil(&self, wish: &Wish, record: &mut Record, now: Now) {
-        match wish {
-            Wish::Block { limits, until } => {
-                for name in limits {
-                    if let Some(pace) = self.limits.pace(name) {
-                        record.block(name, pace, *until, now.latest);
-                    }
-                }
-            }
-            Wish::Empty => record.empty(now.latest),
-            Wish::Open { reason } => {
-                let before = record.breaker.take();
-                let ours = before.as_ref().is_none_or(|open| open.is_tried_by(&self.process));
-                record.breaker = match before {
-                    // Somebody else has opened it meanwhile.
-                    Some(open) if !ours => Some(open),
-                    before => Some(Open::now(before.as_ref(), &self.rules, reason, now.latest)),
-                };
-            }
-            Wish::Close if record.breaker.as_ref().is_some_and(|open| open.is_tried_by(&self.process)) => {
-                record.breaker = None;
-                record.closed = Some(now.latest);
-            }
-            Wish::NotTried => {
-                if let Some(open) = record.breaker.as_mut().filter(|open| open.is_tried_by(&self.process)) {
-                    open.trial = None;
-                }
-            }
-            Wish::Close => {}
-        }
-    }
-
-    /// Takes slots for those who wait: in turns between classes, a share of the time ahead at once.
-    fn take_slots(&mut self, record: &mut Record, now: Now, most: usize) -> Vec<(Class, i64)> {
-        let from = now.earliest + self.ahead();
-        let share = LEAD / i64::try_from(record.takers(&self.process).max(2)).unwrap_or(2);
-        let mut wanting = Vec::new();
-        for (class, queue) in &mut self.queues {
-            let held = self.slots.get(class).map_or(0, VecDeque::len);
-            let slowest = self.limits.of(class).map(|(_, pace)| pace.interval).max().unwrap_or(1);
-            let batch = usize::try_from(share / slowest.max(1)).unwrap_or(1).max(1);
-            if held > batch / 2 || queue.len() <= held {
-                continue;
-            }
-            let first = record.first(self.limits.of(class), from, now.latest);
-            if first > from + LEAD {
-                self.next_plan = Some(self.next_plan.map_or(first, |next: i64| next.min(first)));
-                continue;
-            }
-            queue.retain(|turn| !turn.is_closed());
-            let wants = queue.len().saturating_sub(held).min(batch);
-            if let (Some(best), true) = (queue.best().copied(), wants > 0) {
-                wanting.push((class.clone(), best, wants, 0_usize));
-            }
-        }
-        let mut slots = Vec::new();
-        while slots.len() < most && !wanting.is_empty() {
-            self.turns = self.turns.wrapping_add(1);
-            let at = turn_of(&wanting, self.turns);
-            let (class, _, wants, taken) = &mut wanting[at];
-            let first = record.first(self.limits.of(class), from, now.latest);
-            if first > from + LEAD || taken == wants {
-                wanting.swap_remove(at);
-                continue;
-            }
-            record.take(self.limits.of(class), first, now.latest);
-            *taken += 1;
-            slots.push((class.clone(), first));
-        }
-        slots
-    }
-
-    /// How long after now the first slot is taken, so that its time has not passed when it is known to be ours.
-    fn ahead(&self) -> i64 {
-        (self.write_time * 3 / 2).clamp(2_000, LEAD / 2)
-    }
-
     /// Notes how a write ended that was stored with this revision.
-    pub(super) fn stored(&mut self, draft: Box<Draft>, revision: u64, sent: Instant) {
+    pub(super) fn stored(&mut self, draft: Draft, revision: u64, sent: Instant) {
         let heard = Instant::now();
         self.writing = false;
         self.write_time = (self.write_time * 3 + micros(heard - sent)) / 4;
         self.written.push_back((revision, sent, heard));
         self.written.keep_newest(REMEMBERED);
-        let Draft { record, slots, wishes } = *draft;
+        let Draft { record, slots, wishes } = draft;
         self.wishes.drain(..wishes);
         self.note_breaker(&record);
         self.steps = Some(record.steps);
@@ -510,21 +316,6 @@ impl Desk {
         }
         self.match_moments();
         self.obey();
-    }
-
-    fn note_breaker(&self, next: &Record) {
-        let before = self.record().and_then(|record| record.breaker.as_ref());
-        match (before, &next.breaker) {
-            (Some(_), None) => tracing::info!("a vendor works again: its breaker is closed"),
-            (before, Some(open)) if before.is_none_or(|before| before.times != open.times) => {
-                tracing::warn!(
-                    reason = open.reason,
-                    times = open.times,
-                    "a vendor only fails: its breaker is open"
-                );
-            }
-            _ => {}
-        }
     }
 
     /// Notes that somebody else wrote before: the record has to be read.
@@ -556,7 +347,7 @@ impl Desk {
                 }
                 let Some(queue) = self.queues.get_mut(class).filter(|queue| !queue.is_empty()) else { break };
                 slots.pop_front();
-                if !passes(&mut self.walls, &self.limits, class) {
+                if !self.walls.passes(&self.limits, class) {
                     self.counts.walled += 1;
                     continue;
                 }
@@ -575,14 +366,6 @@ impl Desk {
         self.give_up_trial();
     }
 
-    /// Lets others try a call, if ours had no turn: its caller did not wait for it.
-    fn give_up_trial(&mut self) {
-        // While a write is under way the slot may be ours already, and only not known to be.
-        if self.trying && !self.tried && !self.writing && self.slots.is_empty() && self.is_trial() {
-            self.unused();
-        }
-    }
-
     /// When there is something to do again by itself.
     pub(super) fn wake(&self) -> Option<Instant> {
         let waited = |class: &Class| self.queues.get(class).is_some_and(|queue| !queue.is_empty());
@@ -598,49 +381,6 @@ impl Desk {
         self.queues.clear();
         self.slots.clear();
     }
-}
-
-/// The class that takes the next slot: of those whose best call has the highest priority the one that took least; now
-/// and then one of the others.
-fn turn_of(wanting: &[(Class, Priority, usize, usize)], turn: u64) -> usize {
-    let best = wanting.iter().map(|(_, priority, ..)| *priority).min();
-    let behind = wanting.iter().any(|(_, priority, ..)| Some(*priority) != best);
-    let reserved = behind && turn.is_multiple_of(RESERVED);
-    let candidates =
-        wanting.iter().enumerate().filter(|(_, (_, priority, ..))| (Some(*priority) == best) != reserved);
-    // The one that begins changes, or those with few slots to share would always give them to the same.
-    let begins = usize::try_from(turn).unwrap_or_default() % wanting.len();
-    let next =
-        candidates.min_by_key(|(at, (.., taken))| (*taken, (at + wanting.len() - begins) % wanting.len()));
-    next.map_or(0, |(at, _)| at)
-}
-
-/// The process's own wall: whatever the record says, no process alone calls faster than the vendor's whole rate.
-fn passes(walls: &mut HashMap<String, DefaultDirectRateLimiter>, limits: &Limits, class: &Class) -> bool {
-    limits.of(class).all(|(name, pace)| {
-        let limit = limits.all().iter().find(|limit| limit.name == limit_name(name));
-        let Some(limit) = limit else { return true };
-        if walls.len() > 4 * limits.all().len().max(64) {
-            walls.retain(|name, _| !name.contains('/'));
-        }
-        let wall = walls.entry(name.to_owned()).or_insert_with(|| wall(limit, pace));
-        let passes = wall.check().is_ok();
-        if !passes {
-            tracing::error!(
-                limit = name,
-                "a slot is given up: with it, this process alone would exceed the limit"
-            );
-        }
-        passes
-    })
-}
-
-fn wall(limit: &RateLimit, pace: &Pace) -> DefaultDirectRateLimiter {
-    let ours = u32::try_from(pace.burst + 1).ok().and_then(NonZeroU32::new);
-    let burst = limit.burst.or(ours).unwrap_or(NonZeroU32::MIN);
-    let quota = Quota::with_period(limit.window / limit.calls.get())
-        .unwrap_or_else(|| Quota::per_second(limit.calls));
-    RateLimiter::direct(quota.allow_burst(burst))
 }
 
 /// Keeping only the newest.
