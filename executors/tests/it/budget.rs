@@ -187,6 +187,7 @@ async fn calls_that_wait_for_a_full_limit_hold_up_no_others() {
     let standing =
         level(&process.gateway, |standing| standing.waiting == 9 && standing.counts.calls == 61).await;
     assert_eq!(standing.admission, Admission::Open);
+    println!("60 calls one after the other: {:?}", standing.counts);
     let limit = standing.limits.iter().find(|limit| limit.name == "removals").unwrap();
     assert!(
         !limit.counts_all && limit.free > standing.now.unwrap().0 + Duration::from_secs(10),

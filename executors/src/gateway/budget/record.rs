@@ -107,6 +107,20 @@ impl Record {
         })
     }
 
+    /// Whether so many slots leave at least half of every burst.
+    pub(in crate::gateway) fn is_roomy<'a>(
+        &self,
+        limits: impl IntoIterator<Item = (&'a str, &'a Pace)>,
+        slots: usize,
+        earliest: i64,
+    ) -> bool {
+        let slots = i64::try_from(slots).unwrap_or(i64::MAX / 1_000_000_000_000);
+        limits.into_iter().all(|(name, pace)| {
+            let taken = |level: &Level| level.due + slots * pace.interval;
+            self.limits.get(name).is_some_and(|level| taken(level) <= earliest + pace.tolerance() / 2)
+        })
+    }
+
     /// Takes a slot at a time that [`Record::first`] said.
     pub(in crate::gateway) fn take<'a>(
         &mut self,

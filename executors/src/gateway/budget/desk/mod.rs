@@ -15,6 +15,7 @@ use wanwright_nats::budgets::{Moment, Stored};
 use wanwright_schemas::CustomerId;
 use wanwright_vendors::Breaker;
 
+use self::plan::Lately;
 use self::walls::Walls;
 use super::breaker::{Failures, Gate};
 use super::class::{Class, Limits};
@@ -32,6 +33,9 @@ const ASK_TIME: Duration = Duration::from_secs(10);
 
 /// How many writes are remembered until it is told when they were stored.
 const REMEMBERED: usize = 16;
+
+/// So many classes are more than a vendor has limits for: some are of operations that are not called any more.
+const MANY: usize = 64;
 
 type Queue = FairQueue<Priority, CustomerId, oneshot::Sender<Turn>>;
 
@@ -106,6 +110,7 @@ pub(super) struct Desk {
     outdated: bool,
     queues: BTreeMap<Class, Queue>,
     slots: BTreeMap<Class, VecDeque<i64>>,
+    lately: BTreeMap<Class, Lately>,
     walls: Walls,
     /// What is to be changed in the record, until it is.
     wishes: Vec<Wish>,
@@ -141,6 +146,7 @@ impl Desk {
             outdated: false,
             queues: BTreeMap::new(),
             slots: BTreeMap::new(),
+            lately: BTreeMap::new(),
             walls: Walls::default(),
             wishes: Vec::new(),
             failures: Failures::default(),
@@ -355,6 +361,7 @@ impl Desk {
                 while let Some(turn) = queue.pop() {
                     if turn.send(Turn::Go).is_ok() {
                         self.counts.calls += 1;
+                        self.lately.entry(class.clone()).or_default().count(now.earliest);
                         self.tried = self.trying;
                         break;
                     }
@@ -363,6 +370,9 @@ impl Desk {
         }
         self.slots.retain(|_, slots| !slots.is_empty());
         self.queues.retain(|_, queue| !queue.is_empty());
+        if self.lately.len() > MANY {
+            self.lately.retain(|_, lately| !lately.is_over(now.earliest));
+        }
         self.give_up_trial();
     }
 

@@ -88,7 +88,9 @@ impl Desk {
     /// Takes slots for those who wait: in turns between classes, a share of the time ahead at once.
     fn take_slots(&mut self, record: &mut Record, now: Now, most: usize) -> Vec<(Class, i64)> {
         let from = now.earliest + self.ahead();
-        let share = LEAD / i64::try_from(record.takers(&self.process).max(2)).unwrap_or(2);
+        let takers = record.takers(&self.process);
+        let alone = takers == 1;
+        let share = LEAD / i64::try_from(takers.max(2)).unwrap_or(2);
         let mut wanting = Vec::new();
         for (class, queue) in &mut self.queues {
             let held = self.slots.get(class).map_or(0, VecDeque::len);
@@ -103,7 +105,13 @@ impl Desk {
                 continue;
             }
             queue.retain(|turn| !turn.is_closed());
-            let wants = queue.len().saturating_sub(held).min(batch);
+            let mut wants = queue.len().saturating_sub(held).min(batch);
+            let likely = self.lately.get(class).map_or(0, |lately| lately.calls(now.earliest)).min(batch);
+            // Whoever calls one by one will call again soon; what lapses then is missed by nobody.
+            let spare = alone || record.is_roomy(self.limits.of(class), likely, now.earliest);
+            if wants > 0 && spare {
+                wants = wants.max(likely);
+            }
             if let (Some(best), true) = (queue.best().copied(), wants > 0) {
                 wanting.push((class.clone(), best, wants, 0_usize));
             }
@@ -128,6 +136,40 @@ impl Desk {
     /// How long after now the first slot is taken, so that its time has not passed when it is known to be ours.
     pub(super) fn ahead(&self) -> i64 {
         (self.write_time * 3 / 2).clamp(2_000, LEAD / 2)
+    }
+}
+
+/// How many calls of a class had their turn lately.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    since: i64,
+    now: usize,
+    before: usize,
+}
+
+impl Lately {
+    /// Counts a call.
+    pub(super) fn count(&mut self, at: i64) {
+        let past = at - self.since;
+        if past >= LEAD {
+            self.before = if past < 2 * LEAD { self.now } else { 0 };
+            (self.since, self.now) = (at, 0);
+        }
+        self.now += 1;
+    }
+
+    /// How many there were in about the last half second.
+    fn calls(&self, at: i64) -> usize {
+        match at - self.since {
+            past if past < LEAD => self.now.max(self.before),
+            past if past < 2 * LEAD => self.now,
+            _ => 0,
+        }
+    }
+
+    /// Whether it says nothing any more.
+    pub(super) fn is_over(&self, at: i64) -> bool {
+        self.calls(at) == 0
     }
 }
 
