@@ -2,11 +2,12 @@
 //!
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
-//! [`claim`] are exclusive rights, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a
+//! [`claim`] are exclusive rights, [`budgets`] what is left of vendors' budgets, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a
 //! history, [`keys`] the keys of personal data, [`follow`] reads a stream for ever. [`trace`] goes from message to message
 //! in headers. [`accounts`] says who may do what, [`evidence`] what a stream held.
 
 pub mod accounts;
+pub mod budgets;
 pub mod claim;
 pub mod connect;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod timer;
 pub mod topology;
 pub mod trace;
 
+pub use budgets::Budgets;
 pub use connect::{Access, Nats, Tls, connect};
 pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};

@@ -50,6 +50,8 @@ pub const PARTITIONS: &str = "partitions";
 pub const CLAIMS: &str = "claims";
 /// The bucket in which executors remember which try an order is at.
 pub const ATTEMPTS: &str = "attempts";
+/// The bucket of what is left of the vendors' budgets.
+pub const BUDGETS: &str = "budgets";
 
 /// How long a lease lives without renewal.
 pub const LEASE_TIME: Duration = Duration::from_secs(9);
@@ -155,6 +157,7 @@ pub fn buckets(replicas: usize) -> Vec<kv::Config> {
         bucket(PARTITIONS, PARTITION_LEASE_TIME),
         bucket(CLAIMS, Duration::ZERO),
         bucket(ATTEMPTS, 30 * DAY),
+        bucket(BUDGETS, Duration::ZERO),
     ]
 }
 

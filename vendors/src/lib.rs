@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod attributes;
+mod budget;
 mod catalogue;
 #[cfg(feature = "check")]
 pub mod check;
@@ -28,6 +29,7 @@ mod terraform;
 mod vendor;
 
 pub use attributes::FieldDifference;
+pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
@@ -39,12 +41,12 @@ pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
 pub use kind::Kind;
 pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
 pub use resource::{
-    Attribute, AttributeType, Body, Count, Counted, HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation,
-    Paging, Presence, ResourceApi, Scope, Shape, Template, Wire,
+    Attribute, AttributeType, Body, Count, CountOf, HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation,
+    Paging, Presence, ResourceApi, Shape, Template, Wire,
 };
 pub use schema::{
     FieldError, FieldErrorKind, FieldExplained, InvalidVersion, KindSchemas, Present, RuleExplained,
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{Budget, CredentialRef, CredentialSource, Engine, Limits, Vendor};
+pub use vendor::{Connection, CredentialRef, CredentialSource, Engine, Limits, Vendor};

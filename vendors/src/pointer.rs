@@ -12,7 +12,8 @@ pub(crate) fn is_writable(text: &str) -> bool {
     is_readable(text) && text.split('/').skip(1).all(|part| !part.chars().all(|c| c.is_ascii_digit()))
 }
 
-fn is_readable(text: &str) -> bool {
+/// Whether text is a JSON pointer.
+pub(crate) fn is_readable(text: &str) -> bool {
     text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !part.is_empty()))
 }
 

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{self, Breaker, Budget};
 use crate::error::LoadError;
 use crate::errors::{self, ErrorRules};
 use crate::folder::Folder;
 use crate::kind::Kind;
+use crate::pointer;
 use crate::resource::{self, ResourceApi};
 use crate::schema::{self, KindSchemas};
 use crate::section::Section;
@@ -26,14 +27,20 @@ pub struct Vendor {
     pub title: String,
     /// Where the vendor's API is, without a slash at the end.
     pub base_url: String,
+    /// How the gateway reaches it.
+    pub connection: Connection,
     /// Where the gateway finds the secret and how it sends it.
     pub credential: CredentialRef,
     /// How many calls the vendor takes.
     pub budget: Budget,
+    /// When calls are held back because they only fail.
+    pub breaker: Breaker,
     /// What carries out the changes of a kind. A stack's tunnels go with their site.
     pub engines: BTreeMap<Kind, Engine>,
     /// The vendor's own limits.
     pub limits: Limits,
+    /// Where answers hold addresses of the vendor's own API, such as that of the next page: JSON pointers.
+    pub addresses: Vec<String>,
     /// Where the vendor's answers say what was wrong, and what that means.
     pub errors: ErrorRules,
     /// Named tunnel ends and their addresses.
@@ -48,6 +55,15 @@ pub struct Vendor {
     pub terraform: Option<TerraformTemplate>,
     /// SHA-256 over the folder's files, in lowercase hexadecimal.
     pub digest: String,
+}
+
+/// How a vendor is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// A file with the certificate authorities to believe, PEM; without one, those of the machine.
+    pub ca_file: Option<PathBuf>,
+    /// A proxy through which connections are made with `CONNECT`: `http://host:port`.
+    pub proxy: Option<String>,
 }
 
 /// A reference to a secret, never the secret.
@@ -69,15 +85,6 @@ pub enum CredentialSource {
     Env(String),
     /// A file; white space at its end does not count.
     File(PathBuf),
-}
-
-/// The vendor's token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// Calls a second, sustained.
-    pub per_second: NonZeroU32,
-    /// Calls at once from a full bucket.
-    pub burst: NonZeroU32,
 }
 
 /// What carries out changes.
@@ -112,8 +119,11 @@ impl Vendor {
             name: name(&mut top, dir)?,
             title: top.required("title")?,
             base_url: base_url(&mut top)?,
+            connection: connection(&mut top)?,
             credential: credential(&mut top)?,
-            budget: budget(&mut top)?,
+            budget: budget::budget(&mut top)?,
+            breaker: budget::breaker(&mut top)?,
+            addresses: addresses(&mut top)?,
             engines: top.required("engines")?,
             limits: limits(&mut top)?,
             hubs: top.optional("hubs")?.unwrap_or_default(),
@@ -189,6 +199,24 @@ fn base_url(top: &mut Section) -> Result<String, LoadError> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
+fn connection(top: &mut Section) -> Result<Connection, LoadError> {
+    let proxy: Option<String> = top.optional("proxy")?;
+    if let Some(proxy) = &proxy
+        && (!proxy.starts_with("http://") || proxy.contains('@'))
+    {
+        return Err(top.error("proxy", "is no proxy: write http://host:port, without a login"));
+    }
+    let ca_file = match top.optional_section("tls")? {
+        None => None,
+        Some(mut section) => {
+            let ca_file = Some(section.required("ca_file")?);
+            section.finish()?;
+            ca_file
+        }
+    };
+    Ok(Connection { ca_file, proxy })
+}
+
 fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> {
     let mut section = top.section("credential")?;
     let env: Option<String> = section.optional("env")?;
@@ -211,11 +239,16 @@ fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> {
     Ok(credential)
 }
 
-fn budget(top: &mut Section) -> Result<Budget, LoadError> {
-    let mut section = top.section("budget")?;
-    let budget = Budget { per_second: section.required("per_second")?, burst: section.required("burst")? };
+fn addresses(top: &mut Section) -> Result<Vec<String>, LoadError> {
+    let Some(mut section) = top.optional_section("answers")? else {
+        return Ok(Vec::new());
+    };
+    let addresses: Vec<String> = section.optional("addresses")?.unwrap_or_default();
+    if !addresses.iter().all(|pointer| pointer::is_readable(pointer)) {
+        return Err(section.error("addresses", "these are JSON pointers, like `/links/next`"));
+    }
     section.finish()?;
-    Ok(budget)
+    Ok(addresses)
 }
 
 fn limits(top: &mut Section) -> Result<Limits, LoadError> {

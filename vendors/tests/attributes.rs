@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use wanwright_vendors::{Normal, ResourceApi, Scope, Vendor, Wire};
+use wanwright_vendors::{Normal, ResourceApi, Vendor, Wire};
 
 fn simwan(kind: &str) -> Arc<ResourceApi> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("simwan");
@@ -68,7 +68,7 @@ fn json_is_written_and_read_by_pointer() {
     assert_eq!(body, json!({"meta": {"name": "oslo"}, "spec": {"lan/v4": ["a"]}}));
     let patch = json!({"meta": {"name": "oslo", "where": null}, "spec": {"lan/v4": ["a"]}});
     assert_eq!(site.sent(&attributes, true)["attributes"], patch);
-    let nowhere = Scope::new();
+    let nowhere = serde_json::Map::new();
     let read = site.from_json(&body, &nowhere).unwrap();
     assert_eq!(
         read,
@@ -123,7 +123,7 @@ fn numbers_may_travel_as_text() {
     }
     let sent = tunnel.sent(&map(json!({"mtu": 1400})), false);
     assert_eq!((&sent["mtu"], &sent["attributes"]), (&json!("1400"), &json!({"mtu": "1400"})));
-    let nowhere = Scope::new();
+    let nowhere = serde_json::Map::new();
     for mtu in [json!("1400"), json!(1400)] {
         let read = tunnel.from_json(&json!({"mtu": mtu, "name": 7}), &nowhere).unwrap();
         assert_eq!((&read["mtu"], &read["name"]), (&json!(1400), &json!("7")));

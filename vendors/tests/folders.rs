@@ -87,6 +87,59 @@ fn an_unknown_key_names_file_and_key_and_what_was_meant() {
 }
 
 #[test]
+fn a_budget_is_one_limit_or_several() {
+    let vendor = |budget: &str| {
+        let dir = copied();
+        let path = dir.path().join("simwan/vendor.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("[budget]\nper_second = 50\nburst = 50\n", budget)).unwrap();
+        Vendor::load(&dir.path().join("simwan"))
+    };
+    let plain = vendor("[budget]\nper_second = 50\nburst = 50\n").unwrap().budget;
+    let [limit] = &plain.limits[..] else { panic!("{plain:?}") };
+    assert_eq!((limit.calls.get(), limit.window.as_secs(), limit.burst.map(u32::from)), (50, 1, Some(50)));
+    let several = "[budget]\nper_second = 5\nburst = 5\njitter_ms = 250\n\
+                   [budget.limits.publish]\nper_hour = 20\noperations = [\"*Publish*\"]\n\
+                   [budget.limits.query]\nper_minute = 120\neach_operation = true\nscope = \"address\"\n\
+                   [budget.busy.hidden]\npointer = \"/errors/*/message\"\ncontains = [\"rate limit\"]\n\
+                   limit = \"query\"\n[breaker]\nfailures = 3\n";
+    let loaded = vendor(several).unwrap();
+    let names: Vec<_> = loaded.budget.limits.iter().map(|limit| limit.name.as_str()).collect();
+    assert_eq!(names, ["calls", "publish", "query"]);
+    assert_eq!((loaded.budget.jitter.as_millis(), loaded.breaker.failures.get()), (250, 3));
+    for (wrong, field) in [
+        ("[budget]\n", "`budget.per_second`"),
+        ("[budget]\nper_second = 1\n", "`budget.burst`"),
+        ("[budget.limits.a]\nburst = 1\n", "`budget.limits.a`"),
+        ("[budget.limits.a]\nper_hour = 1\nper_minute = 1\n", "`budget.limits.a`"),
+        ("[budget.limits.\"a/b\"]\nper_hour = 1\n", "`budget.limits.a/b`"),
+        ("[budget.limits.a]\nper_hour = 1\nmethods = [\"get\"]\n", "`budget.limits.a.methods`"),
+        ("[budget.limits.a]\nper_hour = 1\npaths = [\"v1\"]\n", "`budget.limits.a.paths`"),
+        ("[budget.limits.a]\nper_hour = 1\npath = [\"/v1\"]\n", "`budget.limits.a.path`"),
+        (
+            "[budget]\nper_second = 1\nburst = 1\n[budget.limits.calls]\nper_hour = 1\n",
+            "`budget.limits.calls`",
+        ),
+        (
+            "[budget]\nper_second = 1\nburst = 1\n[budget.busy.a]\nlimit = \"b\"\nstatus = 200\n",
+            "`budget.busy.a.limit`",
+        ),
+        (
+            "[budget]\nper_second = 1\nburst = 1\n[budget.busy.a]\npointer = \"/a\"\n",
+            "`budget.busy.a.contains`",
+        ),
+        (
+            "[budget]\nper_second = 1\nburst = 1\n[breaker]\nopen_seconds = 90\n",
+            "`breaker.longest_open_seconds`",
+        ),
+        ("[budget]\nper_second = 1\nburst = 1\n[answers]\naddresses = [\"next\"]\n", "`answers.addresses`"),
+    ] {
+        let error = vendor(wrong).unwrap_err().to_string();
+        assert!(error.contains(field), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn a_wrong_value_names_its_field() {
     for (file, from, to, field) in [
         ("vendor.toml", "name = \"simwan\"", "name = \"other\"", "`name`"),

@@ -68,6 +68,30 @@ impl<P: Ord, C: Eq + Hash + Clone, T> FairQueue<P, C, T> {
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
+
+    /// How many items wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// The highest priority that an item waits with.
+    pub(crate) fn best(&self) -> Option<&P> {
+        self.levels.iter().find(|(_, level)| !level.order.is_empty()).map(|(priority, _)| priority)
+    }
+
+    /// Forgets what does not wait any more.
+    pub(crate) fn retain(&mut self, mut waits: impl FnMut(&T) -> bool) {
+        self.waiting = 0;
+        for level in self.levels.values_mut() {
+            for items in level.items.values_mut() {
+                items.retain(&mut waits);
+                self.waiting += items.len();
+            }
+            let Turns { order, items } = level;
+            items.retain(|_, items| !items.is_empty());
+            order.retain(|customer| items.contains_key(customer));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,25 +1,30 @@
 //! Forwarding one call: its turn, the credential, the journal, the record, the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::Response;
 use bytes::Bytes;
 use tokio::time::Instant;
+use url::Url;
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::headers::TRACE_PARENT;
 use wanwright_schemas::run::RunEvent;
 use wanwright_vendors::LOOKS_HEADER;
 
+use super::answer::{self, Answered, problem, respond};
+use super::budget::{Class, Ticket, Turn, time};
+use super::credential::Secret;
 use super::journal::{self, Change};
 use super::run::Run;
-use super::{Inner, Lane, MAX_BODY};
+use super::wire::Unanswered;
+use super::{Inner, Lane};
 use crate::records;
 
 /// Longest time a call waits for its turn and through the vendor's `Retry-After`, before its caller is told to try
 /// again later.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// How often a call is made that the vendor answers with 503.
 const TRIES: u32 = 4;
@@ -27,14 +32,8 @@ const TRIES: u32 = 4;
 /// Half of the pause before such a call is made again; each next one is twice as long.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Pause after a 429 that names none.
-const DEFAULT_PENALTY: Duration = Duration::from_secs(1);
-
-/// Longest `Retry-After` that is believed.
-const MAX_PENALTY: Duration = Duration::from_secs(300);
-
 /// Headers that concern one connection only, and what the gateway sets itself.
-const NOT_FORWARDED: [HeaderName; 11] = [
+const NOT_FORWARDED: [HeaderName; 12] = [
     HeaderName::from_static(LOOKS_HEADER),
     // An answer that is packed could not be looked through for the credential.
     header::ACCEPT_ENCODING,
@@ -47,7 +46,12 @@ const NOT_FORWARDED: [HeaderName; 11] = [
     header::UPGRADE,
     header::PROXY_AUTHORIZATION,
     header::AUTHORIZATION,
+    header::FORWARDED,
 ];
+
+/// Beginnings of headers with which some servers let a caller say that it asked for something else.
+const NOT_BEGUN_WITH: [&str; 7] =
+    ["x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-method-override", "proxy-", "x-host"];
 
 /// A call as its caller made it.
 pub(super) struct Call {
@@ -56,22 +60,6 @@ pub(super) struct Call {
     pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-}
-
-/// What the vendor answered.
-struct Answered {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-/// An answer of the gateway itself.
-pub(super) fn problem(status: u16, what: &str) -> Response {
-    let body = serde_json::json!({ "error": { "code": "gateway", "message": what } }).to_string();
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// An answer of the gateway itself because of something that is ours: the vendor has not done anything wrong.
@@ -85,6 +73,14 @@ fn ended(run: &Run) -> Response {
     ours(run, "the run has ended, so the call was not made")
 }
 
+/// What became of a turn.
+enum Try {
+    /// The answer to the caller.
+    Answer(Response),
+    /// The call is made again after a pause.
+    Again(Duration),
+}
+
 pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
     let Some(lane) = inner.lanes.get(&run.context.vendor) else {
         return ours(
@@ -92,47 +88,113 @@ pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
             "the gateway has no credential of the run's vendor: set it and start the executors again",
         );
     };
+    let url = match lane.base.target(&call.path, call.query.as_deref()) {
+        Ok(url) => url,
+        Err(what) => return problem(421, what),
+    };
+    let call = Made { class: lane.budget.class(&call.method, &call.path, &call.body), url, call };
     let deadline = Instant::now() + MAX_WAIT;
     let mut attempt = 0;
     loop {
         attempt += 1;
         let asked = Instant::now();
-        let turn = lane.budget.turn(run.context.priority, &run.context.customer);
-        let turn = tokio::select! {
-            biased;
-            () = run.closed.cancelled() => return ended(run),
-            turn = tokio::time::timeout_at(deadline, turn) => turn,
-        };
-        match turn {
-            Ok(true) => {}
-            Ok(false) => return ours(run, "the gateway is stopping"),
-            Err(_) => return ours(run, "the vendor's budget had no turn for the call in time"),
-        }
-        let waited = asked.elapsed();
-        let answered = match perform(inner, run, lane, &call, attempt, waited).await {
-            Ok(answered) => answered,
+        let ticket = match wait(run, lane, &call.class, deadline).await {
+            Ok(ticket) => ticket,
             Err(response) => return response,
         };
-        if matches!(answered.status.as_u16(), 401 | 403 | 407) {
-            // The credential is ours.
-            run.failed_by_us();
-        }
-        if answered.status == StatusCode::SERVICE_UNAVAILABLE && attempt < TRIES && is_repeatable(&call) {
-            let pause = AGAIN * 2_u32.pow(attempt);
-            if Instant::now() + pause < deadline {
-                tokio::time::sleep(pause).await;
-                continue;
-            }
-        }
-        if answered.status != StatusCode::TOO_MANY_REQUESTS {
-            return respond(lane, answered);
-        }
-        let penalty = retry_after(&answered.headers);
-        lane.budget.block_for(penalty);
-        if Instant::now() + penalty >= deadline {
-            return respond(lane, answered);
+        let counted = Attempt { number: attempt, waited: asked.elapsed(), deadline };
+        match once(inner, run, lane, &call, &counted, ticket).await {
+            Try::Answer(response) => return response,
+            Try::Again(pause) => tokio::time::sleep(pause).await,
         }
     }
+}
+
+/// A call with what follows from it.
+struct Made {
+    call: Call,
+    url: Url,
+    class: Class,
+}
+
+/// Which try of a call this is.
+struct Attempt {
+    number: u32,
+    waited: Duration,
+    deadline: Instant,
+}
+
+/// Waits for a turn.
+async fn wait(run: &Run, lane: &Lane, class: &Class, deadline: Instant) -> Result<Ticket, Response> {
+    let turn = lane.budget.turn(class.clone(), run.context.priority, &run.context.customer);
+    let turn = tokio::select! {
+        biased;
+        () = run.closed.cancelled() => return Err(ended(run)),
+        turn = tokio::time::timeout_at(deadline, turn) => turn,
+    };
+    match turn {
+        Ok(Some((Turn::Go, ticket))) => Ok(ticket),
+        Ok(Some((Turn::HeldBack { until, reason }, _))) => {
+            let (vendor, until) = (&run.context.vendor, time(until));
+            Err(ours(
+                run,
+                &format!(
+                    "calls to {vendor} are held back until {until:.0}, because they only fail: {reason}"
+                ),
+            ))
+        }
+        Ok(None) => Err(ours(run, "the gateway is stopping")),
+        Err(_) => Err(ours(run, "the vendor's budget had no turn for the call in time")),
+    }
+}
+
+/// Uses a turn, and says what to do with the answer.
+async fn once(inner: &Inner, run: &Run, lane: &Lane, made: &Made, attempt: &Attempt, ticket: Ticket) -> Try {
+    let secret = lane.credential.secret();
+    let answered = match perform(inner, run, lane, made, attempt, &secret).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(what)) => {
+            ticket.failed(what.to_owned());
+            return Try::Answer(problem(502, what));
+        }
+        // It was not made: the ticket is given back unused.
+        Err(response) => return Try::Answer(response),
+    };
+    let status = answered.status.as_u16();
+    match status {
+        401 if lane.credential.refused(&secret) => {
+            drop(ticket);
+            if attempt.number < TRIES {
+                return Try::Again(Duration::ZERO);
+            }
+        }
+        401 => ticket.failed("the vendor does not accept our credential".to_owned()),
+        501 => ticket.worked(),
+        500.. => ticket.failed(format!("the vendor answered with {status}")),
+        _ => ticket.worked(),
+    }
+    if matches!(status, 401 | 403 | 407) {
+        // The credential is ours.
+        run.failed_by_us();
+    }
+    if let Some((pause, limits)) = lane.budget.busy(&made.class, status, &answered.body) {
+        let penalty = answer::retry_after(&answered.headers).unwrap_or(pause);
+        lane.budget.block(limits, penalty);
+        return if Instant::now() + penalty < attempt.deadline {
+            Try::Again(Duration::ZERO)
+        } else if status == 429 {
+            Try::Answer(respond(lane, run, &secret, answered))
+        } else {
+            Try::Answer(answer::busy(penalty))
+        };
+    }
+    if status == 503 && attempt.number < TRIES && is_repeatable(&made.call) {
+        let pause = AGAIN * 2_u32.pow(attempt.number);
+        if Instant::now() + pause < attempt.deadline {
+            return Try::Again(pause);
+        }
+    }
+    Try::Answer(respond(lane, run, &secret, answered))
 }
 
 /// Whether the call may be made twice: it changes nothing, says what should be, or carries a key.
@@ -142,25 +204,25 @@ fn is_repeatable(call: &Call) -> bool {
         || call.headers.contains_key("idempotency-key")
 }
 
-/// Makes the call once, with its records before and after.
+/// Makes the call once, with its records before and after. An error outside: it was not made; inside: no answer came.
 async fn perform(
     inner: &Inner,
     run: &Run,
     lane: &Lane,
-    call: &Call,
-    attempt: u32,
-    waited: Duration,
-) -> Result<Answered, Response> {
-    let context = &run.context;
+    made: &Made,
+    attempt: &Attempt,
+    secret: &Arc<Secret>,
+) -> Result<Result<Answered, &'static str>, Response> {
+    let (context, call) = (&run.context, &made.call);
     let change = change_of(call);
     if let Some(change) = &change {
         announce(inner, run, change).await?;
     } else if run.closed.is_cancelled() {
         return Err(ended(run));
     }
-    run.count();
+    run.count(&made.class);
     let began = Instant::now();
-    let result = send(inner, run, lane, call).await;
+    let result = send(run, lane, made, secret).await;
     let took = began.elapsed();
     let status = result.as_ref().map_or(0, |answered| answered.status.as_u16());
     if let Some(change) = &change {
@@ -178,14 +240,14 @@ async fn perform(
         path: call.path.clone(),
         status,
         millis: millis(took),
-        waited_millis: millis(waited),
-        attempt,
+        waited_millis: millis(attempt.waited),
+        attempt: attempt.number,
     };
     records::write(&inner.nats, context, event).await;
-    result.map_err(|error| {
-        tracing::debug!(%error, "a call to a vendor failed");
-        problem(502, "the vendor gave no answer")
-    })
+    Ok(result.map_err(|error| {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a call to a vendor failed");
+        "the vendor gave no answer"
+    }))
 }
 
 /// The change that a call is, if it is one.
@@ -231,45 +293,29 @@ fn traceparent(run: &Run) -> Option<HeaderValue> {
     HeaderValue::from_str(&run.context.trace.as_ref()?.parent).ok()
 }
 
-async fn send(
-    inner: &Inner,
-    run: &Run,
-    lane: &Lane,
-    call: &Call,
-) -> Result<Answered, Box<dyn std::error::Error + Send + Sync>> {
-    let query = call.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    let url = format!("{}{}{query}", lane.base_url, call.path);
+async fn send(run: &Run, lane: &Lane, made: &Made, secret: &Secret) -> Result<Answered, Unanswered> {
+    let call = &made.call;
     let mut headers = call.headers.clone();
-    for name in NOT_FORWARDED {
+    for name in named_by_connection(&headers).into_iter().chain(NOT_FORWARDED) {
         headers.remove(name);
     }
-    headers.insert(lane.credential.name.clone(), lane.credential.value.clone());
+    let forged =
+        headers.keys().filter(|name| NOT_BEGUN_WITH.iter().any(|begin| name.as_str().starts_with(begin)));
+    for name in forged.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+    headers.insert(lane.credential.name.clone(), secret.value.clone());
     if let Some(parent) = traceparent(run) {
         headers.insert(TRACE_PARENT, parent);
     }
-    let request = inner.http.request(call.method.clone(), url).headers(headers).body(call.body.clone());
-    let mut response = request.send().await?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(format!("the vendor's answer is larger than {MAX_BODY} bytes").into());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answered { status, headers, body: body.into() })
+    let (status, headers, body) = lane.wire.send(&call.method, &made.url, headers, call.body.clone()).await?;
+    Ok(Answered { status, headers, body, asked: made.url.clone() })
 }
 
-fn respond(lane: &Lane, answered: Answered) -> Response {
-    let mut response = Response::new(Body::from(lane.credential.mask(answered.body)));
-    *response.status_mut() = answered.status;
-    let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ETAG, header::LOCATION, header::LINK];
-    for (name, value) in &answered.headers {
-        if kept.contains(name) || name.as_str().starts_with("idempotent-") {
-            response.headers_mut().append(name.clone(), lane.credential.mask_header(value));
-        }
-    }
-    response
+/// The headers that concern one connection only because its caller says so.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
 /// The id of the object that a change made, where the answer has one in the usual place. Only a help for people: the
@@ -277,9 +323,4 @@ fn respond(lane: &Lane, answered: Answered) -> Response {
 fn id_of(answered: &Answered) -> Option<String> {
     let body: serde_json::Value = serde_json::from_slice(&answered.body).ok()?;
     body.get("id")?.as_str().map(str::to_owned)
-}
-
-fn retry_after(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seconds.map_or(DEFAULT_PENALTY, Duration::from_secs).min(MAX_PENALTY)
 }

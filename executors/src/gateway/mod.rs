@@ -1,44 +1,53 @@
 //! The gateway: every call to a vendor goes through it, Terraform's providers included.
 //!
 //! It listens on loopback. Each run gets a path of its own, which stands for one order; the gateway adds the
-//! credential, spends the budget, keeps the effect journal and records each call against the order.
+//! credential, spends the budget that all processes share, keeps the effect journal and records each call against the
+//! order. A call can only go below the vendor's base URL, whatever it or an answer says.
 
+mod admit;
+mod answer;
 mod budget;
 mod credential;
 pub(crate) mod fair;
 mod forward;
 pub(crate) mod journal;
 mod run;
+mod target;
+mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::Response;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::Nats;
+use wanwright_nats::{Budgets, Nats};
 use wanwright_schemas::VendorId;
+use wanwright_schemas::order::Intent;
 use wanwright_vendors::Catalogue;
 
-pub use budget::Priority;
+pub use admit::{Admitted, Expected};
+pub use budget::{
+    Admission, Counts, Level, LimitStanding, Open, Priority, RECORD_VERSION, Record, Standing, Trial,
+    record_key,
+};
 pub use run::{Opened, RunContext};
 
+use admit::Admissions;
 use budget::Budget;
 use credential::Credential;
+use target::Base;
+use wire::Wire;
 
 use crate::vital;
 
 /// Largest request or answer that passes, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-
-/// Longest time a vendor may take for one answer. With the longest wait for a turn it stays well below what callers
-/// wait (120 s), so that it is the gateway that gives up first and knows what became of the call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +60,15 @@ pub enum GatewayError {
         /// What is missing.
         what: String,
     },
-    /// No port, or no HTTP client.
+    /// A vendor's folder says something that the gateway cannot work with.
+    #[error("vendor {vendor}: {what}")]
+    Vendor {
+        /// The vendor.
+        vendor: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// No port, or no budgets.
     #[error("the gateway cannot {doing}")]
     Start {
         /// What failed.
@@ -64,14 +81,19 @@ pub enum GatewayError {
 
 /// One vendor as the gateway reaches it.
 struct Lane {
-    base_url: String,
+    base: Base,
+    wire: Wire,
     credential: Credential,
     budget: Budget,
+    admissions: Admissions,
+    /// Where answers have addresses of the vendor's, as JSON pointers.
+    addresses: Vec<String>,
 }
 
 struct Inner {
     nats: Nats,
-    http: reqwest::Client,
+    /// Where we listen, as callers have to name us.
+    host: String,
     lanes: HashMap<VendorId, Lane>,
     runs: Mutex<HashMap<String, Arc<run::Run>>>,
 }
@@ -103,13 +125,11 @@ impl Gateway {
     ) -> Result<Self, GatewayError> {
         let failed =
             |doing| move |source: std::io::Error| GatewayError::Start { doing, source: source.into() };
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(10))
-            .timeout(CALL_TIMEOUT)
-            .build()
-            .map_err(|error| GatewayError::Start { doing: "make an HTTP client", source: error.into() })?;
+        let budgets = Budgets::open(&nats).await;
+        let budgets = budgets
+            .map_err(|error| GatewayError::Start { doing: "reach the budgets", source: error.into() })?;
+        // Unique, so that a process that was started again is not taken for the one that died.
+        let process = uuid::Uuid::new_v4().simple().to_string();
         let failed_early = CancellationToken::new();
         let mut lanes = HashMap::new();
         for vendor in vendors.iter() {
@@ -125,18 +145,28 @@ impl Gateway {
                     continue;
                 }
             };
+            let url = urls.get(&vendor.name).unwrap_or(&vendor.base_url);
+            let budget = Budget::start(vendor, &process[..12], budgets.clone(), &stop, &failed_early);
+            let admissions = Admissions::start(budget.standing(), &vendor.budget, &stop, &failed_early);
             let lane = Lane {
-                base_url: urls.get(&vendor.name).unwrap_or(&vendor.base_url).trim_end_matches('/').to_owned(),
+                base: Base::new(url)
+                    .map_err(|what| GatewayError::Vendor { vendor: vendor.name.clone(), what })?,
+                wire: Wire::new(url, &vendor.connection)
+                    .map_err(|what| GatewayError::Vendor { vendor: vendor.name.clone(), what })?,
                 credential,
-                budget: Budget::start(vendor.budget, &stop, &failed_early),
+                budget,
+                admissions,
+                addresses: vendor.addresses.clone(),
             };
             lanes.insert(id, lane);
         }
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed("listen"))?;
         let address = listener.local_addr().map_err(failed("listen"))?;
-        let inner = Arc::new(Inner { nats, http, lanes, runs: Mutex::new(HashMap::new()) });
+        let inner =
+            Arc::new(Inner { nats, host: address.to_string(), lanes, runs: Mutex::new(HashMap::new()) });
         let routes = Router::new()
             .route("/r/{run}/{*path}", axum::routing::any(serve))
+            .fallback(nowhere)
             .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
             .with_state(Arc::clone(&inner));
         let stopped = stop.clone().cancelled_owned();
@@ -157,19 +187,61 @@ impl Gateway {
     /// Opens a path of its own for a run. It closes when the answer is dropped.
     pub fn open(&self, context: RunContext) -> Opened {
         let token = uuid::Uuid::new_v4().simple().to_string();
-        let run = Arc::new(run::Run::new(context));
+        let base_url = format!("http://{}/r/{token}", self.inner.host);
+        let run = Arc::new(run::Run::new(context, base_url));
         if let Ok(mut runs) = self.inner.runs.lock() {
             runs.insert(token.clone(), Arc::clone(&run));
         }
-        let base_url = format!("http://{}/r/{token}", self.address);
         let inner = Arc::clone(&self.inner);
         let close = move || {
             if let Ok(mut runs) = inner.runs.lock() {
                 runs.remove(&token);
             }
         };
-        Opened::new(base_url, run, close)
+        Opened::new(run, close)
     }
+
+    /// Whether a vendor may be called now; none for a vendor that the gateway does not know.
+    pub fn admits(&self, vendor: &VendorId) -> Option<Admission> {
+        Some(self.inner.lanes.get(vendor)?.budget.standing().borrow().admission.clone())
+    }
+
+    /// How a vendor's budget stands.
+    pub fn standing(&self, vendor: &VendorId) -> Option<Standing> {
+        Some(self.inner.lanes.get(vendor)?.budget.standing().borrow().clone())
+    }
+
+    /// The same each time it changes.
+    pub fn watch(&self, vendor: &VendorId) -> Option<watch::Receiver<Standing>> {
+        Some(self.inner.lanes.get(vendor)?.budget.standing())
+    }
+
+    /// The calls to expect of a run: what runs about such a target with such an intent made lately.
+    pub fn expected(&self, context: &RunContext, intent: &Intent) -> Expected {
+        let lane = self.inner.lanes.get(&context.vendor);
+        lane.map(|lane| lane.admissions.expected(context.target.kind(), intent)).unwrap_or_default()
+    }
+
+    /// Waits until a run with so many calls can be served, so that none of them waits past its caller's time-out: until
+    /// the calls admitted before are served within half of it. The right ends when the answer is dropped. `None`: the
+    /// gateway stops, or does not know the vendor.
+    pub async fn admit(&self, context: &RunContext, expected: Expected) -> Option<Admitted> {
+        let lane = self.inner.lanes.get(&context.vendor)?;
+        lane.admissions.admit(context.priority, &context.customer, expected).await
+    }
+
+    /// Remembers how many calls a run made, for [`Gateway::expected`]. For runs that succeeded: others say too little.
+    pub fn learn(&self, run: &Opened, intent: &Intent) {
+        let context = run.context();
+        if let Some(lane) = self.inner.lanes.get(&context.vendor) {
+            lane.admissions.learn(context.target.kind(), intent, &run.counted());
+        }
+    }
+}
+
+/// Not 404: callers read that as the vendor's word that the object is gone.
+async fn nowhere() -> Response {
+    answer::problem(421, "the gateway forwards calls on the paths of its runs and nothing else")
 }
 
 async fn serve(
@@ -180,15 +252,23 @@ async fn serve(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    // Whoever names another host wants a proxy, or was led here by another name of this address.
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let named =
+        hosts.next().is_some_and(|host| host.as_bytes() == inner.host.as_bytes()) && hosts.next().is_none();
+    let plain = uri.authority().is_none() && uri.scheme().is_none();
+    if !named || !plain || matches!(method, Method::CONNECT | Method::TRACE) {
+        return nowhere().await;
+    }
     let run = inner.runs.lock().ok().and_then(|runs| runs.get(&token).cloned());
     let Some(run) = run else {
         // Not 404: callers read that as the vendor's word that the object is gone.
-        return forward::problem(503, "no run has this path; it may have ended");
+        return answer::problem(503, "no run has this path; it may have ended");
     };
     // The raw path: what the caller percent-encoded stays so.
     let raw = uri.path().split_once(&token).map_or_else(|| format!("/{path}"), |(_, rest)| rest.to_owned());
     let call = forward::Call { method, path: raw, query: uri.query().map(str::to_owned), headers, body };
     // The call is finished even if its caller goes away: what it did at the vendor has to be known.
     let forwarded = tokio::spawn(async move { forward::forward(&inner, &run, call).await }).await;
-    forwarded.unwrap_or_else(|_| forward::problem(500, "the gateway failed to forward the call"))
+    forwarded.unwrap_or_else(|_| answer::problem(500, "the gateway failed to forward the call"))
 }

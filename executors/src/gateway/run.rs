@@ -1,14 +1,15 @@
 //! A run as the gateway knows it: whose calls these are.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
 use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
 
-use super::budget::Priority;
+use super::budget::{Class, Priority};
 
 /// Whose calls a path stands for.
 #[derive(Debug, Clone)]
@@ -30,25 +31,36 @@ pub struct RunContext {
 /// A run with its count of calls.
 pub(super) struct Run {
     pub(super) context: RunContext,
+    /// Its path, as the whole URL that stands for the vendor's base URL.
+    pub(super) base_url: String,
     /// Cancelled when the run has ended: what it still has in the queue is not sent any more.
     pub(super) closed: CancellationToken,
     calls: AtomicU64,
+    /// The same for each limit that counted some.
+    counted: Mutex<HashMap<String, u32>>,
     ours: AtomicBool,
 }
 
 impl Run {
-    pub(super) fn new(context: RunContext) -> Self {
+    pub(super) fn new(context: RunContext, base_url: String) -> Self {
         Self {
             context,
+            base_url,
             closed: CancellationToken::new(),
             calls: AtomicU64::new(0),
+            counted: Mutex::default(),
             ours: AtomicBool::new(false),
         }
     }
 
     /// Counts a call.
-    pub(super) fn count(&self) {
+    pub(super) fn count(&self, class: &Class) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut counted) = self.counted.lock() {
+            for name in class.names() {
+                *counted.entry(name.to_owned()).or_default() += 1;
+            }
+        }
     }
 
     /// Notes that a call failed for a reason of ours.
@@ -59,7 +71,6 @@ impl Run {
 
 /// A path that is open for a run; it closes when this is dropped.
 pub struct Opened {
-    base_url: String,
     run: Arc<Run>,
     close: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
@@ -72,13 +83,23 @@ impl std::fmt::Debug for Opened {
 }
 
 impl Opened {
-    pub(super) fn new(base_url: String, run: Arc<Run>, close: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { base_url, run, close: Some(Box::new(close)) }
+    pub(super) fn new(run: Arc<Run>, close: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { run, close: Some(Box::new(close)) }
     }
 
     /// The base URL that stands for the vendor.
     pub fn base_url(&self) -> &str {
-        &self.base_url
+        &self.run.base_url
+    }
+
+    /// Whose calls these are.
+    pub fn context(&self) -> &RunContext {
+        &self.run.context
+    }
+
+    /// How many calls each limit counted.
+    pub(super) fn counted(&self) -> HashMap<String, u32> {
+        self.run.counted.lock().map(|counted| counted.clone()).unwrap_or_default()
     }
 
     /// How many calls the vendor got through this path.

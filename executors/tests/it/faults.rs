@@ -66,7 +66,7 @@ async fn whatever_goes_wrong_the_device_is_there_once() {
 
 #[tokio::test]
 async fn a_job_of_the_vendor_fails_and_the_next_one_does_not() {
-    let world = World::with(50, JOBS).await;
+    let world = World::with_devices(50, JOBS).await;
     let site = site(&world).await;
     let uid = CommandId::mint();
     world.faults(&json!({"jobs": {"failure_rate": 1.0, "message": "no licence left"}})).await;

@@ -2,8 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod breaker;
+mod budget;
 mod dispatcher;
+mod doors;
 mod faults;
 mod gateway;
 mod made_up;
+mod tls;
 mod world;

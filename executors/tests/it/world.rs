@@ -1,7 +1,7 @@
 //! A nats-server, a vendor and a gateway between them, for one test.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use wanwright_schemas::effect::{Effect, Phase};
 use wanwright_schemas::order::Target;
 use wanwright_schemas::run::{RunEvent, RunRecord};
 use wanwright_schemas::{OrderId, subjects};
-use wanwright_simulator::{Config, Running, Simulator, Stats};
+use wanwright_simulator::{Config, Limit, Running, Simulator, Stats};
 use wanwright_supervisor::NatsOptions;
 use wanwright_vendors::Catalogue;
 
@@ -27,13 +27,20 @@ pub struct World {
     pub nats: Nats,
     pub catalogue: Catalogue,
     vendor: Running,
-    _server: wanwright_supervisor::Nats,
+    server: Option<wanwright_supervisor::Nats>,
+    url: String,
     _stop: DropGuard,
-    _dir: TempDir,
+    dir: TempDir,
+}
+
+/// A gateway with a connection of its own, as another process has it.
+pub struct Process {
+    pub gateway: Gateway,
+    pub stop: CancellationToken,
 }
 
 /// The vendor's folder with another budget, its credential in a file, and more in `api/device.toml`.
-fn vendors(dir: &Path, per_second: u32, device_api: &str) -> Catalogue {
+fn vendors(dir: &Path, budget: &str, proxy: Option<&str>, device_api: &str) -> Catalogue {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
     let to = dir.join("vendors/simwan");
     copy(&from, &to);
@@ -43,9 +50,10 @@ fn vendors(dir: &Path, per_second: u32, device_api: &str) -> Catalogue {
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text
         .replace("env = \"WANWRIGHT_SIMWAN_TOKEN\"", &format!("file = \"{}\"", credential.display()))
-        .replace("per_second = 50\nburst = 50", &format!("per_second = {per_second}\nburst = 1"));
-    assert!(text.contains("burst = 1\n") && text.contains("file = "), "the folder has changed: {text}");
-    std::fs::write(file, text).unwrap();
+        .replace("per_second = 50\nburst = 50\n", budget);
+    assert!(text.contains(budget) && text.contains("file = "), "the folder has changed: {text}");
+    let proxy = proxy.map(|proxy| format!("proxy = \"{proxy}\"\n")).unwrap_or_default();
+    std::fs::write(file, proxy + &text).unwrap();
     let file = to.join("api/device.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(file, text + device_api).unwrap();
@@ -61,24 +69,43 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+async fn start_nats(dir: &Path) -> wanwright_supervisor::Nats {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    wanwright_supervisor::Nats::start(&NatsOptions::new(dir.join("nats"), cache)).await.unwrap()
+}
+
 impl World {
+    /// A vendor with a bucket of one call.
     pub async fn new(per_second: u32) -> Self {
-        Self::with(per_second, "").await
+        Self::with(&format!("per_second = {per_second}\nburst = 1\n"), per_second, 1).await
     }
 
-    /// A world whose vendor folder says more about devices.
-    pub async fn with(per_second: u32, device_api: &str) -> Self {
+    /// A vendor with this bucket, and a folder that says so in its own words.
+    pub async fn with(budget: &str, per_second: u32, burst: u32) -> Self {
+        Self::made(budget, None, "", per_second, burst).await
+    }
+
+    /// A vendor that is reached through a proxy.
+    pub async fn with_proxy(budget: &str, proxy: &str) -> Self {
+        Self::made(budget, Some(proxy), "", 50, 50).await
+    }
+
+    /// A vendor with a bucket of one call, whose folder says more about devices.
+    pub async fn with_devices(per_second: u32, device_api: &str) -> Self {
+        let budget = format!("per_second = {per_second}\nburst = 1\n");
+        Self::made(&budget, None, device_api, per_second, 1).await
+    }
+
+    async fn made(budget: &str, proxy: Option<&str>, device_api: &str, per_second: u32, burst: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
-        let server = wanwright_supervisor::Nats::start(&NatsOptions::new(dir.path().join("nats"), cache))
-            .await
-            .unwrap();
+        let server = start_nats(dir.path()).await;
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
-        let catalogue = vendors(dir.path(), per_second, device_api);
+        let catalogue = vendors(dir.path(), budget, proxy, device_api);
         let folder = dir.path().join("vendors/simwan");
         let listen = ([127, 0, 0, 1], 0).into();
-        let config = Config::new(listen, dir.path().join("vendor"), folder, TOKEN, ADMIN);
+        let limit = Some(Limit { per_second: per_second.into(), burst });
+        let config = Config { limit, ..Config::new(listen, dir.path().join("vendor"), folder, TOKEN, ADMIN) };
         let vendor = Simulator::start(config).await.unwrap();
         let stop = CancellationToken::new();
         let urls = HashMap::from([("simwan".to_owned(), vendor.url().to_string())]);
@@ -89,10 +116,43 @@ impl World {
             nats,
             catalogue,
             vendor,
-            _server: server,
+            url: server.url_with_login(),
+            server: Some(server),
             _stop: stop.drop_guard(),
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Another gateway to the same vendor, with a connection of its own.
+    pub async fn process(&self) -> Process {
+        let url = self.vendor.url().to_string();
+        self.process_to(&url).await
+    }
+
+    /// Another gateway that takes this for the vendor.
+    pub async fn process_to(&self, url: &str) -> Process {
+        let nats = wanwright_nats::connect(&self.url, "test", 1).await.unwrap();
+        let stop = CancellationToken::new();
+        let urls = HashMap::from([("simwan".to_owned(), url.to_owned())]);
+        let gateway = Gateway::start(nats, &self.catalogue, &urls, stop.clone()).await.unwrap();
+        Process { gateway, stop }
+    }
+
+    /// Kills the nats-server.
+    pub async fn stop_nats(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.child().kill().await;
+        }
+    }
+
+    /// Starts it again where it was.
+    pub async fn start_nats(&mut self) {
+        self.server = Some(start_nats(self.dir.path()).await);
+    }
+
+    /// The file with the credential.
+    pub fn credential(&self) -> PathBuf {
+        self.dir.path().join("credential")
     }
 
     /// A run about the device of this name.

@@ -152,7 +152,7 @@ fn executors() -> Vec<String> {
     let purge = format!("$JS.API.STREAM.PURGE.{}", topology::EFFECTS);
     let own = ["wan.order.>", "wan.run.>", "wan.effect.>", "wan.timer.wait.>", purge.as_str()];
     let own = own.map(str::to_owned).into_iter();
-    let buckets = buckets(&[topology::LEASES, topology::ATTEMPTS]);
+    let buckets = buckets(&[topology::LEASES, topology::ATTEMPTS, topology::BUDGETS]);
     let consumed = [topology::ORDERS, topology::TIMERS].into_iter().flat_map(consuming);
     own.chain(commanding("executor")).chain(buckets).chain(consumed).collect()
 }

@@ -9,7 +9,7 @@ use super::error::ClientError;
 use super::http::Call;
 use super::{RemoteObject, ResourceClient};
 use crate::pointer::text_at;
-use crate::resource::{Count, Counted, ListApi, Paging, Scope};
+use crate::resource::{Count, CountOf, ListApi, Paging, Scope};
 
 /// Most pages read of one list; a vendor whose cursor never ends is not followed for ever.
 const MOST_PAGES: usize = 100_000;
@@ -189,7 +189,7 @@ fn counted(count: &Count, pages: usize, on_page: usize, seen: usize, body: &Valu
         None => (on_page as u64) < count.size,
     };
     let pages = pages as u64;
-    let at = count.first + if count.of == Counted::Number { pages } else { pages * count.size };
+    let at = count.first + if count.of == CountOf::Number { pages } else { pages * count.size };
     (!whole).then(|| Next::At(at.to_string()))
 }
 

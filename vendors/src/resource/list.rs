@@ -48,7 +48,7 @@ pub enum Paging {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
     /// Of what.
-    pub of: Counted,
+    pub of: CountOf,
     /// The first page's number or offset.
     pub first: u64,
     /// Objects in a full page.
@@ -62,7 +62,7 @@ pub struct Count {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Counted {
+pub enum CountOf {
     /// Pages.
     Number,
     /// Objects before the page.
@@ -99,8 +99,8 @@ pub(super) fn load(shared: &Shared<'_>, mut section: Section) -> Result<ListApi,
     let parameter: Option<String> = section.optional("cursor")?;
     // A template with the place says itself where the cursor goes.
     let usual = (!operation.names("cursor")).then(|| match &paging {
-        Paging::Count(Count { of: Counted::Number, .. }) => "page".to_owned(),
-        Paging::Count(Count { of: Counted::Offset, .. }) => "offset".to_owned(),
+        Paging::Count(Count { of: CountOf::Number, .. }) => "page".to_owned(),
+        Paging::Count(Count { of: CountOf::Offset, .. }) => "offset".to_owned(),
         Paging::Cursor { .. } | Paging::Link => "cursor".to_owned(),
     });
     let list = ListApi {
@@ -125,8 +125,8 @@ fn paging(section: &mut Section) -> Result<Paging, LoadError> {
     let of = match kind.as_deref() {
         None | Some("cursor") => return cursor(section),
         Some("link") => return Ok(Paging::Link),
-        Some("number") => Counted::Number,
-        Some("offset") => Counted::Offset,
+        Some("number") => CountOf::Number,
+        Some("offset") => CountOf::Offset,
         Some(_) => return Err(section.error("paging", "is \"cursor\", \"number\", \"offset\" or \"link\"")),
     };
     let size: u64 = section.required("size")?;
@@ -135,7 +135,7 @@ fn paging(section: &mut Section) -> Result<Paging, LoadError> {
     }
     Ok(Paging::Count(Count {
         of,
-        first: section.optional("first")?.unwrap_or(u64::from(of == Counted::Number)),
+        first: section.optional("first")?.unwrap_or(u64::from(of == CountOf::Number)),
         size,
         size_parameter: section.optional("size_parameter")?,
         total: pointer::reading(section, "total")?,

@@ -18,7 +18,7 @@ use crate::section::Section;
 
 pub use attribute::{Attribute, AttributeType, Normal, Presence, Wire};
 pub use job::JobApi;
-pub use list::{Count, Counted, ListApi, Paging};
+pub use list::{Count, CountOf, ListApi, Paging};
 pub use operation::{Body, HttpMethod, IdPlace, Operation};
 pub use template::{Scope, Shape, Template};
 

@@ -1,0 +1,119 @@
+//! Answers: the gateway's own, and the vendor's as a caller may see it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use jiff::Timestamp;
+use url::Url;
+
+use super::Lane;
+use super::budget::LONGEST_PENALTY;
+use super::credential::Secret;
+use super::run::Run;
+use super::target::Address;
+
+/// What the vendor answered.
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// What was asked.
+    pub(super) asked: Url,
+}
+
+/// An answer of the gateway itself.
+pub(super) fn problem(status: u16, what: &str) -> Response {
+    let body = serde_json::json!({ "error": { "code": "gateway", "message": what } }).to_string();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The vendor's answer without the secret, and with its own addresses as the run has to ask for them. A redirect to
+/// anywhere else, or an address of anywhere else where one is followed, is not passed on.
+pub(super) fn respond(lane: &Lane, run: &Run, secret: &Secret, answered: Answered) -> Response {
+    let Answered { status, headers, body, asked } = answered;
+    let address = |value: &HeaderValue| {
+        let text = value.to_str().ok()?;
+        match lane.base.address(text, &asked, &run.base_url) {
+            Address::Ours(ours) => HeaderValue::from_str(&ours).ok(),
+            Address::Foreign => None,
+        }
+    };
+    let location = headers.get(header::LOCATION);
+    let location = location.map(address);
+    if status.is_redirection() && location == Some(None) {
+        return problem(502, "the vendor answered with a redirect to somewhere else, which is not followed");
+    }
+    let body = match lane.base.body(&body, &lane.addresses, &asked, &run.base_url) {
+        Ok(None) => body,
+        Ok(Some(rewritten)) => rewritten.into(),
+        Err(()) => return problem(502, "the vendor's answer names an address that is not its own"),
+    };
+    let mut response = Response::new(Body::from(secret.mask(body)));
+    *response.status_mut() = status;
+    let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ETAG];
+    for (name, value) in &headers {
+        if kept.contains(name) || name.as_str().starts_with("idempotent-") {
+            response.headers_mut().append(name.clone(), secret.mask_header(value));
+        }
+    }
+    let links = headers.get_all(header::LINK).iter();
+    let links = links.filter_map(|value| lane.base.links(value, &asked, &run.base_url));
+    let links: Vec<_> = links.map(|value| (header::LINK, value)).collect();
+    for (name, value) in location.flatten().map(|value| (header::LOCATION, value)).into_iter().chain(links) {
+        response.headers_mut().append(name, secret.mask_header(&value));
+    }
+    response
+}
+
+/// Says that the vendor is busy, whichever way it said so itself.
+pub(super) fn busy(penalty: Duration) -> Response {
+    let mut response = problem(429, "the vendor asks to be called less often");
+    let seconds = penalty.as_secs() + u64::from(penalty.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+}
+
+/// How long the vendor wants to be left alone: seconds, or a date, which is compared with the answer's own.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let time = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let sent = headers.get(header::DATE).and_then(|date| http_date(date.to_str().ok()?));
+            let wait = http_date(text)?.duration_since(sent.unwrap_or_else(Timestamp::now));
+            Duration::try_from(wait).unwrap_or_default()
+        }
+    };
+    Some(time.min(LONGEST_PENALTY))
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_vendors_own_clock() {
+        let headers = |pairs: &[(header::HeaderName, &'static str)]| -> HeaderMap {
+            pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+        };
+        let after = |pairs: &[_]| retry_after(&headers(pairs));
+        assert_eq!(after(&[(header::RETRY_AFTER, " 7 ")]), Some(Duration::from_secs(7)));
+        let date = (header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT");
+        let at = (header::RETRY_AFTER, "Sun, 06 Nov 1994 08:50:07 GMT");
+        assert_eq!(after(&[date, at]), Some(Duration::from_secs(30)));
+        let past = (header::RETRY_AFTER, "Sun, 06 Nov 1994 08:40:07 GMT");
+        assert_eq!(after(&[past]), Some(Duration::ZERO));
+        assert_eq!(after(&[(header::RETRY_AFTER, "99999999")]), Some(LONGEST_PENALTY));
+        assert_eq!((after(&[(header::RETRY_AFTER, "soon")]), after(&[])), (None, None));
+    }
+}

@@ -1,0 +1,189 @@
+//! What the record should be next: changes that have to be stored, and slots for those who wait.
+
+use std::collections::VecDeque;
+
+use super::super::Priority;
+use super::super::breaker::{self, Gate, Open};
+use super::super::class::Class;
+use super::super::clock::Now;
+use super::super::record::{LEAD, RECORD_VERSION, Record};
+use super::{Desk, Draft, Wish, Work};
+
+/// Of so many slots one goes to a class whose best call has the lower priority.
+const RESERVED: u64 = 8;
+
+impl Desk {
+    /// The record as it should be next, if there is anything to change.
+    pub(super) fn plan(&mut self, now: Now) -> Option<Work> {
+        self.next_plan = None;
+        let (mut record, revision) = self.view.clone()?;
+        record.v = RECORD_VERSION;
+        record.sanitize(now.latest, breaker::longest(&self.rules));
+        record.forget_full(now.earliest);
+        for wish in &self.wishes {
+            self.fulfil(wish, &mut record, now);
+        }
+        let slots = match record.breaker.as_ref().map_or(Gate::Closed, |open| open.gate(now.earliest)) {
+            Gate::Closed => self.take_slots(&mut record, now, usize::MAX),
+            Gate::Open(_) => Vec::new(),
+            Gate::Trial => {
+                let slots = self.take_slots(&mut record, now, 1);
+                if let (Some(open), false) = (&mut record.breaker, slots.is_empty()) {
+                    open.try_by(&self.process, now.latest);
+                }
+                slots
+            }
+        };
+        if slots.is_empty() && self.wishes.is_empty() {
+            return None;
+        }
+        if !slots.is_empty() {
+            record.taken_by(&self.process, now.latest);
+        }
+        let value = match serde_json::to_vec(&record) {
+            Ok(value) => value.into(),
+            Err(error) => {
+                tracing::error!(%error, "the record of a budget could not be written as JSON");
+                return None;
+            }
+        };
+        self.counts.writes += 1;
+        self.writing = true;
+        let draft = Box::new(Draft { record, slots, wishes: self.wishes.len() });
+        Some(Work::Put { value, revision, draft })
+    }
+
+    fn fulfil(&self, wish: &Wish, record: &mut Record, now: Now) {
+        match wish {
+            Wish::Block { limits, until } => {
+                for name in limits {
+                    if let Some(pace) = self.limits.pace(name) {
+                        record.block(name, pace, *until, now.latest);
+                    }
+                }
+            }
+            Wish::Empty => record.empty(now.latest),
+            Wish::Open { reason } => {
+                let before = record.breaker.take();
+                let ours = before.as_ref().is_none_or(|open| open.is_tried_by(&self.process));
+                record.breaker = match before {
+                    // Somebody else has opened it meanwhile.
+                    Some(open) if !ours => Some(open),
+                    before => Some(Open::now(before.as_ref(), &self.rules, reason, now.latest)),
+                };
+            }
+            Wish::Close if record.breaker.as_ref().is_some_and(|open| open.is_tried_by(&self.process)) => {
+                record.breaker = None;
+                record.closed = Some(now.latest);
+            }
+            Wish::NotTried => {
+                if let Some(open) = record.breaker.as_mut().filter(|open| open.is_tried_by(&self.process)) {
+                    open.trial = None;
+                }
+            }
+            Wish::Close => {}
+        }
+    }
+
+    /// Takes slots for those who wait: in turns between classes, a share of the time ahead at once.
+    fn take_slots(&mut self, record: &mut Record, now: Now, most: usize) -> Vec<(Class, i64)> {
+        let from = now.earliest + self.ahead();
+        let takers = record.takers(&self.process);
+        let alone = takers == 1;
+        let share = LEAD / i64::try_from(takers.max(2)).unwrap_or(2);
+        let mut wanting = Vec::new();
+        for (class, queue) in &mut self.queues {
+            let held = self.slots.get(class).map_or(0, VecDeque::len);
+            let slowest = self.limits.of(class).map(|(_, pace)| pace.interval).max().unwrap_or(1);
+            let batch = usize::try_from(share / slowest.max(1)).unwrap_or(1).max(1);
+            if held > batch / 2 || queue.len() <= held {
+                continue;
+            }
+            let first = record.first(self.limits.of(class), from, now.latest);
+            if first > from + LEAD {
+                self.next_plan = Some(self.next_plan.map_or(first, |next: i64| next.min(first)));
+                continue;
+            }
+            queue.retain(|turn| !turn.is_closed());
+            let mut wants = queue.len().saturating_sub(held).min(batch);
+            let likely = self.lately.get(class).map_or(0, |lately| lately.calls(now.earliest)).min(batch);
+            // Whoever calls one by one will call again soon; what lapses then is missed by nobody.
+            let spare = alone || record.is_roomy(self.limits.of(class), likely, now.earliest);
+            if wants > 0 && spare {
+                wants = wants.max(likely);
+            }
+            if let (Some(best), true) = (queue.best().copied(), wants > 0) {
+                wanting.push((class.clone(), best, wants, 0_usize));
+            }
+        }
+        let mut slots = Vec::new();
+        while slots.len() < most && !wanting.is_empty() {
+            self.turns = self.turns.wrapping_add(1);
+            let at = turn_of(&wanting, self.turns);
+            let (class, _, wants, taken) = &mut wanting[at];
+            let first = record.first(self.limits.of(class), from, now.latest);
+            if first > from + LEAD || taken == wants {
+                wanting.swap_remove(at);
+                continue;
+            }
+            record.take(self.limits.of(class), first, now.latest);
+            *taken += 1;
+            slots.push((class.clone(), first));
+        }
+        slots
+    }
+
+    /// How long after now the first slot is taken, so that its time has not passed when it is known to be ours.
+    pub(super) fn ahead(&self) -> i64 {
+        (self.write_time * 3 / 2).clamp(2_000, LEAD / 2)
+    }
+}
+
+/// How many calls of a class had their turn lately.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    since: i64,
+    now: usize,
+    before: usize,
+}
+
+impl Lately {
+    /// Counts a call.
+    pub(super) fn count(&mut self, at: i64) {
+        let past = at - self.since;
+        if past >= LEAD {
+            self.before = if past < 2 * LEAD { self.now } else { 0 };
+            (self.since, self.now) = (at, 0);
+        }
+        self.now += 1;
+    }
+
+    /// How many there were in about the last half second.
+    fn calls(&self, at: i64) -> usize {
+        match at - self.since {
+            past if past < LEAD => self.now.max(self.before),
+            past if past < 2 * LEAD => self.now,
+            _ => 0,
+        }
+    }
+
+    /// Whether it says nothing any more.
+    pub(super) fn is_over(&self, at: i64) -> bool {
+        self.calls(at) == 0
+    }
+}
+
+/// The class that takes the next slot: of those whose best call has the highest priority the one that took least; now
+/// and then one of the others.
+fn turn_of(wanting: &[(Class, Priority, usize, usize)], turn: u64) -> usize {
+    let best = wanting.iter().map(|(_, priority, ..)| *priority).min();
+    let behind = wanting.iter().any(|(_, priority, ..)| Some(*priority) != best);
+    let reserved = behind && turn.is_multiple_of(RESERVED);
+    let candidates =
+        wanting.iter().enumerate().filter(|(_, (_, priority, ..))| (Some(*priority) == best) != reserved);
+    // The one that begins changes, or those with few slots to share would always give them to the same.
+    let begins = usize::try_from(turn).unwrap_or_default() % wanting.len();
+    let next =
+        candidates.min_by_key(|(at, (.., taken))| (*taken, (at + wanting.len() - begins) % wanting.len()));
+    next.map_or(0, |(at, _)| at)
+}

@@ -1,0 +1,169 @@
+//! The record that all processes share: when each limit has room again, who takes from it, whether the account's
+//! breaker is open. Pure: times are the NATS server's, in microseconds since 1970, and come in.
+//!
+//! Each limit is one number, the time at which its next call would be due if all kept the pace (GCRA). A slot is taken
+//! by moving that number. Slots need not be taken in the order of their times: whatever the order, in any stretch of
+//! time there are never more than the burst and one for each interval, because every slot moved the number by at least
+//! an interval and none lies further before it than the tolerance.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::breaker::Open;
+use super::pace::Pace;
+
+/// The record's version. A reader that knows only older ones hands out nothing.
+pub const RECORD_VERSION: u64 = 1;
+
+/// Furthest that a slot lies ahead when it is taken: what everybody who comes later may have to wait for.
+pub(in crate::gateway) const LEAD: i64 = 500_000;
+
+/// Longest that a vendor's wish to be left alone is believed.
+pub(in crate::gateway) const LONGEST_PENALTY: i64 = 300_000_000;
+
+/// How differently two processes may see the time before one of them takes a number for nonsense.
+const SLACK: i64 = 2_000_000;
+
+/// How long a process counts as one that takes slots after it took one.
+const ACTIVE: i64 = 2_000_000;
+
+/// What is left of one vendor account's budget.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The record's version.
+    pub v: u64,
+    /// The limits, by name; those that each operation has of its own as `<name>/<operation>`.
+    pub limits: BTreeMap<String, Level>,
+    /// How often the server's clock was found to have been set: a process that sees another number than before asks what
+    /// time it is before it reads the times here.
+    #[serde(default)]
+    pub steps: u64,
+    /// Which processes took slots lately, and when.
+    pub takers: BTreeMap<String, i64>,
+    /// Why calls are held back, while they are.
+    pub breaker: Option<Open>,
+    /// When the breaker was closed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<i64>,
+}
+
+/// What is left of one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// When the next call is due at an even pace: ahead of now by what was used of the burst.
+    pub due: i64,
+    /// The pace it was counted with: microseconds between calls.
+    pub interval: i64,
+    /// And calls at once.
+    pub burst: i64,
+    /// Until when the vendor wants to be left alone, if it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<i64>,
+}
+
+impl Record {
+    /// The limit of this name with this pace, at a time that is not before now. One that nobody counted until now starts
+    /// empty: who called before is not known.
+    fn level(&mut self, name: &str, pace: &Pace, latest: i64) -> &mut Level {
+        let empty = latest + pace.tolerance();
+        let new = Level { due: empty, interval: pace.interval, burst: pace.burst, blocked: None };
+        let level = self.limits.entry(name.to_owned()).or_insert(new);
+        if (level.interval, level.burst) != (pace.interval, pace.burst) {
+            *level = Level { due: level.due.max(empty), blocked: level.blocked, ..new };
+        }
+        level
+    }
+
+    /// Takes back what cannot be: the server's clock was set back, and the times lie in a future that nobody reserved.
+    pub(in crate::gateway) fn sanitize(&mut self, latest: i64, longest_open: i64) {
+        for level in self.limits.values_mut() {
+            let blocked = level.blocked.filter(|until| *until > latest);
+            level.blocked = blocked.map(|until| until.min(latest + LONGEST_PENALTY + SLACK));
+            let from = level.blocked.unwrap_or(latest).max(latest + LEAD);
+            level.due = level.due.min(from + level.interval * level.burst + SLACK);
+        }
+        self.takers.retain(|_, at| (latest - ACTIVE..=latest + LEAD + SLACK).contains(at));
+        if let Some(open) = &mut self.breaker {
+            open.sanitize(latest, longest_open + SLACK);
+        }
+    }
+
+    /// Forgets limits of single operations that are full again. Used anew they start without their burst, which is less.
+    pub(in crate::gateway) fn forget_full(&mut self, earliest: i64) {
+        self.limits.retain(|name, level| !name.contains('/') || level.due > earliest - ACTIVE);
+    }
+
+    /// The first time, not before `from`, at which there is room in all these limits.
+    pub(in crate::gateway) fn first<'a>(
+        &mut self,
+        limits: impl IntoIterator<Item = (&'a str, &'a Pace)>,
+        from: i64,
+        latest: i64,
+    ) -> i64 {
+        limits.into_iter().fold(from, |at, (name, pace)| {
+            let level = self.level(name, pace, latest);
+            at.max(level.due - pace.tolerance()).max(level.blocked.unwrap_or(at))
+        })
+    }
+
+    /// Whether so many slots leave at least half of every burst.
+    pub(in crate::gateway) fn is_roomy<'a>(
+        &self,
+        limits: impl IntoIterator<Item = (&'a str, &'a Pace)>,
+        slots: usize,
+        earliest: i64,
+    ) -> bool {
+        let slots = i64::try_from(slots).unwrap_or(i64::MAX / 1_000_000_000_000);
+        limits.into_iter().all(|(name, pace)| {
+            let taken = |level: &Level| level.due + slots * pace.interval;
+            self.limits.get(name).is_some_and(|level| taken(level) <= earliest + pace.tolerance() / 2)
+        })
+    }
+
+    /// Takes a slot at a time that [`Record::first`] said.
+    pub(in crate::gateway) fn take<'a>(
+        &mut self,
+        limits: impl IntoIterator<Item = (&'a str, &'a Pace)>,
+        at: i64,
+        latest: i64,
+    ) {
+        for (name, pace) in limits {
+            let level = self.level(name, pace, latest);
+            level.due = level.due.max(at) + pace.interval;
+        }
+    }
+
+    /// Leaves a limit alone until then. Afterwards it has no burst: the vendor has none either.
+    pub(in crate::gateway) fn block(&mut self, name: &str, pace: &Pace, until: i64, latest: i64) {
+        let level = self.level(name, pace, latest);
+        let until = until.min(latest + LONGEST_PENALTY);
+        level.blocked = Some(level.blocked.unwrap_or(until).max(until));
+        level.due = level.due.max(until + pace.tolerance());
+    }
+
+    /// Takes every limit for as used as it can be: the clock was set, and what is left is not known.
+    pub(in crate::gateway) fn empty(&mut self, latest: i64) {
+        self.steps = self.steps.wrapping_add(1);
+        for level in self.limits.values_mut() {
+            level.due = level.due.max(latest + LEAD + level.interval * level.burst);
+        }
+    }
+
+    /// Notes who takes slots.
+    pub(in crate::gateway) fn taken_by(&mut self, taker: &str, at: i64) {
+        self.takers.insert(taker.to_owned(), at);
+    }
+
+    /// How many take slots, the one who asks among them.
+    pub(in crate::gateway) fn takers(&self, asking: &str) -> usize {
+        self.takers.len() + usize::from(!self.takers.contains_key(asking))
+    }
+}
+
+impl Level {
+    /// From when a call has room.
+    pub fn free(&self) -> i64 {
+        (self.due - self.interval * (self.burst - 1)).max(self.blocked.unwrap_or(i64::MIN))
+    }
+}

@@ -1,0 +1,138 @@
+//! The connections to one vendor: encrypted and verified where its address says https, through a proxy where its folder
+//! says so. Redirects are the caller's to follow, through the gateway.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use url::Url;
+use wanwright_vendors::Connection;
+
+use super::MAX_BODY;
+
+/// Longest time a vendor may take for one answer. With the longest wait for a turn it stays well below what callers
+/// wait (120 s), so that it is the gateway that gives up first and knows what became of the call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Longest time to make a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept that nobody uses.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unanswered {
+    #[error("the request cannot be written")]
+    Request(#[source] axum::http::Error),
+    #[error("no answer came")]
+    Http(#[source] Error),
+    #[error("the answer broke off")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer is larger than {MAX_BODY} bytes")]
+    TooLarge,
+    #[error("no answer came within {} s", CALL_TIMEOUT.as_secs())]
+    Late,
+}
+
+type Plain = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Proxied = Client<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>;
+
+/// The connections to one vendor.
+pub(super) enum Wire {
+    Direct(Plain),
+    Proxied(Proxied),
+}
+
+impl Wire {
+    /// # Errors
+    /// A sentence about what is wrong with the certificates or the proxy.
+    pub(super) fn new(base_url: &str, connection: &Connection) -> Result<Self, String> {
+        let encrypted = base_url.starts_with("https://");
+        let tls = Arc::new(configuration(encrypted, connection.ca_file.as_deref())?);
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_nodelay(true);
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+        Ok(match &connection.proxy {
+            None => Self::Direct(client.build(HttpsConnector::from((tcp, tls)))),
+            Some(proxy) => {
+                let proxy: Uri = proxy.parse().map_err(|error| format!("`{proxy}` is no proxy: {error}"))?;
+                Self::Proxied(client.build(HttpsConnector::from((Tunnel::new(proxy, tcp), tls))))
+            }
+        })
+    }
+
+    /// Makes a call and reads the whole answer.
+    pub(super) async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), Unanswered> {
+        let request = Request::builder().method(method.clone()).uri(url.as_str());
+        let mut request = request.body(Full::new(body)).map_err(Unanswered::Request)?;
+        *request.headers_mut() = headers;
+        request.headers_mut().entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        let answer = async {
+            let answered = match self {
+                Self::Direct(client) => client.request(request).await,
+                Self::Proxied(client) => client.request(request).await,
+            };
+            let (parts, body) = answered.map_err(Unanswered::Http)?.into_parts();
+            let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() { Unanswered::TooLarge } else { Unanswered::Broken(error) }
+            })?;
+            Ok((parts.status, parts.headers, body.to_bytes()))
+        };
+        tokio::time::timeout(CALL_TIMEOUT, answer).await.unwrap_or(Err(Unanswered::Late))
+    }
+}
+
+/// Whom to believe: the authorities of the file and no others, or those of the machine.
+fn configuration(encrypted: bool, authorities: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        Some(file) => {
+            let wrong = |error: &dyn std::error::Error| {
+                format!("its certificate authorities cannot be read from {}: {error}", file.display())
+            };
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
+                let certificate = certificate.map_err(|error| wrong(&error))?;
+                roots.add(certificate).map_err(|error| wrong(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(format!("there is no certificate in {}", file.display()));
+            }
+        }
+        None if encrypted => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(
+                    "this machine knows no certificate authorities: install them, or name a `ca_file` in \
+                            `[tls]`"
+                        .to_owned(),
+                );
+            }
+        }
+        None => {}
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| format!("no encryption can be set up: {error}"))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,212 @@
+//! What a vendor says in its own ways: that it is busy, that it is broken, that it moved, that a credential is no more.
+
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+use wanwright_executors::gateway::{Admission, Gateway, Standing};
+use wanwright_schemas::VendorId;
+
+use crate::world::World;
+
+/// A vendor that answers as it is told.
+struct Told {
+    url: String,
+    status: Arc<AtomicU16>,
+    calls: Arc<AtomicU64>,
+}
+
+async fn serve(routes: Router) -> String {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
+async fn told(status: u16) -> Told {
+    let (status, calls) = (Arc::new(AtomicU16::new(status)), Arc::new(AtomicU64::new(0)));
+    let (answer, counted) = (Arc::clone(&status), Arc::clone(&calls));
+    let routes = Router::new().fallback(async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        (StatusCode::from_u16(answer.load(Ordering::SeqCst)).unwrap(), "{}")
+    });
+    Told { url: serve(routes).await, status, calls }
+}
+
+fn vendor() -> VendorId {
+    "simwan".parse().unwrap()
+}
+
+async fn level(gateway: &Gateway, reached: impl Fn(&Standing) -> bool) {
+    let mut standing = gateway.watch(&vendor()).unwrap();
+    let reached = standing.wait_for(|standing| reached(standing));
+    tokio::time::timeout(Duration::from_secs(20), reached).await.expect("in time").unwrap();
+}
+
+const BUDGET: &str = "per_second = 100\nburst = 100\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_that_only_fails_is_left_alone_by_all_processes_until_one_call_works() {
+    let breaker = "[breaker]\nfailures = 5\nopen_seconds = 2\n";
+    let world = World::with(&format!("{BUDGET}{breaker}"), 50, 50).await;
+    let vendor = told(500).await;
+    let (one, other) = (world.process_to(&vendor.url).await, world.process_to(&vendor.url).await);
+    for process in [&one, &other] {
+        level(&process.gateway, |standing| standing.admission == Admission::Open).await;
+    }
+    let failing = one.gateway.open(World::context("edge-01"));
+    for _ in 0..5 {
+        let answer = world.http.get(format!("{}/x", failing.base_url())).send().await.unwrap();
+        assert_eq!(answer.status(), 500);
+    }
+    let held_back = |standing: &Standing| matches!(standing.admission, Admission::HeldBack { .. });
+    level(&other.gateway, held_back).await;
+    let refused = other.gateway.open(World::context("edge-02"));
+    let asked = Instant::now();
+    let answer = world.http.get(format!("{}/x", refused.base_url())).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("held back until") && text.contains("500"), "{text}");
+    assert!(refused.failed_by_us() && refused.calls() == 0 && asked.elapsed() < Duration::from_secs(1));
+    assert_eq!(vendor.calls.load(Ordering::SeqCst), 5);
+
+    // One call is tried when the time is over, whoever makes it; it fails, and all wait longer.
+    let trial = |standing: &Standing| matches!(standing.admission, Admission::Trial { .. });
+    level(&other.gateway, trial).await;
+    let mut trying = tokio::task::JoinSet::new();
+    for run in [&failing, &refused] {
+        for _ in 0..4 {
+            trying.spawn(world.http.get(format!("{}/x", run.base_url())).send());
+        }
+    }
+    let statuses: Vec<_> =
+        trying.join_all().await.into_iter().map(|answer| answer.unwrap().status().as_u16()).collect();
+    assert_eq!(vendor.calls.load(Ordering::SeqCst), 6, "{statuses:?}");
+    level(&one.gateway, held_back).await;
+    level(&other.gateway, held_back).await;
+
+    // The next one works, and all go on.
+    vendor.status.store(200, Ordering::SeqCst);
+    level(&one.gateway, trial).await;
+    let answer = world.http.get(format!("{}/x", failing.base_url())).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    level(&other.gateway, |standing| standing.admission == Admission::Open && standing.closed.is_some())
+        .await;
+    let answer = world.http.get(format!("{}/x", refused.base_url())).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_told_in_an_answer_that_looks_fine_is_obeyed_and_told_as_busy() {
+    let budget = "[budget.limits.query]\nper_minute = 600\neach_operation = true\n\
+                  [budget.busy.hidden]\nstatus = 200\npointer = \"/errors/*/message\"\n\
+                  contains = [\"rate limit\"]\nlimit = \"query\"\npause_seconds = 60\n";
+    let world = World::with(&format!("{BUDGET}{budget}"), 50, 50).await;
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let routes = Router::new().fallback(async move |body: String| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        if body.contains("sites") {
+            r#"{"errors":[{"message":"API Rate Limit for this query"}]}"#
+        } else {
+            r#"{"data":{}}"#
+        }
+    });
+    let url = serve(routes).await;
+    let (one, other) = (world.process_to(&url).await, world.process_to(&url).await);
+    let run = one.gateway.open(World::context("edge-01"));
+    let post = |base: &str, query: &str| {
+        let body = serde_json::json!({ "query": query });
+        world.http.post(format!("{base}/graphql")).header("idempotency-key", "k").json(&body).send()
+    };
+    let answer = post(run.base_url(), "{ sites { id } }").await.unwrap();
+    assert_eq!(answer.status(), 429);
+    assert_eq!(answer.headers()["retry-after"], "60");
+    // Others of that query wait, in every process; other queries do not.
+    let blocked = |standing: &Standing| {
+        standing.limits.iter().any(|limit| limit.name == "query/sites" && limit.blocked.is_some())
+    };
+    level(&other.gateway, blocked).await;
+    let run = other.gateway.open(World::context("edge-02"));
+    let waiting = tokio::spawn(post(run.base_url(), "{ sites { name } }"));
+    assert_eq!(post(run.base_url(), "{ hubs { id } }").await.unwrap().status(), 200);
+    level(&other.gateway, |standing| standing.waiting == 1).await;
+    assert!(!waiting.is_finished());
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_in_answers_lead_back_through_the_gateway_or_nowhere() {
+    let answers = "[answers]\naddresses = [\"/next\"]\n";
+    let world = World::with(&format!("{BUDGET}{answers}"), 50, 50).await;
+    let here: Arc<Mutex<String>> = Arc::default();
+    let known = Arc::clone(&here);
+    let routes = Router::new().fallback(async move |request: Request| -> Response {
+        let base = known.lock().unwrap().clone();
+        let location = |to: String| (StatusCode::FOUND, [("location", to)], "").into_response();
+        match request.uri().path() {
+            "/moved" => location(format!("{base}/there?x=1")),
+            "/away" => location("http://other.example/there".to_owned()),
+            "/beside" => location("//other.example/there".to_owned()),
+            "/page" => {
+                let link = format!("<{base}/page?2>; rel=next, <http://other.example/>; rel=help");
+                ([("link", link)], format!(r#"{{"next":"{base}/page?2"}}"#)).into_response()
+            }
+            "/bad-page" => r#"{"next":"http://other.example/page?2"}"#.into_response(),
+            _ => "there".into_response(),
+        }
+    });
+    *here.lock().unwrap() = serve(routes).await;
+    let url = here.lock().unwrap().clone();
+    let process = world.process_to(&url).await;
+    let run = process.gateway.open(World::context("edge-01"));
+    let base = run.base_url();
+    let http =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let get = |path: &str| http.get(format!("{base}{path}")).send();
+    let moved = get("/moved").await.unwrap();
+    assert_eq!(
+        (moved.status().as_u16(), moved.headers()["location"].to_str().unwrap()),
+        (302, &*format!("{base}/there?x=1"))
+    );
+    for path in ["/away", "/beside", "/bad-page"] {
+        let away = get(path).await.unwrap();
+        assert_eq!((away.status().as_u16(), away.headers().get("location")), (502, None), "{path}");
+        assert!(!away.text().await.unwrap().contains("other.example"), "{path}");
+    }
+    let page = get("/page").await.unwrap();
+    assert_eq!(page.headers()["link"].to_str().unwrap(), format!("<{base}/page?2>; rel=next"));
+    assert_eq!(page.text().await.unwrap(), format!(r#"{{"next":"{base}/page?2"}}"#));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_that_changes_is_used_at_once_and_never_shown() {
+    let world = World::with(BUDGET, 50, 50).await;
+    // The vendor quotes what it was sent, and takes the second credential only.
+    let routes = Router::new().fallback(async |headers: HeaderMap| {
+        let sent = headers["authorization"].to_str().unwrap().to_owned();
+        let status = if sent == "Bearer second-secret" { 200 } else { 401 };
+        let quoted = [("etag", sent.clone())];
+        (StatusCode::from_u16(status).unwrap(), quoted, serde_json::json!({ "you": sent }).to_string())
+    });
+    let url = serve(routes).await;
+    std::fs::write(world.credential(), "first-secret").unwrap();
+    let process = world.process_to(&url).await;
+    let run = process.gateway.open(World::context("edge-01"));
+    let get = || world.http.get(format!("{}/x", run.base_url())).send();
+    let refused = get().await.unwrap();
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["etag"]),
+        (401, &"Bearer ***".parse().unwrap())
+    );
+    assert!(run.failed_by_us());
+    std::fs::write(world.credential(), "second-secret\n").unwrap();
+    let taken = get().await.unwrap();
+    assert_eq!(taken.status(), 200);
+    assert_eq!(taken.text().await.unwrap(), r#"{"you":"Bearer ***"}"#);
+}

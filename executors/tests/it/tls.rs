@@ -1,0 +1,116 @@
+//! Connections to vendors are encrypted and verified, by the authorities that the folder names, and through its proxy.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::world::World;
+
+/// An authority's certificate in this file, and what a server shows that it signed.
+fn authority(file: &Path, server: &str) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    std::fs::write(file, params.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let signed = CertificateParams::new(vec![server.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate = CertificateDer::from_pem_slice(signed.pem().as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A vendor behind TLS that answers one call for each connection: its port, and how many it heard.
+async fn vendor(tls: TlsAcceptor) -> (u16, Arc<AtomicU64>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (port, heard) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU64::new(0)));
+    let counted = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = tls.accept(stream).await else { continue };
+            let mut request = vec![0; 4096];
+            let Ok(1..) = stream.read(&mut request).await else { continue };
+            counted.fetch_add(1, Ordering::SeqCst);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+            let _ = stream.write_all(answer).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (port, heard)
+}
+
+/// A proxy that leads every `CONNECT` to this port: its own port, and what it was asked for.
+async fn proxy(to: u16) -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (port, asked) = (listener.local_addr().unwrap().port(), Arc::default());
+    let noted: Arc<std::sync::Mutex<Vec<String>>> = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+            noted.lock().unwrap().push(line);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            tokio::spawn(async move {
+                let mut vendor = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                let _ = copy_bidirectional(&mut stream, &mut vendor).await;
+            });
+        }
+    });
+    (port, asked)
+}
+
+/// The status of a call to a vendor at this URL, whose folder says this beside its budget.
+async fn called(world: &World, url: &str) -> u16 {
+    let process = world.process_to(url).await;
+    let run = process.gateway.open(World::context("edge-01"));
+    let status = world.http.get(format!("{}/x", run.base_url())).send().await.unwrap().status();
+    process.stop.cancel();
+    status.as_u16()
+}
+
+fn budget(more: &str) -> String {
+    format!("per_second = 50\nburst = 50\n{more}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_authority_of_the_folder_is_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, others) = (dir.path().join("ours.pem"), dir.path().join("others.pem"));
+    let (port, heard) = vendor(authority(&ours, "localhost")).await;
+    let (strange, strange_heard) = vendor(authority(&others, "localhost")).await;
+    let (misnamed, misnamed_heard) = vendor(authority(&dir.path().join("third.pem"), "elsewhere")).await;
+    let world = World::with(&budget(&format!("[tls]\nca_file = \"{}\"\n", ours.display())), 50, 50).await;
+    assert_eq!(called(&world, &format!("https://localhost:{port}")).await, 200);
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+    for (port, heard) in [(strange, strange_heard), (misnamed, misnamed_heard)] {
+        assert_eq!(called(&world, &format!("https://localhost:{port}")).await, 502);
+        assert_eq!(heard.load(Ordering::SeqCst), 0, "nothing was said to it, the credential least of all");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_is_asked_for_the_vendor_and_sees_no_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = dir.path().join("ours.pem");
+    let (port, heard) = vendor(authority(&ours, "vendor.example")).await;
+    let (proxy, asked) = proxy(port).await;
+    let folder = format!("[tls]\nca_file = \"{}\"\n", ours.display());
+    let world = World::with_proxy(&budget(&folder), &format!("http://127.0.0.1:{proxy}")).await;
+    assert_eq!(called(&world, "https://vendor.example").await, 200);
+    assert_eq!(*asked.lock().unwrap(), ["CONNECT vendor.example:443 HTTP/1.1"]);
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+}
