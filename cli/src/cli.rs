@@ -44,6 +44,12 @@ pub enum Mode {
     Erase(EraseArgs),
     /// Work on the keys of personal data.
     Keys(KeysArgs),
+    /// List, show, send back or drop what could not be handled.
+    Dead(crate::dead::DeadArgs),
+    /// Have all orders of a vendor or a customer wait. For operators.
+    Pause(crate::pause::PauseArgs),
+    /// Have the orders of a vendor or a customer go on. For operators.
+    Resume(crate::pause::ResumeArgs),
     /// Show what happens, as it happens.
     Watch(WatchArgs),
     /// Look for drift at the vendors and print the report; exits with 1 when there is some.
@@ -271,13 +277,18 @@ pub enum Rows {
     Outcomes,
     /// How far each read model is.
     Projections,
+    /// Vendors' limits: what is used, waits, is blocked, held back or paused.
+    #[value(alias = "budget")]
+    Budgets,
+    /// What could not be handled, newest first.
+    Dead,
 }
 
 /// `get`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wanwright get sites -c acme\n  wanwright get devices --health Degraded -o json\n  \
-    wanwright get operations --state failed\n  wanwright get customers acme -o json"
+    wanwright get operations --state failed\n  wanwright get budgets\n  wanwright get customers acme -o json"
 )]
 pub struct GetArgs {
     #[command(flatten)]

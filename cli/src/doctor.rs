@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use wanwright_nats::accounts::{Authority, OPERATORS, Role, SYS, WAN};
 use wanwright_nats::topology::{self, Plan};
-use wanwright_nats::{Access, Nats};
+use wanwright_nats::{Access, Controls, Nats};
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_supervisor::{Error, Found};
 use wanwright_vendors::Catalogue;
@@ -13,8 +13,8 @@ use wanwright_vendors::Catalogue;
 use crate::cli::DoctorArgs;
 use crate::endpoints::{Endpoints, Login};
 use crate::exit::Exit;
-use crate::output;
 use crate::topology::{compared, counted, durability, profiles};
+use crate::{output, pause};
 
 /// Whether anything is missing.
 #[derive(Default)]
@@ -159,10 +159,25 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
     };
     findings.good(format!("customers are spread over {} partitions", nats.partitions));
     folders(args, &nats, findings).await;
+    paused(&nats, findings).await;
     streams(&nats, there.keys.map(|(_, system)| system), findings).await;
     match there.postgres {
         Some(url) => read_models(&url, findings).await,
         None => findings.later("Postgres", "none is named; name one with --postgres"),
+    }
+}
+
+/// What operators have paused.
+async fn paused(nats: &Nats, findings: &mut Findings) {
+    let asked = async { Controls::open(nats).await?.all().await };
+    match asked.await {
+        Ok((controls, _)) => {
+            let now = jiff::Timestamp::now();
+            controls.iter().filter(|control| control.holds(now)).for_each(|control| {
+                findings.later("paused", &pause::text(control));
+            });
+        }
+        Err(error) => findings.bad("controls", error),
     }
 }
 

@@ -90,11 +90,34 @@ const OPERATIONS: &[Column] = &[
     ("intent", "/intent"),
     ("gen", "/generation"),
     ("state", "/state"),
+    ("instead of", "/replaced_from"),
     ("why waiting", "/waiting_for"),
     ("next", "/next_at"),
     ("tries", "/attempts"),
     ("calls", "/calls"),
     ("problem", "/error_message"),
+];
+const BUDGETS: &[Column] = &[
+    ("vendor", "/vendor"),
+    ("account", "/account"),
+    ("limits", "/limits"),
+    ("last minute", "/used_last_minute"),
+    ("waiting", "/waiting"),
+    ("running", "/running"),
+    ("retrying", "/retrying"),
+    ("blocked until", "/blocked_until"),
+    ("breaker", "/breaker"),
+    ("paused", "/pause_reason"),
+];
+const DEAD: &[Column] = &[
+    ("letter", "/sequence"),
+    ("time", "/time"),
+    ("customer", "/customer"),
+    ("what", "/what"),
+    ("reason", "/reason"),
+    ("message", "/message"),
+    ("settled", "/settled"),
+    ("by", "/settled_by"),
 ];
 const TIMELINE: &[Column] = &[
     ("time", "/time"),
@@ -152,6 +175,11 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
             let rows = read::projection_status(&pool).await?;
             (PROJECTIONS, values(Listed { rows, next: None })?)
         }
+        Rows::Budgets => {
+            let rows = read::vendor_budgets(&pool).await?;
+            (BUDGETS, values(Listed { rows, next: None })?)
+        }
+        Rows::Dead => (DEAD, values(read::dead_letters(&pool, &filter, &page).await?)?),
         Rows::Drift => {
             let listed = values(read::drift(&pool, &filter, &page).await?)?;
             if args.output == RowFormat::Table {
@@ -273,6 +301,8 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Devices => format!("device/{}/{}", text("customer"), text("id")),
         Rows::Operations => format!("operation/{}", text("order_id")),
         Rows::Outcomes => format!("outcome/{}", text("command")),
+        Rows::Budgets => format!("budget/{}/{}", text("vendor"), text("account")),
+        Rows::Dead => format!("dead/{}", cell(row.get("sequence"))),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
         Rows::Drift | Rows::Timeline => format!("{}/{}/{}", text("kind"), text("customer"), text("id")),
     }
@@ -284,6 +314,14 @@ fn shown(row: &Value, pointer: &str) -> Option<Value> {
     match value {
         Value::Array(items) if pointer == "/freezes" => {
             Some(items.iter().filter_map(|freeze| freeze.get("name").cloned()).collect())
+        }
+        Value::Array(items) if pointer == "/limits" => {
+            let limit =
+                |item: &Value| format!("{} {}/s", cell(item.get("name")), cell(item.get("per_second")));
+            Some(Value::from(items.iter().map(limit).collect::<Vec<_>>()))
+        }
+        Value::Number(from) if pointer == "/replaced_from" => {
+            Some(Value::from(format!("{from}-{}", cell(row.get("replaced_to")))))
         }
         _ => Some(value.clone()),
     }

@@ -4,6 +4,7 @@ mod accounts;
 mod audit;
 mod bench;
 mod cli;
+mod dead;
 mod demo;
 mod doctor;
 mod drift;
@@ -13,6 +14,7 @@ mod exit;
 mod explain;
 mod get;
 mod output;
+mod pause;
 mod repartition;
 mod replay;
 mod reveal;
@@ -48,6 +50,9 @@ async fn main() -> std::process::ExitCode {
         Mode::Reveal(args) => reveal::run(args).await,
         Mode::Erase(args) => erase::run(args).await,
         Mode::Keys(args) => erase::keys(args).await,
+        Mode::Dead(args) => dead::run(args).await,
+        Mode::Pause(args) => pause::pause(args).await,
+        Mode::Resume(args) => pause::resume(args).await,
         Mode::Watch(args) => watch::run(args).await,
         Mode::Drift(args) => drift::run(args).await,
         Mode::Replay(args) => replay::run(args).await,

@@ -11,7 +11,7 @@ use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
-use wanwright_nats::{Leases, Nats, NatsError, accounts};
+use wanwright_nats::{Lease, Leases, Nats, NatsError, accounts};
 use wanwright_projections::{Projections, Readiness};
 use wanwright_vendors::{Refreshed, Vendors, Watching};
 
@@ -164,17 +164,8 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
     let (vendors, _watching) = watched(args)?;
     let urls = vendor_urls(&args.vendor_urls)?;
     let executor = format!("{}-{}", hostname(), std::process::id());
-    let leases = Leases::open(&nats, &executor).await?;
-    let lease = loop {
-        if let Some(lease) = leases.take(EXECUTOR_LEASE).await? {
-            break lease;
-        }
-        tracing::info!("another executor calls the vendors; waiting for its lease");
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-        }
-    };
+    // To be removed, with everything about `Alone`: schedulers share the work and gateways the budgets by themselves.
+    let Some(alone) = Alone::wait(&nats, &executor, &stop).await? else { return Ok(()) };
     let pool = args.connection.postgres(8).await?;
     let found = wanwright_supervisor::find_terraform().await?;
     let work = args.work.clone().unwrap_or_else(|| args.connection.home.home.join("executor"));
@@ -193,16 +184,36 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         gateway: gateway.clone(),
         terraform: Arc::clone(&terraform),
         executor,
+        patience: scheduler::Patience::default(),
     };
     tokio::select! {
         ended = scheduler::run(config, stop, ready) => {
             ended?;
-            lease.release().await?;
+            alone.0.release().await?;
             Ok(())
         }
         () = gateway.failed() => anyhow::bail!("a part of the gateway ended that has to go on"),
         () = terraform.failed() => anyhow::bail!("a part of the state backend ended that has to go on"),
-        () = lease.lost() => anyhow::bail!("the lease of the vendors' budgets was lost; another executor may have it"),
+        () = alone.0.lost() => anyhow::bail!("the lease of the vendors' budgets was lost; another executor may have it"),
+    }
+}
+
+/// The right to call the vendors, which one process at a time has.
+struct Alone(Lease);
+
+impl Alone {
+    async fn wait(nats: &Nats, executor: &str, stop: &CancellationToken) -> Result<Option<Self>> {
+        let leases = Leases::open(nats, executor).await?;
+        loop {
+            if let Some(lease) = leases.take(EXECUTOR_LEASE).await? {
+                return Ok(Some(Self(lease)));
+            }
+            tracing::info!("another executor calls the vendors; waiting for its lease");
+            tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
     }
 }
 

@@ -98,7 +98,11 @@ fn runs(message: &StoredMessage) -> Vec<String> {
         RunEvent::Queued { intent, generation } => format!("{intent} generation {generation}"),
         RunEvent::Superseded { .. } => "a newer order took its place".to_owned(),
         RunEvent::Withdrawn => "not wanted any more".to_owned(),
-        RunEvent::Started { attempt, .. } => format!("try {attempt}"),
+        RunEvent::Waiting { why } => format!("waits for {}", format!("{why:?}").to_lowercase()),
+        RunEvent::Started { attempt, replaced: None, .. } => format!("try {attempt}"),
+        RunEvent::Started { attempt, replaced: Some(range), .. } => {
+            format!("try {attempt}, in place of generations {} to {}", range.from, range.to)
+        }
         RunEvent::Unknown { attempt, .. } => format!("try {attempt} died; looking what it did"),
         RunEvent::Call { method, path, status, millis, .. } => {
             format!("{method} {path} {status} in {millis} ms")

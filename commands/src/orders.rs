@@ -125,6 +125,19 @@ pub fn vendor_of<'a>(state: &'a Customer, target: &Target) -> Option<&'a wanwrig
     Some(&state.sites.get(site)?.spec.vendor)
 }
 
+/// The newest generation of a target that is known to have been carried out or to have failed; 0 when there is none.
+pub fn tried_generation(state: &Customer, target: &Target) -> u64 {
+    fn of<S>(object: &Object<S>) -> u64 {
+        let observed = object.observed.as_ref().map_or(0, |observed| observed.generation);
+        // A failure is always the present generation's: another one clears it.
+        if object.failure.is_some() { object.generation } else { observed }
+    }
+    match target {
+        Target::Site(id) => state.sites.get(id).map_or(0, of),
+        Target::Device(id) => state.devices.get(id).map_or(0, of),
+    }
+}
+
 /// The orders a target should have. `vendor` is the target's own. Whether a change may begin now is said by [`gate`]: what
 /// comes of one that was begun is judged by this alone.
 pub fn wanted(

@@ -20,18 +20,33 @@ const ACTOR: &str = "executor";
 const PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
+/// A report that was refused.
+#[derive(Debug)]
+pub(crate) struct Unreported {
+    /// Why.
+    pub(crate) refusal: Refusal,
+    /// The subject it was sent on.
+    pub(crate) subject: String,
+    /// Its body.
+    pub(crate) body: Vec<u8>,
+}
+
 /// Reports until the command service has answered. The report keeps its id, so asking again repeats nothing. What it
 /// brings about belongs to the trace of what caused the order.
 ///
 /// # Errors
-/// The refusal, if the command service does not take the report: nothing that trying again would change.
+/// [`Unreported`], if the command service does not take the report: nothing that trying again soon would change.
 pub(crate) async fn report(
     nats: &Nats,
     order: &Order,
     findings: Vec<ObjectFinding>,
     trace: Option<&TraceContext>,
-) -> Result<(), Refusal> {
-    let internal = |what: String| Refusal::new(Reason::Internal, what);
+) -> Result<(), Unreported> {
+    let internal = |what: String| Unreported {
+        refusal: Refusal::new(Reason::Internal, what),
+        subject: String::new(),
+        body: Vec::new(),
+    };
     let object = match order.target() {
         Target::Site(id) => ObjectRef::Site(id),
         Target::Device(id) => ObjectRef::Device(id),
@@ -64,7 +79,7 @@ pub(crate) async fn report(
                             mint(&mut head);
                             refusal.to_string()
                         }
-                        _ => return Err(refusal),
+                        _ => return Err(Unreported { refusal, subject: subject.request(), body }),
                     },
                     Err(error) => format!("the answer is not an outcome: {error}"),
                 }

@@ -2,14 +2,17 @@
 //!
 //! [`topology`] holds every stream, consumer and bucket as data. [`history`] is the event store: one subject per
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
-//! [`claim`] are exclusive rights, [`budgets`] what is left of vendors' budgets, [`timer`] wakes somebody later, [`snapshot`] keeps states that are made again from a
-//! history, [`keys`] the keys of personal data, [`follow`] reads a stream for ever. [`trace`] goes from message to message
-//! in headers. [`accounts`] says who may do what, [`evidence`] what a stream held.
+//! [`claim`] are exclusive rights, [`budgets`] what is left of vendors' budgets, [`timer`] wakes somebody later,
+//! [`snapshot`] keeps states that are made again from a history, [`keys`] the keys of personal data, [`controls`] what is
+//! paused, [`dead`] what could not be handled, [`follow`] reads a stream for ever. [`trace`] goes from message to message in
+//! headers. [`members`] of a role hear of each other. [`accounts`] says who may do what, [`evidence`] what a stream held.
 
 pub mod accounts;
 pub mod budgets;
 pub mod claim;
 pub mod connect;
+pub mod controls;
+pub mod dead;
 pub mod error;
 pub mod evidence;
 pub mod follow;
@@ -17,6 +20,7 @@ pub mod history;
 pub mod keys;
 pub mod lease;
 pub mod load;
+pub mod members;
 pub mod partitions;
 pub mod publish;
 pub mod repartition;
@@ -28,6 +32,7 @@ pub mod trace;
 
 pub use budgets::Budgets;
 pub use connect::{Access, Nats, Tls, connect};
+pub use controls::Controls;
 pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};

@@ -7,9 +7,11 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream;
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
+use crate::follow::timestamp;
 use crate::publish::{CheckedError, publish_expecting};
 use crate::topology::ORDERS;
 
@@ -18,7 +20,9 @@ use crate::topology::ORDERS;
 pub struct TableRow {
     /// The sequence that names this very version of the row.
     pub sequence: u64,
-    /// Its headers: the trace of what caused it.
+    /// When this version was written, by the server's clock.
+    pub time: Timestamp,
+    /// Its headers: the trace of what caused it, and what its writers tell each other.
     pub headers: HeaderMap,
     /// The row; empty when it is done.
     pub payload: Bytes,
@@ -53,6 +57,7 @@ impl OrderTable {
         match self.stream(&doing).await?.get_last_raw_message_by_subject(subject).await {
             Ok(message) => Ok(Some(TableRow {
                 sequence: message.sequence,
+                time: timestamp(message.time.unix_timestamp_nanos()),
                 headers: message.headers,
                 payload: message.payload,
             })),
@@ -74,10 +79,16 @@ impl OrderTable {
         publish_expecting(&self.nats.js, subject, expected, headers, payload).await
     }
 
-    /// Marks this very version of a row as done; a newer one stays.
-    pub async fn done(&self, subject: &str, sequence: u64) -> Result<(), NatsError> {
-        match self.put(subject.to_owned(), sequence, HeaderMap::new(), Bytes::new()).await {
-            Ok(_) | Err(CheckedError::Conflict) => Ok(()),
+    /// Marks this very version of a row as done; a newer one stays. Answers whether it was marked.
+    pub async fn done(&self, subject: &str, sequence: u64) -> Result<bool, NatsError> {
+        self.end(subject, sequence, HeaderMap::new()).await
+    }
+
+    /// The same, with headers that tell whoever writes the row next how it ended.
+    pub async fn end(&self, subject: &str, sequence: u64, headers: HeaderMap) -> Result<bool, NatsError> {
+        match self.put(subject.to_owned(), sequence, headers, Bytes::new()).await {
+            Ok(_) => Ok(true),
+            Err(CheckedError::Conflict) => Ok(false),
             Err(CheckedError::Failed(error)) => Err(error),
         }
     }

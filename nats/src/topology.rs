@@ -52,6 +52,8 @@ pub const CLAIMS: &str = "claims";
 pub const ATTEMPTS: &str = "attempts";
 /// The bucket of what is left of the vendors' budgets.
 pub const BUDGETS: &str = "budgets";
+/// The bucket of what operators have paused and resumed.
+pub const CONTROLS: &str = "controls";
 
 /// How long a lease lives without renewal.
 pub const LEASE_TIME: Duration = Duration::from_secs(9);
@@ -158,6 +160,7 @@ pub fn buckets(replicas: usize) -> Vec<kv::Config> {
         bucket(CLAIMS, Duration::ZERO),
         bucket(ATTEMPTS, 30 * DAY),
         bucket(BUDGETS, Duration::ZERO),
+        bucket(CONTROLS, Duration::ZERO),
     ]
 }
 

@@ -10,6 +10,7 @@
 
 mod audit;
 mod beside;
+mod buckets;
 mod checkpoint;
 mod error;
 mod events;

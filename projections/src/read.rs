@@ -11,7 +11,7 @@ use crate::checkpoint::StatusRow;
 use crate::error::Error;
 use crate::models::{
     CustomerRow, DeadLetterRow, DeviceRow, DriftReportRow, Health, OperationRow, OperationState, OutcomeRow,
-    RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow,
+    RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow, VendorBudget,
 };
 use crate::table::parse;
 
@@ -191,7 +191,7 @@ pub async fn devices(pool: &PgPool, filter: &Filter, page: &Page) -> Result<List
     list(pool, &by, conditions, page).await
 }
 
-/// Operations, the newest first. `attention`: not ended, or failed.
+/// Operations, the newest first, with what they wait for now. `attention`: not ended, or failed.
 pub async fn operations(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Listed<OperationRow>, Error> {
     let mut conditions = Where::default();
     conditions.equals("customer", filter.customer.as_ref());
@@ -201,7 +201,7 @@ pub async fn operations(pool: &PgPool, filter: &Filter, page: &Page) -> Result<L
     conditions.equals("state", filter.state.map(OperationState::as_str));
     conditions.when(filter.attention, "t.state NOT IN ('succeeded', 'superseded', 'withdrawn')");
     let key = &[("queued_at", "timestamptz"), ("order_id", "uuid")];
-    list(pool, &List { table: "operations", key, descending: true }, conditions, page).await
+    list(pool, &List { table: "operations_now", key, descending: true }, conditions, page).await
 }
 
 /// The calls and log lines of an order, the oldest first.
@@ -268,7 +268,14 @@ pub async fn outcome(
     Ok(list(pool, &by, conditions, &Page::default()).await?.rows.pop())
 }
 
-/// Dead letters, the newest first.
+/// Vendor accounts with their limits and what waits for them, by name.
+pub async fn vendor_budgets(pool: &PgPool) -> Result<Vec<VendorBudget>, Error> {
+    let sql = "SELECT row_to_json(b)::text FROM public.vendor_budgets b ORDER BY vendor, account";
+    let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await?;
+    rows.iter().map(|text| parse("vendor_budgets", text)).collect()
+}
+
+/// Dead letters, the newest first. `attention`: nothing was done about them yet.
 pub async fn dead_letters(
     pool: &PgPool,
     filter: &Filter,
@@ -276,6 +283,7 @@ pub async fn dead_letters(
 ) -> Result<Listed<DeadLetterRow>, Error> {
     let mut conditions = Where::default();
     conditions.equals("customer", filter.customer.as_ref());
+    conditions.when(filter.attention, "t.settled IS NULL");
     let by = List { table: "dead_letters", key: &[("sequence", "bigint")], descending: true };
     list(pool, &by, conditions, page).await
 }

@@ -17,7 +17,7 @@ use crate::prune::Keep;
 use crate::readiness::{ReaderState, Readiness};
 use crate::run::{Config, ReadModel};
 use crate::tail::Tail;
-use crate::{audit, live, overview, records};
+use crate::{audit, buckets, live, overview, records};
 
 /// The first pause while Postgres or NATS is away.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -129,6 +129,10 @@ impl Reader {
             self.apply(&batch, &mut committed).await?;
             self.progress = true;
             self.report(committed.sequence, target, false);
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(self.model.rest()) => {}
+            }
         }
     }
 
@@ -226,6 +230,14 @@ impl Reader {
             ReadModel::DeadLetters => {
                 let touched = records::apply_dead(connection, batch).await?;
                 Ok(Folded { folded: batch.len(), touched, stop: None })
+            }
+            ReadModel::Controls => {
+                buckets::apply_controls(connection, batch).await?;
+                Ok(Folded { folded: batch.len(), touched: Touched::new(), stop: None })
+            }
+            ReadModel::Budgets => {
+                buckets::apply_budgets(connection, batch).await?;
+                Ok(Folded { folded: batch.len(), touched: Touched::new(), stop: None })
             }
             // It has a way of its own: see `audit::follow`.
             ReadModel::Audit => Ok(Folded { folded: 0, touched: Touched::new(), stop: None }),

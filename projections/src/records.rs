@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
-use wanwright_nats::StoredMessage;
+use wanwright_nats::{StoredMessage, dead};
 use wanwright_schemas::run::{RUN_VERSION, RunRecord};
 use wanwright_schemas::{CustomerId, Kind, ObjectRef, Outcome, subjects};
 
 use crate::error::{Error, Stop};
 use crate::events::Touched;
 use crate::message::micros;
+use crate::models::dead_letters::DeadLetterKey;
 use crate::models::operations::OperationKey;
 use crate::models::{DeadLetterRow, OperationRow, OutcomeRow, RunLogRow};
 use crate::table::{self, Slots};
@@ -95,13 +96,32 @@ fn object_of(row: &OutcomeRow) -> Option<(CustomerId, ObjectRef)> {
     Some((row.customer.clone(), object))
 }
 
-/// Writes dead letters.
+/// Writes dead letters, and what was done about them. A note about a letter that is not there any more says nothing.
 pub(crate) async fn apply_dead(
     connection: &mut PgConnection,
     messages: &[StoredMessage],
 ) -> Result<Touched, Error> {
-    let rows: Vec<DeadLetterRow> = messages.iter().map(DeadLetterRow::of).collect();
-    table::write(connection, "public", &rows.iter().collect::<Vec<_>>()).await?;
-    let customers = rows.into_iter().filter_map(|row| row.customer);
-    Ok(customers.map(|customer| (customer.clone(), ObjectRef::Customer(customer))).collect())
+    let mut letters: Slots<DeadLetterRow> = Slots::default();
+    let notes = messages.iter().filter_map(dead::settled).map(|note| DeadLetterKey { sequence: note.letter });
+    let notes: BTreeSet<DeadLetterKey> = notes.collect();
+    letters.load(connection, "public", &notes).await?;
+    let mut touched = Touched::new();
+    for message in messages {
+        let customer = match dead::settled(message) {
+            Some(note) => letters.get_mut(&DeadLetterKey { sequence: note.letter }).and_then(|letter| {
+                letter.settle(&note);
+                letter.customer.clone()
+            }),
+            None if dead::is_letter(message) => {
+                let letter = DeadLetterRow::of(message);
+                let customer = letter.customer.clone();
+                letters.put(letter);
+                customer
+            }
+            None => None,
+        };
+        touched.extend(customer.map(|customer| (customer.clone(), ObjectRef::Customer(customer))));
+    }
+    letters.save(connection, "public").await?;
+    Ok(touched)
 }

@@ -28,14 +28,26 @@ pub enum ReadModel {
     Outcomes,
     /// `dead_letters`.
     DeadLetters,
+    /// `controls`.
+    Controls,
+    /// `budget_records`.
+    Budgets,
     /// `audit_heads`: one reader per partition.
     Audit,
 }
 
 impl ReadModel {
     /// All read models.
-    pub const ALL: [Self; 6] =
-        [Self::Events, Self::Overview, Self::Operations, Self::Outcomes, Self::DeadLetters, Self::Audit];
+    pub const ALL: [Self; 8] = [
+        Self::Events,
+        Self::Overview,
+        Self::Operations,
+        Self::Outcomes,
+        Self::DeadLetters,
+        Self::Controls,
+        Self::Budgets,
+        Self::Audit,
+    ];
 
     /// The name in `projection_status`.
     pub fn name(self) -> &'static str {
@@ -45,6 +57,8 @@ impl ReadModel {
             Self::Operations => "operations",
             Self::Outcomes => "outcomes",
             Self::DeadLetters => "dead-letters",
+            Self::Controls => "controls",
+            Self::Budgets => "budgets",
             Self::Audit => "audit",
         }
     }
@@ -63,6 +77,8 @@ impl ReadModel {
             Self::Operations => vec![topology::RUNS.to_owned()],
             Self::Outcomes => vec![topology::VERDICTS.to_owned()],
             Self::DeadLetters => vec![topology::DEAD.to_owned()],
+            Self::Controls => vec![format!("KV_{}", topology::CONTROLS)],
+            Self::Budgets => vec![format!("KV_{}", topology::BUDGETS)],
         }
     }
 
@@ -70,6 +86,11 @@ impl ReadModel {
     /// streams, whatever is in them.
     pub fn tells_histories(self) -> bool {
         matches!(self, Self::Events | Self::Overview)
+    }
+
+    /// How long it rests after each batch. Of a vendor's budget only the newest record counts, and there are many a second.
+    pub(crate) fn rest(self) -> Duration {
+        if self == Self::Budgets { Duration::from_millis(500) } else { Duration::ZERO }
     }
 
     /// Whether its streams keep every message for ever, so that a missing one is a damage.

@@ -30,6 +30,13 @@ pub const DEAD_SIZE: &str = "Wan-Dead-Size";
 pub const DEAD_DIGEST: &str = "Wan-Dead-Sha256";
 /// What was left out of the body of a dead letter because it is personal.
 pub const DEAD_LEFT_OUT: &str = "Wan-Dead-Left-Out";
+/// The order that a dead letter is about. In a row of the table of orders that is done: the order that lies among the
+/// dead letters, which is not issued again until somebody says so.
+pub const DEAD_ORDER: &str = "Wan-Dead-Order";
+/// The row of the table of orders that a dead letter was taken from.
+pub const DEAD_ROW: &str = "Wan-Dead-Row";
+/// In the table of orders: the newest generation of the target that an order before this one brought or tried.
+pub const AFTER_GENERATION: &str = "Wan-After-Generation";
 /// The sentence of a refusal, as NATS services carry it.
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// The number of a refusal, as NATS services carry it.

@@ -10,6 +10,7 @@ pub mod body;
 pub mod cloudevent;
 pub mod command;
 pub mod contact;
+pub mod control;
 pub mod effect;
 pub mod envelope;
 pub mod event;

@@ -112,6 +112,10 @@ catalogue! {
     VendorBusy = 3002, 503, "The vendor had no capacity for the change, many times in a row.", "Send `retry` later.";
     Network = 3003, 504, "The vendor could not be reached.", "Check the way to the vendor, then send `retry`.";
     Internal = 3004, 500, "wanwright failed while it carried out the change.", "Look at the run's log, then send `retry`.";
+    RunDied = 3005, 500, "The run of the change ended its executor, again and again.",
+        "Look at the letter with `wanwright dead list` and at the executors' logs, then send `retry`.";
+    OrderUnreadable = 3006, 500, "A row of the table of orders cannot be read.",
+        "Upgrade the executors if the row is newer than they are, then send the letter back with `wanwright dead requeue`.";
     OutcomeUnknown = 3007, 500, "Whether the vendor made the object is not known, and it offers no way to find out.",
         "Look at the vendor: delete what it made, or take the object away here, then send `retry`.";
 

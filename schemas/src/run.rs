@@ -10,6 +10,40 @@ use crate::reason::Reason;
 /// The version this code writes.
 pub const RUN_VERSION: u64 = 1;
 
+/// Generations in a row, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Generations {
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+}
+
+impl Generations {
+    /// Those behind one generation and before another; none where nothing lies between.
+    pub fn between(after: u64, before: u64) -> Option<Self> {
+        let (from, to) = (after.checked_add(1)?, before.checked_sub(1)?);
+        (from <= to).then_some(Self { from, to })
+    }
+
+    /// How many they are.
+    pub fn count(self) -> u64 {
+        self.to.saturating_sub(self.from).saturating_add(1)
+    }
+}
+
+/// What an order waits for whose turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    /// For room in the vendor's limits.
+    Budget,
+    /// For the vendor to be well again.
+    Breaker,
+}
+
 /// What happened while an order waited or ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
@@ -29,12 +63,20 @@ pub enum RunEvent {
     },
     /// What it asked for is not wanted any more.
     Withdrawn,
+    /// Its turn has come, and it does not begin yet.
+    Waiting {
+        /// Why not.
+        why: Wait,
+    },
     /// An executor began.
     Started {
         /// Which try this is, from 1.
         attempt: u32,
         /// The executor.
         executor: String,
+        /// The generations of the target that nobody ever brought to the vendor, because this order took their place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<Generations>,
     },
     /// The run before this one died; what it did is unknown until it has been observed.
     Unknown {
@@ -99,6 +141,7 @@ impl RunEvent {
             Self::Queued { .. } => "queued",
             Self::Superseded { .. } => "superseded",
             Self::Withdrawn => "withdrawn",
+            Self::Waiting { .. } => "waiting",
             Self::Started { .. } => "started",
             Self::Unknown { .. } => "unknown",
             Self::Call { .. } => "call",
@@ -129,4 +172,18 @@ pub struct RunRecord {
     /// What happened.
     #[serde(flatten)]
     pub event: RunEvent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_lie_between_two_others_or_nowhere() {
+        assert_eq!(Generations::between(1, 11), Some(Generations { from: 2, to: 10 }));
+        assert_eq!(Generations::between(1, 11).map(Generations::count), Some(9));
+        for (after, before) in [(1, 2), (2, 2), (3, 2), (0, 0), (0, 1), (u64::MAX, 1)] {
+            assert_eq!(Generations::between(after, before), None, "{after} {before}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::control::Scope;
 use crate::ids::{Actor, CommandId, CustomerId};
 use crate::reason::{Reason, Refusal};
 use crate::subjects::CommandSubject;
@@ -16,6 +17,8 @@ pub const SUBMIT_ALL: &str = "wan.submit.>";
 pub const HISTORY_ALL: &str = "wan.history.*.*";
 /// Requests for the outcome of a command.
 pub const OUTCOME_ALL: &str = "wan.outcome.*.*";
+/// Requests to pause or resume the doing at a vendor, or for a customer: `wan.control.<actor>.<pause|resume>.<vendor|customer>.<name>`.
+pub const CONTROL_ALL: &str = "wan.control.*.*.*.*";
 /// What changed, said to whoever watches.
 pub const LIVE_ALL: &str = "wan.live.>";
 
@@ -30,6 +33,27 @@ pub fn history(customer: &CustomerId, actor: &Actor) -> String {
 /// Where the outcome of a customer's command is asked for.
 pub fn outcome(customer: &CustomerId, actor: &Actor) -> String {
     format!("wan.outcome.{customer}.{actor}")
+}
+
+/// Where an operator pauses a scope, or resumes it.
+pub fn control(actor: &Actor, scope: &Scope, paused: bool) -> String {
+    let verb = if paused { "pause" } else { "resume" };
+    format!("wan.control.{actor}.{verb}.{}.{}", scope.word(), scope.name())
+}
+
+/// Reads who wants to pause (true) or resume what.
+///
+/// # Errors
+/// The refusal of a subject that does not say all of it.
+pub fn controlled(subject: &str) -> Result<(Actor, bool, Scope), Refusal> {
+    let bad = |why: String| Refusal::new(Reason::BadSubject, why);
+    let tokens: Vec<&str> = subject.split('.').collect();
+    let ["wan", "control", actor, verb @ ("pause" | "resume"), scope, name] = tokens[..] else {
+        let shown: String = subject.chars().take(200).collect();
+        return Err(bad(format!("`{shown}` does not name an actor, `pause` or `resume`, and what")));
+    };
+    let actor = actor.parse().map_err(|error: crate::ids::InvalidToken| bad(error.to_string()))?;
+    Ok((actor, verb == "pause", Scope::parse(scope, name)?))
 }
 
 /// Reads the subject of a durable command at the ingress.
@@ -121,6 +145,19 @@ mod tests {
         assert_eq!(read.durable(), "wan.cmd.acme.anna.site.oslo.create");
         for bad in ["wan.cmd.acme.anna.site.oslo.create", "wan.submit.acme", "wan.submit.A.b.site.c.create"] {
             assert_eq!(submitted(bad).expect_err(bad).code, Reason::BadSubject);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_read_as_it_is_written() {
+        let (actor, scope) =
+            ("anna".parse().expect("an actor"), Scope::parse("vendor", "simwan").expect("a scope"));
+        for paused in [true, false] {
+            let subject = control(&actor, &scope, paused);
+            assert_eq!(controlled(&subject), Ok((actor.clone(), paused, scope.clone())));
+        }
+        for bad in ["wan.control.anna.stop.vendor.simwan", "wan.control.anna.pause.device.a", "wan.control"] {
+            assert_eq!(controlled(bad).expect_err(bad).code, Reason::BadSubject);
         }
     }
 

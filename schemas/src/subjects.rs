@@ -25,6 +25,8 @@ pub const VERDICT_ALL: &str = "wan.verdict.*.*.*";
 pub const SNAPSHOT_ALL: &str = "wan.snapshot.*";
 /// What the command services tell each other: who is there, and with which partitions.
 pub const MEMBERS: &str = "wan.member.commands";
+/// What the executors tell each other: who is there.
+pub const EXECUTORS: &str = "wan.member.executors";
 /// Keys of personal data, wrapped, and what is known about them.
 pub const KEY_ALL: &str = "wan.key.>";
 /// Every wrapped key.
@@ -45,6 +47,8 @@ pub const TIMER_DUE_ALL: &str = "wan.timer.due.>";
 pub const TIMER_ALL: &str = "wan.timer.>";
 /// What could not be handled.
 pub const DEAD_ALL: &str = "wan.dead.>";
+/// How the subjects begin that note what was done about a dead letter.
+pub const DEAD_SETTLED: &str = "wan.dead.settled.";
 
 /// What the vendors offer, by request and reply: every vendor in short.
 pub const EXPLAIN: &str = "wan.explain";
@@ -217,6 +221,15 @@ fn target_order(vendor: &VendorId, customer: &CustomerId, look: &str, target: &T
     format!("wan.order.{vendor}.{customer}.{look}{}.{}", target.kind(), target.id())
 }
 
+/// What the subject of a row of the table says: vendor, customer, whether it is a look, kind and id of the target.
+pub fn parts_of_order(subject: &str) -> Option<(VendorId, CustomerId, bool, Kind, &str)> {
+    let tokens: Vec<&str> = subject.strip_prefix("wan.order.")?.split('.').collect();
+    let [vendor, customer, kind, id] = tokens[..] else { return None };
+    let look = kind.strip_prefix("observe-");
+    let kind = Kind::parse(look.unwrap_or(kind))?;
+    Some((vendor.parse().ok()?, customer.parse().ok()?, look.is_some(), kind, id))
+}
+
 /// A record about an order.
 pub fn run(customer: &CustomerId, order: OrderId, word: &str) -> String {
     format!("wan.run.{customer}.{order}.{word}")
@@ -235,6 +248,11 @@ pub fn timer(name: &str) -> (String, String) {
 /// A dead letter.
 pub fn dead(what: &str, reason: Reason) -> String {
     format!("wan.dead.{what}.{}", reason.code())
+}
+
+/// What was done about a dead letter.
+pub fn dead_settled(sequence: u64) -> String {
+    format!("{DEAD_SETTLED}{sequence}")
 }
 
 /// "This row changed", said after the projection committed.
@@ -329,6 +347,21 @@ mod tests {
         assert_eq!(CommandSubject::parse("wan.inbox.7.acme.demo.site.oslo-01.create"), sent);
         let refusal = CommandSubject::parse("wan.decide.7.acme.demo").expect_err("too short");
         assert!(refusal.message.contains("`wan.do.acme.demo`"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn a_row_of_the_table_says_what_it_is_about() {
+        let (simwan, acme): (VendorId, CustomerId) =
+            ("simwan".parse().expect("an id"), "acme".parse().expect("an id"));
+        let target = Target::Device("edge-1".parse().expect("an id"));
+        let rows = orders_of_target(&simwan, &acme, &target);
+        for (row, is_look) in rows.iter().zip([false, true]) {
+            let parts = (simwan.clone(), acme.clone(), is_look, Kind::Device, "edge-1");
+            assert_eq!(parts_of_order(row), Some(parts));
+        }
+        for bad in ["wan.order.simwan.acme.router.a", "wan.order.simwan.acme.site", "wan.run.a.b.c.d", ""] {
+            assert_eq!(parts_of_order(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod cache;
+mod controls;
 mod delivery;
 mod discovery;
 mod door;
@@ -15,7 +16,6 @@ mod ingress;
 mod intake;
 mod lane;
 mod lookup;
-mod members;
 mod oldest;
 mod outcomes;
 mod partition;
@@ -138,12 +138,13 @@ pub async fn run(
     let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
     let most_waiting = options.most_waiting;
     let onlooker = shared.onlooker(&nats);
+    let known = vendors.clone();
     let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
     let parts = Arc::new(parts);
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
-    side_door::open(&nats, onlooker, most_waiting, &stop, &mut others).await?;
+    side_door::open(&nats, onlooker, most_waiting, known, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     others.spawn(sweeps);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)

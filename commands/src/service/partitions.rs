@@ -9,10 +9,10 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::members::{BEAT, Beat, Members};
 use wanwright_nats::{Lease, Leases, NatsError};
 use wanwright_schemas::subjects;
 
-use super::members::{BEAT, Beat, Members};
 use super::{Parts, partition};
 
 /// A partition that is held.

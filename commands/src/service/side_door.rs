@@ -1,5 +1,5 @@
-//! The services beside the doors: the ingress of the durable one, histories and outcomes. Tenants reach them through
-//! their accounts, everybody else in WAN; any of the command services answers.
+//! The services beside the doors: the ingress of the durable one, histories, outcomes and what operators pause. Tenants
+//! reach all but the last through their accounts, everybody else in WAN; any of the command services answers.
 
 use async_nats::{HeaderMap, Subject, Subscriber};
 use bytes::Bytes;
@@ -9,10 +9,11 @@ use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services;
+use wanwright_vendors::Vendors;
 
 use super::quota::Quota;
 use super::store::CustomerStore;
-use super::{history, ingress, lookup, requests, verdict};
+use super::{controls, history, ingress, lookup, requests, verdict};
 
 /// The queue group: each request reaches one command service.
 const QUEUE: &str = "services";
@@ -22,6 +23,7 @@ pub(super) async fn open(
     nats: &Nats,
     store: CustomerStore,
     most_waiting: u64,
+    vendors: Vendors,
     stop: &CancellationToken,
     parts: &mut JoinSet<&'static str>,
 ) -> Result<(), NatsError> {
@@ -36,6 +38,8 @@ pub(super) async fn open(
     parts.spawn(history::serve(asked, nats.clone(), stop.clone()));
     let asked = subscribe(nats, services::OUTCOME_ALL).await?;
     parts.spawn(lookup::serve(asked, nats.clone(), store, stop.clone()));
+    let asked = subscribe(nats, services::CONTROL_ALL).await?;
+    parts.spawn(controls::serve(asked, nats.clone(), vendors, stop.clone()));
     Ok(())
 }
 

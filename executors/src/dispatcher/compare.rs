@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use jiff::Timestamp;
 use wanwright_commands::orders::Gate;
-use wanwright_commands::{Head, orders};
+use wanwright_commands::{Customer, Head, orders};
 use wanwright_nats::evidence::Evidence;
 use wanwright_nats::publish::CheckedError;
 use wanwright_nats::{History, Nats, OrderTable, TableRow, trace};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::trace::TraceContext;
-use wanwright_schemas::{CustomerId, subjects};
+use wanwright_schemas::{CustomerId, OrderId, headers, subjects};
 use wanwright_vendors::Vendors;
 
 use super::alarms::Alarms;
@@ -132,6 +132,11 @@ impl Compare {
         loop {
             let present = self.table.get(&row).await?;
             let sequence = present.as_ref().map_or(0, |present| present.sequence);
+            if present.as_ref().is_some_and(|present| is_dead(present, order)) {
+                // It lies among the dead letters, and a person sends it back.
+                return Ok(Compared::Equal);
+            }
+            let after = after(&head.state, order, present.as_ref());
             let waiting = present.filter(|present| !present.is_done());
             let older: Option<(Order, TableRow)> =
                 waiting.and_then(|present| Some((serde_json::from_slice(&present.payload).ok()?, present)));
@@ -153,11 +158,12 @@ impl Compare {
                 None => {}
             }
             let body = serde_json::to_vec(order)?;
-            let mut headers = HeaderMap::new();
+            let mut head_of_row = HeaderMap::new();
             if let Some(trace) = trace {
-                trace::write(trace, &mut headers);
+                trace::write(trace, &mut head_of_row);
             }
-            match self.table.put(row.clone(), sequence, headers, body.into()).await {
+            head_of_row.insert(headers::AFTER_GENERATION, after.to_string().as_str());
+            match self.table.put(row.clone(), sequence, head_of_row, body.into()).await {
                 Ok(_) => {
                     if let Some((older, row)) = older {
                         let superseded = RunEvent::Superseded { by: order.id };
@@ -191,6 +197,22 @@ impl Compare {
             records::write(&self.nats, &context, RunEvent::Withdrawn).await;
         }
         Ok(())
+    }
+}
+
+/// Whether a row is done because this very order was given up.
+fn is_dead(row: &TableRow, order: &Order) -> bool {
+    let dead = row.headers.get(headers::DEAD_ORDER).and_then(|id| id.as_str().parse::<OrderId>().ok());
+    row.is_done() && dead == Some(order.id)
+}
+
+/// The newest generation of the target that was brought or tried before this order. What waits in the row was neither, so
+/// what was known when it was written still holds.
+fn after(state: &Customer, order: &Order, row: Option<&TableRow>) -> u64 {
+    let said = row.and_then(|row| row.headers.get(headers::AFTER_GENERATION)?.as_str().parse::<u64>().ok());
+    match (row, said) {
+        (Some(row), Some(said)) if !row.is_done() => said,
+        (_, said) => orders::tried_generation(state, &order.target()).max(said.unwrap_or_default()),
     }
 }
 

@@ -173,7 +173,7 @@ async fn once(inner: &Inner, run: &Run, lane: &Lane, made: &Made, attempt: &Atte
         500.. => ticket.failed(format!("the vendor answered with {status}")),
         _ => ticket.worked(),
     }
-    if matches!(status, 401 | 403 | 407) {
+    if matches!(status, 401 | 407) {
         // The credential is ours.
         run.failed_by_us();
     }

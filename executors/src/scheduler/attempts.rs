@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_nats::topology::ATTEMPTS;
 use wanwright_nats::{Nats, NatsError};
-use wanwright_schemas::OrderId;
+use wanwright_schemas::{Order, OrderId};
 
 /// Where a try stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub(super) enum Phase {
         /// When that may begin.
         not_before: Timestamp,
     },
+    /// It ended well, and a newer version of the row had come meanwhile.
+    Done,
 }
 
 /// The last try of a row of the table.
@@ -28,10 +30,19 @@ pub(super) enum Phase {
 pub(super) struct Attempt {
     /// The order that was tried.
     pub(super) order: OrderId,
+    /// The generation of the target that it brings.
+    #[serde(default)]
+    pub(super) generation: u64,
     /// Which try it was, from 1.
     pub(super) number: u32,
     /// How many tries failed at the vendor. Only these are held against the order.
     pub(super) failures: u32,
+    /// How many tries in a row ended with the death of whoever was at them.
+    #[serde(default)]
+    pub(super) deaths: u32,
+    /// How many reports of it were refused.
+    #[serde(default)]
+    pub(super) refused: u32,
     /// Whether a run of this target died and none has succeeded since: what there is at the vendor has to be looked for.
     pub(super) unsure: bool,
     /// Where it stands.
@@ -44,25 +55,33 @@ impl Attempt {
     pub(super) fn died(&self) -> Option<&str> {
         match &self.phase {
             Phase::Running { executor } => Some(executor),
-            Phase::Waiting { .. } => None,
+            Phase::Waiting { .. } | Phase::Done => None,
         }
     }
 
     /// The try that comes now, after the last one of the row.
-    pub(super) fn begin(last: Option<&Self>, order: OrderId, executor: &str) -> Self {
-        let same = last.filter(|last| last.order == order);
+    pub(super) fn begin(last: Option<&Self>, order: &Order, executor: &str) -> Self {
+        let same = last.filter(|last| last.order == order.id);
         Self {
-            order,
-            number: same.map_or(1, |last| last.number + 1),
+            order: order.id,
+            generation: order.generation(),
+            number: same.map_or(1, |last| last.number.saturating_add(1)),
             failures: same.map_or(0, |last| last.failures),
+            deaths: same.map_or(0, |last| last.deaths.saturating_add(u32::from(last.died().is_some()))),
+            refused: same.map_or(0, |last| last.refused),
             unsure: last.is_some_and(|last| last.unsure || last.died().is_some()),
             phase: Phase::Running { executor: executor.to_owned() },
         }
     }
 
-    /// The same try, ended in passing.
+    /// The same try, ended in passing. Whoever was at it lives.
     pub(super) fn waiting(&self, not_before: Timestamp, failures: u32) -> Self {
-        Self { failures, phase: Phase::Waiting { not_before }, ..self.clone() }
+        Self { failures, deaths: 0, phase: Phase::Waiting { not_before }, ..self.clone() }
+    }
+
+    /// The same try, ended well.
+    pub(super) fn done(&self) -> Self {
+        Self { deaths: 0, unsure: false, phase: Phase::Done, ..self.clone() }
     }
 }
 
@@ -103,17 +122,47 @@ impl Attempts {
 mod tests {
     use super::*;
 
+    fn order(generation: u64) -> Order {
+        let line = include_str!("../../../schemas/frozen/order.v1.jsonl").lines();
+        let device = line.map(|line| serde_json::from_str::<Order>(line).expect("an order"));
+        let mut order = device.collect::<Vec<_>>().pop().expect("a line");
+        order.id = OrderId::of_digest([u8::try_from(generation).expect("small"); 32]);
+        order
+    }
+
     #[test]
     fn a_death_is_remembered_until_a_run_succeeds_but_not_held_against_the_order() {
-        let (order, newer) = (OrderId::of_digest([1; 32]), OrderId::of_digest([2; 32]));
-        let first = Attempt::begin(None, order, "one");
+        let (order, newer) = (order(1), order(2));
+        let first = Attempt::begin(None, &order, "one");
         assert_eq!((first.number, first.failures, first.unsure), (1, 0, false));
-        let second = Attempt::begin(Some(&first), order, "two");
+        let second = Attempt::begin(Some(&first), &order, "two");
         assert_eq!((second.number, second.failures, second.unsure), (2, 0, true));
         let waiting = second.waiting(Timestamp::UNIX_EPOCH, 1);
-        let third = Attempt::begin(Some(&waiting), order, "two");
+        let third = Attempt::begin(Some(&waiting), &order, "two");
         assert_eq!((third.number, third.failures, third.unsure), (3, 1, true));
-        let other = Attempt::begin(Some(&waiting), newer, "two");
+        let other = Attempt::begin(Some(&waiting), &newer, "two");
         assert_eq!((other.number, other.failures, other.unsure), (1, 0, true));
+        let done = Attempt::begin(Some(&third.done()), &newer, "two");
+        assert!(!done.unsure, "what dead runs left unknown has been observed");
+    }
+
+    #[test]
+    fn deaths_in_a_row_are_counted_until_a_try_ends() {
+        let order = order(1);
+        let mut attempt = Attempt::begin(None, &order, "one");
+        for deaths in 1..5 {
+            attempt = Attempt::begin(Some(&attempt), &order, "one");
+            assert_eq!(attempt.deaths, deaths);
+        }
+        attempt = Attempt::begin(Some(&attempt.waiting(Timestamp::UNIX_EPOCH, 1)), &order, "one");
+        assert_eq!(attempt.deaths, 0);
+    }
+
+    /// What an executor of another version has written.
+    #[test]
+    fn a_try_from_before_reads() {
+        let text = r#"{"order":"366040cb-7be2-87fe-b066-83ff228ab910","number":2,"failures":1,"unsure":true,"phase":"running","executor":"ex-1"}"#;
+        let attempt: Attempt = serde_json::from_str(text).expect("a try");
+        assert_eq!((attempt.died(), attempt.generation, attempt.deaths), (Some("ex-1"), 0, 0));
     }
 }

@@ -6,25 +6,29 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{Leases, NatsError, OrderTable, timer, trace};
-use wanwright_schemas::order::{Intent, Order};
+use wanwright_nats::{Leases, NatsError, OrderTable, TableRow, trace};
+use wanwright_schemas::headers;
+use wanwright_schemas::order::Order;
 use wanwright_schemas::reason::Reason;
-use wanwright_schemas::report::{Finding, ObjectFinding};
-use wanwright_schemas::run::RunEvent;
+use wanwright_schemas::run::{Generations, RunEvent, Wait};
 use wanwright_vendors::{Engine, Vendor};
 
 use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
-use super::{Config, News, backoff};
+use super::ending::{Trouble, Work};
+use super::{Config, News, breakers};
 use crate::engine::{self, Log, Outcome, Run, Scans};
-use crate::gateway::{RunContext, journal};
-use crate::{records, reporting};
+use crate::gateway::{Admission, Admitted, RunContext, journal};
+use crate::records;
 
 /// How long a row waits whose target somebody else is at, or that met trouble with NATS.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// How far the server's clock may be ahead of ours: a timer that fired is believed.
 const SKEW: Duration = Duration::from_secs(1);
+
+/// How long a run waits at the gateway before that is written down.
+const SAY_WAITING: Duration = Duration::from_secs(1);
 
 pub(super) struct Attendant {
     pub(super) leases: Leases,
@@ -35,7 +39,7 @@ pub(super) struct Attendant {
 }
 
 /// What to do with a row after its run.
-enum Next {
+pub(super) enum Next {
     /// It is worked off.
     Finished,
     /// It waits until then; a NATS timer has been set.
@@ -61,13 +65,7 @@ impl Attendant {
                 tracing::warn!(row, error = &error as &dyn std::error::Error, "an order waits a moment");
             }
         }
-        let (row, tell, stop) = (row.to_owned(), tell.clone(), stop.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(BUSY) => drop(tell.send(News::Due(row)).await),
-            }
-        });
+        wake(row.to_owned(), tell.clone(), stop.clone());
         Ended::Parked
     }
 
@@ -94,10 +92,7 @@ impl Attendant {
         };
         let order: Order = match serde_json::from_slice(&newest.payload) {
             Ok(order) => order,
-            Err(error) => {
-                tracing::error!(row, %error, "a row of the table is no order; it is left alone");
-                return Ok(Next::Finished);
-            }
+            Err(error) => return self.bury_unreadable(row, &newest, &error).await,
         };
         let last = self.attempts.get(row).await?;
         if let Some(Attempt { order: same, phase: Phase::Waiting { not_before }, .. }) = &last
@@ -108,18 +103,39 @@ impl Attendant {
             self.set_timer(row, &order, *not_before).await?;
             return Ok(Next::Later);
         }
-        let vendors = self.config.vendors.snapshot();
-        let Some(vendor) = vendors.get(order.vendor.as_str()) else {
-            tracing::error!(row, vendor = %order.vendor, "no folder for this vendor: the order waits");
-            return Ok(Next::Soon);
-        };
         let context = records::context_of(&order, trace::read(&newest.headers));
         if let Some((number, executor)) = last.as_ref().and_then(|last| Some((last.number, last.died()?))) {
             self.note_death(&context, number, executor.to_owned()).await?;
         }
-        let attempt = Attempt::begin(last.as_ref(), order.id, &self.config.executor);
+        let attempt = Attempt::begin(last.as_ref(), &order, &self.config.executor);
+        let work =
+            Work { row, sequence: newest.sequence, order: &order, context: &context, attempt: &attempt };
+        let patience = self.config.patience;
+        let vendors = self.config.vendors.snapshot();
+        let Some(vendor) = vendors.get(order.vendor.as_str()) else {
+            let message = format!("there is no folder for vendor {}", order.vendor);
+            let waited = Timestamp::now().duration_since(newest.time);
+            if Duration::try_from(waited).unwrap_or_default() < patience.no_vendor {
+                let trouble = Trouble { code: Reason::UnknownVendor, message, ours: true };
+                return self.later(&work, attempt.failures, trouble).await;
+            }
+            return self.bury(row, &newest, &order, &context, (Reason::UnknownVendor, message)).await;
+        };
+        if attempt.deaths >= patience.deaths {
+            let message = format!("its run ended the executor {} times in a row", attempt.deaths);
+            return self.bury(row, &newest, &order, &context, (Reason::RunDied, message)).await;
+        }
+        let Some(admitted) = self.admit(&context, &order).await else { return Ok(Next::Soon) };
+        if self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence) {
+            // The newest version is the one that runs. The board has heard of it, or is about to.
+            return Ok(Next::Finished);
+        }
         self.attempts.put(row, &attempt).await?;
-        let started = RunEvent::Started { attempt: attempt.number, executor: self.config.executor.clone() };
+        let started = RunEvent::Started {
+            attempt: attempt.number,
+            executor: self.config.executor.clone(),
+            replaced: replaced(&order, &newest, last.as_ref()),
+        };
         records::write(&self.config.nats, &context, started).await;
         let began = Instant::now();
         let opened = self.config.gateway.open(context.clone());
@@ -134,18 +150,21 @@ impl Attendant {
         };
         let outcome = self.carry_out(&run, vendor, stop).await;
         let calls = opened.calls();
-        drop(opened);
-        let work =
-            Work { row, sequence: newest.sequence, order: &order, context: &context, attempt: &attempt };
+        if matches!(outcome, Outcome::Done(_)) {
+            self.config.gateway.learn(&opened, &order.intent);
+        }
+        drop((opened, admitted));
         match outcome {
             Outcome::Done(findings) => {
                 self.finish(&work, findings, RunEvent::Succeeded { calls, millis: millis(began.elapsed()) })
                     .await
             }
             Outcome::Passing { code, message, ours } => {
+                // What fails because the vendor is down says nothing about the order.
+                let ours = ours || (is_about_vendor(code) && self.is_closed(&order));
                 let failures = attempt.failures + u32::from(!ours);
-                if failures < backoff::MAX_FAILURES {
-                    return self.later(&work, failures, ours, code, message).await;
+                if failures < patience.failures {
+                    return self.later(&work, failures, Trouble { code, message, ours }).await;
                 }
                 let message = format!("{message} (failed {failures} times)");
                 // A look that fails says nothing about the object, so there is nothing to report.
@@ -154,6 +173,27 @@ impl Attendant {
                 self.finish(&work, findings, RunEvent::Failed { code, message }).await
             }
         }
+    }
+
+    /// Waits until the run's calls can be served in time. Where that takes a while, it is said why.
+    async fn admit(&self, context: &RunContext, order: &Order) -> Option<Admitted> {
+        let gateway = &self.config.gateway;
+        let admitted = gateway.admit(context, gateway.expected(context, &order.intent));
+        tokio::pin!(admitted);
+        if let Ok(admitted) = tokio::time::timeout(SAY_WAITING, &mut admitted).await {
+            return admitted;
+        }
+        let why = match gateway.admits(&order.vendor) {
+            Some(Admission::HeldBack { .. } | Admission::Trial { .. } | Admission::Away) => Wait::Breaker,
+            Some(Admission::Open | Admission::Blocked { .. }) | None => Wait::Budget,
+        };
+        records::write(&self.config.nats, context, RunEvent::Waiting { why }).await;
+        admitted.await
+    }
+
+    fn is_closed(&self, order: &Order) -> bool {
+        let admission = self.config.gateway.admits(&order.vendor);
+        admission.is_some_and(|admission| breakers::is_closed(&admission, Timestamp::now()))
     }
 
     /// Notes that a run died, with what the effect journal says it may have done.
@@ -185,82 +225,32 @@ impl Attendant {
             }
         }
     }
-
-    /// Reports what there is to report, then removes the very version of the row that was carried out.
-    async fn finish(
-        &self,
-        work: &Work<'_>,
-        findings: Vec<ObjectFinding>,
-        succeeded: RunEvent,
-    ) -> Result<Next, NatsError> {
-        let nats = &self.config.nats;
-        let ending = failure_among(&findings).unwrap_or(succeeded);
-        let gone = matches!(work.order.intent, Intent::Remove)
-            && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
-        if !findings.is_empty()
-            && let Err(refusal) =
-                reporting::report(nats, work.order, findings, work.context.trace.as_ref()).await
-        {
-            // The state still wants the order, so the order stays.
-            tracing::error!(order = %work.order.id, %refusal, "a report was refused; the order is tried again");
-            let message = format!("the report was refused: {refusal}");
-            return self.later(work, work.attempt.failures, true, refusal.code, message).await;
-        }
-        records::write(nats, work.context, ending).await;
-        if gone {
-            journal::forget(nats, work.context).await?;
-        }
-        self.table.done(work.row, work.sequence).await?;
-        self.attempts.clear(work.row).await?;
-        Ok(Next::Finished)
-    }
-
-    async fn later(
-        &self,
-        work: &Work<'_>,
-        failures: u32,
-        ours: bool,
-        code: Reason,
-        message: String,
-    ) -> Result<Next, NatsError> {
-        let wait = backoff::wait(work.order.id, work.attempt.number, ours);
-        // Timers fire at full seconds.
-        let at = Timestamp::from_second((Timestamp::now() + wait).as_second() + 1).unwrap_or(Timestamp::MAX);
-        // The timer first: one that fires for a row that does not wait does no harm, a row without one waits for ever.
-        self.set_timer(work.row, work.order, at).await?;
-        self.attempts.put(work.row, &work.attempt.waiting(at, failures)).await?;
-        let retrying = RunEvent::Retrying { attempt: work.attempt.number, code, message, at };
-        records::write(&self.config.nats, work.context, retrying).await;
-        Ok(Next::Later)
-    }
-
-    async fn set_timer(&self, row: &str, order: &Order, at: Timestamp) -> Result<(), NatsError> {
-        let look = if order.changes() { "change" } else { "look" };
-        let target = order.target();
-        let name =
-            format!("retry.{}.{}.{look}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
-        timer::set(&self.config.nats.js, &name, at, row.to_owned()).await
-    }
 }
 
-/// A row at work.
-struct Work<'a> {
-    row: &'a str,
-    /// The version of the row that is carried out.
-    sequence: u64,
-    order: &'a Order,
-    context: &'a RunContext,
-    attempt: &'a Attempt,
+/// Whether a failure is about the vendor as a whole and not about what was asked of it.
+fn is_about_vendor(code: Reason) -> bool {
+    matches!(code, Reason::Network | Reason::VendorBusy)
 }
 
-/// The failure to record for an order, if one of its objects failed for good.
-fn failure_among(findings: &[ObjectFinding]) -> Option<RunEvent> {
-    findings.iter().find_map(|found| match &found.finding {
-        Finding::Failed { code, message, .. } => {
-            Some(RunEvent::Failed { code: *code, message: format!("{}: {message}", found.object) })
+/// Brings a row back after a moment.
+pub(super) fn wake(row: String, tell: mpsc::Sender<News>, stop: CancellationToken) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(BUSY) => drop(tell.send(News::Due(row)).await),
         }
-        _ => None,
-    })
+    });
+}
+
+/// The generations that an order takes the place of: those behind the newest one that was brought or tried before. The
+/// dispatcher says in the row which one that was when it wrote it; what began since is known from the last try.
+fn replaced(order: &Order, row: &TableRow, last: Option<&Attempt>) -> Option<Generations> {
+    if !order.changes() {
+        return None;
+    }
+    let said = row.headers.get(headers::AFTER_GENERATION)?.as_str().parse::<u64>().ok()?;
+    let begun = last.filter(|last| last.order != order.id).map_or(0, |last| last.generation);
+    Generations::between(said.max(begun), order.generation())
 }
 
 fn millis(time: Duration) -> u64 {

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use wanwright_schemas::OrderId;
 
-/// How many tries may fail at the vendor before an order fails for good.
-pub(super) const MAX_FAILURES: u32 = 8;
-
 const FIRST: Duration = Duration::from_secs(1);
 
 /// Longest wait after a failure at the vendor.
@@ -33,7 +30,7 @@ mod tests {
     #[test]
     fn waits_double_within_their_spread_and_end() {
         let order = OrderId::of_digest([7; 32]);
-        for tried in 1..=MAX_FAILURES {
+        for tried in 1..=8 {
             let nominal = FIRST.saturating_mul(1 << (tried - 1)).min(LONGEST);
             let wait = wait(order, tried, false);
             assert!(wait >= nominal.mul_f64(0.75) && wait <= nominal.mul_f64(1.25), "{tried}: {wait:?}");

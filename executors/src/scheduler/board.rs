@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use wanwright_schemas::{CustomerId, VendorId};
 use wanwright_vendors::Engine;
 
+use super::holds::Holds;
+use super::share::Share;
 use crate::gateway::Priority;
 use crate::gateway::fair::FairQueue;
 
@@ -15,8 +17,14 @@ enum Standing {
     Waiting,
     /// Being carried out; `again` when a newer version came meanwhile.
     Running { again: bool },
+    /// Its last run began a moment ago; `again` when a newer version has come since. What comes until then is one run.
+    Resting { again: bool },
     /// Waits for a timer.
     Parked,
+    /// Nothing of its customer or its vendor may begin now.
+    Held,
+    /// Another process attends to its customer.
+    Elsewhere,
 }
 
 /// A lane: runs of one engine at one vendor. A slow vendor fills its own lanes only.
@@ -63,20 +71,32 @@ pub(super) struct Board {
     rows: HashMap<String, (Place, Standing)>,
     lanes: BTreeMap<LaneKey, Lane>,
     slots: fn(&LaneKey) -> usize,
+    share: Share,
+    holds: Holds,
 }
 
 impl Board {
-    pub(super) fn new(slots: fn(&LaneKey) -> usize) -> Self {
-        Self { rows: HashMap::new(), lanes: BTreeMap::new(), slots }
+    pub(super) fn new(slots: fn(&LaneKey) -> usize, share: Share) -> Self {
+        Self { rows: HashMap::new(), lanes: BTreeMap::new(), slots, share, holds: Holds::default() }
     }
 
     /// A row was written.
     pub(super) fn arrived(&mut self, row: String, place: Place) {
         match self.rows.get_mut(&row) {
-            Some((_, Standing::Running { again })) => *again = true,
-            // The queue holds the row's name; whoever takes it reads the newest version.
-            Some((_, Standing::Waiting)) => {}
-            Some((_, Standing::Parked)) | None => self.queue(row, place),
+            Some((_, Standing::Running { again } | Standing::Resting { again })) => *again = true,
+            // Whoever takes it reads the newest version.
+            Some((_, Standing::Waiting | Standing::Held)) => {}
+            Some((_, Standing::Parked | Standing::Elsewhere)) | None => self.queue(row, place),
+        }
+    }
+
+    /// A row was marked as done, here or elsewhere.
+    pub(super) fn done(&mut self, row: &str) {
+        match self.rows.get_mut(row) {
+            Some((_, Standing::Running { again } | Standing::Resting { again })) => *again = false,
+            // Its place in the queue finds nothing.
+            Some(_) => drop(self.rows.remove(row)),
+            None => {}
         }
     }
 
@@ -88,12 +108,73 @@ impl Board {
                 self.queue(row.to_owned(), place);
             }
             // The run that set the timer has not said yet that it ended.
-            Some((_, Standing::Running { again })) => *again = true,
-            Some((_, Standing::Waiting)) | None => {}
+            Some((_, Standing::Running { again } | Standing::Resting { again })) => *again = true,
+            Some((_, Standing::Waiting | Standing::Held | Standing::Elsewhere)) | None => {}
+        }
+    }
+
+    /// The row has rested.
+    pub(super) fn rested(&mut self, row: &str) {
+        match self.rows.get(row) {
+            Some((place, Standing::Resting { again: true })) => {
+                let place = place.clone();
+                self.queue(row.to_owned(), place);
+            }
+            Some((_, Standing::Resting { again: false })) => drop(self.rows.remove(row)),
+            _ => {}
+        }
+    }
+
+    /// Other processes have come or gone: some customers are ours now, and some no more. What runs, ends here.
+    pub(super) fn others(&mut self, others: Vec<String>) {
+        self.share.heard(others);
+        let mut come = Vec::new();
+        for (row, (place, standing)) in &mut self.rows {
+            match (self.share.has(&place.customer), *standing) {
+                (true, Standing::Elsewhere) => come.push((row.clone(), place.clone())),
+                (false, Standing::Waiting | Standing::Parked | Standing::Held) => {
+                    *standing = Standing::Elsewhere;
+                }
+                _ => {}
+            }
+        }
+        self.queue_all(come);
+    }
+
+    /// Something was paused or resumed. What runs ends in peace.
+    pub(super) fn hold(&mut self, paused: Holds) {
+        self.holds = std::mem::take(&mut self.holds).with_paused(paused);
+        self.release();
+    }
+
+    /// A vendor is held back, or called again.
+    pub(super) fn close(&mut self, vendor: VendorId, closed: bool) {
+        self.holds = std::mem::take(&mut self.holds).with_vendor(vendor, closed);
+        self.release();
+    }
+
+    /// Queues what is held no more.
+    fn release(&mut self) {
+        let is_free = |place: &Place, holds: &Holds| !holds.hold(&place.lane.vendor, &place.customer);
+        let held = self.rows.iter().filter(|(_, (_, standing))| *standing == Standing::Held);
+        let free = held.filter(|(_, (place, _))| is_free(place, &self.holds));
+        let free: Vec<_> = free.map(|(row, (place, _))| (row.clone(), place.clone())).collect();
+        self.queue_all(free);
+    }
+
+    fn queue_all(&mut self, mut rows: Vec<(String, Place)>) {
+        // A map has no order: the same rows come in the same order everywhere.
+        rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (row, place) in rows {
+            self.queue(row, place);
         }
     }
 
     fn queue(&mut self, row: String, place: Place) {
+        if !self.share.has(&place.customer) {
+            self.rows.insert(row, (place, Standing::Elsewhere));
+            return;
+        }
         let lane = self
             .lanes
             .entry(place.lane.clone())
@@ -105,34 +186,48 @@ impl Board {
     /// The next row to carry out, with its place, if a lane has a free slot and something waits.
     pub(super) fn next(&mut self) -> Option<(String, Place)> {
         let slots = self.slots;
-        let (_, lane) =
-            self.lanes.iter_mut().find(|(key, lane)| lane.running < slots(key) && !lane.queue.is_empty())?;
-        let row = lane.queue.pop()?;
-        let (place, standing) = self.rows.get_mut(&row)?;
-        lane.running += 1;
-        *standing = Standing::Running { again: false };
-        Some((row, place.clone()))
+        loop {
+            let (_, lane) = self
+                .lanes
+                .iter_mut()
+                .find(|(key, lane)| lane.running < slots(key) && !lane.queue.is_empty())?;
+            let row = lane.queue.pop()?;
+            // A place in the queue that the row does not wait at any more.
+            let Some((place, standing @ Standing::Waiting)) = self.rows.get_mut(&row) else { continue };
+            if self.holds.hold(&place.lane.vendor, &place.customer) {
+                *standing = Standing::Held;
+                continue;
+            }
+            lane.running += 1;
+            *standing = Standing::Running { again: false };
+            return Some((row, place.clone()));
+        }
     }
 
-    /// A run ended.
-    pub(super) fn ended(&mut self, row: &str, lane: &LaneKey, ended: Ended) {
+    /// A run ended. Where it began only a moment ago, the row is to rest until [`Board::rested`] is told: so many edits
+    /// of one target in a short time are few runs. Answers whether it rests.
+    pub(super) fn ended(&mut self, row: &str, lane: &LaneKey, ended: Ended, is_young: bool) -> bool {
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.running -= 1;
         }
-        let Some((place, standing)) = self.rows.get_mut(row) else { return };
-        if *standing == (Standing::Running { again: true }) {
-            let place = place.clone();
-            self.queue(row.to_owned(), place);
-        } else if ended == Ended::Parked {
-            *standing = Standing::Parked;
-        } else {
-            self.rows.remove(row);
+        let Some((place, standing)) = self.rows.get_mut(row) else { return false };
+        let again = *standing == (Standing::Running { again: true });
+        if ended == Ended::Parked && !again {
+            *standing = if self.share.has(&place.customer) { Standing::Parked } else { Standing::Elsewhere };
+            return false;
         }
+        *standing = Standing::Resting { again };
+        if !is_young {
+            self.rested(row);
+        }
+        is_young
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wanwright_schemas::control::Scope;
+
     use super::*;
 
     fn place(customer: &str) -> Place {
@@ -145,7 +240,21 @@ mod tests {
     }
 
     fn board() -> Board {
-        Board::new(|_| 1)
+        let mut board = Board::new(|_| 1, Share::new("one".to_owned()));
+        board.others(Vec::new());
+        board
+    }
+
+    /// The customers that the process `one` has, and those that it does not have, beside `two`.
+    fn customers() -> (Vec<String>, Vec<String>) {
+        let mut share = Share::new("one".to_owned());
+        share.heard(vec!["two".to_owned()]);
+        let names = (0..20).map(|number| format!("customer-{number}"));
+        names.partition(|name| share.has(&name.parse().expect("an id")))
+    }
+
+    fn rows(board: &mut Board) -> Vec<String> {
+        std::iter::from_fn(|| board.next()).map(|(row, _)| row).collect()
     }
 
     #[test]
@@ -157,11 +266,11 @@ mod tests {
         assert_eq!(row, "a");
         assert!(board.next().is_none(), "the only slot is taken");
         board.arrived("a".into(), place("acme"));
-        board.ended("a", &lane, Ended::Finished);
+        board.ended("a", &lane, Ended::Finished, false);
         assert_eq!(board.next().map(|(row, _)| row), Some("b".into()));
-        board.ended("b", &lane, Ended::Finished);
+        board.ended("b", &lane, Ended::Finished, false);
         assert_eq!(board.next().map(|(row, _)| row), Some("a".into()), "the newer version");
-        board.ended("a", &lane, Ended::Finished);
+        board.ended("a", &lane, Ended::Finished, false);
         assert!(board.next().is_none());
     }
 
@@ -170,7 +279,7 @@ mod tests {
         let mut board = board();
         (0..10).for_each(|_| board.arrived("a".into(), place("acme")));
         let (_, Place { lane, .. }) = board.next().expect("a row");
-        board.ended("a", &lane, Ended::Finished);
+        board.ended("a", &lane, Ended::Finished, false);
         assert!(board.next().is_none());
     }
 
@@ -179,11 +288,11 @@ mod tests {
         let mut board = board();
         board.arrived("a".into(), place("acme"));
         let (_, Place { lane, .. }) = board.next().expect("a row");
-        board.ended("a", &lane, Ended::Parked);
+        board.ended("a", &lane, Ended::Parked, false);
         assert!(board.next().is_none());
         board.due("a");
         let (_, Place { lane, .. }) = board.next().expect("the timer brought it back");
-        board.ended("a", &lane, Ended::Parked);
+        board.ended("a", &lane, Ended::Parked, false);
         board.arrived("a".into(), place("acme"));
         assert!(board.next().is_some());
         board.due("nobody");
@@ -195,7 +304,86 @@ mod tests {
         board.arrived("a".into(), place("acme"));
         let (_, Place { lane, .. }) = board.next().expect("a row");
         board.due("a");
-        board.ended("a", &lane, Ended::Parked);
+        board.ended("a", &lane, Ended::Parked, false);
         assert!(board.next().is_some());
+    }
+
+    #[test]
+    fn edits_that_come_right_after_a_run_are_one_run() {
+        let mut board = board();
+        board.arrived("a".into(), place("acme"));
+        let (_, Place { lane, .. }) = board.next().expect("a row");
+        assert!(board.ended("a", &lane, Ended::Finished, true), "it rests");
+        (0..10).for_each(|_| board.arrived("a".into(), place("acme")));
+        assert!(board.next().is_none());
+        board.rested("a");
+        assert!(board.next().is_some());
+        board.arrived("a".into(), place("acme"));
+        assert!(board.ended("a", &lane, Ended::Finished, true));
+        board.done("a");
+        board.rested("a");
+        assert!(board.next().is_none() && board.rows.is_empty(), "what is done elsewhere is not looked at");
+    }
+
+    #[test]
+    fn rows_follow_their_customers_from_process_to_process() {
+        let (ours, theirs) = customers();
+        let mut board = Board::new(|_| 100, Share::new("one".to_owned()));
+        let all = || ours.iter().chain(&theirs);
+        all().for_each(|name| board.arrived(name.clone(), place(name)));
+        assert!(board.next().is_none(), "it has not listened yet");
+        board.others(vec!["two".to_owned()]);
+        let mut taken = rows(&mut board);
+        taken.sort();
+        let mut expected = ours.clone();
+        expected.sort();
+        assert_eq!(taken, expected);
+        let lane = place("acme").lane;
+        let (first, second) = (&ours[0], &ours[1]);
+        board.ended(first, &lane, Ended::Parked, false);
+        board.others(Vec::new());
+        taken = rows(&mut board);
+        assert_eq!(taken.len(), theirs.len(), "the other one is gone");
+        assert!(taken.iter().all(|name| theirs.contains(name)));
+        board.others(vec!["two".to_owned()]);
+        let other = &theirs[0];
+        board.ended(other, &lane, Ended::Parked, false);
+        board.due(other);
+        board.due(first);
+        board.ended(second, &lane, Ended::Finished, false);
+        assert_eq!(
+            rows(&mut board),
+            std::slice::from_ref(first),
+            "a timer of what is not ours is somebody else's"
+        );
+        board.done(other);
+        board.others(Vec::new());
+        assert!(board.next().is_none(), "it was worked off elsewhere");
+    }
+
+    #[test]
+    fn what_is_paused_waits_and_comes_back() {
+        let mut board = board();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let pause = |scope, name| Holds::of([(Scope::parse(scope, name).expect("a scope"), None)], now);
+        board.arrived("a".into(), place("acme"));
+        let (_, Place { lane, .. }) = board.next().expect("a row");
+        board.hold(pause("vendor", "simwan"));
+        board.arrived("a".into(), place("acme"));
+        board.arrived("b".into(), place("globex"));
+        board.ended("a", &lane, Ended::Finished, false);
+        assert!(board.next().is_none(), "what ran has ended, and nothing begins");
+        board.hold(pause("customer", "acme"));
+        assert_eq!(rows(&mut board), ["b"]);
+        board.ended("b", &lane, Ended::Finished, false);
+        board.hold(Holds::default());
+        assert_eq!(rows(&mut board), ["a"]);
+        board.ended("a", &lane, Ended::Finished, false);
+        board.close(lane.vendor.clone(), true);
+        board.hold(Holds::default());
+        board.arrived("a".into(), place("acme"));
+        assert!(board.next().is_none(), "a breaker is no pause");
+        board.close(lane.vendor, false);
+        assert_eq!(rows(&mut board), ["a"]);
     }
 }

@@ -4,31 +4,65 @@ mod attempts;
 mod attend;
 mod backoff;
 mod board;
+mod breakers;
+mod bury;
+mod controls;
+mod ending;
+mod holds;
+mod presence;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::topology::{ORDERS, TIMERS};
 use wanwright_nats::{Follower, Leases, Nats, NatsError, OrderTable, StoredMessage};
-use wanwright_schemas::order::Order;
-use wanwright_schemas::subjects;
+use wanwright_schemas::{VendorId, subjects};
 use wanwright_vendors::{Catalogue, Engine, Vendors};
 
-use crate::gateway::Gateway;
-use crate::records;
+use crate::gateway::{Gateway, Priority};
 use crate::terraform::TerraformEngine;
 use attempts::Attempts;
 use attend::Attendant;
 use board::{Board, Ended, LaneKey, Place};
+use holds::Holds;
+use presence::Presence;
+use share::Share;
 
 /// Most messages read from the table at once.
 const BATCH: usize = 256;
 
 /// How long runs may take to end after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(8);
+
+/// How long after a run of a row began the next one begins at the earliest. What comes meanwhile is one run: a hundred
+/// edits of one device in a second are two or three changes at its vendor, and the first one begins at once.
+const REST: Duration = Duration::from_secs(1);
+
+/// When an order is given up instead of being tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How many tries may fail at the vendor before the order fails for good.
+    pub failures: u32,
+    /// How long an order waits for its vendor's folder, from when it was written.
+    pub no_vendor: Duration,
+    /// How many runs of one order in a row may end with the death of their executor.
+    pub deaths: u32,
+    /// How many reports about one order may be refused.
+    pub refusals: u32,
+}
+
+impl Default for Patience {
+    /// Eight failures, an hour, ten deaths, five refusals. An executor that dies takes all its runs along, most of them innocent: so many
+    /// times in a row that is the order.
+    fn default() -> Self {
+        Self { failures: 8, no_vendor: Duration::from_secs(60 * 60), deaths: 10, refusals: 5 }
+    }
+}
 
 /// What the scheduler needs.
 #[derive(Clone, Debug)]
@@ -41,8 +75,10 @@ pub struct Config {
     pub gateway: Gateway,
     /// The Terraform engine.
     pub terraform: Arc<TerraformEngine>,
-    /// This process, as others see it in leases and records.
+    /// This process, as others see it in leases and records. No two that run may have the same name.
     pub executor: String,
+    /// When orders are given up.
+    pub patience: Patience,
 }
 
 /// How many runs a lane has at once: API runs wait for the vendor, Terraform runs need a core each.
@@ -57,8 +93,13 @@ fn slots(lane: &LaneKey) -> usize {
 /// What happened, for the board.
 enum News {
     Row(String, Place),
+    Done(String),
     Due(String),
-    Ended(String, LaneKey, Ended),
+    Rested(String),
+    Ended { row: String, lane: LaneKey, ended: Ended, began: Instant },
+    Others(Vec<String>),
+    Holds(Holds),
+    Closed(VendorId, bool),
 }
 
 /// Runs the scheduler until it is told to stop. `ready` is called once, when the table is being watched.
@@ -81,6 +122,10 @@ pub async fn run(
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
     let due = subjects::TIMER_DUE_ALL.to_owned();
     let timers = Follower::open_filtered(nats.js.clone(), TIMERS, due, 1).await?;
+    let controls = controls::Watch::open(nats).await?;
+    let mut board = Board::new(slots, Share::new(config.executor.clone()));
+    board.hold(controls.holds());
+    let presence = Presence::open(nats, config.executor.clone()).await?;
     let (tell, mut news) = mpsc::channel(BATCH);
     let vendors = config.vendors.clone();
     let mut watchers = JoinSet::new();
@@ -91,8 +136,15 @@ pub async fn run(
     });
     watchers.spawn(watch_rows);
     watchers.spawn(watch_timers);
+    watchers.spawn(controls.keep(tell.clone(), stop.clone()));
+    watchers.spawn(presence.keep(tell.clone(), stop.clone()));
+    for vendor in config.vendors.snapshot().names() {
+        let Ok(vendor) = vendor.parse::<VendorId>() else { continue };
+        if let Some(standing) = config.gateway.watch(&vendor) {
+            watchers.spawn(breakers::keep(vendor, standing, tell.clone(), stop.clone()));
+        }
+    }
     ready();
-    let mut board = Board::new(slots);
     let mut runs = JoinSet::new();
     loop {
         let what = tokio::select! {
@@ -102,16 +154,12 @@ pub async fn run(
             what = news.recv() => what,
             _ = runs.join_next(), if !runs.is_empty() => continue,
             _ = watchers.join_next(), if !stop.is_cancelled() => {
-                let source = "a task that watches the table or the timers has ended".into();
+                let source = "a task that watches the table, the timers or the others has ended".into();
                 return Err(NatsError::Failed { doing: "scheduling orders".to_owned(), source });
             }
         };
-        match what {
-            Some(News::Row(row, place)) => board.arrived(row, place),
-            Some(News::Due(row)) => board.due(&row),
-            Some(News::Ended(row, lane, ended)) => board.ended(&row, &lane, ended),
-            None => break,
-        }
+        let Some(what) = what else { break };
+        note(&mut board, what, &tell);
         while let Some((row, place)) = board.next() {
             runs.spawn(attend(Arc::clone(&attendant), row, place, stop.clone(), tell.clone()));
         }
@@ -120,9 +168,35 @@ pub async fn run(
     drop(news);
     let finish = async { while runs.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, finish).await.is_err() {
-        tracing::warn!("runs are left unfinished; the next start finds out what they did");
+        tracing::warn!("runs are left unfinished; whoever attends to them next finds out what they did");
     }
+    // The others hear that this one leaves.
+    while watchers.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Puts what happened on the board.
+fn note(board: &mut Board, what: News, tell: &mpsc::Sender<News>) {
+    match what {
+        News::Row(row, place) => board.arrived(row, place),
+        News::Done(row) => board.done(&row),
+        News::Due(row) => board.due(&row),
+        News::Rested(row) => board.rested(&row),
+        News::Others(others) => board.others(others),
+        News::Holds(holds) => board.hold(holds),
+        News::Closed(vendor, closed) => board.close(vendor, closed),
+        News::Ended { row, lane, ended, began } => {
+            let until = began + REST;
+            if board.ended(&row, &lane, ended, until > Instant::now()) {
+                let tell = tell.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(until).await;
+                    // Nobody listens any more when the process stops.
+                    let _ = tell.send(News::Rested(row)).await;
+                });
+            }
+        }
+    }
 }
 
 /// Attends to a row and says how that ended, whatever happens to the run.
@@ -133,16 +207,23 @@ async fn attend(
     stop: CancellationToken,
     tell: mpsc::Sender<News>,
 ) {
+    let began = Instant::now();
     let run = {
         let (row, lease, tell) = (row.clone(), place.lease, tell.clone());
+        let stop = stop.clone();
         tokio::spawn(async move { attendant.attend(&row, &lease, &stop, &tell).await })
     };
-    let ended = run.await.unwrap_or_else(|error| {
-        tracing::error!(row, %error, "a run ended by itself; the next start finds out what it did");
-        Ended::Parked
-    });
+    let ended = match run.await {
+        Ok(ended) => ended,
+        Err(error) => {
+            // Its lease was not given back: whoever comes next finds a try that never ended, and looks what it did.
+            tracing::error!(row, %error, "a run ended by itself");
+            attend::wake(row.clone(), tell.clone(), stop);
+            Ended::Parked
+        }
+    };
     // Nobody listens any more when the process stops.
-    let _ = tell.send(News::Ended(row, place.lane, ended)).await;
+    let _ = tell.send(News::Ended { row, lane: place.lane, ended, began }).await;
 }
 
 async fn watch(
@@ -172,23 +253,19 @@ async fn watch(
     }
 }
 
-/// Where a row of the table belongs; nowhere if it is done.
+/// Where a row of the table belongs. One that cannot be read belongs to whom its subject names.
 fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
+    let row = message.subject.clone();
     if message.payload.is_empty() {
-        return None;
+        return Some(News::Done(row));
     }
-    let order: Order = match serde_json::from_slice(&message.payload) {
-        Ok(order) => order,
-        Err(error) => {
-            tracing::error!(row = %message.subject, %error, "a row of the table is no order; it is left alone");
-            return None;
-        }
+    let Some((vendor, customer, is_look, kind, id)) = subjects::parts_of_order(&row) else {
+        tracing::error!(row, "a row of the table has a subject that no order has; it is left alone");
+        return None;
     };
-    let kind = order.target().kind();
-    let engine = vendors.get(order.vendor.as_str()).and_then(|vendor| vendor.engine(kind.as_str()));
-    let lane = LaneKey::new(order.vendor.clone(), engine.unwrap_or(Engine::Api));
-    let priority = records::context_of(&order, None).priority;
-    let target = order.target();
-    let lease = format!("target.{}.{}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
-    Some(News::Row(message.subject.clone(), Place { lane, customer: order.customer, priority, lease }))
+    let engine = vendors.get(vendor.as_str()).and_then(|vendor| vendor.engine(kind.as_str()));
+    let lease = format!("target.{vendor}.{customer}.{kind}.{id}");
+    let lane = LaneKey::new(vendor, engine.unwrap_or(Engine::Api));
+    let priority = if is_look { Priority::Drift } else { Priority::Intent };
+    Some(News::Row(row, Place { lane, customer, priority, lease }))
 }

@@ -86,6 +86,7 @@ fn exports() -> Value {
         service(services::SUBMIT_ALL),
         service(services::HISTORY_ALL),
         service(services::OUTCOME_ALL),
+        service(services::CONTROL_ALL),
         service(subjects::EXPLAIN),
         service(subjects::EXPLAIN_ALL),
         { "name": services::LIVE_ALL, "subject": services::LIVE_ALL, "type": "stream" },
@@ -106,7 +107,7 @@ fn imports(wan: &str, customer: &str) -> Value {
     let of = |door: &str| {
         if customer == "*" { format!("wan.{door}.>") } else { format!("wan.{door}.{customer}.>") }
     };
-    json!([
+    let mut imports = json!([
         import("service", of("do"), None),
         import("service", of("submit"), Some(of("cmd"))),
         import("service", format!("wan.history.{customer}.*"), None),
@@ -114,7 +115,12 @@ fn imports(wan: &str, customer: &str) -> Value {
         import("service", subjects::EXPLAIN.to_owned(), None),
         import("service", subjects::EXPLAIN_ALL.to_owned(), None),
         import("stream", of("live"), None),
-    ])
+    ]);
+    if let (true, Some(imports)) = (customer == "*", imports.as_array_mut()) {
+        // A customer's account has no way to what it does not import.
+        imports.push(import("service", services::CONTROL_ALL.to_owned(), None));
+    }
+    imports
 }
 
 /// How the server hands requests to the partition of their customer.

@@ -86,7 +86,7 @@ impl Role {
             Self::Admin => return Grants { publish: Vec::new(), subscribe: Vec::new() },
             Self::Commands => (commands(), &COMMANDS_HEARS),
             Self::Dispatcher => (dispatcher(events), &[]),
-            Self::Executors => (executors(), &[]),
+            Self::Executors => (executors(), &[subjects::EXECUTORS]),
             Self::Projections => (projections(events), &[]),
             Self::Reader => (reader(events), &["wan.live.>"]),
         };
@@ -100,7 +100,7 @@ const LOOKS: [&str; 4] =
     ["$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>"];
 
 /// What the command service takes in: requests, what the server's mapping makes of them, and the services beside.
-const COMMANDS_HEARS: [&str; 9] = [
+const COMMANDS_HEARS: [&str; 10] = [
     subjects::DO_ALL,
     "wan.decide.>",
     services::SUBMIT_ALL,
@@ -109,6 +109,7 @@ const COMMANDS_HEARS: [&str; 9] = [
     subjects::EXPLAIN,
     subjects::EXPLAIN_ALL,
     "$SRV.>",
+    services::CONTROL_ALL,
     subjects::MEMBERS,
 ];
 
@@ -121,7 +122,7 @@ fn commands() -> Vec<String> {
         "wan.cmd.>",
         "wan.dead.>",
         "wan.key.>",
-        "wan.member.>",
+        subjects::MEMBERS,
         // Requests that came without their partition go to whoever holds it, under the name of their sender.
         "wan.decide.>",
         // Answers, to users of WAN and through the imports of the others.
@@ -133,7 +134,7 @@ fn commands() -> Vec<String> {
     // Keys and commands that tell of people are overwritten on the disk, message by message.
     let erase =
         [topology::KEYS, topology::COMMANDS].map(|stream| format!("$JS.API.STREAM.MSG.DELETE.{stream}"));
-    let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS]);
+    let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS, topology::CONTROLS]);
     own.chain([purge])
         .chain(erase)
         .chain(commanding("sweeper"))
@@ -150,15 +151,30 @@ fn dispatcher(events: Vec<String>) -> Vec<String> {
 fn executors() -> Vec<String> {
     // The effect journal of a target ends with the target.
     let purge = format!("$JS.API.STREAM.PURGE.{}", topology::EFFECTS);
-    let own = ["wan.order.>", "wan.run.>", "wan.effect.>", "wan.timer.wait.>", purge.as_str()];
+    let own = [
+        "wan.order.>",
+        "wan.run.>",
+        "wan.effect.>",
+        "wan.timer.wait.>",
+        // Orders that are given up.
+        "wan.dead.order.>",
+        "wan.dead.report.>",
+        subjects::EXECUTORS,
+        purge.as_str(),
+    ];
     let own = own.map(str::to_owned).into_iter();
     let buckets = buckets(&[topology::LEASES, topology::ATTEMPTS, topology::BUDGETS]);
-    let consumed = [topology::ORDERS, topology::TIMERS].into_iter().flat_map(consuming);
+    // What is paused is read, never written.
+    let controls = format!("KV_{}", topology::CONTROLS);
+    let streams = [topology::ORDERS, topology::TIMERS, controls.as_str()];
+    let consumed: Vec<String> = streams.into_iter().flat_map(consuming).collect();
     own.chain(commanding("executor")).chain(buckets).chain(consumed).collect()
 }
 
 fn projections(events: Vec<String>) -> Vec<String> {
     let others = [topology::RUNS, topology::OUTCOMES, topology::VERDICTS, topology::DEAD].map(str::to_owned);
+    let buckets = [topology::CONTROLS, topology::BUDGETS].map(|bucket| format!("KV_{bucket}"));
+    let others: Vec<String> = others.into_iter().chain(buckets).collect();
     let consumed = events.iter().chain(&others).flat_map(|stream| consuming(stream));
     std::iter::once("wan.live.>".to_owned()).chain(consumed).collect()
 }
@@ -235,6 +251,8 @@ impl UserKind {
             }
             Self::Reader => Vec::new(),
         };
+        // What a vendor or a customer waits for is an operator's to say, and nobody else's.
+        let controls = (self == Self::Operator).then(|| format!("wan.control.{name}.>"));
         let asks = [
             format!("wan.history.{of}.{name}"),
             format!("wan.outcome.{of}.{name}"),
@@ -242,7 +260,10 @@ impl UserKind {
             subjects::EXPLAIN_ALL.to_owned(),
         ];
         let live = if customer.is_some() { format!("wan.live.{of}.>") } else { "wan.live.>".to_owned() };
-        Grants { publish: commands.into_iter().chain(asks).collect(), subscribe: hearing(name, &[&live]) }
+        Grants {
+            publish: commands.into_iter().chain(controls).chain(asks).collect(),
+            subscribe: hearing(name, &[&live]),
+        }
     }
 }
 
@@ -297,6 +318,23 @@ mod tests {
                 assert_eq!(allows(&grants, &own), may, "{} {own}", kind.name());
                 assert!(!allows(&grants, &own.replace("acme", "globex")), "{}", kind.name());
             }
+        }
+    }
+
+    #[test]
+    fn only_an_operator_pauses_and_only_the_command_service_writes_it_down() {
+        let acme: CustomerId = "acme".parse().expect("an id");
+        for kind in UserKind::ALL {
+            for customer in [None, Some(&acme)] {
+                let grants = kind.grants(customer, "anna", 8);
+                let may = allows(&grants, "wan.control.anna.pause.vendor.simwan");
+                assert_eq!(may, kind == UserKind::Operator, "{}", kind.name());
+                assert!(!allows(&grants, "wan.control.bob.pause.vendor.simwan"), "{}", kind.name());
+            }
+        }
+        for role in Role::ALL {
+            let may = allows(&role.grants(role.name(), 8), "$KV.controls.vendor.simwan");
+            assert_eq!(may, matches!(role, Role::Admin | Role::Commands), "{}", role.name());
         }
     }
 

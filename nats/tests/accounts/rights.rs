@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wanwright_nats::accounts::{Credentials, Role, UserKind};
 use wanwright_nats::topology;
+use wanwright_schemas::services;
 
 use crate::world::{LIMIT, NOTHING, World, is_silent, listen, next, start, subscribe};
 
@@ -44,6 +45,31 @@ async fn the_actor_of_a_command_is_its_sender() {
     assert!(subject.ends_with(".globex.olga.site.oslo.create"), "{subject}");
     assert_eq!(next(&mut submitted).await.0, "wan.submit.globex.olga.site.oslo.create");
     assert!(is_silent(&mut requests).await && is_silent(&mut submitted).await);
+}
+
+#[tokio::test]
+async fn only_an_operator_reaches_the_controls_and_speaks_for_itself() {
+    let world = World::new().await;
+    world.account("acme").await;
+    let commands = world.connect(world.authority.role(Role::Commands)).await;
+    let mut asked = listen(&commands, services::CONTROL_ALL).await;
+    for (user, kind) in
+        [("acme/anna", UserKind::Tenant), ("paul", UserKind::Approver), ("rosa", UserKind::Reader)]
+    {
+        let someone = world.connect(world.user(user, kind, None)).await;
+        let name = user.trim_start_matches("acme/");
+        for subject in ["vendor.simwan", "customer.acme"] {
+            someone.publish(format!("wan.control.{name}.pause.{subject}"), "{}".into()).await.unwrap();
+            someone.publish(format!("wan.control.olga.pause.{subject}"), "{}".into()).await.unwrap();
+        }
+        someone.flush().await.unwrap();
+    }
+    let olga = world.connect(world.user("olga", UserKind::Operator, None)).await;
+    olga.publish("wan.control.otto.pause.vendor.simwan", "{}".into()).await.unwrap();
+    olga.publish("$KV.controls.vendor.simwan", "{}".into()).await.unwrap();
+    olga.publish("wan.control.olga.pause.vendor.simwan", "{}".into()).await.unwrap();
+    assert_eq!(next(&mut asked).await.0, "wan.control.olga.pause.vendor.simwan");
+    assert!(is_silent(&mut asked).await);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_nats::StoredMessage;
-use wanwright_schemas::{CustomerId, headers};
+use wanwright_nats::dead::{Settled, Settlement};
+use wanwright_schemas::{CustomerId, OrderId, headers};
 
 use crate::message::micros;
 use crate::table::Table;
@@ -43,6 +44,24 @@ pub struct DeadLetterRow {
     pub payload_bytes: usize,
     /// When it was stored.
     pub time: Timestamp,
+    /// The row of the table of orders that it is about.
+    #[serde(default)]
+    pub order_row: Option<String>,
+    /// The order that it is about.
+    #[serde(default)]
+    pub order_id: Option<OrderId>,
+    /// What was done about it: `requeued` or `dropped`.
+    #[serde(default)]
+    pub settled: Option<String>,
+    /// Who did that.
+    #[serde(default)]
+    pub settled_by: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub settled_reason: Option<String>,
+    /// When.
+    #[serde(default)]
+    pub settled_at: Option<Timestamp>,
 }
 
 impl Table for DeadLetterRow {
@@ -79,7 +98,25 @@ impl DeadLetterRow {
                 .into_owned(),
             payload_bytes: message.payload.len(),
             time: micros(message.time),
+            order_row: header(headers::DEAD_ROW),
+            order_id: header(headers::DEAD_ORDER).and_then(|id| id.parse().ok()),
+            settled: None,
+            settled_by: None,
+            settled_reason: None,
+            settled_at: None,
         }
+    }
+
+    /// Notes what was done about it. What was dropped is gone, here too.
+    pub fn settle(&mut self, note: &Settled) {
+        if note.how == Settlement::Dropped {
+            self.payload.clear();
+            self.headers.clear();
+        }
+        self.settled = Some(note.how.as_str().to_owned());
+        self.settled_by = Some(note.by.clone());
+        self.settled_reason.clone_from(&note.reason);
+        self.settled_at = Some(micros(note.time));
     }
 }
 

@@ -1,6 +1,8 @@
 //! The rows, one read model per file, and how an event changes them. Pure: no database, no clock.
 
+pub mod budgets;
 pub mod condition;
+pub mod controls;
 pub mod customers;
 pub mod dead_letters;
 pub mod devices;
@@ -17,7 +19,9 @@ pub mod state;
 pub mod timeline;
 pub mod tunnels;
 
+pub use budgets::{BudgetRow, VendorBudget};
 pub use condition::{Condition, ConditionStatus};
+pub use controls::ControlRow;
 pub use customers::CustomerRow;
 pub use dead_letters::DeadLetterRow;
 pub use devices::DeviceRow;

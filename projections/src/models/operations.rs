@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_schemas::run::{RunEvent, RunRecord};
+use wanwright_schemas::run::{RunEvent, RunRecord, Wait};
 use wanwright_schemas::{CustomerId, Kind, OrderId, VendorId};
 
 use crate::message::micros;
@@ -64,6 +64,8 @@ pub enum WaitingFor {
     Breaker,
     /// For its turn.
     Lane,
+    /// For somebody to resume its vendor or its customer. Only the view `operations_now` says so.
+    Paused,
 }
 
 /// The key of an operation.
@@ -112,6 +114,12 @@ pub struct OperationRow {
     pub executor: Option<String>,
     /// The order that took its place.
     pub superseded_by: Option<OrderId>,
+    /// The first generation that its runs took the place of: nobody ever brought it to the vendor.
+    #[serde(default)]
+    pub replaced_from: Option<u64>,
+    /// The last one.
+    #[serde(default)]
+    pub replaced_to: Option<u64>,
     /// When its first record was written.
     pub queued_at: Timestamp,
     /// When the last try began.
@@ -163,6 +171,8 @@ impl OperationRow {
             error_message: None,
             executor: None,
             superseded_by: None,
+            replaced_from: None,
+            replaced_to: None,
             queued_at: time,
             started_at: None,
             finished_at: None,
@@ -190,11 +200,25 @@ impl OperationRow {
                 self.finish(OperationState::Superseded, time);
             }
             RunEvent::Withdrawn => self.finish(OperationState::Withdrawn, time),
-            RunEvent::Started { attempt, executor } => {
+            RunEvent::Waiting { why } => {
+                // An order that ended meanwhile waits for nothing.
+                if matches!(self.state, OperationState::Waiting | OperationState::Retrying) {
+                    let reason = match why {
+                        Wait::Budget => WaitingFor::Budget,
+                        Wait::Breaker => WaitingFor::Breaker,
+                    };
+                    self.wait(Some(reason), None);
+                }
+            }
+            RunEvent::Started { attempt, executor, replaced } => {
                 self.state = OperationState::Running;
                 self.attempts = *attempt;
                 self.executor = Some(executor.clone());
                 self.started_at = Some(time);
+                if let Some(replaced) = replaced {
+                    self.replaced_from = Some(replaced.from);
+                    self.replaced_to = Some(replaced.to);
+                }
                 self.finished_at = None;
                 self.wait(None, None);
             }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_schemas::run::{RunEvent, RunRecord};
+use wanwright_schemas::run::{RunEvent, RunRecord, Wait};
 use wanwright_schemas::{CustomerId, OrderId};
 
 use crate::message::micros;
@@ -93,7 +93,17 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
         }
         RunEvent::Superseded { by } => ("info", format!("order {by} took its place")),
         RunEvent::Withdrawn => ("info", "is not wanted any more".to_owned()),
-        RunEvent::Started { attempt, executor } => ("info", format!("try {attempt} began on {executor}")),
+        RunEvent::Waiting { why: Wait::Budget } => {
+            ("info", "waits for room in the vendor's limits".to_owned())
+        }
+        RunEvent::Waiting { why: Wait::Breaker } => {
+            ("warn", "waits for the vendor to be well again".to_owned())
+        }
+        RunEvent::Started { attempt, executor, replaced } => {
+            let instead =
+                replaced.map(|range| format!(", in place of generations {} to {}", range.from, range.to));
+            ("info", format!("try {attempt} began on {executor}{}", instead.unwrap_or_default()))
+        }
         RunEvent::Unknown { attempt, executor } => {
             ("warn", format!("{executor} died in try {attempt}; what it did is looked at first"))
         }

@@ -212,7 +212,7 @@ fn an_operation_says_what_it_waits_for_and_how_it_ended() {
     let mut events = vec![RunEvent::Queued { intent: "apply".into(), generation: 3 }];
     let row = told(events.clone());
     assert_eq!((row.state, row.waiting_for), (OperationState::Waiting, Some(WaitingFor::Lane)));
-    events.push(RunEvent::Started { attempt: 1, executor: "e1".into() });
+    events.push(RunEvent::Started { attempt: 1, executor: "e1".into(), replaced: None });
     let call = |waited_millis| RunEvent::Call {
         method: "POST".into(),
         path: "/sites".into(),
@@ -233,7 +233,7 @@ fn an_operation_says_what_it_waits_for_and_how_it_ended() {
     );
     events.push(RunEvent::Unknown { attempt: 1, executor: "e1".into() });
     assert_eq!(told(events.clone()).state, OperationState::Unknown);
-    events.push(RunEvent::Started { attempt: 2, executor: "e2".into() });
+    events.push(RunEvent::Started { attempt: 2, executor: "e2".into(), replaced: None });
     events.push(RunEvent::Succeeded { calls: 2, millis: 50 });
     let row = told(events);
     assert_eq!((row.state, row.attempts, row.error_code), (OperationState::Succeeded, 2, None));

@@ -9,6 +9,7 @@ mod holes;
 mod migrations;
 mod outcomes;
 mod parity;
+mod queue;
 mod rebuilds;
 mod rows;
 mod servers;

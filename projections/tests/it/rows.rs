@@ -94,7 +94,7 @@ async fn runs_verdicts_and_dead_letters_become_rows() {
     };
     for event in [
         RunEvent::Queued { intent: "apply".into(), generation: 1 },
-        RunEvent::Started { attempt: 1, executor: "e1".into() },
+        RunEvent::Started { attempt: 1, executor: "e1".into(), replaced: None },
         RunEvent::Log { level: "loud".into(), message: "planning".into() },
         RunEvent::Failed { code: Reason::VendorRefused, message: "no".into() },
     ] {

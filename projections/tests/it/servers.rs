@@ -126,6 +126,9 @@ impl World {
         create_stream(&nats, "RUNS", subjects::RUN_ALL).await;
         create_stream(&nats, "VERDICTS", subjects::VERDICT_ALL).await;
         create_stream(&nats, "DEAD", subjects::DEAD_ALL).await;
+        for bucket in ["controls", "budgets"] {
+            create_stream(&nats, &format!("KV_{bucket}"), &format!("$KV.{bucket}.>")).await;
+        }
         Self { pool, nats, server, nats_dir }
     }
 

@@ -1,7 +1,7 @@
-//! The command services among themselves: who is there, and which partitions each of them holds.
+//! Processes of one role among themselves: who is there, and which partitions each of them holds, if it holds any.
 //!
-//! Nothing is decided here. Each says a few times a second what it holds, and works out its fair share from what it
-//! hears; the lease on a partition says who has it, and the append check is the fence.
+//! Nothing is decided here. Each says a few times a second that it is there and what it holds, and works out its share
+//! from what it hears. Leases say who has what, and are the fence together with the append check.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -9,32 +9,33 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// How often a service says that it is there.
-pub(super) const BEAT: Duration = Duration::from_millis(500);
+/// How often a process says that it is there.
+pub const BEAT: Duration = Duration::from_millis(500);
 
-/// How long a service is taken to be there after it was last heard of.
+/// How long a process is taken to be there after it was last heard of.
 const GONE_AFTER: Duration = Duration::from_secs(2);
 
-/// What a service says.
+/// What a process says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Beat {
-    /// Which service.
-    pub(super) member: String,
+pub struct Beat {
+    /// Which process.
+    pub member: String,
     /// What it holds.
-    pub(super) partitions: BTreeSet<u16>,
+    #[serde(default)]
+    pub partitions: BTreeSet<u16>,
     /// Whether it is about to end.
-    pub(super) is_leaving: bool,
+    pub is_leaving: bool,
 }
 
 /// The others, as far as they were heard of.
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub struct Members {
     others: HashMap<String, (Instant, BTreeSet<u16>)>,
 }
 
 impl Members {
     /// Notes what another one said.
-    pub(super) fn heard(&mut self, beat: Beat, now: Instant) {
+    pub fn heard(&mut self, beat: Beat, now: Instant) {
         if beat.is_leaving {
             self.others.remove(&beat.member);
         } else {
@@ -43,17 +44,24 @@ impl Members {
     }
 
     /// Forgets those that were not heard of for a while.
-    pub(super) fn forget(&mut self, now: Instant) {
+    pub fn forget(&mut self, now: Instant) {
         self.others.retain(|_, (heard, _)| now.duration_since(*heard) < GONE_AFTER);
     }
 
+    /// The others' names, in order.
+    pub fn others(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.others.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Whether somebody else says that he holds this partition.
-    pub(super) fn hold(&self, partition: u16) -> bool {
+    pub fn hold(&self, partition: u16) -> bool {
         self.others.values().any(|(_, partitions)| partitions.contains(&partition))
     }
 
-    /// The most partitions that one service should hold of so many.
-    pub(super) fn share(&self, partitions: u16) -> usize {
+    /// The most partitions that one process should hold of so many.
+    pub fn share(&self, partitions: u16) -> usize {
         usize::from(partitions).div_ceil(self.others.len() + 1)
     }
 }

@@ -1,0 +1,118 @@
+//! How a try ends: it is reported and its version of the row marked as done, or it waits for the next one.
+
+use async_nats::HeaderMap;
+use jiff::Timestamp;
+use wanwright_nats::{NatsError, timer};
+use wanwright_schemas::headers;
+use wanwright_schemas::order::{Intent, Order};
+use wanwright_schemas::reason::Reason;
+use wanwright_schemas::report::{Finding, ObjectFinding};
+use wanwright_schemas::run::RunEvent;
+
+use super::attempts::Attempt;
+use super::attend::{Attendant, Next};
+use super::backoff;
+use crate::gateway::{RunContext, journal};
+use crate::{records, reporting};
+
+/// A row at work.
+pub(super) struct Work<'a> {
+    pub(super) row: &'a str,
+    /// The version of the row that is carried out.
+    pub(super) sequence: u64,
+    pub(super) order: &'a Order,
+    pub(super) context: &'a RunContext,
+    pub(super) attempt: &'a Attempt,
+}
+
+/// Why a try has to be made again.
+pub(super) struct Trouble {
+    pub(super) code: Reason,
+    pub(super) message: String,
+    /// Whether it was ours and not the vendor's.
+    pub(super) ours: bool,
+}
+
+impl Attendant {
+    /// Reports what there is to report, then marks the very version of the row as done that was carried out.
+    pub(super) async fn finish(
+        &self,
+        work: &Work<'_>,
+        findings: Vec<ObjectFinding>,
+        succeeded: RunEvent,
+    ) -> Result<Next, NatsError> {
+        let nats = &self.config.nats;
+        let ending = failure_among(&findings).unwrap_or(succeeded);
+        let gone = matches!(work.order.intent, Intent::Remove)
+            && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
+        if !findings.is_empty()
+            && let Err(unreported) =
+                reporting::report(nats, work.order, findings, work.context.trace.as_ref()).await
+        {
+            let refused = work.attempt.refused + 1;
+            if refused >= self.config.patience.refusals {
+                let Work { row, sequence, order, context, .. } = work;
+                return self.bury_report(row, *sequence, order, context, unreported).await;
+            }
+            // The state still wants the order, so the order stays.
+            let refusal = unreported.refusal;
+            tracing::error!(order = %work.order.id, %refusal, "a report was refused; the order is tried again");
+            let message = format!("the report was refused: {refusal}");
+            let attempt = Attempt { refused, ..work.attempt.clone() };
+            let work = Work { attempt: &attempt, ..*work };
+            return self
+                .later(&work, attempt.failures, Trouble { code: refusal.code, message, ours: true })
+                .await;
+        }
+        records::write(nats, work.context, ending).await;
+        if gone {
+            journal::forget(nats, work.context).await?;
+        }
+        let mut head = HeaderMap::new();
+        head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
+        if self.table.end(work.row, work.sequence, head).await? {
+            self.attempts.clear(work.row).await?;
+        } else {
+            // What was written meanwhile begins behind this generation.
+            self.attempts.put(work.row, &work.attempt.done()).await?;
+        }
+        Ok(Next::Finished)
+    }
+
+    /// Has the row wait for its next try, by a timer.
+    pub(super) async fn later(
+        &self,
+        work: &Work<'_>,
+        failures: u32,
+        trouble: Trouble,
+    ) -> Result<Next, NatsError> {
+        let Trouble { code, message, ours } = trouble;
+        let wait = backoff::wait(work.order.id, work.attempt.number, ours);
+        // Timers fire at full seconds.
+        let at = Timestamp::from_second((Timestamp::now() + wait).as_second() + 1).unwrap_or(Timestamp::MAX);
+        // The timer first: one that fires for a row that does not wait does no harm, a row without one waits for ever.
+        self.set_timer(work.row, work.order, at).await?;
+        self.attempts.put(work.row, &work.attempt.waiting(at, failures)).await?;
+        let retrying = RunEvent::Retrying { attempt: work.attempt.number, code, message, at };
+        records::write(&self.config.nats, work.context, retrying).await;
+        Ok(Next::Later)
+    }
+
+    pub(super) async fn set_timer(&self, row: &str, order: &Order, at: Timestamp) -> Result<(), NatsError> {
+        let look = if order.changes() { "change" } else { "look" };
+        let target = order.target();
+        let name =
+            format!("retry.{}.{}.{look}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
+        timer::set(&self.config.nats.js, &name, at, row.to_owned()).await
+    }
+}
+
+/// The failure to record for an order, if one of its objects failed for good.
+fn failure_among(findings: &[ObjectFinding]) -> Option<RunEvent> {
+    findings.iter().find_map(|found| match &found.finding {
+        Finding::Failed { code, message, .. } => {
+            Some(RunEvent::Failed { code: *code, message: format!("{}: {message}", found.object) })
+        }
+        _ => None,
+    })
+}
