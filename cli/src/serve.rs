@@ -11,8 +11,9 @@ use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::terraform::{Config, TerraformEngine};
 use wanwright_executors::{dispatcher, scheduler};
-use wanwright_nats::{Lease, Leases, Nats, NatsError, accounts};
+use wanwright_nats::{Nats, NatsError, accounts};
 use wanwright_projections::{Projections, Readiness};
+use wanwright_supervisor::DirLock;
 use wanwright_vendors::{Refreshed, Vendors, Watching};
 
 use crate::audit;
@@ -21,9 +22,6 @@ use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 use crate::topology::compared;
-
-/// The lease of the one executor process that calls vendors: a second one would spend the vendors' budgets twice.
-const EXECUTOR_LEASE: &str = "executor";
 
 /// How often a role asks whether the partition count is still the one it works with.
 const RECOUNT: Duration = Duration::from_secs(5);
@@ -163,12 +161,13 @@ async fn check_topology(nats: &Nats) -> Result<()> {
 async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Result<()> {
     let (vendors, _watching) = watched(args)?;
     let urls = vendor_urls(&args.vendor_urls)?;
-    let executor = format!("{}-{}", hostname(), std::process::id());
-    // To be removed, with everything about `Alone`: schedulers share the work and gateways the budgets by themselves.
-    let Some(alone) = Alone::wait(&nats, &executor, &stop).await? else { return Ok(()) };
+    // A process number alone is the same in every container.
+    let executor = format!("{}-{}-{:04x}", hostname(), std::process::id(), fastrand::u16(..));
     let pool = args.connection.postgres(8).await?;
     let found = wanwright_supervisor::find_terraform().await?;
     let work = args.work.clone().unwrap_or_else(|| args.connection.home.home.join("executor"));
+    let _folder = DirLock::acquire(&work)
+        .context("each executor process needs a folder of its own: name another one with --work")?;
     let config = Config {
         pool,
         work: std::path::absolute(work)?,
@@ -187,33 +186,9 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         patience: scheduler::Patience::default(),
     };
     tokio::select! {
-        ended = scheduler::run(config, stop, ready) => {
-            ended?;
-            alone.0.release().await?;
-            Ok(())
-        }
+        ended = scheduler::run(config, stop, ready) => Ok(ended?),
         () = gateway.failed() => anyhow::bail!("a part of the gateway ended that has to go on"),
         () = terraform.failed() => anyhow::bail!("a part of the state backend ended that has to go on"),
-        () = alone.0.lost() => anyhow::bail!("the lease of the vendors' budgets was lost; another executor may have it"),
-    }
-}
-
-/// The right to call the vendors, which one process at a time has.
-struct Alone(Lease);
-
-impl Alone {
-    async fn wait(nats: &Nats, executor: &str, stop: &CancellationToken) -> Result<Option<Self>> {
-        let leases = Leases::open(nats, executor).await?;
-        loop {
-            if let Some(lease) = leases.take(EXECUTOR_LEASE).await? {
-                return Ok(Some(Self(lease)));
-            }
-            tracing::info!("another executor calls the vendors; waiting for its lease");
-            tokio::select! {
-                () = stop.cancelled() => return Ok(None),
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            }
-        }
     }
 }
 
