@@ -102,7 +102,11 @@ impl World {
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
         let catalogue = vendors(dir.path(), budget, proxy, device_api);
-        let folder = dir.path().join("vendors/simwan");
+        // What the simulator reads of a budget is one bucket; its limit is told below.
+        let folder = dir.path().join("simulated");
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan"), &folder);
+        std::fs::copy(dir.path().join("vendors/simwan/api/device.toml"), folder.join("api/device.toml"))
+            .unwrap();
         let listen = ([127, 0, 0, 1], 0).into();
         let limit = Some(Limit { per_second: per_second.into(), burst });
         let config = Config { limit, ..Config::new(listen, dir.path().join("vendor"), folder, TOKEN, ADMIN) };

@@ -158,7 +158,7 @@ impl Vendor {
 
     fn begin(&mut self, job: Job) -> Response<Body> {
         self.jobs.push((job, 0));
-        let location = format!("https://vendor.example/api/jobs/j-{}", self.jobs.len());
+        let location = format!("/api/jobs/j-{}", self.jobs.len());
         Response::builder().status(202).header("location", location).body(Body::empty()).unwrap()
     }
 
