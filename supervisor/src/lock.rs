@@ -29,11 +29,11 @@ impl DirLock {
             }
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
         }
-        let written = file
+        // Who holds it is for people to read: a full disk is no reason not to hold it.
+        let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(Error::io("write", &path))?;
         Ok(Self { _file: file })
     }
 

@@ -38,7 +38,7 @@ async fn what_is_explained_can_be_sent_in_every_version() -> Result<()> {
 async fn what_cannot_be_explained_is_named() -> Result<()> {
     let (program, home) = (support::program(), support::home()?);
     for (args, says) in [
-        (&["explain", "nobody"][..], "there is no vendor `nobody`; there are simwan"),
+        (&["explain", "nobody"][..], "there is no vendor `nobody`; there are cato, simwan, versa"),
         (&["explain", "simwan", "router"], "there is no kind `router`"),
         (&["explain", "simwan", "device.colour"], "no field `colour`"),
         (&["explain", "simwan", "device", "--version", "v9"], "there is no version v9; there are v1, v2"),

@@ -1,9 +1,13 @@
 //! Postgres that does not answer, and a disk that is full.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
 use serde_json::json;
+use wanwright_nats::members::Beat;
+use wanwright_schemas::subjects;
 use wanwright_supervisor::ChildSpec;
 use wanwright_tests::{Running, Signal, Timing, level};
 
@@ -60,12 +64,23 @@ fn cramped(running: &Running, folder: &str, unshare: &[&str]) -> Result<wanwrigh
     let program = running.program.path().display().to_string();
     let vendors = running.program.vendors().display().to_string();
     let (all, full) = (home.path().display().to_string(), home.join(folder).display().to_string());
+    let work = home.join("cramped").display().to_string();
     let spec = ChildSpec::new("/usr/bin/env")
         .envs(variables)
         .arg("unshare")
         .args(unshare)
         .args(["sh", "-c", CRAMPED, "cramped", &all, &full])
-        .args([program.as_str(), "serve", "executors", "--home", &all, "--vendors", &vendors])
+        .args([
+            program.as_str(),
+            "serve",
+            "executors",
+            "--home",
+            &all,
+            "--vendors",
+            &vendors,
+            "--work",
+            &work,
+        ])
         .process_group()
         .log(home.join("logs/cramped.log"));
     Ok(spec.spawn()?)
@@ -83,13 +98,18 @@ async fn take_over(running: &Running, folder: &str) -> Result<wanwright_supervis
     let unshare =
         unshare.context("neither `unshare -m` nor `unshare -rm` works here, so no disk can be full")?;
     let cramped = cramped(running, folder, unshare)?;
-    // The usual one stands still, and its lease runs out.
+    // The usual one stands still, and its customers go to the other.
     running.role("executors").context("no executor")?.signal(Signal::STOP);
-    let leases = wanwright_nats::Leases::open(&running.nats().await?, "tests").await?;
-    level::until("the cramped executor has the vendors", level::LONG, async || {
+    let name = format!("-{}-", cramped.id());
+    let mut beats = running.nats().await?.client.subscribe(subjects::EXECUTORS).await?;
+    level::until("the cramped executor is alone", level::LONG, async || {
         ensure!(cramped.try_wait().is_none(), "it ended: {}", running.home.read("logs/cramped.log"));
-        let holder = leases.holder("executor").await?.unwrap_or_default();
-        Ok(holder.ends_with(&format!("-{}", cramped.id())))
+        let mut heard = BTreeSet::new();
+        let end = tokio::time::Instant::now() + Duration::from_secs(3);
+        while let Ok(Some(beat)) = tokio::time::timeout_at(end, beats.next()).await {
+            heard.insert(serde_json::from_slice::<Beat>(&beat.payload)?.member);
+        }
+        Ok(!heard.is_empty() && heard.iter().all(|member| member.contains(&name)))
     })
     .await?;
     Ok(cramped)
@@ -100,7 +120,7 @@ async fn a_full_spool_is_no_reason_to_lose_a_state() -> Result<()> {
     let _timing = Timing::of("full spool");
     let running = own().await?;
     let customer = running.customer("spool").await?;
-    let cramped = take_over(&running, "executor/spool").await?;
+    let cramped = take_over(&running, "cramped/spool").await?;
     let objects = customer.site("oslo", 1, 2, 1).await?;
     let rows = running.rows().await?;
     // Postgres takes the state instead, and the log says so.
@@ -119,7 +139,7 @@ async fn a_full_disk_delays_and_loses_nothing() -> Result<()> {
     let timing = Timing::of("full disk");
     let running = own().await?;
     let customer = running.customer("full").await?;
-    let cramped = take_over(&running, "executor").await?;
+    let cramped = take_over(&running, "cramped").await?;
     let objects = customer.site("oslo", 1, 2, 1).await?;
     let rows = running.rows().await?;
     let reason = "SELECT count(*) FROM operations WHERE customer = 'full' AND state = 'retrying'
