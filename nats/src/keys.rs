@@ -234,6 +234,33 @@ impl Keys {
         }
     }
 
+    /// How many customers have, or had, a key.
+    ///
+    /// # Errors
+    /// [`KeyError::Nats`].
+    pub async fn customers(&self) -> Result<usize, KeyError> {
+        Ok(self.subjects(subjects::KEY_CURRENT_ALL).await?.len())
+    }
+
+    /// The customers whose present key is nowhere: destroyed, or lost.
+    ///
+    /// # Errors
+    /// [`KeyError::Nats`].
+    pub async fn unwrapped(&self) -> Result<Vec<(CustomerId, KeyId)>, KeyError> {
+        // A key is stored before it is the present one, so the wrappings are listed behind that.
+        let customers = self.subjects(subjects::KEY_CURRENT_ALL).await?;
+        let wrapped = self.wrapped(subjects::KEY_WRAPPED_ALL).await?;
+        let wrapped: BTreeSet<(CustomerId, KeyId)> =
+            wrapped.into_iter().map(|wrapped| (wrapped.customer, wrapped.key)).collect();
+        let with_one: BTreeSet<&CustomerId> = wrapped.iter().map(|(customer, _)| customer).collect();
+        let mut unwrapped = Vec::new();
+        let ids = customers.iter().filter_map(|subject| subjects::customer_of_current(subject));
+        for customer in ids.filter(|customer| !with_one.contains(customer)) {
+            unwrapped.extend(self.current(&customer).await?.key.map(|key| (customer, key)));
+        }
+        Ok(unwrapped)
+    }
+
     /// Keeps a new key of a customer, instead of the one that was read. Answers whether it is the customer's now:
     /// somebody else may have been faster.
     ///

@@ -122,6 +122,7 @@ fn commands() -> Vec<String> {
         "wan.cmd.>",
         "wan.dead.>",
         "wan.key.>",
+        "wan.inventory.>",
         subjects::MEMBERS,
         // Requests that came without their partition go to whoever holds it, under the name of their sender.
         "wan.decide.>",

@@ -1,0 +1,68 @@
+//! Whether every customer has the key that its personal data was sealed with.
+//!
+//! A key that is destroyed because its customer was erased looks like one that a damage took, but for the history, which
+//! says so. Customers who ever had a key are never fewer.
+
+use cqrs_es::EventStore;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use wanwright_nats::publish::CheckedError;
+use wanwright_nats::{KeyError, Keys, Nats, NatsError};
+use wanwright_schemas::{CustomerId, subjects};
+
+use super::super::store::CustomerStore;
+
+/// How much memory the states of customers may take meanwhile, in bytes: none is needed twice.
+const CACHE_BYTES: u64 = 1 << 20;
+
+/// How many customers a report lists.
+const LISTED: usize = 1000;
+
+/// What is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Customers {
+    v: u8,
+    /// How many customers have, or had, a key.
+    keyed: usize,
+}
+
+/// Looks whether keys are gone that no event ended, and reports it.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
+pub(in super::super) async fn look_at_keys(nats: &Nats, keys: &Keys) -> Result<(), NatsError> {
+    let subject = subjects::INVENTORY_OF_KEYS;
+    let (revision, said) = super::read::<Customers>(nats, subject).await?;
+    let looked = async { Ok::<_, KeyError>((keys.customers().await?, keys.unwrapped().await?)) };
+    let (customers, unwrapped) = looked.await.map_err(NatsError::failed("looking at the keys"))?;
+    let now = Customers { v: super::VERSION, keyed: customers };
+    let fewer = said.map_or(0, |said| said.keyed.saturating_sub(now.keyed));
+    if fewer > 0 {
+        let why = format!(
+            "{fewer} customers had a key of their personal data, and nothing says which one any more"
+        );
+        super::report(nats, "keys", &why, &json!({ "customers": fewer })).await?;
+    }
+    let mut gone: Vec<CustomerId> = Vec::new();
+    let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
+    for (customer, key) in unwrapped {
+        match store.load_aggregate(customer.as_str()).await {
+            Ok(loaded) if loaded.head.state.erased.contains(&key) => {}
+            // Where the history is damaged as well nobody can say that it was ended.
+            Ok(_) | Err(_) => gone.push(customer),
+        }
+    }
+    if !gone.is_empty() {
+        let why =
+            format!("the keys of {} customers' personal data are gone, and no event says why", gone.len());
+        let listed = &gone[..gone.len().min(LISTED)];
+        super::report(nats, "keys", &why, &json!({ "customers": listed })).await?;
+    }
+    if said != Some(now) {
+        match super::write(nats, subject.to_owned(), revision, &now).await {
+            Ok(_) | Err(CheckedError::Conflict) => {}
+            Err(CheckedError::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}

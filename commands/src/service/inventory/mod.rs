@@ -1,0 +1,64 @@
+//! What should be in the streams that nothing else tells of: which durable commands wait, how many verdicts and claims
+//! there are. A damaged file takes messages away without a word; only who wrote down that they were there can tell.
+//!
+//! The records are messages of their own in the stream INVENTORY, the newest per subject. They are written behind what they
+//! tell of, by moments; what is lost within those moments is not missed by them.
+
+mod inbox;
+mod keys;
+mod streams;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wanwright_nats::publish::{CheckedError, publish, publish_expecting};
+use wanwright_nats::topology::INVENTORY;
+use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::reason::Reason;
+use wanwright_schemas::{headers, subjects};
+
+pub(super) use inbox::{Book, Handled, Written};
+pub(super) use keys::look_at_keys;
+pub(super) use streams::{keep, look};
+
+/// The version of these records.
+const VERSION: u8 = 1;
+
+/// What was written down last, with the sequence to go on from.
+async fn read<T: DeserializeOwned>(nats: &Nats, subject: &str) -> Result<(u64, Option<T>), NatsError> {
+    let doing = format!("reading {subject}");
+    let stream = nats.js.get_stream_no_info(INVENTORY).await.map_err(NatsError::failed(doing.clone()))?;
+    match stream.get_last_raw_message_by_subject(subject).await {
+        Ok(message) => {
+            let said = serde_json::from_slice(&message.payload);
+            if let Err(error) = &said {
+                tracing::error!(subject, %error, "what should be in a stream cannot be read, so nothing is missed");
+            }
+            Ok((message.sequence, said.ok()))
+        }
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok((0, None)),
+        Err(error) => Err(NatsError::failed(doing)(error)),
+    }
+}
+
+/// Writes down what there is, where nobody else has done so since it was read.
+async fn write<T: Serialize>(
+    nats: &Nats,
+    subject: String,
+    revision: u64,
+    there_is: &T,
+) -> Result<u64, CheckedError> {
+    let body = serde_json::to_vec(there_is).map_err(NatsError::failed(format!("writing {subject}")))?;
+    publish_expecting(&nats.js, subject, revision, HeaderMap::new(), body.into()).await
+}
+
+/// Says that something is gone: in the log, and among the dead letters, where it stays.
+async fn report<T: Serialize>(nats: &Nats, what: &str, why: &str, gone: &T) -> Result<(), NatsError> {
+    tracing::error!(what, why, "storage is damaged");
+    let mut head = HeaderMap::new();
+    head.insert(headers::DEAD_REASON, Reason::StorageDamaged.code());
+    head.insert(headers::DEAD_MESSAGE, why);
+    let body = serde_json::to_vec(gone).map_err(NatsError::failed("reporting a damage"))?;
+    publish(&nats.js, subjects::dead(what, Reason::StorageDamaged), head, body.into()).await.map(drop)
+}
