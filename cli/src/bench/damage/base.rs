@@ -148,7 +148,7 @@ impl Base {
 
     /// The options of a server over a copy.
     pub fn server(&self, case: &Path) -> NatsOptions {
-        NatsOptions { start_limit: Duration::from_secs(30), ..NatsOptions::new(case, &self.cache) }
+        NatsOptions { start_limit: Duration::from_secs(15), ..NatsOptions::new(case, &self.cache) }
     }
 
     /// A database of a case's own, as it was.

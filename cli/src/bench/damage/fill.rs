@@ -73,6 +73,8 @@ pub async fn fill(nats: &Nats, vendors: Arc<Catalogue>, master_key: &Path) -> Re
         last.is_some_and(|last| last >= refused.len() as u64)
     })
     .await?;
+    noted(nats, subjects::INVENTORY_OF_KEYS, |body| body["keyed"].as_u64() == Some(u64::from(PERSONAL)))
+        .await?;
     let durable = durable(nats).await?;
     running.abort();
     let _ = running.await;

@@ -101,19 +101,20 @@ fn is_target(target: &str, file: &Path, store: &Path) -> bool {
     let watched = STREAMS.iter().any(|stream| is_of(stream));
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let consumer = path.contains("/obs/");
+    let is_block = name.ends_with(".blk");
     match target {
-        "newest block" | "older block" => events && name.ends_with(".blk"),
+        "newest block" | "older block" => is_block && events,
         "index" => watched && !consumer && name == "index.db",
         "stream meta" => watched && !consumer && (name == "meta.inf" || name == "meta.sum"),
         "consumer" => events && consumer,
-        "snapshots" => is_of("SNAPSHOTS/msgs/"),
-        "claims" => is_of("KV_claims/msgs/"),
-        "verdicts" => is_of("VERDICTS/msgs/"),
-        "keys" => is_of("KEYS/msgs/"),
-        "inbox" => is_of("COMMANDS/msgs/"),
+        "snapshots" => is_block && is_of("SNAPSHOTS/msgs/"),
+        "claims" => is_block && is_of("KV_claims/msgs/"),
+        "verdicts" => is_block && is_of("VERDICTS/msgs/"),
+        "keys" => is_block && is_of("KEYS/msgs/"),
+        "inbox" => is_block && is_of("COMMANDS/msgs/"),
         "inbox's consumer" => is_of("COMMANDS/obs/"),
-        "leases" => is_of("KV_leases/msgs/") || is_of("KV_partitions/msgs/"),
-        "inventory" => is_of("INVENTORY/msgs/"),
+        "leases" => is_block && (is_of("KV_leases/msgs/") || is_of("KV_partitions/msgs/")),
+        "inventory" => is_block && is_of("INVENTORY/msgs/"),
         _ => watched && !consumer && name == "meta.inf",
     }
 }

@@ -86,7 +86,7 @@ impl Judged {
     fn is_reported(&self, what: &str) -> bool {
         let named = match what {
             "inbox" => "durable commands",
-            "keys" => "key",
+            "keys" => "KEYS",
             "claims" => "KV_claims",
             other => other,
         };
@@ -131,6 +131,7 @@ pub async fn judge(base: &Base, case: &Path, number: u32, harm: &Harm) -> Result
         && judged.server.is_none()
     {
         serve::serve(base, &nats, base.evidence(case)?.1, judged).await?;
+        judged.false_alarm &= judged.lost.is_empty();
     }
     drop(nats);
     server.child().kill().await;

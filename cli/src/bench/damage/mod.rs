@@ -26,7 +26,7 @@ use base::Base;
 use judge::Outcome;
 
 /// How many damages are judged side by side.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// Runs the campaign.
 pub async fn run(args: DamageArgs) -> Result<Exit> {

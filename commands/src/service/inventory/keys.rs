@@ -39,7 +39,7 @@ pub(in super::super) async fn look_at_keys(nats: &Nats, keys: &Keys) -> Result<(
     let fewer = said.map_or(0, |said| said.keyed.saturating_sub(now.keyed));
     if fewer > 0 {
         let why = format!(
-            "{fewer} customers had a key of their personal data, and nothing says which one any more"
+            "KEYS: {fewer} customers had a key of their personal data, and nothing says which one any more"
         );
         super::report(nats, "keys", &why, &json!({ "customers": fewer })).await?;
     }
@@ -53,8 +53,10 @@ pub(in super::super) async fn look_at_keys(nats: &Nats, keys: &Keys) -> Result<(
         }
     }
     if !gone.is_empty() {
-        let why =
-            format!("the keys of {} customers' personal data are gone, and no event says why", gone.len());
+        let why = format!(
+            "KEYS: the keys of {} customers' personal data are gone, and no event says why",
+            gone.len()
+        );
         let listed = &gone[..gone.len().min(LISTED)];
         super::report(nats, "keys", &why, &json!({ "customers": listed })).await?;
     }

@@ -24,7 +24,7 @@ use super::look_at_keys;
 /// How often the server is asked.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How many times that is until the keys are listed, which costs more.
+/// How many times that is until the keys are listed though there is no new one, which costs more.
 const SELDOM: u64 = 60;
 
 /// How far apart in time the marks are that tell how old the sequences of a stream are, in milliseconds.
@@ -107,19 +107,24 @@ fn bucket_of_claims() -> String {
 }
 
 /// Looks whether anything is gone, reports that, and writes down what there is. Claims that are gone are given
-/// back to the devices that have them; as long as that fails they are found to be gone again.
+/// back to the devices that have them; as long as that fails they are found to be gone again. Answers how far
+/// KEYS goes.
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
-pub(in super::super) async fn look(nats: &Nats, claims: &Claims) -> Result<(), NatsError> {
+pub(in super::super) async fn look(nats: &Nats, claims: &Claims) -> Result<u64, NatsError> {
     let subject = subjects::INVENTORY_OF_STREAMS;
     // Before the streams are asked: what is written down is never newer than what they answer.
     let (revision, said) = super::read::<All>(nats, subject).await?;
     let said = said.unwrap_or_default();
     let millis = now_millis();
+    let mut keys = 0;
     let (mut now, mut lacking) = (All { v: super::VERSION, ..All::default() }, Vec::new());
     for name in [VERDICTS.to_owned(), bucket_of_claims(), COMMANDS.to_owned(), KEYS.to_owned()] {
         let info = stream_info(&nats.js, &name).await?;
+        if name == KEYS {
+            keys = info.last;
+        }
         let was = said.streams.get(&name);
         if let Some(why) = was.and_then(|was| was.lacking(&name, &info, millis)) {
             lacking.push(Lacking { stream: name.clone(), why });
@@ -139,7 +144,7 @@ pub(in super::super) async fn look(nats: &Nats, claims: &Claims) -> Result<(), N
             Err(CheckedError::Failed(error)) => return Err(error),
         }
     }
-    Ok(())
+    Ok(keys)
 }
 
 /// Looks again and again until told to stop.
@@ -149,15 +154,17 @@ pub(in super::super) async fn keep(
     keys: Option<Keys>,
     stop: CancellationToken,
 ) -> &'static str {
-    let mut times = 0_u64;
+    let (mut times, mut seen) = (0_u64, None);
     while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
         times += 1;
         let looked = async {
-            look(&nats, &claims).await?;
-            match keys.as_ref().filter(|_| times.is_multiple_of(SELDOM)) {
-                Some(keys) => look_at_keys(&nats, keys).await,
-                None => Ok(()),
+            let end = look(&nats, &claims).await?;
+            let is_due = seen != Some(end) || times.is_multiple_of(SELDOM);
+            if let Some(keys) = keys.as_ref().filter(|_| is_due) {
+                look_at_keys(&nats, keys).await?;
+                seen = Some(end);
             }
+            Ok::<_, NatsError>(())
         };
         if let Some(Err(error)) = stop.run_until_cancelled(looked).await {
             let error = wanwright_nats::chain(&error);
