@@ -131,9 +131,6 @@ pub async fn run(
     let vendors = vendors.into();
     let claims = Claims::open(&nats).await?;
     let keys = open_keys(&nats, &options).await?;
-    if let Some(keys) = &keys {
-        inventory::look_at_keys(&nats, keys).await?;
-    }
     let sealing = Sealing::new(keys.clone());
     let shared = Shared::new(nats.clone(), options.cache_bytes, options.evidence.clone());
     let unmapped = requests::open_unmapped(&nats).await?;

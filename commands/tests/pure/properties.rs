@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 use wanwright_commands::orders::Gate;
 use wanwright_commands::{Object, orders};
@@ -12,6 +14,7 @@ use wanwright_schemas::spec::Peer;
 use wanwright_schemas::{ObjectRef, Refusal, Target};
 
 use crate::asks::{ask, typed};
+use crate::decisions::Decision;
 use crate::harness::{World, applied, check_of, failure, field, id, map, object_of, objects, target_of};
 use crate::model::{Ask, End, Kind, Model, Row};
 
@@ -508,6 +511,27 @@ fn nothing_is_missed(before: &World, after: &World) {
             before.state.sites.get(id).filter(|old| old.uid == site.uid).map_or(0, |old| old.generation);
         assert!((old..=old + 1).contains(&site.generation));
     }
+}
+
+/// The decisions of so many random lives, at least so many commands of each; always the same ones.
+pub fn lives(count: usize, commands: usize) -> Vec<Vec<Decision>> {
+    let mut runner = TestRunner::deterministic();
+    let steps = prop::collection::vec(step(), 2 * commands);
+    let life = |number: usize| {
+        let mut life = Life::default();
+        life.world.decisions = Some(Vec::new());
+        if number % 3 == 2 {
+            life.approving();
+        }
+        for step in steps.new_tree(&mut runner).expect("steps").current() {
+            life.step(&step);
+            if life.world.decisions.as_ref().is_some_and(|decisions| decisions.len() >= commands) {
+                break;
+            }
+        }
+        life.world.decisions.unwrap_or_default()
+    };
+    (0..count).map(life).collect()
 }
 
 fn config(cases: u32) -> ProptestConfig {

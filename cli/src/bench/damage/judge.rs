@@ -83,14 +83,19 @@ impl Judged {
     }
 
     /// Whether anybody said that this is damaged: the report of another loss does not count.
-    fn is_reported(&self, what: &str) -> bool {
+    fn is_reported(&self, what: &str, besides: &[String]) -> bool {
         let named = match what {
             "inbox" => "durable commands",
             "keys" => "KEYS",
             "claims" => "KV_claims",
             other => other,
         };
-        self.reported.iter().any(|report| report.contains(named))
+        self.reported.iter().chain(besides).any(|report| report.contains(named))
+    }
+
+    /// Whether something is lost that nobody said, with what was said besides.
+    pub fn would_be_silent(&self, besides: &[String]) -> bool {
+        self.lost.keys().any(|what| !self.is_reported(what, besides))
     }
 
     /// What that comes to.
@@ -98,10 +103,7 @@ impl Judged {
         let is_misread = !self.misread.is_empty() || !self.unaudited.is_empty() || self.rows_differ;
         if self.server.is_some() {
             Outcome::Detected
-        } else if is_misread
-            || !self.silent.is_empty()
-            || self.lost.keys().any(|what| !self.is_reported(what))
-        {
+        } else if is_misread || !self.silent.is_empty() || self.would_be_silent(&[]) {
             Outcome::Silent
         } else if !self.different.is_empty() || !self.lost.is_empty() {
             Outcome::Detected
@@ -130,7 +132,9 @@ pub async fn judge(base: &Base, case: &Path, number: u32, harm: &Harm) -> Result
     if let Ok(judged) = &mut judged
         && judged.server.is_none()
     {
-        serve::serve(base, &nats, base.evidence(case)?.1, judged).await?;
+        if let Err(error) = serve::serve(base, &nats, base.evidence(case)?.1, judged).await {
+            judged.silent.push(format!("it could not be judged: {error:#}"));
+        }
         judged.false_alarm &= judged.lost.is_empty();
     }
     drop(nats);

@@ -26,6 +26,9 @@ const READY: Duration = Duration::from_secs(60);
 /// How long it may take to handle what is in the inbox.
 const HANDLED: Duration = Duration::from_secs(60);
 
+/// How long it may take to report what is lost.
+const REPORTED: Duration = Duration::from_secs(5);
+
 /// How many lost serial numbers another customer tries to get.
 const TRIED: usize = 5;
 
@@ -78,10 +81,23 @@ async fn look(base: &Base, nats: &Nats, lost: &[String], judged: &mut Judged) ->
     let missing = base.claims.iter().filter(|claim| !holds(&claims, claim)).count();
     judged.missing("claims", missing);
     judged.repaired = lost.len().saturating_sub(missing);
-    for dead in load_subject(nats, DEAD, subjects::DEAD_ALL, 0).await? {
-        if text(&dead, headers::DEAD_REASON) == Reason::StorageDamaged.code() {
-            judged.reported.push(text(&dead, headers::DEAD_MESSAGE));
+    let reports = async {
+        loop {
+            let dead = load_subject(nats, DEAD, subjects::DEAD_ALL, 0).await?;
+            let damaged =
+                |dead: &&StoredMessage| text(dead, headers::DEAD_REASON) == Reason::StorageDamaged.code();
+            let said: Vec<String> =
+                dead.iter().filter(damaged).map(|dead| text(dead, headers::DEAD_MESSAGE)).collect();
+            if judged.would_be_silent(&said) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            return anyhow::Ok(said);
         }
+    };
+    // What is looked at beside the commands is looked at every second.
+    if let Ok(said) = tokio::time::timeout(REPORTED, reports).await {
+        judged.reported.extend(said?);
     }
     Ok(())
 }
@@ -183,7 +199,15 @@ async fn refused(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
     let mut anew = 0;
     for (customer, command, outcome) in &base.told.refused {
         let subject = send::subject("bench", kind, verb, &format!("{customer}/{id}"))?;
-        let again = send::request(nats, &subject, with(*command), Vec::new()).await?;
+        let again = match send::request(nats, &subject, with(*command), Vec::new()).await {
+            Ok(again) => again,
+            // Nothing is judged anew while the verdict cannot be read.
+            Err(error) => {
+                judged.reported.push(format!("VERDICTS: asking again: {error:#}"));
+                judged.missing("VERDICTS", 1);
+                break;
+            }
+        };
         let is_damaged = again.refusal().is_some_and(|refusal| refusal.code == Reason::HistoryDamaged);
         let is_same = again.repeated && again.refusal() == outcome.refusal();
         anew += usize::from(!is_same && !is_damaged);

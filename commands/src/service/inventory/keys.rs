@@ -7,7 +7,7 @@ use cqrs_es::EventStore;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wanwright_nats::publish::CheckedError;
-use wanwright_nats::{KeyError, Keys, Nats, NatsError};
+use wanwright_nats::{Keys, Nats, NatsError};
 use wanwright_schemas::{CustomerId, subjects};
 
 use super::super::store::CustomerStore;
@@ -26,39 +26,19 @@ struct Customers {
     keyed: usize,
 }
 
-/// Looks whether keys are gone that no event ended, and reports it.
+/// Looks whether there are fewer customers with keys, and reports it.
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
-pub(in super::super) async fn look_at_keys(nats: &Nats, keys: &Keys) -> Result<(), NatsError> {
+pub(in super::super) async fn count_keys(nats: &Nats, keys: &Keys) -> Result<(), NatsError> {
     let subject = subjects::INVENTORY_OF_KEYS;
     let (revision, said) = super::read::<Customers>(nats, subject).await?;
-    let looked = async { Ok::<_, KeyError>((keys.customers().await?, keys.unwrapped().await?)) };
-    let (customers, unwrapped) = looked.await.map_err(NatsError::failed("looking at the keys"))?;
-    let now = Customers { v: super::VERSION, keyed: customers };
-    let fewer = said.map_or(0, |said| said.keyed.saturating_sub(now.keyed));
+    let keyed = keys.customers().await.map_err(NatsError::failed("counting the keys"))?;
+    let now = Customers { v: super::VERSION, keyed };
+    let fewer = said.map_or(0, |said| said.keyed.saturating_sub(keyed));
     if fewer > 0 {
-        let why = format!(
-            "KEYS: {fewer} customers had a key of their personal data, and nothing says which one any more"
-        );
+        let why = format!("KEYS: {fewer} customers had a key of their personal data that is not there");
         super::report(nats, "keys", &why, &json!({ "customers": fewer })).await?;
-    }
-    let mut gone: Vec<CustomerId> = Vec::new();
-    let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
-    for (customer, key) in unwrapped {
-        match store.load_aggregate(customer.as_str()).await {
-            Ok(loaded) if loaded.head.state.erased.contains(&key) => {}
-            // Where the history is damaged as well nobody can say that it was ended.
-            Ok(_) | Err(_) => gone.push(customer),
-        }
-    }
-    if !gone.is_empty() {
-        let why = format!(
-            "KEYS: the keys of {} customers' personal data are gone, and no event says why",
-            gone.len()
-        );
-        let listed = &gone[..gone.len().min(LISTED)];
-        super::report(nats, "keys", &why, &json!({ "customers": listed })).await?;
     }
     if said != Some(now) {
         match super::write(nats, subject.to_owned(), revision, &now).await {
@@ -67,4 +47,30 @@ pub(in super::super) async fn look_at_keys(nats: &Nats, keys: &Keys) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Reads every customer's key, and reports those that are gone though no event ended them.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
+pub(in super::super) async fn read_keys(nats: &Nats, keys: &Keys) -> Result<(), NatsError> {
+    let unreadable = keys.unreadable().await.map_err(NatsError::failed("reading the keys"))?;
+    let mut gone: Vec<CustomerId> = Vec::new();
+    let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
+    for (customer, key) in unreadable {
+        let is_erased = match (store.load_aggregate(customer.as_str()).await, key) {
+            (Ok(loaded), Some(key)) => loaded.head.state.erased.contains(&key),
+            // Where the history is damaged as well nobody can say that it was ended.
+            _ => false,
+        };
+        if !is_erased {
+            gone.push(customer);
+        }
+    }
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let lost = gone.len();
+    let why = format!("KEYS: the keys of {lost} customers' personal data are gone, and no event says why");
+    super::report(nats, "keys", &why, &json!({ "customers": &gone[..lost.min(LISTED)] })).await
 }

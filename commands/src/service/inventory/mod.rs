@@ -19,7 +19,6 @@ use wanwright_schemas::reason::Reason;
 use wanwright_schemas::{headers, subjects};
 
 pub(super) use inbox::{Book, Handled, Written};
-pub(super) use keys::look_at_keys;
 pub(super) use streams::{keep, look};
 
 /// The version of these records.

@@ -19,13 +19,13 @@ use wanwright_schemas::subjects;
 
 use super::super::sweeper;
 use super::super::verdict::now_millis;
-use super::look_at_keys;
+use super::keys::{count_keys, read_keys};
 
 /// How often the server is asked.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How many times that is until the keys are listed though there is no new one, which costs more.
-const SELDOM: u64 = 60;
+/// How many times that is until every key is read: at the start, and every hour.
+const SELDOM: u64 = 60 * 60;
 
 /// How far apart in time the marks are that tell how old the sequences of a stream are, in milliseconds.
 const MARKS: u64 = 6 * 60 * 60 * 1000;
@@ -156,14 +156,18 @@ pub(in super::super) async fn keep(
 ) -> &'static str {
     let (mut times, mut seen) = (0_u64, None);
     while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
-        times += 1;
         let looked = async {
             let end = look(&nats, &claims).await?;
-            let is_due = seen != Some(end) || times.is_multiple_of(SELDOM);
-            if let Some(keys) = keys.as_ref().filter(|_| is_due) {
-                look_at_keys(&nats, keys).await?;
-                seen = Some(end);
+            if let Some(keys) = &keys {
+                if seen != Some(end) {
+                    count_keys(&nats, keys).await?;
+                    seen = Some(end);
+                }
+                if times.is_multiple_of(SELDOM) {
+                    read_keys(&nats, keys).await?;
+                }
             }
+            times += 1;
             Ok::<_, NatsError>(())
         };
         if let Some(Err(error)) = stop.run_until_cancelled(looked).await {
