@@ -17,8 +17,8 @@ use crate::properties;
 const DECISIONS: &str = include_str!("frozen/decisions.v1.jsonl");
 
 /// How many customers are recorded, and how many commands of each.
-const CUSTOMERS: usize = 12;
-const COMMANDS: usize = 60;
+const CUSTOMERS: usize = 15;
+const COMMANDS: usize = 75;
 
 /// A command, and what was decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -140,13 +140,18 @@ impl Life {
     /// can go wrong begins.
     fn settled() -> Self {
         let mut life = Self::default();
-        for (site, lan) in [(0, 2), (1, 3), (2, 4)] {
-            life.ask(&Ask::CreateSite { site, vendor: 0, lan: vec![lan] }, "demo");
-        }
-        life.ask(&Ask::CreateTunnel { tunnel: 0, site: 0, end: End::Site(1), inside: 7 }, "demo");
-        life.ask(&Ask::CreateDevice { device: 0, site: 0, serial: 0, model: 0 }, "demo");
-        life.settle();
+        life.found();
         life
+    }
+
+    /// Everything there is at first is asked for and carried out.
+    fn found(&mut self) {
+        for (site, lan) in [(0, 2), (1, 3), (2, 4)] {
+            self.ask(&Ask::CreateSite { site, vendor: 0, lan: vec![lan] }, "demo");
+        }
+        self.ask(&Ask::CreateTunnel { tunnel: 0, site: 0, end: End::Site(1), inside: 7 }, "demo");
+        self.ask(&Ask::CreateDevice { device: 0, site: 0, serial: 0, model: 0 }, "demo");
+        self.settle();
     }
 
     /// From now on every change waits for approval.
@@ -520,6 +525,9 @@ pub fn lives(count: usize, commands: usize) -> Vec<Vec<Decision>> {
     let life = |number: usize| {
         let mut life = Life::default();
         life.world.decisions = Some(Vec::new());
+        if number % 3 > 0 {
+            life.found();
+        }
         if number % 3 == 2 {
             life.approving();
         }
