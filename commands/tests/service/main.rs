@@ -8,6 +8,7 @@ mod doors;
 mod dry_runs;
 mod erasing;
 mod handover;
+mod inventory;
 mod neighbours;
 mod personal;
 mod proxy;

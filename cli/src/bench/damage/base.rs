@@ -36,6 +36,8 @@ pub type End = (u64, Option<Digest>);
 /// The base.
 pub struct Base {
     cache: PathBuf,
+    /// How the kinds of damages begin.
+    kind: String,
     home: PathBuf,
     /// The files as a server leaves them that was stopped, and as one leaves them that was killed.
     stores: [PathBuf; 2],
@@ -97,6 +99,7 @@ impl Base {
         postgres = wanwright_supervisor::Postgres::start(&options_of_postgres).await?;
         let base = Self {
             cache,
+            kind: args.kind.clone().unwrap_or_default(),
             home: home.to_owned(),
             stores: [home.join("stopped"), home.join("killed")],
             postgres,
@@ -126,12 +129,12 @@ impl Base {
     /// Copies the files and damages the copy.
     pub fn damage(&self, case: &Path, random: &mut fastrand::Rng, number: u32) -> Result<Harm> {
         let killed = number % 2 == 1;
-        if harm::is_page(random) {
+        if harm::is_page(random, &self.kind) {
             harm::copy(&self.pages, &case.join("postgres"))?;
             return self.tables.damage(&case.join("postgres/data"), random);
         }
         harm::copy(&self.stores[usize::from(killed)], case)?;
-        let harm = harm::damage(&case.join("jetstream/WAN"), random)?;
+        let harm = harm::damage(&case.join("jetstream/WAN"), random, &self.kind)?;
         let how = if killed { "killed" } else { "stopped" };
         Ok(Harm { what: format!("{} ({how})", harm.what), ..harm })
     }

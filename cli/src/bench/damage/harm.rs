@@ -42,17 +42,17 @@ const STREAMS: [&str; 7] =
     ["EVENTS-", "COMMANDS", "VERDICTS", "KEYS", "KV_claims", "KV_partitions", "KV_leases"];
 
 /// Whether the next damage is one to a page of Postgres.
-pub fn is_page(random: &mut fastrand::Rng) -> bool {
-    random.u32(..PAGES) == 0
+pub fn is_page(random: &mut fastrand::Rng, kind: &str) -> bool {
+    PAGE.starts_with(kind) && (!kind.is_empty() || random.u32(..PAGES) == 0)
 }
 
 /// Damages one place below a server's folder.
-pub fn damage(store: &Path, random: &mut fastrand::Rng) -> Result<Harm> {
+pub fn damage(store: &Path, random: &mut fastrand::Rng, kind: &str) -> Result<Harm> {
     let all = files(store)?;
     // A server that was killed has written no index: then it is another kind's turn.
-    let (target, mut files) = (0..100)
+    let (target, mut files) = (0..1000)
         .map(|_| pick(&all, store, random))
-        .find(|(_, files)| !files.is_empty())
+        .find(|(target, files)| target.starts_with(kind) && !files.is_empty())
         .with_context(|| format!("nothing to damage below {}", store.display()))?;
     let file = files.swap_remove(random.usize(..files.len()));
     let shown = file.strip_prefix(store).unwrap_or(&file).display().to_string();

@@ -24,24 +24,39 @@ pub(super) use streams::{keep, look};
 /// The version of these records.
 const VERSION: u8 = 1;
 
-/// What was written down last, with the sequence to go on from.
+/// How often a record is asked for. The server does not answer for a message that it cannot read.
+const TRIES: u32 = 3;
+
+/// What was written down last, with the sequence to go on from; nothing where that is damaged itself: then nothing is
+/// missed this time, which the log says, and everything else goes on.
 async fn read<T: DeserializeOwned>(nats: &Nats, subject: &str) -> Result<(u64, Option<T>), NatsError> {
     let doing = format!("reading {subject}");
-    let stream = nats.js.get_stream_no_info(INVENTORY).await.map_err(NatsError::failed(doing.clone()))?;
-    match stream.get_last_raw_message_by_subject(subject).await {
-        Ok(message) => {
-            let said = serde_json::from_slice(&message.payload);
-            if let Err(error) = &said {
-                tracing::error!(subject, %error, "what should be in a stream cannot be read, so nothing is missed");
+    let stream = nats.js.get_stream_no_info(INVENTORY).await.map_err(NatsError::failed(doing))?;
+    let unreadable = |why: &dyn std::fmt::Display| {
+        tracing::error!(subject, why = %why, "what should be in a stream cannot be read, so nothing is missed");
+    };
+    let mut tries = 1;
+    loop {
+        match stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => {
+                let said = serde_json::from_slice(&message.payload);
+                if let Err(error) = &said {
+                    unreadable(error);
+                }
+                return Ok((message.sequence, said.ok()));
             }
-            Ok((message.sequence, said.ok()))
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok((0, None)),
+            Err(_) if tries < TRIES => tries += 1,
+            Err(error) => {
+                unreadable(&error);
+                return Ok((0, None));
+            }
         }
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok((0, None)),
-        Err(error) => Err(NatsError::failed(doing)(error)),
     }
 }
 
-/// Writes down what there is, where nobody else has done so since it was read.
+/// Writes down what there is, where nobody else has done so since it was read. A record that could not be read is
+/// replaced.
 async fn write<T: Serialize>(
     nats: &Nats,
     subject: String,
@@ -49,7 +64,14 @@ async fn write<T: Serialize>(
     there_is: &T,
 ) -> Result<u64, CheckedError> {
     let body = serde_json::to_vec(there_is).map_err(NatsError::failed(format!("writing {subject}")))?;
-    publish_expecting(&nats.js, subject, revision, HeaderMap::new(), body.into()).await
+    let written =
+        publish_expecting(&nats.js, subject.clone(), revision, HeaderMap::new(), body.clone().into()).await;
+    match written {
+        Err(CheckedError::Conflict) if revision == 0 => {
+            Ok(publish(&nats.js, subject, HeaderMap::new(), body.into()).await?)
+        }
+        written => written,
+    }
 }
 
 /// Says that something is gone: in the log, and among the dead letters, where it stays.
