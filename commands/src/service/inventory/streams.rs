@@ -40,6 +40,9 @@ pub struct Facts {
     stream: Timestamp,
     last: u64,
     messages: u64,
+    /// How many between the first and the last are missing, of a stream that should have no hole: those are reported.
+    #[serde(default)]
+    holes: u64,
     /// Some sequences, the last one among them, and when each was stored, in milliseconds since 1970.
     marks: Vec<(u64, u64)>,
 }
@@ -73,7 +76,9 @@ impl Facts {
             }
             marks.push((now.last, now.last_millis));
         }
-        Self { stream: now.incarnation, last: now.last, messages: now.messages, marks }
+        // What is missing from the front is reported once.
+        marks.retain(|(sequence, _)| now.messages > 0 && *sequence >= now.first);
+        Self { stream: now.incarnation, last: now.last, messages: now.messages, holes: holes(now), marks }
     }
 
     /// What is gone, if anything is.
@@ -92,7 +97,7 @@ impl Facts {
             return None;
         }
         let (first, messages) = (now.first, now.messages);
-        if messages > 0 && messages != is - first + 1 {
+        if holes(now) > self.holes {
             return Some(format!("it has {messages} messages from {first} to {is}: some are missing"));
         }
         let young = VERDICT_TIME.as_secs() * 1000 - SKEW;
@@ -100,6 +105,10 @@ impl Facts {
         let (there, _) = known.filter(|(sequence, _)| *sequence < first || messages == 0)?;
         Some(format!("it begins at {first}, and {there} is too young to be gone"))
     }
+}
+
+fn holes(now: &StreamInfo) -> u64 {
+    if now.messages > 0 { (now.last + 1 - now.first).saturating_sub(now.messages) } else { 0 }
 }
 
 fn bucket_of_claims() -> String {
@@ -201,6 +210,13 @@ mod tests {
         assert!(lacking(info(101, 120, 20), soon).is_some_and(|why| why.contains("too young")));
         assert!(lacking(info(101, 100, 0), soon).is_some_and(|why| why.contains("too young")));
         assert_eq!(lacking(info(101, 100, 0), 12 * DAY), None, "all came to their age");
+        // Each hole is reported once.
+        let damaged = Facts::of(&info(1, 120, 119), Some(&said), soon);
+        assert_eq!(damaged.lacking(VERDICTS, &info(1, 140, 139), soon), None);
+        assert_eq!(damaged.lacking(VERDICTS, &info(60, 140, 81), soon), None);
+        assert!(damaged.lacking(VERDICTS, &info(1, 140, 138), soon).is_some());
+        let damaged = Facts::of(&info(101, 120, 20), Some(&said), soon);
+        assert_eq!(damaged.lacking(VERDICTS, &info(101, 140, 40), soon), None);
         // What was the last one some time ago tells where the front may be.
         let at = |last, last_millis| StreamInfo { last_millis, ..info(1, last, last) };
         let later = Facts::of(&at(200, 10 * DAY + 1), Some(&said), soon);
