@@ -525,7 +525,7 @@ pub fn lives(count: usize, commands: usize) -> Vec<Vec<Decision>> {
     let life = |number: usize| {
         let mut life = Life::default();
         life.world.decisions = Some(Vec::new());
-        if number % 3 > 0 {
+        if !number.is_multiple_of(3) {
             life.found();
         }
         if number % 3 == 2 {
