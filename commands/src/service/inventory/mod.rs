@@ -67,9 +67,8 @@ async fn write<T: Serialize>(
     let written =
         publish_expecting(&nats.js, subject.clone(), revision, HeaderMap::new(), body.clone().into()).await;
     match written {
-        Err(CheckedError::Conflict) if revision == 0 => {
-            Ok(publish(&nats.js, subject, HeaderMap::new(), body.into()).await?)
-        }
+        // Where the last record cannot be read the server does not even answer what depends on it.
+        Err(_) if revision == 0 => Ok(publish(&nats.js, subject, HeaderMap::new(), body.into()).await?),
         written => written,
     }
 }
