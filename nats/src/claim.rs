@@ -84,7 +84,7 @@ impl Claims {
                 Err(error) => return Err(NatsError::failed(doing)(error)),
             }
         }
-        Err(NatsError::malformed(doing, "it is given back and claimed again all the time"))
+        Err(NatsError::malformed(doing, "it is not free, and whose it is cannot be read"))
     }
 
     /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.

@@ -263,6 +263,11 @@ pub fn inventory_of_inbox(partition: u16) -> String {
     format!("wan.inventory.inbox.{partition}")
 }
 
+/// A record of what should be in a stream, as one writer keeps it; `*` for the writer is all of them.
+pub fn inventory_by(of: &str, writer: &str) -> String {
+    format!("{of}.{writer}")
+}
+
 /// A dead letter.
 pub fn dead(what: &str, reason: Reason) -> String {
     format!("wan.dead.{what}.{}", reason.code())

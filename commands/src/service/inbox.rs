@@ -3,6 +3,7 @@
 //! Each partition has a consumer, which is made anew whenever somebody takes the partition. That puts everything unhandled back to the beginning of the queue, so a
 //! customer's commands keep their order over a crash; a kept consumer would redeliver the ones in flight last.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::RawMessageErrorKind;
@@ -23,6 +24,7 @@ use super::Lanes;
 use super::delivery::{Delivery, bury};
 use super::door::{self, Answer, Asked, Headers};
 use super::inventory::{Book, Handled, Written};
+use super::unreadable;
 use super::waiting::{Admitted, Parked, Place, Turn, Waiting};
 
 /// The consumer of a partition.
@@ -45,6 +47,9 @@ const ACK: &str = "+ACK";
 
 /// How long what is handled may take to be written down when the service stops.
 const REST: Duration = Duration::from_secs(2);
+
+/// How often is looked whether the connection is still the same when nothing comes.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long to wait before the inbox is opened again after the connection was lost.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -79,13 +84,15 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) -> &'static str {
     let mut inbox = Some(inbox);
+    let mut buried = Vec::new();
     while !stop.is_cancelled() {
         let result = match inbox.take() {
             Some(inbox) => Ok(inbox),
             None => open(&nats, partition).await,
         };
+        let mut last = 0;
         let drained = match result {
-            Ok(inbox) => drain(inbox, partition, &nats, &lanes, &stop).await,
+            Ok(inbox) => drain(inbox, partition, &nats, &lanes, &stop, &buried, &mut last).await,
             Err(error) => Err(error),
         };
         let Err(error) = drained else { break };
@@ -93,6 +100,14 @@ pub(super) async fn serve(
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(PAUSE) => {}
+        }
+        // What it broke over may be a command that nobody can read.
+        match unreadable::bury_next(&nats, partition, last).await {
+            Ok(some) => buried.extend(some),
+            Err(error) => {
+                let error = wanwright_nats::chain(&error);
+                tracing::warn!(partition, error, "whether the inbox can be read cannot be told now");
+            }
         }
     }
     "the inbox"
@@ -109,7 +124,7 @@ struct Open<'a> {
     book: Book,
 }
 
-/// Hands commands to the lanes until told to stop.
+/// Hands commands to the lanes until told to stop, but for those that were buried. Notes which one came last.
 ///
 /// # Errors
 /// [`NatsError`], when the inbox breaks.
@@ -119,11 +134,15 @@ async fn drain(
     nats: &Nats,
     lanes: &Lanes,
     stop: &CancellationToken,
+    buried: &[u64],
+    last: &mut u64,
 ) -> Result<(), NatsError> {
+    let connects = || nats.client.statistics().connects.load(Ordering::Relaxed);
+    let connected = connects();
     // Asked before anything is delivered: what the stream says then is what the last record is compared with.
     let stream = stream_info(&nats.js, COMMANDS).await?;
     let pending = inbox.info().await.map_err(failed)?.num_pending;
-    let book = Book::open(nats, partition, &stream, pending).await?;
+    let book = Book::open(nats, partition, &stream, pending, buried).await?;
     let mut messages = inbox.messages().await.map_err(failed)?;
     let (waiting, mut free) = Waiting::new();
     let (done, mut handled) = mpsc::unbounded_channel();
@@ -132,14 +151,24 @@ async fn drain(
     let mut open = Open { nats, lanes, opened, done, waiting, book };
     let mut fetches = FuturesUnordered::new();
     let mut writing = FuturesUnordered::new();
+    let mut look = tokio::time::interval(LOOK);
+    let mut is_looked_at = true;
     loop {
+        if !is_looked_at {
+            // What was on its way is lost, and would be delivered behind what is not.
+            return Err(failed("the connection was lost meanwhile"));
+        }
         let due = open.book.due().filter(|_| writing.is_empty());
         tokio::select! {
             // Whoever is still far behind is reached before more is fetched of those who have much; the server itself
             // stops when it is far enough ahead.
             biased;
             () = stop.cancelled() => break,
-            message = messages.next() => open.take(message).await?,
+            message = messages.next() => {
+                *last = open.take(message).await?.max(*last);
+                is_looked_at = connected == connects();
+            }
+            _ = look.tick() => is_looked_at = connected == connects(),
             Some(written) = writing.next() => open.written(written?).await,
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 while let Ok(handled) = handled.try_recv() {
@@ -184,12 +213,21 @@ async fn drain(
 
 type Delivered = Option<Result<jetstream::Message, consumer::pull::MessagesError>>;
 
-/// What was fetched of a customer, in its order; no message where it is gone from the inbox.
-type Fetched = (CustomerId, Vec<(u64, Option<jetstream::Message>, Place)>);
+/// What was fetched of a customer, in its order.
+type Fetched = (CustomerId, Vec<(u64, Found, Place)>);
+
+/// A command that was delivered before, asked for again.
+enum Found {
+    Message(jetstream::Message),
+    /// It is gone from the inbox, though nobody handled it.
+    Gone,
+    /// It could not be read, which is reported.
+    Buried,
+}
 
 impl Open<'_> {
-    /// Takes what is delivered: to its lane, or to its place among what waits.
-    async fn take(&mut self, delivered: Delivered) -> Result<(), NatsError> {
+    /// Takes what is delivered: to its lane, or to its place among what waits. Answers its sequence.
+    async fn take(&mut self, delivered: Delivered) -> Result<u64, NatsError> {
         let message = match delivered {
             Some(message) => message.map_err(failed)?,
             None => return Err(failed("the inbox ended")),
@@ -200,7 +238,7 @@ impl Open<'_> {
         };
         let read = match read(&message) {
             Ok(read) => read,
-            Err(refusal) => return bury(self.nats, &message, &refusal).await,
+            Err(refusal) => return bury(self.nats, &message, &refusal).await.map(|()| sequence),
         };
         let reply = message.reply.as_deref().unwrap_or_default();
         let admitted = self.waiting.admit(&read.subject.customer, sequence, reply, message.payload.len());
@@ -210,15 +248,22 @@ impl Open<'_> {
         if let Admitted::Now(place) = admitted {
             self.hand(read, message, place);
         }
-        Ok(())
+        Ok(sequence)
     }
 
     /// Hands what was fetched of a customer to its lane.
     async fn fetched(&mut self, (customer, commands): Fetched) -> Result<(), NatsError> {
-        for (sequence, message, place) in commands {
-            let Some(message) = message else {
-                self.book.is_gone(sequence);
-                continue;
+        for (sequence, found, place) in commands {
+            let message = match found {
+                Found::Message(message) => message,
+                Found::Gone => {
+                    self.book.is_gone(sequence);
+                    continue;
+                }
+                Found::Buried => {
+                    self.book.is_buried(sequence);
+                    continue;
+                }
             };
             match read(&message) {
                 Ok(read) => self.hand(read, message, place),
@@ -238,7 +283,7 @@ impl Open<'_> {
 
     /// Removes from the inbox what is handled and written down.
     async fn written(&mut self, written: Written) {
-        self.book.written(written.revision, &written.reported);
+        self.book.written(written.sequence, &written.reported);
         for handled in written.handled {
             let reply = String::from(handled.reply);
             if let Err(error) = self.nats.client.publish(reply, ACK.into()).await {
@@ -257,8 +302,8 @@ async fn fetch(nats: &Nats, turn: Turn) -> Result<Fetched, NatsError> {
     Ok((turn.customer, futures::stream::iter(fetches).buffered(AT_ONCE).try_collect().await?))
 }
 
-/// A command as it was delivered; none when it is gone from the inbox, though nobody handled it.
-async fn fetch_one(nats: &Nats, parked: Parked) -> Result<Option<jetstream::Message>, NatsError> {
+/// A command as it was delivered.
+async fn fetch_one(nats: &Nats, parked: Parked) -> Result<Found, NatsError> {
     // The leader has it: a replica may be behind what was delivered.
     let stream = nats.js.get_stream_no_info(COMMANDS).await.map_err(failed)?;
     match stream.get_raw_message(parked.sequence).await {
@@ -272,10 +317,13 @@ async fn fetch_one(nats: &Nats, parked: Parked) -> Result<Option<jetstream::Mess
                 status: None,
                 description: None,
             };
-            Ok(Some(jetstream::Message { message, context: nats.js.clone() }))
+            Ok(Found::Message(jetstream::Message { message, context: nats.js.clone() }))
         }
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(failed(error)),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(Found::Gone),
+        Err(error) => match unreadable::bury_one(nats, parked.sequence, error).await? {
+            true => Ok(Found::Buried),
+            false => Ok(Found::Gone),
+        },
     }
 }
 

@@ -33,6 +33,7 @@ mod store;
 pub mod sweeper;
 mod tasks;
 mod turns;
+mod unreadable;
 mod verdict;
 mod verdicts;
 mod waiting;

@@ -31,7 +31,10 @@ async fn reported(world: &World, what: &str, words: &str) -> StoredMessage {
 async fn noted(world: &World, subject: &str, is_it: impl Fn(&serde_json::Value) -> bool) {
     let noted = async {
         loop {
-            let newest = load_subject(&world.nats, INVENTORY, subject, 0).await.unwrap().pop();
+            let newest = load_subject(&world.nats, INVENTORY, &subjects::inventory_by(subject, "*"), 0)
+                .await
+                .unwrap()
+                .pop();
             let body = newest.and_then(|newest| serde_json::from_slice(&newest.payload).ok());
             if body.is_some_and(|body| is_it(&body)) {
                 return;

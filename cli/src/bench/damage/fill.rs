@@ -93,7 +93,7 @@ pub async fn fill(nats: &Nats, vendors: Arc<Catalogue>, master_key: &Path) -> Re
 async fn noted(nats: &Nats, subject: &str, is_it: impl Fn(&serde_json::Value) -> bool) -> Result<()> {
     let noted = async {
         loop {
-            let newest = load_subject(nats, INVENTORY, subject, 0).await?.pop();
+            let newest = load_subject(nats, INVENTORY, &subjects::inventory_by(subject, "*"), 0).await?.pop();
             let body = newest.and_then(|newest| serde_json::from_slice(&newest.payload).ok());
             if body.is_some_and(|body| is_it(&body)) {
                 return anyhow::Ok(());

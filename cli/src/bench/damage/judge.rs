@@ -20,6 +20,8 @@ use crate::audit::live;
 pub enum Outcome {
     /// Something is not what it was, and whoever reads or misses it says so.
     Detected,
+    /// Who asked for what cannot be read was not answered: nothing was decided on it, and nobody said why.
+    Unanswered,
     /// Everything that was acknowledged is what it was.
     Harmless,
     /// What was lost is there again, and nobody could take it meanwhile.
@@ -30,12 +32,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Detected, Self::Harmless, Self::Repaired, Self::Silent];
+    pub const ALL: [Self; 5] =
+        [Self::Detected, Self::Unanswered, Self::Harmless, Self::Repaired, Self::Silent];
 
     /// How it is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::Detected => "detected",
+            Self::Unanswered => "not answered",
             Self::Harmless => "harmless",
             Self::Repaired => "repaired",
             Self::Silent => "SILENT",
@@ -66,6 +70,8 @@ pub struct Judged {
     pub false_alarm: bool,
     /// What the command service said is damaged.
     pub reported: Vec<String>,
+    /// What was asked and not answered, which no report names.
+    pub unanswered: Vec<String>,
     /// How much of what was acknowledged is not there any more, by what it is.
     pub lost: BTreeMap<&'static str, usize>,
     /// How many claims were lost and are there again.
@@ -95,7 +101,12 @@ impl Judged {
 
     /// Whether something is lost that nobody said, with what was said besides.
     pub fn would_be_silent(&self, besides: &[String]) -> bool {
-        self.lost.keys().any(|what| !self.is_reported(what, besides))
+        self.lost.keys().any(|what| !self.is_reported(what, besides) && !self.is_unanswered(what))
+    }
+
+    /// Whether nobody was told anything where this was asked for.
+    fn is_unanswered(&self, what: &str) -> bool {
+        self.unanswered.iter().any(|unanswered| unanswered.starts_with(what))
     }
 
     /// What that comes to.
@@ -105,6 +116,8 @@ impl Judged {
             Outcome::Detected
         } else if is_misread || !self.silent.is_empty() || self.would_be_silent(&[]) {
             Outcome::Silent
+        } else if !self.unanswered.is_empty() {
+            Outcome::Unanswered
         } else if !self.different.is_empty() || !self.lost.is_empty() {
             Outcome::Detected
         } else if self.repaired > 0 {

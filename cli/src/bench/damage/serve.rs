@@ -127,9 +127,11 @@ async fn thieves(nats: &Nats, lost: &[String], judged: &mut Judged) -> Result<()
             Ok(outcome) if outcome.position().is_some() => {
                 judged.silent.push(format!("another customer got the serial number {serial}"));
             }
-            Ok(_) => {}
-            // Nobody gets what cannot be read.
-            Err(error) => judged.reported.push(format!("KV_claims: asking for {serial}: {error:#}")),
+            Ok(outcome) => {
+                let damaged = outcome.refusal().filter(|refusal| refusal.code == Reason::StorageDamaged);
+                judged.reported.extend(damaged.map(|refusal| format!("KV_claims: {}", refusal.message)));
+            }
+            Err(error) => judged.unanswered.push(format!("claims: asking for {serial}: {error:#}")),
         }
     }
     Ok(())
@@ -201,13 +203,17 @@ async fn refused(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
         let subject = send::subject("bench", kind, verb, &format!("{customer}/{id}"))?;
         let again = match send::request(nats, &subject, with(*command), Vec::new()).await {
             Ok(again) => again,
-            // Nothing is judged anew while the verdict cannot be read.
             Err(error) => {
-                judged.reported.push(format!("VERDICTS: asking again: {error:#}"));
+                judged.unanswered.push(format!("VERDICTS: asking again: {error:#}"));
                 judged.missing("VERDICTS", 1);
                 break;
             }
         };
+        if let Some(refusal) = again.refusal().filter(|refusal| refusal.code == Reason::StorageDamaged) {
+            judged.reported.push(format!("VERDICTS: {}", refusal.message));
+            judged.missing("VERDICTS", 1);
+            continue;
+        }
         let is_damaged = again.refusal().is_some_and(|refusal| refusal.code == Reason::HistoryDamaged);
         let is_same = again.repeated && again.refusal() == outcome.refusal();
         anew += usize::from(!is_same && !is_damaged);

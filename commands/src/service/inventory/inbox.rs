@@ -11,12 +11,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
-use wanwright_nats::publish::CheckedError;
 use wanwright_nats::{Nats, NatsError, StreamInfo};
 use wanwright_schemas::subjects;
+
+use super::record::Record;
 
 /// How long after a change it is written down, at least: what changes meanwhile is in the same record.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -70,8 +72,9 @@ pub(in super::super) struct Draft {
 /// What is known of a partition's inbox.
 #[derive(Debug)]
 pub(in super::super) struct Book {
-    partition: u16,
-    revision: u64,
+    record: Record,
+    /// The newest record that is known.
+    newest: u64,
     stream: Timestamp,
     /// How far was seen, and when that was stored, according to the record that was found.
     said: (u64, u64),
@@ -85,7 +88,8 @@ pub(in super::super) struct Book {
 }
 
 impl Book {
-    /// Opens it beside an inbox that was just opened, and in which so many commands of the partition are.
+    /// Opens it beside an inbox that was just opened, and in which so many commands of the partition are. Those that were
+    /// buried since the last record are not missed.
     ///
     /// # Errors
     /// [`NatsError`], when the record cannot be asked for.
@@ -94,16 +98,19 @@ impl Book {
         partition: u16,
         inbox: &StreamInfo,
         pending: u64,
+        buried: &[u64],
     ) -> Result<Self, NatsError> {
-        let (revision, said) = super::read(nats, &subjects::inventory_of_inbox(partition)).await?;
-        let mut book = Self::compare(partition, revision, said, inbox);
+        let record = Record::new(&subjects::inventory_of_inbox(partition));
+        let (newest, said) = record.read(nats).await?;
+        let mut book = Self::compare(record, newest, said, inbox);
+        book.expected.retain(|sequence| !buried.contains(sequence));
         if pending == 0 {
             book.caught_up();
         }
         Ok(book)
     }
 
-    fn compare(partition: u16, revision: u64, said: Option<Waits>, inbox: &StreamInfo) -> Self {
+    fn compare(record: Record, newest: u64, said: Option<Waits>, inbox: &StreamInfo) -> Self {
         let stream = inbox.incarnation;
         let mut expected: VecDeque<u64> = said.iter().flat_map(Waits::sequences).collect();
         let said = said.filter(|said| said.stream == stream).map(|said| (said.seen, said.seen_millis));
@@ -112,8 +119,8 @@ impl Book {
         let missing = expected.split_off(expected.partition_point(|sequence| *sequence <= end));
         let said = said.unwrap_or_default();
         let mut book = Self {
-            partition,
-            revision,
+            record,
+            newest,
             stream,
             said,
             seen: if said.0 <= end { said } else { (0, 0) },
@@ -162,6 +169,12 @@ impl Book {
         }
     }
 
+    /// A delivered command was buried, because it cannot be read.
+    pub(in super::super) fn is_buried(&mut self, sequence: u64) {
+        self.held.remove(&sequence);
+        self.change();
+    }
+
     /// Notes that a command is handled.
     pub(in super::super) fn handled(&mut self, handled: Handled) {
         self.held.remove(&handled.sequence);
@@ -197,14 +210,14 @@ impl Book {
         Draft { waits, handled: std::mem::take(&mut self.handled), missing: self.missing.clone() }
     }
 
-    /// Where the record goes, and what it is to replace.
-    pub(in super::super) fn place(&self) -> (String, u64) {
-        (subjects::inventory_of_inbox(self.partition), self.revision)
+    /// Where the record goes, and the newest one that is known.
+    pub(in super::super) fn place(&self) -> (Record, u64) {
+        (self.record.clone(), self.newest)
     }
 
     /// The record is stored, and what was missing is reported.
-    pub(in super::super) fn written(&mut self, revision: u64, reported: &[u64]) {
-        self.revision = revision;
+    pub(in super::super) fn written(&mut self, sequence: u64, reported: &[u64]) {
+        self.newest = sequence;
         if !reported.is_empty() {
             self.missing.retain(|sequence| !reported.contains(sequence));
             self.change();
@@ -215,7 +228,7 @@ impl Book {
 /// What a stored record allows.
 #[derive(Debug)]
 pub(in super::super) struct Written {
-    pub(in super::super) revision: u64,
+    pub(in super::super) sequence: u64,
     /// What may be acknowledged.
     pub(in super::super) handled: Vec<Handled>,
     /// What was reported as lost.
@@ -223,24 +236,21 @@ pub(in super::super) struct Written {
 }
 
 impl Draft {
-    /// Stores the record, and reports what is missing once nobody else can have handled it: whoever held the partition
-    /// before would have written a record since, and this one could not be stored.
+    /// Stores the record, and reports what is missing unless somebody else may have handled it: whoever held the
+    /// partition before has written a record then, before the command was acknowledged.
     ///
     /// # Errors
     /// [`NatsError`]; then nothing may be acknowledged.
     pub(in super::super) async fn write(
         self,
         nats: &Nats,
-        (subject, revision): (String, u64),
+        (record, newest): (Record, u64),
     ) -> Result<Written, NatsError> {
-        let doing = format!("writing {subject}");
-        let revision = match super::write(nats, subject, revision, &self.waits).await {
-            Ok(revision) => revision,
-            Err(CheckedError::Conflict) => {
-                return Err(NatsError::failed(doing)("somebody else holds the partition"));
-            }
-            Err(CheckedError::Failed(error)) => return Err(error),
-        };
+        if !self.missing.is_empty() && record.read::<IgnoredAny>(nats).await?.0 > newest {
+            let doing = "comparing the inbox with what should be in it";
+            return Err(NatsError::failed(doing)("somebody else held the partition meanwhile"));
+        }
+        let sequence = record.write(nats, &self.waits).await?;
         if !self.missing.is_empty() {
             let lost = self.missing.len();
             let why = format!(
@@ -255,7 +265,7 @@ impl Draft {
             )
             .await?;
         }
-        Ok(Written { revision, handled: self.handled, reported: self.missing })
+        Ok(Written { sequence, handled: self.handled, reported: self.missing })
     }
 }
 
@@ -275,9 +285,13 @@ mod tests {
         }
     }
 
+    fn record() -> Record {
+        Record::new("wan.inventory.inbox.0")
+    }
+
     /// A record that says that these wait, as a holder wrote it who had seen 1 to 20, stored at 1 to 20.
     fn said(waiting: &[u64]) -> Waits {
-        let mut book = Book::compare(0, 0, None, &info(1, 20));
+        let mut book = Book::compare(record(), 0, None, &info(1, 20));
         (1..=20).for_each(|sequence| book.delivered(sequence, sequence, 20 - sequence));
         let handled = (1..=20).filter(|sequence| !waiting.contains(sequence));
         handled.for_each(|sequence| book.handled(Handled { sequence, reply: "".into() }));
@@ -288,7 +302,7 @@ mod tests {
     }
 
     fn missing(said: &Waits, inbox: &StreamInfo, delivered: &[(u64, u64)]) -> Vec<u64> {
-        let mut book = Book::compare(0, 0, Some(said.clone()), inbox);
+        let mut book = Book::compare(record(), 0, Some(said.clone()), inbox);
         for (at, (sequence, millis)) in delivered.iter().enumerate() {
             book.delivered(*sequence, *millis, (delivered.len() - 1 - at) as u64);
         }
@@ -324,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_until_it_is_reported() {
-        let mut book = Book::compare(0, 5, Some(said(&[3, 7])), &info(1, 30));
+        let mut book = Book::compare(record(), 5, Some(said(&[3, 7])), &info(1, 30));
         book.delivered(7, 7, 0);
         let draft = book.draft();
         assert_eq!((draft.waits.sequences().collect::<Vec<_>>(), &*draft.missing), (vec![3, 7], &[3][..]));

@@ -6,11 +6,11 @@
 use cqrs_es::EventStore;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use wanwright_nats::publish::CheckedError;
 use wanwright_nats::{Keys, Nats, NatsError};
-use wanwright_schemas::{CustomerId, subjects};
+use wanwright_schemas::CustomerId;
 
 use super::super::store::CustomerStore;
+use super::record::Record;
 
 /// How much memory the states of customers may take meanwhile, in bytes: none is needed twice.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -30,9 +30,8 @@ struct Customers {
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
-pub(in super::super) async fn count_keys(nats: &Nats, keys: &Keys) -> Result<(), NatsError> {
-    let subject = subjects::INVENTORY_OF_KEYS;
-    let (revision, said) = super::read::<Customers>(nats, subject).await?;
+pub(in super::super) async fn count_keys(nats: &Nats, keys: &Keys, record: &Record) -> Result<(), NatsError> {
+    let (_, said) = record.read::<Customers>(nats).await?;
     let keyed = keys.customers().await.map_err(NatsError::failed("counting the keys"))?;
     let now = Customers { v: super::VERSION, keyed };
     let fewer = said.map_or(0, |said| said.keyed.saturating_sub(keyed));
@@ -41,10 +40,7 @@ pub(in super::super) async fn count_keys(nats: &Nats, keys: &Keys) -> Result<(),
         super::report(nats, "keys", &why, &json!({ "customers": fewer })).await?;
     }
     if said != Some(now) {
-        match super::write(nats, subject.to_owned(), revision, &now).await {
-            Ok(_) | Err(CheckedError::Conflict) => {}
-            Err(CheckedError::Failed(error)) => return Err(error),
-        }
+        record.write(nats, &now).await?;
     }
     Ok(())
 }

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
-use wanwright_nats::publish::CheckedError;
 use wanwright_nats::topology::{CLAIMS, COMMANDS, KEYS, VERDICT_TIME, VERDICTS};
 use wanwright_nats::{Keys, Nats, NatsError, StreamInfo, stream_info};
 use wanwright_schemas::subjects;
@@ -20,6 +19,7 @@ use wanwright_schemas::subjects;
 use super::super::sweeper;
 use super::super::verdict::now_millis;
 use super::keys::{count_keys, read_keys};
+use super::record::Record;
 
 /// How often the server is asked.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -122,10 +122,12 @@ fn bucket_of_claims() -> String {
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
 pub(in super::super) async fn look(nats: &Nats, claims: &Claims) -> Result<u64, NatsError> {
-    let subject = subjects::INVENTORY_OF_STREAMS;
+    look_with(nats, claims, &Record::new(subjects::INVENTORY_OF_STREAMS)).await
+}
+
+async fn look_with(nats: &Nats, claims: &Claims, record: &Record) -> Result<u64, NatsError> {
     // Before the streams are asked: what is written down is never newer than what they answer.
-    let (revision, said) = super::read::<All>(nats, subject).await?;
-    let said = said.unwrap_or_default();
+    let said = record.read::<All>(nats).await?.1.unwrap_or_default();
     let millis = now_millis();
     let mut keys = 0;
     let (mut now, mut lacking) = (All { v: super::VERSION, ..All::default() }, Vec::new());
@@ -147,11 +149,7 @@ pub(in super::super) async fn look(nats: &Nats, claims: &Claims) -> Result<u64, 
         sweeper::restore_all(nats, claims).await?;
     }
     if now != said {
-        match super::write(nats, subject.to_owned(), revision, &now).await {
-            // Another process has just looked.
-            Ok(_) | Err(CheckedError::Conflict) => {}
-            Err(CheckedError::Failed(error)) => return Err(error),
-        }
+        record.write(nats, &now).await?;
     }
     Ok(keys)
 }
@@ -164,12 +162,14 @@ pub(in super::super) async fn keep(
     stop: CancellationToken,
 ) -> &'static str {
     let (mut times, mut seen) = (0_u64, None);
+    let records = || [subjects::INVENTORY_OF_STREAMS, subjects::INVENTORY_OF_KEYS].map(Record::new);
+    let [mut of_streams, mut of_keys] = records();
     while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
         let looked = async {
-            let end = look(&nats, &claims).await?;
+            let end = look_with(&nats, &claims, &of_streams).await?;
             if let Some(keys) = &keys {
                 if seen != Some(end) {
-                    count_keys(&nats, keys).await?;
+                    count_keys(&nats, keys, &of_keys).await?;
                     seen = Some(end);
                 }
                 if times.is_multiple_of(SELDOM) {
@@ -182,6 +182,7 @@ pub(in super::super) async fn keep(
         if let Some(Err(error)) = stop.run_until_cancelled(looked).await {
             let error = wanwright_nats::chain(&error);
             tracing::warn!(error, "whether the streams are whole cannot be told now");
+            [of_streams, of_keys] = records();
         }
     }
     "the watch on the streams"
