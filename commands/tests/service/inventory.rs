@@ -10,7 +10,7 @@ use crate::world::{LIMIT, PARTITIONS, SITE, World, code, customer};
 const DEVICE: &str = r#"{"site":"oslo","serial":"SN-0001","model":"edge-100"}"#;
 
 /// Waits for a report that says this.
-async fn reported(world: &World, what: &str, words: &str) -> StoredMessage {
+pub async fn reported(world: &World, what: &str, words: &str) -> StoredMessage {
     let subject = subjects::dead(what, Reason::StorageDamaged);
     let found = async {
         loop {
@@ -28,7 +28,7 @@ async fn reported(world: &World, what: &str, words: &str) -> StoredMessage {
 }
 
 /// Waits until it is written down what there is.
-async fn noted(world: &World, subject: &str, is_it: impl Fn(&serde_json::Value) -> bool) {
+pub async fn noted(world: &World, subject: &str, is_it: impl Fn(&serde_json::Value) -> bool) {
     let noted = async {
         loop {
             let newest = load_subject(&world.nats, INVENTORY, &subjects::inventory_by(subject, "*"), 0)

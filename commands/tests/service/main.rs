@@ -21,6 +21,7 @@ mod side_doors;
 mod snapshots;
 mod sweeper;
 mod turns;
+mod unreadable;
 mod vendors;
 mod world;
 mod would_order;

@@ -254,7 +254,7 @@ impl Draft {
         if !self.missing.is_empty() {
             let lost = self.missing.len();
             let why = format!(
-                "{lost} durable commands were stored and are gone from the inbox; nobody decided them"
+                "{lost} durable commands are gone from the inbox, and nothing says that they were handled"
             );
             let some = &self.missing[..lost.min(LISTED)];
             super::report(
