@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::RawMessageErrorKind;
+use async_nats::jetstream::stream::{ConsumerErrorKind, RawMessageErrorKind};
 use async_nats::jetstream::{self, consumer};
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
@@ -27,9 +27,10 @@ use super::inventory::{Book, Handled, Written};
 use super::unreadable;
 use super::waiting::{Admitted, Parked, Place, Turn, Waiting};
 
-/// The consumer of a partition.
-fn consumer_name(partition: u16) -> String {
-    format!("commands-{partition}")
+/// The names that the consumer of a partition may have: where the files of one are damaged, the server neither has a
+/// consumer of that name nor makes one.
+fn consumer_names(partition: u16) -> [String; 2] {
+    [format!("commands-{partition}"), format!("commands-{partition}-other")]
 }
 
 /// A command waits in its lane at most as long as its predecessors take; nothing is delivered again before that.
@@ -62,10 +63,12 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> NatsEr
 
 pub(super) async fn open(nats: &Nats, partition: u16) -> Result<Inbox, NatsError> {
     let stream = nats.js.get_stream_no_info(COMMANDS).await.map_err(failed)?;
-    let name = consumer_name(partition);
-    // Not there at the first start.
-    let _ = stream.delete_consumer(&name).await;
-    let config = consumer::pull::Config {
+    let names = consumer_names(partition);
+    for name in &names {
+        // At most one of them is there.
+        let _ = stream.delete_consumer(name).await;
+    }
+    let config = |name: String| consumer::pull::Config {
         durable_name: Some(name),
         filter_subjects: subjects::inbox_of_partition(partition),
         ack_policy: consumer::AckPolicy::Explicit,
@@ -73,7 +76,14 @@ pub(super) async fn open(nats: &Nats, partition: u16) -> Result<Inbox, NatsError
         max_ack_pending: AHEAD,
         ..Default::default()
     };
-    stream.create_consumer(config).await.map_err(failed)
+    let [usual, other] = names.map(config);
+    match stream.create_consumer(usual).await {
+        Err(error) if matches!(error.kind(), ConsumerErrorKind::JetStream(_)) => {
+            tracing::warn!(partition, %error, "the inbox has no consumer of the usual name");
+            stream.create_consumer(other).await.map_err(failed)
+        }
+        opened => opened.map_err(failed),
+    }
 }
 
 pub(super) async fn serve(

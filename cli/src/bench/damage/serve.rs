@@ -204,7 +204,11 @@ async fn durable(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
     let dead = load_subject(nats, DEAD, subjects::DEAD_ALL, 0).await?;
     let buried = dead.iter().filter_map(|dead| text(dead, headers::COMMAND_ID).parse().ok());
     let handled: BTreeSet<CommandId> = decided.iter().copied().chain(refused).chain(buried).collect();
-    judged.missing("inbox", told.difference(&handled).count());
+    let (lost, said) = (told.difference(&handled).count(), reported(nats).await?);
+    if u64::try_from(lost)? > said && said > 0 {
+        judged.silent.push(format!("{lost} durable commands are lost, and {said} are reported"));
+    }
+    judged.missing("inbox", lost);
     Ok(())
 }
 
