@@ -20,8 +20,9 @@ use wanwright_schemas::subjects;
 
 use super::record::Record;
 
-/// How long after a change it is written down, at least: what changes meanwhile is in the same record.
-const PAUSE: Duration = Duration::from_millis(25);
+/// How long after a change it is written down, at least: what changes meanwhile is in the same record. As it is synced,
+/// shorter would cost the commands themselves; longer would make more of them repeats when a service dies.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many sequences make that a millisecond longer.
 const SLOWER: u64 = 100;
