@@ -228,7 +228,7 @@ type Fetched = (CustomerId, Vec<(u64, Found, Place)>);
 
 /// A command that was delivered before, asked for again.
 enum Found {
-    Message(jetstream::Message),
+    Message(Box<jetstream::Message>),
     /// It is gone from the inbox, though nobody handled it.
     Gone,
     /// It could not be read, which is reported.
@@ -265,7 +265,7 @@ impl Open<'_> {
     async fn fetched(&mut self, (customer, commands): Fetched) -> Result<(), NatsError> {
         for (sequence, found, place) in commands {
             let message = match found {
-                Found::Message(message) => message,
+                Found::Message(message) => *message,
                 Found::Gone => {
                     self.book.is_gone(sequence);
                     continue;
@@ -327,7 +327,7 @@ async fn fetch_one(nats: &Nats, parked: Parked) -> Result<Found, NatsError> {
                 status: None,
                 description: None,
             };
-            Ok(Found::Message(jetstream::Message { message, context: nats.js.clone() }))
+            Ok(Found::Message(Box::new(jetstream::Message { message, context: nats.js.clone() })))
         }
         Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(Found::Gone),
         Err(error) => match unreadable::bury_one(nats, parked.sequence, error).await? {
