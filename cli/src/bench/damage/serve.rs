@@ -126,7 +126,12 @@ async fn thieves(nats: &Nats, lost: &[String], judged: &mut Judged) -> Result<()
     for (number, key) in lost.iter().take(TRIED).enumerate() {
         let serial = key.strip_prefix("serial/").unwrap_or(key);
         let body = json!({ "site": "oslo", "serial": serial, "model": "edge-100" });
-        match ask("device", &format!("d{number}"), body).await {
+        let mut answer = ask("device", &format!("d{number}"), body.clone()).await;
+        if answer.is_err() {
+            // Whoever is not answered asks again, and must not get it then.
+            answer = ask("device", &format!("d{number}"), body).await;
+        }
+        match answer {
             Ok(outcome) if outcome.position().is_some() => {
                 judged.silent.push(format!("another customer got the serial number {serial}"));
             }
