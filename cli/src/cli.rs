@@ -758,6 +758,9 @@ pub struct DamageArgs {
     /// How many damages, each to a fresh copy of the files.
     #[arg(long, default_value_t = 200, value_name = "N")]
     pub count: u32,
+    /// Only damages whose kind begins like this, for example `inbox`.
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
     /// Seed of the damages: the same seed damages the same places in files of the same length.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,

@@ -2,6 +2,7 @@
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use jiff::Timestamp;
 
 use crate::connect::Nats;
@@ -61,8 +62,9 @@ impl Claims {
         Ok(Self { nats: nats.clone(), store })
     }
 
-    /// Claims a name for an owner, again if need be. Claiming again is a write, too: whoever is about to free the claim as
-    /// he has seen it ([`Claims::release_seen`]) then finds it changed, and leaves it.
+    /// Claims a name for an owner, again if need be. [`NatsError::Malformed`] where there is a claim that cannot be read.
+    /// Claiming again is a write, too: whoever is about to free the claim as he has seen it ([`Claims::release_seen`]) then
+    /// finds it changed, and leaves it.
     pub async fn claim(&self, name: &str, owner: &str) -> Result<Claimed, NatsError> {
         let doing = format!("claiming {name}");
         let key = key(name);
@@ -71,20 +73,38 @@ impl Claims {
             match self.store.create(&key, value.clone()).await {
                 Ok(revision) => return Ok(Claimed::New(revision)),
                 Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
-                Err(error) => return Err(NatsError::failed(doing)(error)),
+                Err(error) => {
+                    self.refuse_doubled(&key, &doing).await?;
+                    return Err(NatsError::failed(doing)(error));
+                }
             }
             let entry = self.store.entry(&key).await.map_err(NatsError::failed(doing.clone()))?;
             let Some(entry) = entry.filter(|entry| entry.operation == kv::Operation::Put) else { continue };
             if entry.value != value {
                 return Ok(Claimed::Taken);
             }
+            self.refuse_doubled(&key, &doing).await?;
             match self.store.update(&key, value.clone(), entry.revision).await {
                 Ok(now) => return Ok(Claimed::Again { was: entry.revision, now }),
                 Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => {}
                 Err(error) => return Err(NatsError::failed(doing)(error)),
             }
         }
-        Err(NatsError::malformed(doing, "it is given back and claimed again all the time"))
+        Err(NatsError::malformed(doing, "it is not free, and whose it is cannot be read"))
+    }
+
+    /// A claim that the server cannot read looks as if there were none. What is stored behind it stays beside it, and is
+    /// not acknowledged: then nobody can tell any more whose the name was, and whoever wrote last has no right to it.
+    async fn refuse_doubled(&self, key: &str, doing: &str) -> Result<(), NatsError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        let info = self.store.stream.info_with_subjects(subject).await;
+        let mut counted = info.map_err(NatsError::failed(doing))?;
+        while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(doing))? {
+            if count > 1 {
+                return Err(NatsError::malformed(doing, "whose it was cannot be read"));
+            }
+        }
+        Ok(())
     }
 
     /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.

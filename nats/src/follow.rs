@@ -52,6 +52,8 @@ pub struct StreamInfo {
     pub first: u64,
     /// The last sequence it gave out.
     pub last: u64,
+    /// When the last message was stored, in milliseconds since 1970 by the server's clock; 0 when there was none.
+    pub last_millis: u64,
     /// How many messages it holds.
     pub messages: u64,
 }
@@ -64,6 +66,8 @@ impl StreamInfo {
             incarnation: timestamp(info.created.unix_timestamp_nanos()),
             first: info.state.first_sequence,
             last: info.state.last_sequence,
+            last_millis: u64::try_from(info.state.last_timestamp.unix_timestamp_nanos() / 1_000_000)
+                .unwrap_or_default(),
             messages: info.state.messages,
         }
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream};
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use wanwright_schemas::contact::KeyId;
 use wanwright_schemas::{CustomerId, subjects};
 
@@ -105,6 +105,9 @@ impl KeyError {
         }
     }
 }
+
+/// How many keys are read at once when all of them are.
+const AT_ONCE: usize = 16;
 
 /// How often the wrappings of a key are listed while a rotation of master keys replaces them.
 const LOOKS: usize = 3;
@@ -232,6 +235,49 @@ impl Keys {
             Some((_, payload)) => masters.unwrap(customer, *key, master, &payload).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// How many customers have, or had, a key.
+    ///
+    /// # Errors
+    /// [`KeyError::Nats`].
+    pub async fn customers(&self) -> Result<usize, KeyError> {
+        Ok(self.subjects(subjects::KEY_CURRENT_ALL).await?.len())
+    }
+
+    /// The customers whose present key cannot be read: it is destroyed, or lost. No key where not even that can be read
+    /// which one it is. Reads all of them.
+    ///
+    /// # Errors
+    /// [`KeyError::Nats`].
+    pub async fn unreadable(&self) -> Result<Vec<(CustomerId, Option<KeyId>)>, KeyError> {
+        let customers = self.subjects(subjects::KEY_CURRENT_ALL).await?;
+        let customers: Vec<CustomerId> =
+            customers.iter().filter_map(|subject| subjects::customer_of_current(subject)).collect();
+        let look = async |customer: CustomerId| {
+            let key = self.current(&customer).await?.key;
+            let is_there = match key {
+                Some(key) => self.is_stored(&customer, key).await?,
+                None => false,
+            };
+            Ok::<_, KeyError>((!is_there).then_some((customer, key)))
+        };
+        let looked: Vec<_> = customers.into_iter().map(|customer| look(customer).boxed()).collect();
+        let looked: Vec<_> = futures::stream::iter(looked).buffer_unordered(AT_ONCE).try_collect().await?;
+        Ok(looked.into_iter().flatten().collect())
+    }
+
+    /// Whether a wrapping of a key can be read.
+    async fn is_stored(&self, customer: &CustomerId, key: KeyId) -> Result<bool, KeyError> {
+        // A rotation of master keys may replace what was just listed.
+        for _ in 0..LOOKS {
+            for wrapped in self.wrapped(&subjects::wrapped_key(customer, key, "*")).await? {
+                if self.last(&subjects::wrapped_key(customer, key, &wrapped.master)).await?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Keeps a new key of a customer, instead of the one that was read. Answers whether it is the customer's now:

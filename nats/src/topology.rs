@@ -40,6 +40,8 @@ pub const RUNS: &str = "RUNS";
 pub const EFFECTS: &str = "EFFECTS";
 /// The timers.
 pub const TIMERS: &str = "TIMERS";
+/// What should be in other streams.
+pub const INVENTORY: &str = "INVENTORY";
 /// The dead letters.
 pub const DEAD: &str = "DEAD";
 /// The bucket of leases.
@@ -66,6 +68,9 @@ pub const PARTITION_LEASE_TIME: Duration = Duration::from_secs(4);
 const ASKED: u32 = 3;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long verdicts are kept: as long as ids are remembered by the events, which is twice the window.
+pub const VERDICT_TIME: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 const LAYOUT_KEY: &str = "wanwright-layout";
 pub(crate) const PARTITIONS_KEY: &str = "wanwright-partitions";
 
@@ -119,8 +124,11 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
             persist_mode: rebuildable(replicas),
             ..new(OUTCOMES, &[subjects::OUT_ALL])
         },
-        // As long as ids are remembered by the events, which is twice the window.
-        Config { max_age: 2 * DAY, max_messages_per_subject: 1, ..new(VERDICTS, &[subjects::VERDICT_ALL]) },
+        Config {
+            max_age: VERDICT_TIME,
+            max_messages_per_subject: 1,
+            ..new(VERDICTS, &[subjects::VERDICT_ALL])
+        },
         Config { persist_mode: rebuildable(replicas), ..new(SNAPSHOTS, &[subjects::SNAPSHOT_ALL]) },
         Config { max_messages_per_subject: 1, ..new(KEYS, &[subjects::KEY_ALL]) },
         Config { max_messages_per_subject: 1, ..new(ORDERS, &[subjects::ORDER_ALL]) },
@@ -133,6 +141,7 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
             allow_rollup: true,
             ..new(TIMERS, &[subjects::TIMER_ALL])
         },
+        Config { max_messages_per_subject: 1, ..new(INVENTORY, &[subjects::INVENTORY_ALL]) },
         Config { max_age: 90 * DAY, ..new(DEAD, &[subjects::DEAD_ALL]) },
     ]);
     streams

@@ -130,6 +130,9 @@ catalogue! {
     TooManyWaiting = 4006, 429, "The customer has as many durable commands in the inbox as it may have; this one was not stored.",
         "Wait until some of them are decided, then send the command again under the same id.";
 
+    StorageDamaged = 4010, 500, "A stream lacks what it had stored.",
+        "Restore the stream the message names, or send again what it lost; see ARCHITECTURE.md, \"What is missing is missed\".";
+
     RuleBroken = 2101, 422, "The settings break a rule of the vendor.", "Correct the field as the rule says.";
     UnknownSchemaVersion = 2102, 422, "The vendor does not serve this version of its settings.",
         "Use one of the versions the message names; `wanwright explain` lists them.";

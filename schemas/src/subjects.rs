@@ -33,6 +33,14 @@ pub const KEY_ALL: &str = "wan.key.>";
 pub const KEY_WRAPPED_ALL: &str = "wan.key.wrapped.*.*.*";
 /// Every erasure that was begun.
 pub const KEY_ERASING_ALL: &str = "wan.key.erasing.*";
+/// What should be in other streams.
+pub const INVENTORY_ALL: &str = "wan.inventory.>";
+/// How much should be in the streams that nobody counts otherwise.
+pub const INVENTORY_OF_STREAMS: &str = "wan.inventory.streams";
+/// How many customers have keys.
+pub const INVENTORY_OF_KEYS: &str = "wan.inventory.keys";
+/// Every customer's key of the moment.
+pub const KEY_CURRENT_ALL: &str = "wan.key.current.*";
 /// Every outcome.
 pub const OUT_ALL: &str = "wan.out.*.*";
 /// Every order.
@@ -243,6 +251,21 @@ pub fn effect(customer: &CustomerId, target: &Target) -> String {
 /// A timer that waits, and the subject it fires to. `name` is made of tokens.
 pub fn timer(name: &str) -> (String, String) {
     (format!("wan.timer.wait.{name}"), format!("wan.timer.due.{name}"))
+}
+
+/// The customer whose present key a subject names.
+pub fn customer_of_current(subject: &str) -> Option<CustomerId> {
+    subject.strip_prefix("wan.key.current.")?.parse().ok()
+}
+
+/// Which durable commands of a partition wait.
+pub fn inventory_of_inbox(partition: u16) -> String {
+    format!("wan.inventory.inbox.{partition}")
+}
+
+/// A record of what should be in a stream, as one writer keeps it; `*` for the writer is all of them.
+pub fn inventory_by(of: &str, writer: &str) -> String {
+    format!("{of}.{writer}")
 }
 
 /// A dead letter.

@@ -3,6 +3,7 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, AckKind};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::keys::erase_message;
 use wanwright_nats::publish::publish;
@@ -12,6 +13,7 @@ use wanwright_schemas::body::MAX_BODY;
 use wanwright_schemas::{Digest, Refusal, headers, subjects};
 
 use super::door::Headers;
+use super::inventory::Handled;
 use super::personal;
 use super::waiting::Place;
 
@@ -24,13 +26,20 @@ pub struct Delivery {
     message: jetstream::Message,
     /// Ends when the inbox is opened again, which delivers the message again.
     opened: CancellationToken,
+    /// Where it is told that the message is handled.
+    done: mpsc::UnboundedSender<Handled>,
     /// Its place among what the lanes have.
     _place: Place,
 }
 
 impl Delivery {
-    pub(super) fn new(message: jetstream::Message, opened: CancellationToken, place: Place) -> Self {
-        Self { message, opened, _place: place }
+    pub(super) fn new(
+        message: jetstream::Message,
+        opened: CancellationToken,
+        done: mpsc::UnboundedSender<Handled>,
+        place: Place,
+    ) -> Self {
+        Self { message, opened, done, _place: place }
     }
 
     /// Whether the message is delivered again, so that handling it here would break the order.
@@ -38,7 +47,7 @@ impl Delivery {
         self.opened.is_cancelled()
     }
 
-    /// Removes the command from the inbox: its outcome is recorded.
+    /// Has the command removed from the inbox: its outcome is recorded.
     pub(super) async fn handled(self) {
         if let Err(error) = overwrite(&self.message).await {
             let error = wanwright_nats::chain(&error);
@@ -48,8 +57,9 @@ impl Delivery {
             );
             return;
         }
-        if let Err(error) = self.message.ack().await {
-            tracing::warn!(%error, "a handled command could not be removed from the inbox; it will be a repeat");
+        if let (Ok(info), Some(reply)) = (self.message.info(), self.message.reply.as_deref()) {
+            // Nobody hears it when the inbox was opened again: then it will be a repeat.
+            let _ = self.done.send(Handled { sequence: info.stream_sequence, reply: reply.into() });
         }
     }
 

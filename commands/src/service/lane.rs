@@ -41,13 +41,18 @@ pub(super) enum Trouble {
     NotHeld,
     /// The customer's history cannot be trusted or read.
     Damaged(Box<dyn std::error::Error + Send + Sync>),
+    /// A verdict or a claim that is there cannot be read, however often it is tried.
+    Stored(NatsError),
     /// The key of the customer's personal data cannot be opened.
     Unreadable(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<NatsError> for Trouble {
     fn from(error: NatsError) -> Self {
-        Self::Nats(error.into())
+        match error {
+            NatsError::Malformed { .. } => Self::Stored(error),
+            error => Self::Nats(error.into()),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod history;
 mod inbox;
 mod ingress;
 mod intake;
+mod inventory;
 mod lane;
 mod lookup;
 mod oldest;
@@ -32,6 +33,7 @@ mod store;
 pub mod sweeper;
 mod tasks;
 mod turns;
+mod unreadable;
 mod verdict;
 mod verdicts;
 mod waiting;
@@ -129,7 +131,8 @@ pub async fn run(
 ) -> Result<(), NatsError> {
     let vendors = vendors.into();
     let claims = Claims::open(&nats).await?;
-    let sealing = Sealing::new(open_keys(&nats, &options).await?);
+    let keys = open_keys(&nats, &options).await?;
+    let sealing = Sealing::new(keys.clone());
     let shared = Shared::new(nats.clone(), options.cache_bytes, options.evidence.clone());
     let unmapped = requests::open_unmapped(&nats).await?;
     let member = CommandId::mint().to_string();
@@ -141,11 +144,15 @@ pub async fn run(
     let known = vendors.clone();
     let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
     let parts = Arc::new(parts);
+    // Before anybody can claim what was lost.
+    inventory::look(&nats, &parts.claims).await?;
+    let watch = inventory::keep(nats.clone(), parts.claims.clone(), keys, stop.clone());
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
     side_door::open(&nats, onlooker, most_waiting, known, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     others.spawn(sweeps);
+    others.spawn(watch);
     tokio::try_join!(partitions.keep(stop.clone(), ready), tasks::all(&mut others, &stop)).map(drop)
 }

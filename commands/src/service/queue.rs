@@ -150,6 +150,7 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
                         Reason::Unavailable
                             | Reason::HistoryDamaged
                             | Reason::KeyUnreadable
+                            | Reason::StorageDamaged
                             | Reason::CommandIdReused,
                         _
                     ))
@@ -161,7 +162,10 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
             }
             // It stays in the inbox.
             (Answer::Inbox(_), Some((Reason::Unavailable, _))) => {}
-            (Answer::Inbox(delivery), Some((Reason::HistoryDamaged | Reason::KeyUnreadable, refusal))) => {
+            (
+                Answer::Inbox(delivery),
+                Some((Reason::HistoryDamaged | Reason::KeyUnreadable | Reason::StorageDamaged, refusal)),
+            ) => {
                 bury(&lane, *delivery, &asked.headers, refusal, &stop).await;
             }
             (Answer::Inbox(delivery), _) => delivery.handled().await,
@@ -223,6 +227,14 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
             Trouble::Damaged(error) => {
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a history is damaged");
                 return Some(verdict::damaged(asked, error.as_ref()));
+            }
+            Trouble::Stored(error) => {
+                let customer = &asked.subject.customer;
+                tracing::error!(%customer, error = wanwright_nats::chain(&error), "storage is damaged");
+                if !fresh.is_empty() {
+                    lane.give_back(asked, &fresh).await;
+                }
+                return Some(verdict::unreadable(asked, &error));
             }
             Trouble::Unreadable(error) => {
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a key cannot be opened");

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use cqrs_es::EventStore;
+use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
@@ -41,7 +42,7 @@ use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_schemas::outcome::{Outcome, Verdict};
 use wanwright_schemas::policy::{ConfirmClaimsBody, CustomerChange, MAX_CLAIMS, SerialClaim};
 use wanwright_schemas::subjects::CommandSubject;
-use wanwright_schemas::{ObjectRef, headers};
+use wanwright_schemas::{ObjectRef, headers, subjects};
 
 use super::serials::{self, Restored, Seen};
 use super::store::CustomerStore;
@@ -168,6 +169,38 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
         }
     }
     Ok(swept)
+}
+
+/// Claims again what the devices of all customers should have and nobody has.
+///
+/// # Errors
+/// [`NatsError`], when NATS is away; then some may still be nobody's.
+pub async fn restore_all(nats: &Nats, claims: &Claims) -> Result<Swept, NatsError> {
+    let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
+    let mut swept = Swept::default();
+    for partition in 0..nats.partitions {
+        for customer in customers(nats, partition).await? {
+            restore(&store, claims, &customer, &mut swept).await?;
+        }
+    }
+    tracing::error!(?swept, "claims were lost; the devices that are there have theirs again");
+    Ok(swept)
+}
+
+/// Whose histories are in a partition.
+async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsError> {
+    let doing = || format!("asking whose histories are in partition {partition}");
+    let stream = nats.js.get_stream_no_info(subjects::events_stream(partition)).await;
+    let stream = stream.map_err(NatsError::failed(doing()))?;
+    let found = stream.info_with_subjects(subjects::events_of_partition(partition)).await;
+    let mut found = found.map_err(NatsError::failed(doing()))?;
+    let mut customers = Vec::new();
+    while let Some((subject, _)) = found.try_next().await.map_err(NatsError::failed(doing()))? {
+        if subjects::is_current(&subject, nats.partitions) {
+            customers.extend(subjects::customer_of_events(&subject));
+        }
+    }
+    Ok(customers)
 }
 
 /// Claims again what the devices of a customer should have and nobody has.

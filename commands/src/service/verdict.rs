@@ -144,6 +144,12 @@ pub(super) fn damaged(asked: &Asked, error: &Cause) -> Outcome {
     refused(asked, Refusal::new(Reason::HistoryDamaged, message))
 }
 
+/// What the decision would rest on is there and cannot be read.
+pub(super) fn unreadable(asked: &Asked, error: &Cause) -> Outcome {
+    let message = format!("command {} is not decided: {}", asked.headers.command, chain(error));
+    refused(asked, Refusal::new(Reason::StorageDamaged, message))
+}
+
 pub(super) fn reused(asked: &Asked) -> Refusal {
     let message = format!("command {} was another command before", asked.headers.command);
     Refusal::new(Reason::CommandIdReused, message)

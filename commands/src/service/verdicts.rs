@@ -4,9 +4,11 @@
 //! Whoever holds the partition knows the ids of all of them, so a new command needs no question to the server.
 
 use std::collections::{HashMap, VecDeque};
+use std::error::Error as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::context::RequestError;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures::TryStreamExt;
 use wanwright_nats::publish::{CheckedError, publish_expecting};
@@ -88,7 +90,8 @@ impl Verdicts {
     /// The first outcome of a command and the digest of what it said, if it is one of these.
     ///
     /// # Errors
-    /// [`NatsError`], when the server cannot be asked.
+    /// [`NatsError`], when the server cannot be asked; [`NatsError::Malformed`], when the outcome is there and cannot be
+    /// read.
     pub(super) async fn first(
         &self,
         customer: &CustomerId,
@@ -102,7 +105,28 @@ impl Verdicts {
                 return Ok(None);
             }
         }
-        read(&self.nats, customer, command).await
+        self.known_one(customer, command).await
+    }
+
+    /// A verdict that should be there; none when it came to its age.
+    async fn known_one(
+        &self,
+        customer: &CustomerId,
+        command: CommandId,
+    ) -> Result<Option<(Outcome, Option<Digest>)>, NatsError> {
+        let found = read(&self.nats, customer, command).await?;
+        if found.is_none() {
+            // The server says of what it cannot read that it is not there, but counts it.
+            let subject = subjects::verdict(customer, command, self.nats.partitions);
+            let doing = || format!("reading {subject}");
+            let stream = self.nats.js.get_stream_no_info(VERDICTS).await;
+            let info = stream.map_err(NatsError::failed(doing()))?.info_with_subjects(subject.clone()).await;
+            let mut counted = info.map_err(NatsError::failed(doing()))?;
+            if counted.try_next().await.map_err(NatsError::failed(doing()))?.is_some() {
+                return Err(unreadable(&subject));
+            }
+        }
+        Ok(found)
     }
 
     /// Records an outcome where there is none yet. Answers the one that is there, if somebody was faster.
@@ -124,7 +148,7 @@ impl Verdicts {
         let recorded = publish_expecting(&self.nats.js, subject, 0, headers, body).await;
         let first = match recorded {
             Ok(_) => None,
-            Err(CheckedError::Conflict) => read(&self.nats, customer, command).await?,
+            Err(CheckedError::Conflict) => self.known_one(customer, command).await?,
             Err(CheckedError::Failed(error)) => return Err(error),
         };
         self.known().note(command, now_millis);
@@ -148,8 +172,20 @@ pub(super) async fn read(
     match stream.get_last_raw_message_by_subject(&subject).await {
         Ok(message) => Ok(outcomes::read(&subject, &message.payload, &message.headers)),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        // Where the server answered, what it answered with is no message.
+        Err(error)
+            if error.kind() == LastRawMessageErrorKind::Other
+                && error.source().is_some_and(|source| !source.is::<RequestError>()) =>
+        {
+            Err(unreadable(&subject))
+        }
         Err(error) => Err(NatsError::failed(doing)(error)),
     }
+}
+
+fn unreadable(subject: &str) -> NatsError {
+    let what = "it is there and cannot be read".to_owned();
+    NatsError::Malformed { doing: format!("the verdict on {subject}"), what }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{Event, KeyId, ObjectRef, Position, Reason, Refusal, Target};
 use wanwright_vendors::{Catalogue, SchemaVersion};
 
+use crate::decisions::{Decided, Decision};
+
 pub const LAN: &str = r#"{"vendor":"northwan","lan":["10.1.0.0/24"]}"#;
 pub const LAN_2: &str = r#"{"vendor":"northwan","lan":["10.2.0.0/24"]}"#;
 pub const TO_HUB: &str = r#"{"site":"oslo","peer":{"hub":"hub-a"},"inside":"169.254.0.0/30"}"#;
@@ -64,13 +66,15 @@ pub struct World {
     pub history: Vec<(CommandId, Vec<Event>)>,
     /// The key of the customer's personal data.
     pub key: Option<KeyId>,
+    /// Every command and what was decided, where that is to be recorded.
+    pub decisions: Option<Vec<Decision>>,
 }
 
 impl Default for World {
     fn default() -> Self {
         let now = "2026-11-21T08:00:00Z".parse().expect("a moment");
         let (state, history) = (Customer::default(), Vec::new());
-        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history, key: None }
+        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history, key: None, decisions: None }
     }
 }
 
@@ -98,6 +102,29 @@ impl World {
 
     /// Decides a command and folds what follows.
     pub fn send(
+        &mut self,
+        actor: &str,
+        tail: &str,
+        body: &str,
+        expected: Option<u64>,
+    ) -> Result<Vec<Event>, Refusal> {
+        let decided = self.decide(actor, tail, body, expected);
+        if let Some(decisions) = &mut self.decisions {
+            decisions.push(Decision {
+                actor: actor.to_owned(),
+                subject: tail.to_owned(),
+                body: body.to_owned(),
+                received: self.now,
+                expected,
+                speaks: self.speaks.map(|version| version.to_string()),
+                key: self.key,
+                decided: Decided::of(&decided),
+            });
+        }
+        decided
+    }
+
+    fn decide(
         &mut self,
         actor: &str,
         tail: &str,

@@ -6,6 +6,7 @@ mod cascade;
 mod changes;
 mod contact;
 mod customer;
+mod decisions;
 mod device;
 mod explain;
 mod fleet;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 use wanwright_commands::orders::Gate;
 use wanwright_commands::{Object, orders};
@@ -12,6 +14,7 @@ use wanwright_schemas::spec::Peer;
 use wanwright_schemas::{ObjectRef, Refusal, Target};
 
 use crate::asks::{ask, typed};
+use crate::decisions::Decision;
 use crate::harness::{World, applied, check_of, failure, field, id, map, object_of, objects, target_of};
 use crate::model::{Ask, End, Kind, Model, Row};
 
@@ -137,13 +140,18 @@ impl Life {
     /// can go wrong begins.
     fn settled() -> Self {
         let mut life = Self::default();
-        for (site, lan) in [(0, 2), (1, 3), (2, 4)] {
-            life.ask(&Ask::CreateSite { site, vendor: 0, lan: vec![lan] }, "demo");
-        }
-        life.ask(&Ask::CreateTunnel { tunnel: 0, site: 0, end: End::Site(1), inside: 7 }, "demo");
-        life.ask(&Ask::CreateDevice { device: 0, site: 0, serial: 0, model: 0 }, "demo");
-        life.settle();
+        life.found();
         life
+    }
+
+    /// Everything there is at first is asked for and carried out.
+    fn found(&mut self) {
+        for (site, lan) in [(0, 2), (1, 3), (2, 4)] {
+            self.ask(&Ask::CreateSite { site, vendor: 0, lan: vec![lan] }, "demo");
+        }
+        self.ask(&Ask::CreateTunnel { tunnel: 0, site: 0, end: End::Site(1), inside: 7 }, "demo");
+        self.ask(&Ask::CreateDevice { device: 0, site: 0, serial: 0, model: 0 }, "demo");
+        self.settle();
     }
 
     /// From now on every change waits for approval.
@@ -508,6 +516,30 @@ fn nothing_is_missed(before: &World, after: &World) {
             before.state.sites.get(id).filter(|old| old.uid == site.uid).map_or(0, |old| old.generation);
         assert!((old..=old + 1).contains(&site.generation));
     }
+}
+
+/// The decisions of so many random lives, at least so many commands of each; always the same ones.
+pub fn lives(count: usize, commands: usize) -> Vec<Vec<Decision>> {
+    let mut runner = TestRunner::deterministic();
+    let steps = prop::collection::vec(step(), 2 * commands);
+    let life = |number: usize| {
+        let mut life = Life::default();
+        life.world.decisions = Some(Vec::new());
+        if !number.is_multiple_of(3) {
+            life.found();
+        }
+        if number % 3 == 2 {
+            life.approving();
+        }
+        for step in steps.new_tree(&mut runner).expect("steps").current() {
+            life.step(&step);
+            if life.world.decisions.as_ref().is_some_and(|decisions| decisions.len() >= commands) {
+                break;
+            }
+        }
+        life.world.decisions.unwrap_or_default()
+    };
+    (0..count).map(life).collect()
 }
 
 fn config(cases: u32) -> ProptestConfig {

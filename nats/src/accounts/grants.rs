@@ -122,6 +122,7 @@ fn commands() -> Vec<String> {
         "wan.cmd.>",
         "wan.dead.>",
         "wan.key.>",
+        "wan.inventory.>",
         subjects::MEMBERS,
         // Requests that came without their partition go to whoever holds it, under the name of their sender.
         "wan.decide.>",
@@ -130,12 +131,13 @@ fn commands() -> Vec<String> {
         "_R_.>",
     ];
     let own = own.map(str::to_owned).into_iter();
-    let purge = format!("$JS.API.STREAM.PURGE.{}", topology::SNAPSHOTS);
+    let purge =
+        [topology::SNAPSHOTS, topology::INVENTORY].map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
     // Keys and commands that tell of people are overwritten on the disk, message by message.
     let erase =
         [topology::KEYS, topology::COMMANDS].map(|stream| format!("$JS.API.STREAM.MSG.DELETE.{stream}"));
     let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS, topology::CONTROLS]);
-    own.chain([purge])
+    own.chain(purge)
         .chain(erase)
         .chain(commanding("sweeper"))
         .chain(buckets)

@@ -6,42 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use async_nats::HeaderMap;
-use async_nats::jetstream::consumer;
 use cqrs_es::EventStore;
 use futures::StreamExt;
-use jiff::Timestamp;
-use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool};
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::Head;
 use wanwright_commands::service::CustomerStore;
 use wanwright_nats::evidence::{Evidence, Folder, Rolling, SigningKey, leaf};
-use wanwright_nats::publish::publish;
-use wanwright_nats::{Nats, stream_info, topology};
+use wanwright_nats::keys::{Keys, master_key_file};
+use wanwright_nats::{Nats, topology};
 use wanwright_projections::{Config, Projections, Readiness, Signer};
-use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
-use wanwright_schemas::subjects::{self, PARTITIONS, events_stream};
-use wanwright_schemas::{Digest, Envelope};
+use wanwright_schemas::Digest;
+use wanwright_schemas::contact::KeyId;
+use wanwright_schemas::ids::CustomerId;
+use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 use wanwright_supervisor::{NatsOptions, PostgresOptions};
 use wanwright_vendors::Catalogue;
 
+use super::fill::{self, BUSY, JUDGED, Told};
 use super::harm::{self, Harm};
+use super::pages::{self, Tables};
 use crate::audit::live;
 use crate::cli::DamageArgs;
-use crate::send;
-
-/// Customers whose commands the command service judged.
-const JUDGED: u32 = 24;
-
-/// Devices of each, and changes of one: enough for a snapshot.
-const DEVICES: u32 = 6;
-const CHANGES: u32 = 140;
-
-/// Messages of the customer that fills several blocks of its stream, and what each weighs.
-const LONG: u64 = 420;
-const HEAVY: usize = 60_000;
 
 /// The end of a customer's history.
 pub type End = (u64, Option<Digest>);
@@ -49,10 +36,22 @@ pub type End = (u64, Option<Digest>);
 /// The base.
 pub struct Base {
     cache: PathBuf,
+    /// How the kinds of damages begin.
+    kind: String,
     home: PathBuf,
     /// The files as a server leaves them that was stopped, and as one leaves them that was killed.
     stores: [PathBuf; 2],
     postgres: wanwright_supervisor::Postgres,
+    /// The files of Postgres as it leaves them that was stopped.
+    pages: PathBuf,
+    /// What every table of it has, and in which file.
+    pub tables: Tables,
+    /// The vendors' folders.
+    pub vendors: Arc<Catalogue>,
+    /// What senders were told.
+    pub told: Told,
+    /// Whose personal data is sealed with which key.
+    pub keys: BTreeMap<CustomerId, KeyId>,
     /// The customers and where their histories end.
     pub ends: BTreeMap<CustomerId, End>,
     /// The digest over each stream.
@@ -72,9 +71,8 @@ impl Base {
             Some(cache) => std::path::absolute(cache)?,
             None => home.join("cache"),
         };
-        let postgres =
-            wanwright_supervisor::Postgres::start(&PostgresOptions::new(home.join("postgres"), &cache))
-                .await?;
+        let options_of_postgres = PostgresOptions::new(home.join("postgres"), &cache);
+        let mut postgres = wanwright_supervisor::Postgres::start(&options_of_postgres).await?;
         let options = NatsOptions::new(home.join("base"), &cache);
         let server = wanwright_supervisor::Nats::start(&options).await?;
         let url = server.url_with_login();
@@ -85,27 +83,37 @@ impl Base {
             folder: Some(Folder::new(home.join("audit"))),
         };
         let vendors = Arc::new(Catalogue::load(std::path::absolute(&args.vendors.vendors)?)?);
-        fill(&nats, vendors).await?;
+        let master_key = master_key_file(home);
+        let told = fill::fill(&nats, Arc::clone(&vendors), &master_key).await?;
         let pool = pool(&postgres.url()).await?;
         wanwright_projections::migrate(&pool).await?;
         project(&pool, &nats, &signer, true).await?;
-        let mut base = Self {
+        let pages = home.join("pages");
+        let tables = pages::tables(&pool).await?;
+        let ends = ends(&nats, None).await?;
+        let rows = rows(&pool).await?;
+        pool.close().await;
+        let place = postgres.place().dir.clone();
+        postgres.stop(Duration::from_secs(20)).await;
+        harm::copy(&place, &pages)?;
+        postgres = wanwright_supervisor::Postgres::start(&options_of_postgres).await?;
+        let base = Self {
             cache,
+            kind: args.kind.clone().unwrap_or_default(),
             home: home.to_owned(),
             stores: [home.join("stopped"), home.join("killed")],
             postgres,
-            ends: ends(&nats, None)
-                .await?
-                .into_iter()
-                .map(|(id, end)| Ok((id, end?)))
-                .collect::<Result<_>>()?,
-            streams: BTreeMap::new(),
-            rows: rows(&pool).await?,
+            pages,
+            tables,
+            vendors,
+            told,
+            keys: keys(&Keys::new(nats.clone(), &master_key)).await?,
+            ends: ends.into_iter().map(|(id, end)| Ok((id, end?))).collect::<Result<_>>()?,
+            streams: rollings(&nats).await?,
+            rows,
             claims: claims(&nats).await?,
             signer,
         };
-        base.streams = rollings(&nats).await?;
-        pool.close().await;
         // Everything is synced: what a killed server leaves is what is on the disk now.
         harm::copy(&home.join("base"), &base.stores[1])?;
         server.stop(Duration::from_secs(20)).await;
@@ -121,15 +129,29 @@ impl Base {
     /// Copies the files and damages the copy.
     pub fn damage(&self, case: &Path, random: &mut fastrand::Rng, number: u32) -> Result<Harm> {
         let killed = number % 2 == 1;
+        if harm::is_page(random, &self.kind) {
+            harm::copy(&self.pages, &case.join("postgres"))?;
+            return self.tables.damage(&case.join("postgres/data"), random);
+        }
         harm::copy(&self.stores[usize::from(killed)], case)?;
-        let harm = harm::damage(&case.join("jetstream/WAN"), random)?;
+        let harm = harm::damage(&case.join("jetstream/WAN"), random, &self.kind)?;
         let how = if killed { "killed" } else { "stopped" };
         Ok(Harm { what: format!("{} ({how})", harm.what), ..harm })
     }
 
+    /// The options of a Postgres over a copy.
+    pub fn postgres(&self, case: &Path) -> PostgresOptions {
+        PostgresOptions::new(case.join("postgres"), &self.cache)
+    }
+
+    /// The file of the master keys, which no case damages.
+    pub fn master_key(&self) -> PathBuf {
+        master_key_file(&self.home)
+    }
+
     /// The options of a server over a copy.
     pub fn server(&self, case: &Path) -> NatsOptions {
-        NatsOptions { start_limit: Duration::from_secs(30), ..NatsOptions::new(case, &self.cache) }
+        NatsOptions { start_limit: Duration::from_secs(15), ..NatsOptions::new(case, &self.cache) }
     }
 
     /// A database of a case's own, as it was.
@@ -165,7 +187,8 @@ impl Base {
     }
 }
 
-async fn pool(url: &str) -> Result<PgPool> {
+/// Connects.
+pub async fn pool(url: &str) -> Result<PgPool> {
     Ok(PgPoolOptions::new().max_connections(20).acquire_timeout(Duration::from_secs(20)).connect(url).await?)
 }
 
@@ -200,7 +223,8 @@ pub async fn project(pool: &PgPool, nats: &Nats, signer: &Signer, all: bool) -> 
 /// Loads every customer as the command service does.
 pub async fn ends(nats: &Nats, evidence: Option<Evidence>) -> Result<Vec<(CustomerId, Result<End>)>> {
     let store = CustomerStore::believing(nats.clone(), 1 << 30, evidence);
-    let names = (0..JUDGED).map(|number| format!("customer-{number:02}")).chain(["heavy".to_owned()]);
+    let names =
+        (0..JUDGED).map(|number| format!("customer-{number:02}")).chain(["heavy", BUSY].map(str::to_owned));
     let loads = futures::stream::iter(names).map(|name| {
         let store = store.clone();
         async move {
@@ -259,88 +283,15 @@ pub async fn claims(nats: &Nats) -> Result<BTreeMap<String, String>> {
     Ok(claims)
 }
 
-async fn fill(nats: &Nats, vendors: Arc<Catalogue>) -> Result<()> {
-    let stop = CancellationToken::new();
-    let (open, opened) = tokio::sync::oneshot::channel();
-    let options = wanwright_commands::service::Options::default();
-    let ready = move || {
-        let _ = open.send(());
-    };
-    let running =
-        tokio::spawn(wanwright_commands::service::run(nats.clone(), vendors, options, stop.clone(), ready));
-    tokio::time::timeout(Duration::from_secs(60), opened).await??;
-    let customers = futures::stream::iter(0..JUDGED).map(|number| judged(nats, number));
-    customers.buffer_unordered(8).collect::<Vec<Result<()>>>().await.into_iter().collect::<Result<()>>()?;
-    stop.cancel();
-    running.await??;
-    heavy(nats).await?;
-    // A snapshot of the customer with many messages is made by who loads it.
-    for _ in 0..2 {
-        ends(nats, None).await?;
+/// Whose personal data is sealed with which key, of the keys that can be opened.
+pub async fn keys(keys: &Keys) -> Result<BTreeMap<CustomerId, KeyId>> {
+    let mut found = BTreeMap::new();
+    for number in 0..JUDGED {
+        let customer: CustomerId = format!("customer-{number:02}").parse()?;
+        let Some(key) = keys.current(&customer).await?.key else { continue };
+        if keys.get(&customer, key).await?.is_some() {
+            found.insert(customer, key);
+        }
     }
-    for partition in 0..PARTITIONS {
-        read_some(nats, &events_stream(partition)).await?;
-    }
-    Ok(())
-}
-
-async fn judged(nats: &Nats, number: u32) -> Result<()> {
-    let customer = format!("customer-{number:02}");
-    let ask = async |kind: &str, verb: &str, id: &str, body: serde_json::Value| {
-        let subject = send::subject("bench", kind, verb, &format!("{customer}/{id}"))?;
-        let outcome = send::request(nats, &subject, HeaderMap::new(), body.to_string().into_bytes()).await?;
-        anyhow::ensure!(outcome.position().is_some(), "{id}: {outcome:?}");
-        anyhow::Ok(())
-    };
-    ask("site", "create", "oslo", json!({ "vendor": "simwan", "lan": ["10.0.0.0/24"] })).await?;
-    for device in 0..DEVICES {
-        let body = json!({ "site": "oslo", "serial": format!("SN-{number}-{device}"), "model": "edge-100" });
-        ask("device", "create", &format!("device-{device}"), body).await?;
-    }
-    let changes = if number < 4 { CHANGES } else { 4 };
-    for change in 0..changes {
-        ask("device", "change", "device-0", json!({ "settings": { "vlan": 2 + change } })).await?;
-    }
-    Ok(())
-}
-
-/// A customer whose messages fill several blocks.
-async fn heavy(nats: &Nats) -> Result<()> {
-    let customer: CustomerId = "heavy".parse()?;
-    let subject = subjects::events(&customer, PARTITIONS);
-    let mut prev = None;
-    for generation in 1..=LONG {
-        let kind = if generation == 1 { "SiteCreated" } else { "SiteChanged" };
-        let text = format!("{generation} {}", "x".repeat(HEAVY));
-        let event = json!({ "type": kind, "v": 1, "site": "oslo", "generation": generation,
-            "spec": { "vendor": "simwan", "lan": ["10.0.0.0/24"], "settings": { "location": text } } });
-        let envelope = Envelope {
-            v: wanwright_schemas::envelope::ENVELOPE_VERSION,
-            command: CommandId::mint(),
-            body_sha256: Digest::of(text.as_bytes()),
-            actor: "bench".parse::<Actor>()?,
-            cause: None,
-            correlation: None,
-            time: Timestamp::now(),
-            prev,
-            key: None,
-            events: vec![serde_json::from_value(event)?],
-        };
-        let bytes = envelope.encode()?;
-        prev = Some(Digest::of(&bytes));
-        publish(&nats.js, subject.clone(), HeaderMap::new(), bytes.into()).await?;
-    }
-    Ok(())
-}
-
-/// A durable consumer like the dispatcher's, with something acknowledged.
-async fn read_some(nats: &Nats, stream: &str) -> Result<()> {
-    let last = stream_info(&nats.js, stream).await?.last;
-    let config = consumer::pull::Config { durable_name: Some("dispatcher".to_owned()), ..Default::default() };
-    let consumer = nats.js.get_stream(stream).await?.get_or_create_consumer("dispatcher", config).await?;
-    let mut messages = consumer.fetch().max_messages(usize::try_from(last / 2)?.max(1)).messages().await?;
-    while let Some(Ok(message)) = messages.next().await {
-        message.ack().await.map_err(|error| anyhow::anyhow!(error))?;
-    }
-    Ok(())
+    Ok(found)
 }

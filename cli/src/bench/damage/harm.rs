@@ -13,34 +13,60 @@ pub struct Harm {
     pub what: String,
 }
 
+/// The kind of a page of Postgres.
+pub const PAGE: &str = "Postgres page, bit";
+
 /// The kinds of files, with how often each is taken.
-const TARGETS: [(&str, u32); 8] = [
-    ("newest block", 5),
-    ("older block", 4),
+const TARGETS: [(&str, u32); 14] = [
+    ("newest block", 4),
+    ("older block", 3),
     ("index", 3),
-    ("stream meta", 2),
+    ("stream meta", 3),
     ("consumer", 2),
-    ("snapshots", 2),
-    ("key-value", 1),
-    ("whole stream", 1),
+    ("snapshots", 1),
+    ("claims", 3),
+    ("verdicts", 3),
+    ("keys", 3),
+    ("inbox", 4),
+    ("inbox's consumer", 1),
+    ("leases", 2),
+    ("inventory", 1),
+    ("whole stream", 3),
 ];
 
+/// One damage in so many is one to a page of Postgres.
+const PAGES: u32 = 12;
+
+/// The streams whose index, meta data or folder is damaged: what must not be lost, or may be and must not matter.
+const STREAMS: [&str; 7] =
+    ["EVENTS-", "COMMANDS", "VERDICTS", "KEYS", "KV_claims", "KV_partitions", "KV_leases"];
+
+/// Whether the next damage is one to a page of Postgres.
+pub fn is_page(random: &mut fastrand::Rng, kind: &str) -> bool {
+    PAGE.starts_with(kind) && (!kind.is_empty() || random.u32(..PAGES) == 0)
+}
+
 /// Damages one place below a server's folder.
-pub fn damage(store: &Path, random: &mut fastrand::Rng) -> Result<Harm> {
+pub fn damage(store: &Path, random: &mut fastrand::Rng, kind: &str) -> Result<Harm> {
     let all = files(store)?;
     // A server that was killed has written no index: then it is another kind's turn.
-    let (target, mut files) = (0..100)
+    let (target, mut files) = (0..1000)
         .map(|_| pick(&all, store, random))
-        .find(|(_, files)| !files.is_empty())
+        .find(|(target, files)| target.starts_with(kind) && !files.is_empty())
         .with_context(|| format!("nothing to damage below {}", store.display()))?;
     let file = files.swap_remove(random.usize(..files.len()));
     let shown = file.strip_prefix(store).unwrap_or(&file).display().to_string();
     if target == "whole stream" {
         let folder = file.parent().context("a stream without a folder")?;
         std::fs::remove_dir_all(folder)?;
-        return Ok(Harm { kind: target.to_owned(), what: shown.replace("/meta.inf", "") });
+        let kind = format!("{target}: {}", of_stream(&shown));
+        return Ok(Harm { kind, what: shown.replace("/meta.inf", "") });
     }
     let length = std::fs::metadata(&file)?.len();
+    let kind = match target {
+        "index" | "stream meta" => format!("{target} of {}", of_stream(&shown)),
+        _ => target.to_owned(),
+    };
     let (how, at) = match random.u8(..4) {
         0 | 1 => ("bit", flip(&file, length, random)?),
         2 => ("truncated", truncate(&file, length, random)?),
@@ -49,7 +75,7 @@ pub fn damage(store: &Path, random: &mut fastrand::Rng) -> Result<Harm> {
             ("removed", 0)
         }
     };
-    Ok(Harm { kind: format!("{target}, {how}"), what: format!("{shown} at {at} of {length}") })
+    Ok(Harm { kind: format!("{kind}, {how}"), what: format!("{shown} at {at} of {length}") })
 }
 
 /// A kind, and the files of that kind.
@@ -70,18 +96,33 @@ fn pick(all: &[PathBuf], store: &Path, random: &mut fastrand::Rng) -> (&'static 
 
 fn is_target(target: &str, file: &Path, store: &Path) -> bool {
     let path = file.strip_prefix(store).unwrap_or(file).to_string_lossy().into_owned();
-    let events = path.contains("/EVENTS-");
+    let is_of = |stream: &str| path.contains(&format!("/{stream}"));
+    let events = is_of("EVENTS-");
+    let watched = STREAMS.iter().any(|stream| is_of(stream));
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let consumer = path.contains("/obs/");
+    let is_block = name.ends_with(".blk");
     match target {
-        "newest block" | "older block" => events && name.ends_with(".blk"),
-        "index" => events && !consumer && name == "index.db",
-        "stream meta" => events && !consumer && (name == "meta.inf" || name == "meta.sum"),
+        "newest block" | "older block" => is_block && events,
+        "index" => watched && !consumer && name == "index.db",
+        "stream meta" => watched && !consumer && (name == "meta.inf" || name == "meta.sum"),
         "consumer" => events && consumer,
-        "snapshots" => path.contains("/SNAPSHOTS/msgs/"),
-        "key-value" => path.contains("/KV_claims/msgs/"),
-        _ => events && !consumer && name == "meta.inf",
+        "snapshots" => is_block && is_of("SNAPSHOTS/msgs/"),
+        "claims" => is_block && is_of("KV_claims/msgs/"),
+        "verdicts" => is_block && is_of("VERDICTS/msgs/"),
+        "keys" => is_block && is_of("KEYS/msgs/"),
+        "inbox" => is_block && is_of("COMMANDS/msgs/"),
+        "inbox's consumer" => is_of("COMMANDS/obs/"),
+        "leases" => is_block && (is_of("KV_leases/msgs/") || is_of("KV_partitions/msgs/")),
+        "inventory" => is_block && is_of("INVENTORY/msgs/"),
+        _ => watched && !consumer && name == "meta.inf",
     }
+}
+
+/// Which stream a file belongs to, the streams of events being one.
+fn of_stream(shown: &str) -> &str {
+    let stream = shown.split('/').nth(1).unwrap_or(shown);
+    if stream.starts_with("EVENTS-") { "EVENTS" } else { stream }
 }
 
 /// The last block of each stream, or all the others.
@@ -96,7 +137,8 @@ fn blocks(files: Vec<PathBuf>, newest: bool) -> Vec<PathBuf> {
     files.iter().filter(|file| (number(file) == last(file)) == newest).cloned().collect()
 }
 
-fn flip(file: &Path, length: u64, random: &mut fastrand::Rng) -> Result<u64> {
+/// Flips a bit somewhere in a file, and answers where.
+pub fn flip(file: &Path, length: u64, random: &mut fastrand::Rng) -> Result<u64> {
     let mut bytes = std::fs::read(file)?;
     let at = random.u64(..length.max(1));
     if let Some(byte) = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at)) {
@@ -124,9 +166,10 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Copies a folder.
+/// Copies a folder; what belonged to another user still does.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
+    give(from, to)?;
     for entry in std::fs::read_dir(from)? {
         let (path, name) = {
             let entry = entry?;
@@ -135,8 +178,20 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         if path.is_dir() {
             copy(&path, &to.join(name))?;
         } else {
-            std::fs::copy(&path, to.join(name))?;
+            std::fs::copy(&path, to.join(&name))?;
+            give(&path, &to.join(name))?;
         }
     }
+    Ok(())
+}
+
+/// Gives a copy the owner and the rights of what it was copied from.
+fn give(from: &Path, to: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let (theirs, own) = (std::fs::metadata(from)?, std::fs::metadata(to)?);
+    if (theirs.uid(), theirs.gid()) != (own.uid(), own.gid()) {
+        std::os::unix::fs::chown(to, Some(theirs.uid()), Some(theirs.gid()))?;
+    }
+    std::fs::set_permissions(to, theirs.permissions())?;
     Ok(())
 }

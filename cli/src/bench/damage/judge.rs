@@ -1,5 +1,6 @@
 //! What a damage came to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,31 +11,37 @@ use wanwright_nats::{Nats, topology};
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 
 use super::base::{self, Base};
+use super::harm::{self, Harm};
+use super::{pages, serve};
 use crate::audit::live;
 
 /// What a damage came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// A history is not what it was, and everything that reads it says so.
+    /// Something is not what it was, and whoever reads or misses it says so.
     Detected,
-    /// Every history and every row is what it was.
+    /// Who asked for what cannot be read was not answered: nothing was decided on it, and nobody said why.
+    Unanswered,
+    /// Everything that was acknowledged is what it was.
     Harmless,
-    /// Every history and every row is what it was; claims are not.
-    Claims,
-    /// Something was read, decided or shown that is not what it was, and nobody said so.
+    /// What was lost is there again, and nobody could take it meanwhile.
+    Repaired,
+    /// Something was read, decided, shown or lost that is not what it was, and nobody said so.
     Silent,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Detected, Self::Harmless, Self::Claims, Self::Silent];
+    pub const ALL: [Self; 5] =
+        [Self::Detected, Self::Unanswered, Self::Harmless, Self::Repaired, Self::Silent];
 
     /// How it is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::Detected => "detected",
+            Self::Unanswered => "not answered",
             Self::Harmless => "harmless",
-            Self::Claims => "claims lost",
+            Self::Repaired => "repaired",
             Self::Silent => "SILENT",
         }
     }
@@ -59,44 +66,121 @@ pub struct Judged {
     pub findings: Vec<String>,
     /// Whether the rows are what they were.
     pub rows_differ: bool,
-    /// Whether the claims are what they were.
-    pub claims_differ: bool,
     /// Something was refused or stopped though nothing was touched.
     pub false_alarm: bool,
+    /// What the command service said is damaged.
+    pub reported: Vec<String>,
+    /// What was asked and not answered, which no report names.
+    pub unanswered: Vec<String>,
+    /// How much of what was acknowledged is not there any more, by what it is.
+    pub lost: BTreeMap<&'static str, usize>,
+    /// How many claims were lost and are there again.
+    pub repaired: usize,
+    /// What went wrong without a word.
+    pub silent: Vec<String>,
 }
 
 impl Judged {
+    /// Notes that so much is not there any more.
+    pub fn missing(&mut self, what: &'static str, count: usize) {
+        if count > 0 {
+            *self.lost.entry(what).or_default() += count;
+        }
+    }
+
+    /// Whether anybody said that this is damaged: the report of another loss does not count.
+    fn is_reported(&self, what: &str, besides: &[String]) -> bool {
+        let named = match what {
+            "inbox" => "durable commands",
+            "keys" => "KEYS",
+            "claims" => "KV_claims",
+            other => other,
+        };
+        self.reported.iter().chain(besides).any(|report| report.contains(named))
+    }
+
+    /// Whether something is lost that nobody said, with what was said besides.
+    pub fn would_be_silent(&self, besides: &[String]) -> bool {
+        self.lost.keys().any(|what| !self.is_reported(what, besides) && !self.is_unanswered(what))
+    }
+
+    /// Whether nobody was told anything where this was asked for.
+    fn is_unanswered(&self, what: &str) -> bool {
+        self.unanswered.iter().any(|unanswered| unanswered.starts_with(what))
+    }
+
     /// What that comes to.
     pub fn outcome(&self) -> Outcome {
+        let is_misread = !self.misread.is_empty() || !self.unaudited.is_empty() || self.rows_differ;
         if self.server.is_some() {
             Outcome::Detected
-        } else if !self.misread.is_empty() || !self.unaudited.is_empty() || self.rows_differ {
+        } else if is_misread || !self.silent.is_empty() || self.would_be_silent(&[]) {
             Outcome::Silent
-        } else if !self.different.is_empty() {
+        } else if !self.unanswered.is_empty() {
+            Outcome::Unanswered
+        } else if !self.different.is_empty() || !self.lost.is_empty() {
             Outcome::Detected
-        } else if self.claims_differ {
-            Outcome::Claims
+        } else if self.repaired > 0 {
+            Outcome::Repaired
         } else {
             Outcome::Harmless
         }
     }
 }
 
-/// Starts the server over damaged files and lets everybody read.
-pub async fn judge(base: &Base, case: &Path, number: u32) -> Result<Judged> {
+/// Starts the server over damaged files and lets everybody read, and then decide.
+pub async fn judge(base: &Base, case: &Path, number: u32, harm: &Harm) -> Result<Judged> {
+    if harm.kind == harm::PAGE {
+        return pages(base, case).await;
+    }
     let server = match wanwright_supervisor::Nats::start(&base.server(case)).await {
         Ok(server) => server,
         Err(error) => return Ok(Judged { server: Some(error.to_string()), ..Judged::default() }),
     };
     let nats = wanwright_nats::connect(&server.url_with_login(), "wanwright-damage", PARTITIONS).await?;
     let pool = base.database(number).await?;
-    let judged = read(base, case, &nats, &pool).await;
+    let mut judged = read(base, case, &nats, &pool).await;
     pool.close().await;
     base.drop_database(number).await?;
+    if let Ok(judged) = &mut judged
+        && judged.server.is_none()
+    {
+        if let Err(error) = serve::serve(base, &nats, base.evidence(case)?.1, judged).await {
+            judged.silent.push(format!("it could not be judged: {error:#}"));
+        }
+        judged.false_alarm &= judged.lost.is_empty();
+    }
     drop(nats);
     server.child().kill().await;
     let _ = server.stop(Duration::from_secs(5)).await;
     judged
+}
+
+/// Starts Postgres over a damaged page and reads every row.
+async fn pages(base: &Base, case: &Path) -> Result<Judged> {
+    let postgres = match wanwright_supervisor::Postgres::start(&base.postgres(case)).await {
+        Ok(postgres) => postgres,
+        Err(error) => return Ok(Judged { server: Some(error.to_string()), ..Judged::default() }),
+    };
+    let mut judged = Judged::default();
+    let read = async {
+        let pool = base::pool(&postgres.url()).await?;
+        let tables = pages::tables(&pool).await;
+        pool.close().await;
+        tables
+    };
+    match read.await {
+        Ok(tables) => {
+            let differing = base.tables.differing(&tables);
+            judged.silent.extend(differing.into_iter().map(|table| format!("the rows of {table} differ")));
+        }
+        Err(error) => {
+            judged.missing("rows", 1);
+            judged.reported.push(format!("rows: {error:#}"));
+        }
+    }
+    postgres.stop(Duration::from_secs(10)).await;
+    Ok(judged)
 }
 
 async fn read(base: &Base, case: &Path, nats: &Nats, pool: &sqlx::PgPool) -> Result<Judged> {
@@ -116,7 +200,6 @@ async fn read(base: &Base, case: &Path, nats: &Nats, pool: &sqlx::PgPool) -> Res
     }
     judged.stopped = base::project(pool, nats, &signer, false).await?;
     judged.rows_differ = base::rows(pool).await? != base.rows;
-    judged.claims_differ = base::claims(nats).await.ok().as_ref() != Some(&base.claims);
     let (public, folder) = (signer.key.public(), signer.folder.unwrap_or_else(|| base_folder(case)));
     let now = base::rollings(nats).await?;
     for partition in 0..PARTITIONS {

@@ -1,15 +1,20 @@
 //! `wanwright bench damage`: the files of a stopped nats-server are damaged, it is started again, and everything that
-//! reads a history is let loose on it. Damage that touches a history has to be named before anything is decided on it;
-//! any other has to leave every history and every row as it was.
+//! reads a history is let loose on it, and then the command service. Damage that touches a history has to be named before
+//! anything is decided on it; whatever else was acknowledged and is gone, a durable command, a verdict, a claim or a key,
+//! has to be missed by name or to be there again before anybody else can have it.
 
 mod base;
+mod fill;
 mod harm;
 mod judge;
+mod pages;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -19,6 +24,9 @@ use crate::exit::Exit;
 use crate::output::{line, note, table};
 use base::Base;
 use judge::Outcome;
+
+/// How many damages are judged side by side.
+const AT_ONCE: usize = 8;
 
 /// Runs the campaign.
 pub async fn run(args: DamageArgs) -> Result<Exit> {
@@ -39,11 +47,21 @@ async fn campaign(args: &DamageArgs, home: &std::path::Path) -> Result<Exit> {
     let mut table: BTreeMap<(String, &'static str), u32> = BTreeMap::new();
     let mut cases = Vec::new();
     let mut count: BTreeMap<&'static str, u32> = BTreeMap::new();
-    for number in 0..args.count {
+    // Damaged one after the other, so that the seed tells what is damaged; judged side by side, because judging is waiting.
+    let judging = futures::stream::iter(0..args.count).map(|number| {
         let case = home.join(format!("case-{number}"));
-        let harm = base.damage(&case, &mut random, number)?;
-        let judged = judge::judge(&base, &case, number).await?;
-        let _ = std::fs::remove_dir_all(&case);
+        let harm = base.damage(&case, &mut random, number);
+        let base = &base;
+        async move {
+            let harm = harm?;
+            let judged = judge::judge(base, &case, number, &harm).await;
+            let _ = std::fs::remove_dir_all(&case);
+            let judged = judged.with_context(|| format!("case {number}: {} {}", harm.kind, harm.what))?;
+            anyhow::Ok((number, harm, judged))
+        }
+    });
+    let mut judging = judging.buffered(AT_ONCE);
+    while let Some((number, harm, judged)) = judging.try_next().await? {
         let outcome = judged.outcome();
         *table.entry((harm.kind.clone(), outcome.name())).or_default() += 1;
         *count.entry(outcome.name()).or_default() += 1;
@@ -55,6 +73,7 @@ async fn campaign(args: &DamageArgs, home: &std::path::Path) -> Result<Exit> {
             "found": judged }),
         );
     }
+    drop(judging);
     let silent = count.get(Outcome::Silent.name()).copied().unwrap_or_default();
     show(&table);
     let seconds = figures::seconds(began.elapsed().as_secs_f64());

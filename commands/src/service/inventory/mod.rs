@@ -1,0 +1,38 @@
+//! What should be in the streams that nothing else tells of: which durable commands wait, how many verdicts and claims
+//! there are. A damaged file takes messages away without a word; only who wrote down that they were there can tell.
+//!
+//! The records are messages of their own in the stream INVENTORY, the newest of each kind. They are written behind what they
+//! tell of, by moments; what is lost within those moments is not missed by them.
+
+mod inbox;
+mod keys;
+mod record;
+mod streams;
+
+use async_nats::HeaderMap;
+use serde::Serialize;
+use wanwright_nats::publish::publish;
+use wanwright_nats::{Nats, NatsError};
+use wanwright_schemas::reason::Reason;
+use wanwright_schemas::{headers, subjects};
+
+pub(super) use inbox::{Book, Handled, Written};
+pub(super) use streams::{keep, look};
+
+/// The version of these records.
+const VERSION: u8 = 1;
+
+/// Says that something is gone: in the log, and among the dead letters, where it stays.
+pub(super) async fn report<T: Serialize>(
+    nats: &Nats,
+    what: &str,
+    why: &str,
+    gone: &T,
+) -> Result<(), NatsError> {
+    tracing::error!(what, why, "storage is damaged");
+    let mut head = HeaderMap::new();
+    head.insert(headers::DEAD_REASON, Reason::StorageDamaged.code());
+    head.insert(headers::DEAD_MESSAGE, why);
+    let body = serde_json::to_vec(gone).map_err(NatsError::failed("reporting a damage"))?;
+    publish(&nats.js, subjects::dead(what, Reason::StorageDamaged), head, body.into()).await.map(drop)
+}

@@ -1,0 +1,242 @@
+//! How much is in the streams whose messages nobody counts otherwise.
+//!
+//! - `VERDICTS`: each message is written once and ends by its age, so there is no hole between the first and the last.
+//!   What is younger than two days cannot be gone from the front.
+//! - the claims: each serial number that was ever claimed has one message, so there are never fewer.
+//! - `COMMANDS` and `KEYS`: what is in them goes for good reasons; their last sequence never goes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use wanwright_nats::claim::Claims;
+use wanwright_nats::topology::{CLAIMS, COMMANDS, KEYS, VERDICT_TIME, VERDICTS};
+use wanwright_nats::{Keys, Nats, NatsError, StreamInfo, stream_info};
+use wanwright_schemas::subjects;
+
+use super::super::sweeper;
+use super::super::verdict::now_millis;
+use super::keys::{count_keys, read_keys};
+use super::record::Record;
+
+/// How often the server is asked.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How many times that is until every key is read: at the start, and every hour.
+const SELDOM: u64 = 60 * 60;
+
+/// How far apart in time the marks are that tell how old the sequences of a stream are, in milliseconds.
+const MARKS: u64 = 6 * 60 * 60 * 1000;
+
+/// What the server's and our clocks may differ by, and how late it may be in removing what is too old, in milliseconds.
+const SKEW: u64 = 10 * 60 * 1000;
+
+/// What is known of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// When it was created.
+    stream: Timestamp,
+    last: u64,
+    messages: u64,
+    /// How many between the first and the last are missing, of a stream that should have no hole: those are reported.
+    #[serde(default)]
+    holes: u64,
+    /// Some sequences, the last one among them, and when each was stored, in milliseconds since 1970.
+    marks: Vec<(u64, u64)>,
+}
+
+/// What is known of all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct All {
+    v: u8,
+    streams: BTreeMap<String, Facts>,
+}
+
+/// A stream that lacks something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(in super::super) struct Lacking {
+    stream: String,
+    why: String,
+}
+
+impl Facts {
+    /// What the stream is now, `said` being what it was.
+    fn of(now: &StreamInfo, said: Option<&Self>, millis: u64) -> Self {
+        let said = said.filter(|said| said.stream == now.incarnation && said.last <= now.last);
+        let mut marks = said.map(|said| said.marks.clone()).unwrap_or_default();
+        marks.retain(|(_, at)| at + VERDICT_TIME.as_secs() * 1000 > millis);
+        if marks.last().is_none_or(|(sequence, _)| *sequence < now.last) && now.last > 0 {
+            // The newest one is always there; those before it keep their distance.
+            if let [.., (_, before), (_, newest)] = marks[..]
+                && newest < before + MARKS
+            {
+                marks.pop();
+            }
+            marks.push((now.last, now.last_millis));
+        }
+        // What is missing from the front is reported once.
+        marks.retain(|(sequence, _)| now.messages > 0 && *sequence >= now.first);
+        Self { stream: now.incarnation, last: now.last, messages: now.messages, holes: holes(now), marks }
+    }
+
+    /// What is gone, if anything is.
+    fn lacking(&self, name: &str, now: &StreamInfo, millis: u64) -> Option<String> {
+        let (was, is) = (self.last, now.last);
+        if self.stream != now.incarnation {
+            return Some(format!("it was made anew; it had {} messages up to {was}", self.messages));
+        }
+        if is < was {
+            return Some(format!("it went back: its last message is {is}, and was {was}"));
+        }
+        if name == bucket_of_claims() && now.messages < self.messages {
+            return Some(format!("it has {} messages, and had {}", now.messages, self.messages));
+        }
+        if name != VERDICTS {
+            return None;
+        }
+        let (first, messages) = (now.first, now.messages);
+        if holes(now) > self.holes {
+            return Some(format!("it has {messages} messages from {first} to {is}: some are missing"));
+        }
+        let young = VERDICT_TIME.as_secs() * 1000 - SKEW;
+        let known = self.marks.iter().find(|(_, at)| at + young > millis);
+        let (there, _) = known.filter(|(sequence, _)| *sequence < first || messages == 0)?;
+        Some(format!("it begins at {first}, and {there} is too young to be gone"))
+    }
+}
+
+fn holes(now: &StreamInfo) -> u64 {
+    if now.messages > 0 { (now.last + 1 - now.first).saturating_sub(now.messages) } else { 0 }
+}
+
+fn bucket_of_claims() -> String {
+    format!("KV_{CLAIMS}")
+}
+
+/// Looks whether anything is gone, reports that, and writes down what there is. Claims that are gone are given
+/// back to the devices that have them; as long as that fails they are found to be gone again. Answers how far
+/// KEYS goes.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
+pub(in super::super) async fn look(nats: &Nats, claims: &Claims) -> Result<u64, NatsError> {
+    look_with(nats, claims, &Record::new(subjects::INVENTORY_OF_STREAMS)).await
+}
+
+async fn look_with(nats: &Nats, claims: &Claims, record: &Record) -> Result<u64, NatsError> {
+    // Before the streams are asked: what is written down is never newer than what they answer.
+    let said = record.read::<All>(nats).await?.1.unwrap_or_default();
+    let millis = now_millis();
+    let mut keys = 0;
+    let (mut now, mut lacking) = (All { v: super::VERSION, ..All::default() }, Vec::new());
+    for name in [VERDICTS.to_owned(), bucket_of_claims(), COMMANDS.to_owned(), KEYS.to_owned()] {
+        let info = stream_info(&nats.js, &name).await?;
+        if name == KEYS {
+            keys = info.last;
+        }
+        let was = said.streams.get(&name);
+        if let Some(why) = was.and_then(|was| was.lacking(&name, &info, millis)) {
+            lacking.push(Lacking { stream: name.clone(), why });
+        }
+        now.streams.insert(name, Facts::of(&info, was, millis));
+    }
+    for lacking in &lacking {
+        super::report(nats, "stream", &format!("{}: {}", lacking.stream, lacking.why), lacking).await?;
+    }
+    if lacking.iter().any(|lacking| lacking.stream == bucket_of_claims()) {
+        sweeper::restore_all(nats, claims).await?;
+    }
+    if now != said {
+        record.write(nats, &now).await?;
+    }
+    Ok(keys)
+}
+
+/// Looks again and again until told to stop.
+pub(in super::super) async fn keep(
+    nats: Nats,
+    claims: Claims,
+    keys: Option<Keys>,
+    stop: CancellationToken,
+) -> &'static str {
+    let (mut times, mut seen) = (0_u64, None);
+    let records = || [subjects::INVENTORY_OF_STREAMS, subjects::INVENTORY_OF_KEYS].map(Record::new);
+    let [mut of_streams, mut of_keys] = records();
+    while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
+        let looked = async {
+            let end = look_with(&nats, &claims, &of_streams).await?;
+            if let Some(keys) = &keys {
+                if seen != Some(end) {
+                    count_keys(&nats, keys, &of_keys).await?;
+                    seen = Some(end);
+                }
+                if times.is_multiple_of(SELDOM) {
+                    read_keys(&nats, keys).await?;
+                }
+            }
+            times += 1;
+            Ok::<_, NatsError>(())
+        };
+        if let Some(Err(error)) = stop.run_until_cancelled(looked).await {
+            let error = wanwright_nats::chain(&error);
+            tracing::warn!(error, "whether the streams are whole cannot be told now");
+            [of_streams, of_keys] = records();
+        }
+    }
+    "the watch on the streams"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+
+    fn info(first: u64, last: u64, messages: u64) -> StreamInfo {
+        let incarnation = Timestamp::UNIX_EPOCH;
+        StreamInfo { name: String::new(), incarnation, first, last, last_millis: 10 * DAY, messages }
+    }
+
+    #[test]
+    fn verdicts_are_missed_wherever_they_were() {
+        let said = Facts::of(&info(1, 100, 100), None, 10 * DAY);
+        let lacking = |now: StreamInfo, millis| said.lacking(VERDICTS, &now, millis);
+        let soon = 10 * DAY + 1000;
+        assert_eq!(lacking(info(1, 100, 100), soon), None);
+        assert_eq!(lacking(info(40, 120, 81), soon), None, "the older ones may have come to their age");
+        assert!(lacking(info(1, 120, 119), soon).is_some_and(|why| why.contains("some are missing")));
+        assert!(lacking(info(1, 99, 99), soon).is_some_and(|why| why.contains("went back")));
+        assert!(lacking(info(101, 120, 20), soon).is_some_and(|why| why.contains("too young")));
+        assert!(lacking(info(101, 100, 0), soon).is_some_and(|why| why.contains("too young")));
+        assert_eq!(lacking(info(101, 100, 0), 12 * DAY), None, "all came to their age");
+        // Each hole is reported once.
+        let damaged = Facts::of(&info(1, 120, 119), Some(&said), soon);
+        assert_eq!(damaged.lacking(VERDICTS, &info(1, 140, 139), soon), None);
+        assert_eq!(damaged.lacking(VERDICTS, &info(60, 140, 81), soon), None);
+        assert!(damaged.lacking(VERDICTS, &info(1, 140, 138), soon).is_some());
+        let damaged = Facts::of(&info(101, 120, 20), Some(&said), soon);
+        assert_eq!(damaged.lacking(VERDICTS, &info(101, 140, 40), soon), None);
+        // What was the last one some time ago tells where the front may be.
+        let at = |last, last_millis| StreamInfo { last_millis, ..info(1, last, last) };
+        let later = Facts::of(&at(200, 10 * DAY + 1), Some(&said), soon);
+        let later = Facts::of(&at(300, 11 * DAY), Some(&later), 11 * DAY);
+        assert_eq!(later.marks, [(100, 10 * DAY), (300, 11 * DAY)]);
+        assert!(later.lacking(VERDICTS, &info(200, 300, 101), 11 * DAY).is_some());
+        assert_eq!(later.lacking(VERDICTS, &info(200, 300, 101), 12 * DAY), None);
+    }
+
+    #[test]
+    fn there_are_never_fewer_claims_and_no_stream_goes_back() {
+        let said = Facts::of(&info(1, 100, 60), None, 10 * DAY);
+        assert_eq!(said.lacking(&bucket_of_claims(), &info(1, 120, 60), DAY), None);
+        assert!(said.lacking(&bucket_of_claims(), &info(1, 120, 59), DAY).is_some());
+        for name in [COMMANDS, KEYS] {
+            assert_eq!(said.lacking(name, &info(100, 100, 0), DAY), None);
+            assert!(said.lacking(name, &info(1, 99, 99), DAY).is_some());
+        }
+        let other = StreamInfo { incarnation: Timestamp::MAX, ..info(1, 200, 200) };
+        assert!(said.lacking(KEYS, &other, DAY).is_some_and(|why| why.contains("anew")));
+    }
+}
