@@ -41,10 +41,10 @@ async fn what_is_suspended_or_not_approved_waits_even_in_the_table_of_orders() -
     customer.send("site.a.suspend", &json!({ "reason": "works at the site" })).await?.accepted()?;
     rows.reach("the order is withdrawn", &of_device("withdrawn"), 1, level::LONG).await?;
     vendor.heal().await?;
-    let shown = running.call(&["get", "sites", "-c", "held"]).await?.code(0)?;
-    ensure!(shown.out.contains("Suspended"), "{}", shown.out);
     let with = "SELECT count(*) FROM status WHERE customer = 'held' AND suspended_with = 'site'";
     rows.reach("the status says with what it rests", with, 3, level::LONG).await?;
+    let shown = running.call(&["get", "sites", "-c", "held"]).await?.code(0)?;
+    ensure!(shown.out.contains("Suspended"), "{}", shown.out);
     customer.send("device.a-d0.check-drift", &json!({})).await?.refused("Suspended")?;
     // Others go on, and while they do nothing happens to what is suspended.
     customer.send("site.b.change", &json!({ "settings": { "location": "Bergen" } })).await?.accepted()?;

@@ -50,7 +50,7 @@ async fn the_service_is_found_as_any_nats_service() {
     assert!(metadata["verbs"].as_str().unwrap().starts_with("create,change,revert,approve"));
     assert!(!metadata["verbs"].as_str().unwrap().contains("report"));
     assert_eq!(metadata["schema"], "wan.explain.<vendor>.device");
-    assert_eq!(metadata["versions"], "simwan: v1 v2 (stored v2)");
+    assert!(metadata["versions"].as_str().unwrap().contains("simwan: v1 v2 (stored v2)"), "{metadata}");
     assert!(metadata.as_object().unwrap().values().all(Value::is_string), "the protocol allows texts only");
 
     world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
@@ -91,7 +91,8 @@ async fn what_vendors_offer_can_be_asked() {
     let world = World::new().await;
     let all = asked(&world, subjects::EXPLAIN).await;
     assert_eq!(all["problem"], Value::Null);
-    let simwan = &all["vendors"][0];
+    let vendors = all["vendors"].as_array().unwrap();
+    let simwan = vendors.iter().find(|vendor| vendor["vendor"] == "simwan").unwrap();
     assert_eq!((&simwan["vendor"], &simwan["kinds"][3]["kind"]), (&json!("simwan"), &json!("device")));
     assert_eq!(asked(&world, "wan.explain.simwan").await, *simwan);
     let device = asked(&world, "wan.explain.simwan.device").await;

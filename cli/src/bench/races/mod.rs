@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use wanwright_nats::topology;
+use wanwright_nats::{Nats, NatsError, topology};
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_vendors::Catalogue;
@@ -24,6 +24,9 @@ use crate::exit::Exit;
 use crate::output::{line, note};
 use servers::Servers;
 use writer::{Race, Writer};
+
+/// How long servers have to find each other.
+const FORMED: Duration = Duration::from_secs(20);
 
 /// Runs the campaign.
 pub async fn run(args: RacesArgs) -> Result<Exit> {
@@ -40,12 +43,25 @@ pub async fn run(args: RacesArgs) -> Result<Exit> {
     raced
 }
 
+/// Makes the streams. Servers that have just found each other may not count one another yet.
+async fn streams(nats: &Nats, replicas: usize) -> Result<()> {
+    let deadline = Instant::now() + FORMED;
+    loop {
+        match topology::apply(nats, replicas).await {
+            Err(NatsError::Replicas { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            made => return Ok(made.map(drop)?),
+        }
+    }
+}
+
 async fn race(args: &RacesArgs, servers: &mut Servers) -> Result<Exit> {
     let connect = |name: &'static str, url: String| async move {
         wanwright_nats::connect(&url, name, PARTITIONS).await
     };
     let nats = connect("wanwright-races", servers.url()?).await?;
-    topology::apply(&nats, usize::from(args.replicas)).await?;
+    streams(&nats, usize::from(args.replicas)).await?;
     let customer: CustomerId = "acme".parse()?;
     let vendors = Arc::new(Catalogue::load(&args.vendors.vendors)?);
     let race = Arc::new(Race::new(customer.clone(), args.commands));
