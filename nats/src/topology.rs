@@ -12,6 +12,7 @@ use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType, SubjectTransform,
 };
 use async_nats::jetstream::{ErrorCode, kv};
+use tokio::time::Instant;
 use wanwright_schemas::subjects;
 
 use crate::connect::Nats;
@@ -66,6 +67,9 @@ pub const PARTITION_LEASE_TIME: Duration = Duration::from_secs(4);
 /// How often is asked about a stream, five seconds each time. When the server that leads it has died, the others take up
 /// to ten to choose another, and until then nobody answers.
 const ASKED: u32 = 3;
+
+/// How long servers that have just started are given to be what they were configured to be.
+const FORMED: Duration = Duration::from_secs(5);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -202,13 +206,22 @@ pub(crate) async fn existing(nats: &Nats, name: &str) -> Result<Option<Config>, 
 }
 
 async fn existing_info(nats: &Nats, name: &str) -> Result<Option<Info>, NatsError> {
-    let mut asked = 1;
+    let (mut asked, formed) = (1, Instant::now() + FORMED);
     loop {
         match nats.js.get_stream(name).await {
             Ok(stream) => return Ok(Some(stream.cached_info().clone())),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                     return Ok(None);
+                }
+                // Servers that have just started may not know the account yet, or who leads them.
+                GetStreamErrorKind::JetStream(cause)
+                    if matches!(
+                        cause.error_code(),
+                        ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT | ErrorCode::CLUSTER_NOT_AVAILABLE
+                    ) && Instant::now() < formed =>
+                {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
                 }
                 GetStreamErrorKind::Request if asked < ASKED && timed_out(&error) => asked += 1,
                 _ => return Err(NatsError::failed(format!("asking about stream {name}"))(error)),

@@ -1,0 +1,163 @@
+//! `wanwright bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::shared::Vendors;
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Which campaign.
+    #[command(subcommand)]
+    pub what: BenchWhat,
+}
+
+/// `bench …`.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// What a command costs, beside what its messages cost bare and beside postgres-es. Build with --release.
+    Commands(CommandsArgs),
+    /// Load many customers through the command service: time, disk, memory, restart, and loads from deep histories.
+    Customers(CustomersArgs),
+    /// Damage the files of a stopped server again and again; 0 if no damage to a history went unnoticed.
+    Damage(DamageArgs),
+    /// Use a vendor's budget whole and never beyond, fairly between customers; 0 if the vendor says so. Build with
+    /// --release.
+    Fleet(FleetArgs),
+    /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
+    Races(RacesArgs),
+    /// Kill and stop parts of a working system while its vendor has troubles, then compare histories, tables and vendor;
+    /// 0 if all agree.
+    Soak(SoakArgs),
+}
+
+/// `bench customers`.
+#[derive(Debug, Args)]
+pub struct CustomersArgs {
+    /// Customers, of one site each.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub customers: u32,
+    /// Devices of each customer.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub devices: u32,
+    /// Devices of one more customer.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub large: u32,
+    /// Customers at work at once.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub at_once: usize,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench damage`.
+#[derive(Debug, Args)]
+pub struct DamageArgs {
+    /// How many damages, each to a fresh copy of the files.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub count: u32,
+    /// Only damages whose kind begins like this, for example `inbox`.
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+    /// Seed of the damages: the same seed damages the same places in files of the same length.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench fleet`.
+#[derive(Debug, Args)]
+pub struct FleetArgs {
+    /// Device changes of all customers together.
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    pub changes: u32,
+    /// Customers, of one site each.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=1000))]
+    pub customers: u32,
+    /// Changes that one more customer queues before others' single ones.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub bulk: u32,
+    /// Numbers of executor processes: the campaign runs once with each.
+    #[arg(long, value_delimiter = ',', default_value = "1,4", value_name = "N,N")]
+    pub executors: Vec<u16>,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench races`.
+#[derive(Debug, Args)]
+pub struct RacesArgs {
+    /// Commands altogether, accepted and refused.
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub commands: u64,
+    /// Writers, each with a connection and a cache of its own.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub writers: u64,
+    /// How many nats-servers keep each stream: 1, or 3 for a cluster whose leader is killed.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
+    /// Seed of the commands.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench soak`.
+#[derive(Debug, Args)]
+pub struct SoakArgs {
+    /// How many times a part is killed, or stopped for a while.
+    #[arg(long, default_value_t = 30, value_name = "N")]
+    pub kills: u32,
+    /// Executor processes.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub executors: u16,
+    /// Seed of the kills and the load: the same seed is the same plan.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Folder for the system; a temporary one, removed when all was well, when none is given.
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench commands`.
+#[derive(Debug, Args)]
+pub struct CommandsArgs {
+    /// Commands in each measurement.
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    pub commands: u32,
+    /// Customers at work at once.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub at_once: usize,
+    /// Requests a second in the steady measurement.
+    #[arg(long, default_value_t = 833, value_name = "N")]
+    pub paced: u32,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
