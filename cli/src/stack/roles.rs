@@ -10,7 +10,7 @@ use wanwright_supervisor::{Child, ChildSpec, Lines};
 
 use crate::output::note;
 
-/// How long a role has to become ready. An executor may have to wait for the lease of one that was killed.
+/// How long a role has to become ready: on a busy machine, with a large fleet to read, that takes a while.
 const READY: Duration = Duration::from_secs(60);
 
 /// How long a role has to end.
