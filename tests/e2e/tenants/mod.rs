@@ -8,17 +8,16 @@ mod tricks;
 mod world;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::{HeaderMap, Subscriber};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
 use wanwright_nats::Nats;
-use wanwright_tests::Timing;
+use wanwright_tests::{Timing, level};
 
 use table::Table;
-use tricks::{Op, Pair, TRICKS};
+use tricks::{Op, Pair, TRICKS, Trick};
 use world::{Tenant, World};
 
 /// How many tenants.
@@ -197,17 +196,17 @@ async fn sending(world: &World, members: &[Member], table: &mut Table) -> Result
             settled(member).await?;
         }
         // What was asked of one's own is answered out of turn; each of those questions has an answer.
-        let wanted = expected() * (known.len() - 1);
+        let others = known.keys().filter(|number| **number != me);
+        let wanted: Vec<_> =
+            others.flat_map(|number| expected().map(move |trick| (*number, trick))).collect();
         let mut answers = Answers::new();
-        for _ in 0..200 {
+        let answered = level::until("each question has its answer", level::LONG, async || {
             for (key, more) in heard(&mut ear, &known) {
                 answers.entry(key).or_default().extend(more);
             }
-            if answers.len() >= wanted {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            Ok(wanted.iter().all(|key| answers.contains_key(key)))
+        });
+        answered.await?;
         Ok::<_, anyhow::Error>(answers)
     };
     let told: Vec<Answers> =
@@ -236,16 +235,14 @@ async fn sending(world: &World, members: &[Member], table: &mut Table) -> Result
     Ok(())
 }
 
-/// How many tricks ask something of one's own, or what everybody may ask, and are answered therefore.
-fn expected() -> usize {
-    TRICKS
-        .iter()
-        .filter(|trick| {
-            let (me, on) = (Tenant::imagined(1), Tenant::imagined(2));
-            let op = (trick.op)(Pair { me: &me, on: &on, rightful: false });
-            let is_answered =
-                |subject: &str| subject.contains(&me.customer) || subject.starts_with("wan.explain");
-            matches!(op, Op::Publish { subject, reply: None, .. } if is_answered(&subject))
-        })
-        .count()
+/// The tricks that ask something of one's own, or what everybody may ask, and are answered therefore.
+fn expected() -> impl Iterator<Item = usize> {
+    let is_expected = |trick: &Trick| {
+        let (me, on) = (Tenant::imagined(1), Tenant::imagined(2));
+        let op = (trick.op)(Pair { me: &me, on: &on, rightful: false });
+        let is_answered =
+            |subject: &str| subject.contains(&me.customer) || subject.starts_with("wan.explain");
+        matches!(op, Op::Publish { subject, reply: None, .. } if is_answered(&subject))
+    };
+    TRICKS.iter().enumerate().filter(move |(_, trick)| is_expected(trick)).map(|(index, _)| index)
 }
