@@ -6,6 +6,7 @@
 
 mod cipher;
 mod master;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use wanwright_schemas::{CustomerId, subjects};
 
 pub use cipher::{DataKey, Place};
 use master::MasterKeys;
+pub use state::{StateKeys, StatePlace, state_key_file};
 
 use crate::connect::Nats;
 use crate::error::NatsError;
@@ -89,6 +91,26 @@ pub enum KeyError {
         /// Why not.
         why: String,
     },
+    /// A Terraform state is sealed with a key that the file does not have, or there is no file.
+    #[error(
+        "a Terraform state is sealed with key {key}, which {} does not have; put the key back, or name its file with \
+         WANWRIGHT_STATE_KEY_FILE",
+        path.display()
+    )]
+    UnknownStateKey {
+        /// The id of the key.
+        key: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A Terraform state was sealed as another version or for another stack, or changed since.
+    #[error("version {serial} of stack {stack} does not open: it is not what wanwright wrote there")]
+    StateChanged {
+        /// The stack.
+        stack: String,
+        /// The serial of the version.
+        serial: i64,
+    },
     /// The machine has no random numbers.
     #[error("no random numbers could be had")]
     NoRandomness,
@@ -101,7 +123,12 @@ impl KeyError {
         match self {
             Self::OtherMaster { .. } | Self::WrongMaster { .. } | Self::NotItsPlace { .. } => true,
             Self::Nats(error) => matches!(error, NatsError::Malformed { .. }),
-            Self::NoMaster { .. } | Self::File { .. } | Self::BadFile { .. } | Self::NoRandomness => false,
+            Self::StateChanged { .. } => true,
+            Self::NoMaster { .. }
+            | Self::File { .. }
+            | Self::BadFile { .. }
+            | Self::UnknownStateKey { .. }
+            | Self::NoRandomness => false,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
 //! [`claim`] are exclusive rights, [`budgets`] what is left of vendors' budgets, [`timer`] wakes somebody later,
 //! [`snapshot`] keeps states that are made again from a history, [`keys`] the keys of personal data, [`controls`] what is
-//! paused, [`dead`] what could not be handled, [`follow`] reads a stream for ever. [`trace`] goes from message to message in
+//! paused, [`states`] the second copies of Terraform's states, [`dead`] what could not be handled, [`follow`] reads a stream for ever. [`trace`] goes from message to message in
 //! headers. [`members`] of a role hear of each other. [`accounts`] says who may do what, [`evidence`] what a stream held.
 
 pub mod accounts;
@@ -22,9 +22,11 @@ pub mod lease;
 pub mod load;
 pub mod members;
 pub mod partitions;
+mod parts;
 pub mod publish;
 pub mod repartition;
 pub mod snapshot;
+pub mod states;
 pub mod table;
 pub mod timer;
 pub mod topology;
@@ -36,8 +38,9 @@ pub use controls::Controls;
 pub use error::{NatsError, chain};
 pub use follow::{Follower, StoredMessage, StreamInfo, stream_info};
 pub use history::{AppendError, History};
-pub use keys::{DataKey, KeyError, Keys};
+pub use keys::{DataKey, KeyError, Keys, StateKeys, StatePlace};
 pub use lease::{Lease, Leases};
 pub use load::{load_page, load_subject};
 pub use snapshot::{Snapshot, Snapshots};
+pub use states::{SealedState, StateCopies};
 pub use table::{OrderTable, TableRow};

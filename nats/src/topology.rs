@@ -39,6 +39,8 @@ pub const ORDERS: &str = "ORDERS";
 pub const RUNS: &str = "RUNS";
 /// The effect journal.
 pub const EFFECTS: &str = "EFFECTS";
+/// The second copies of Terraform's states.
+pub const STATES: &str = "STATES";
 /// The timers.
 pub const TIMERS: &str = "TIMERS";
 /// What should be in other streams.
@@ -138,6 +140,7 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
         Config { max_messages_per_subject: 1, ..new(ORDERS, &[subjects::ORDER_ALL]) },
         Config { max_age: 30 * DAY, ..new(RUNS, &[subjects::RUN_ALL]) },
         new(EFFECTS, &[subjects::EFFECT_ALL]),
+        new(STATES, &[subjects::STATE_ALL]),
         Config {
             max_messages_per_subject: 1,
             allow_message_schedules: true,

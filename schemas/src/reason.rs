@@ -133,6 +133,9 @@ catalogue! {
     StorageDamaged = 4010, 500, "A stream lacks what it had stored.",
         "Restore the stream the message names, or send again what it lost; see ARCHITECTURE.md, \"What is missing is missed\".";
 
+    StateDamaged = 4020, 500, "The stack's Terraform state is not what was stored; nothing is applied on it.",
+        "Look with `wanwright state history`, then put the good copy in its place with `wanwright state restore`.";
+
     RuleBroken = 2101, 422, "The settings break a rule of the vendor.", "Correct the field as the rule says.";
     UnknownSchemaVersion = 2102, 422, "The vendor does not serve this version of its settings.",
         "Use one of the versions the message names; `wanwright explain` lists them.";

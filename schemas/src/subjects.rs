@@ -49,6 +49,8 @@ pub const ORDER_ALL: &str = "wan.order.*.*.*.*";
 pub const RUN_ALL: &str = "wan.run.*.*.*";
 /// Every effect.
 pub const EFFECT_ALL: &str = "wan.effect.*.*.*";
+/// The second copy of every stack's Terraform state.
+pub const STATE_ALL: &str = "wan.state.*";
 /// Timers that fired.
 pub const TIMER_DUE_ALL: &str = "wan.timer.due.>";
 /// Everything about timers.
@@ -241,6 +243,16 @@ pub fn parts_of_order(subject: &str) -> Option<(VendorId, CustomerId, bool, Kind
 /// A record about an order.
 pub fn run(customer: &CustomerId, order: OrderId, word: &str) -> String {
     format!("wan.run.{customer}.{order}.{word}")
+}
+
+/// The second copy of a stack's Terraform state.
+pub fn state(stack: &str) -> String {
+    format!("wan.state.{stack}")
+}
+
+/// The stack whose state's copy has this subject.
+pub fn stack_of_state(subject: &str) -> Option<&str> {
+    subject.strip_prefix("wan.state.").filter(|stack| !stack.is_empty() && !stack.contains('.'))
 }
 
 /// The effect journal of a target.

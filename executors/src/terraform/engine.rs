@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use tokio::fs;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::chain;
+use wanwright_nats::{KeyError, Nats, StateCopies, StateKeys, chain};
 use wanwright_schemas::order::{Desired, Intent};
 use wanwright_schemas::reason::Reason;
 use wanwright_supervisor::{ChildSpec, Lines};
@@ -21,7 +21,7 @@ use super::process::{Terraform, output};
 use super::provider::{self, Provider};
 use super::remains;
 use super::state::{StateServer, StateSession};
-use super::store::StoreError;
+use super::store::{Store, StoreError};
 use super::template::{Ready, Templates};
 use crate::engine::{self, Outcome, Run};
 
@@ -74,11 +74,30 @@ pub enum TerraformError {
     Slow(Duration),
 }
 
+impl TerraformError {
+    /// What an order says that waits because of it.
+    fn code(&self) -> Reason {
+        let Self::State(error) = self else { return Reason::Internal };
+        match error.downcast_ref() {
+            Some(
+                StoreError::Key(KeyError::StateChanged { .. })
+                | StoreError::Unsealed { .. }
+                | StoreError::Apart { .. },
+            ) => Reason::StateDamaged,
+            _ => Reason::Internal,
+        }
+    }
+}
+
 /// What the engine needs.
 #[derive(Debug)]
 pub struct Config {
     /// Where states are kept.
     pub pool: PgPool,
+    /// Where their second copies are.
+    pub nats: Nats,
+    /// What seals them.
+    pub keys: StateKeys,
     /// A folder of its own, on a disk that keeps what was synced.
     pub work: PathBuf,
     /// The vendors.
@@ -150,8 +169,9 @@ impl TerraformEngine {
         let _ = fs::remove_dir_all(&sockets).await;
         private(&sockets).await?;
         let spool = config.work.join("spool");
-        let states =
-            StateServer::start(config.pool, &spool).await.map_err(io("serving states from", &spool))?;
+        let store = Store { pool: config.pool, keys: config.keys, copies: StateCopies::new(config.nats) };
+        store.check().await.map_err(|error| TerraformError::State(error.into()))?;
+        let states = StateServer::start(store, &spool).await.map_err(io("serving states from", &spool))?;
         let engine = Self {
             terraform: Terraform { program: config.program, version: config.version },
             vendors: config.vendors,
@@ -211,7 +231,7 @@ impl TerraformEngine {
             Err(error) => {
                 let message = chain(&error);
                 run.log.line("error", message.clone()).await;
-                Outcome::Passing { code: Reason::Internal, message, ours: true }
+                Outcome::Passing { code: error.code(), message, ours: true }
             }
         };
         engine::ended(run, outcome).await

@@ -1,5 +1,6 @@
 //! The Terraform engine: real Terraform, one process group per run, on a state that wanwright keeps.
 
+mod archive;
 mod engine;
 mod findings;
 mod inputs;
@@ -12,5 +13,9 @@ mod spool;
 mod state;
 mod store;
 mod template;
+#[cfg(test)]
+mod tests;
 
+pub use archive::{Resealed, Restored, StateRow, StateVersion, States};
 pub use engine::{Config, TerraformEngine, TerraformError};
+pub use store::StoreError;

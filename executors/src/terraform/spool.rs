@@ -10,22 +10,61 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
+use wanwright_nats::{KeyError, StateKeys, StatePlace};
 
 use super::store::{Mark, StoreError, Version};
+
+/// What a version is sealed for that waits here.
+const SPOOLED: &str = "spooled";
 
 /// The spool of one executor: a file per stack with the newest write that Postgres does not have yet. It does not
 /// exclude anybody; whoever uses it takes one stack at a time.
 #[derive(Debug, Clone)]
 pub(super) struct Spool {
     dir: PathBuf,
+    keys: StateKeys,
 }
 
-/// What a file holds: the state, the order it belongs to, and the versions it may follow.
+/// What a file holds: which version it is, and the rest sealed.
+#[derive(Serialize, Deserialize)]
+struct File {
+    serial: i64,
+    lineage: String,
+    order: String,
+    key: String,
+    #[serde(with = "base64_text")]
+    sealed: Vec<u8>,
+}
+
+/// What is sealed in it: the state, and the versions it may follow.
 #[derive(Serialize, Deserialize)]
 struct Spooled {
-    order: String,
     after: Vec<Option<Mark>>,
     state: String,
+}
+
+mod base64_text {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The version of a stack that a file's bytes hold.
+pub(super) fn read(keys: &StateKeys, stack: &str, bytes: &[u8]) -> Result<Version, StoreError> {
+    let unreadable = |error: serde_json::Error| StoreError::NoState(error.to_string());
+    let File { serial, lineage, order, key, sealed } = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let place = StatePlace { what: SPOOLED, stack, serial, lineage: &lineage, order: &order };
+    let opened = keys.open(&place, &key, &sealed)?;
+    let Spooled { after, state } = serde_json::from_slice(&opened).map_err(unreadable)?;
+    Version::read(stack, &order, state.into_bytes(), after)
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
@@ -34,9 +73,9 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
 
 impl Spool {
     /// Opens the spool in this folder.
-    pub(super) async fn open(dir: &Path) -> io::Result<Self> {
+    pub(super) async fn open(dir: &Path, keys: StateKeys) -> io::Result<Self> {
         fs::create_dir_all(dir).await?;
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: dir.to_owned(), keys })
     }
 
     fn path(&self, stack: &str) -> PathBuf {
@@ -49,17 +88,26 @@ impl Spool {
     }
 
     async fn write(&self, version: &Version, path: &Path) -> io::Result<()> {
-        let state = String::from_utf8(version.body.clone()).map_err(io::Error::other)?;
-        let spooled = Spooled { order: version.order.clone(), after: version.after.clone(), state };
+        let bytes = self.sealed(version)?;
         let temporary = self.dir.join(format!("{}.tmp", version.stack));
         let mut file = fs::File::create(&temporary).await?;
-        file.write_all(&serde_json::to_vec(&spooled)?).await?;
+        file.write_all(&bytes).await?;
         // The write is still on its way; `sync_all` would wait for it and keep its failure to itself.
         file.flush().await?;
         file.sync_all().await?;
         drop(file);
         fs::rename(&temporary, path).await?;
         self.sync().await
+    }
+
+    fn sealed(&self, version: &Version) -> io::Result<Vec<u8>> {
+        let Version { stack, order, serial, lineage, .. } = version;
+        let state = String::from_utf8(version.body.clone()).map_err(io::Error::other)?;
+        let spooled = serde_json::to_vec(&Spooled { after: version.after.clone(), state })?;
+        let place = StatePlace { what: SPOOLED, stack, serial: *serial, lineage, order };
+        let (key, sealed) = self.keys.seal(&place, &spooled).map_err(io::Error::other)?;
+        let (lineage, order) = (lineage.clone(), order.clone());
+        Ok(serde_json::to_vec(&File { serial: *serial, lineage, order, key, sealed })?)
     }
 
     /// A name is on disk only when the folder is.
@@ -75,13 +123,13 @@ impl Spool {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("reading a spooled state")(error)),
         };
-        let version = serde_json::from_slice::<Spooled>(&bytes)
-            .map_err(|error| StoreError::NoState(error.to_string()))
-            .and_then(|spooled| {
-                Version::read(stack, &spooled.order, spooled.state.into_bytes(), spooled.after)
-            });
+        let version = read(&self.keys, stack, &bytes);
         match version {
             Ok(version) => Ok(Some(version)),
+            // The key may be put back.
+            Err(error @ StoreError::Key(KeyError::UnknownStateKey { .. } | KeyError::File { .. })) => {
+                Err(error)
+            }
             Err(error) => {
                 let aside = self.free(&format!("{stack}.bad")).await;
                 tracing::error!(stack, %error, aside = %aside.display(), "a spooled state cannot be read; it is set aside");

@@ -15,12 +15,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::Keeper;
 use super::spool::Spool;
-use super::store::{Mark, StoreError, Version};
+use super::store::{Mark, Store, StoreError, Version};
 use crate::vital;
 
 /// Largest state, in bytes.
@@ -68,8 +67,9 @@ pub(super) struct StateSession {
 
 impl StateServer {
     /// Serves states until [`StateServer::stop`].
-    pub(super) async fn start(pool: PgPool, spool: &Path) -> io::Result<Self> {
-        let keeper = Arc::new(Keeper::new(pool, Spool::open(spool).await?));
+    pub(super) async fn start(store: Store, spool: &Path) -> io::Result<Self> {
+        let spool = Spool::open(spool, store.keys.clone()).await?;
+        let keeper = Arc::new(Keeper::new(store, spool));
         let inner = Arc::new(Inner { keeper: Arc::clone(&keeper), sessions: Mutex::new(HashMap::new()) });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;

@@ -1,9 +1,15 @@
-//! Terraform's states in Postgres: every version of every stack, written with compare and set.
+//! Terraform's states: every version of every stack in Postgres, written with compare and set, and a copy of the newest
+//! in NATS. Both are sealed; neither is believed where the other one has something later.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
+use wanwright_nats::{KeyError, NatsError, SealedState, StateCopies, StateKeys, StatePlace};
 use wanwright_schemas::envelope::Digest;
+
+/// What a version is sealed for that is kept.
+const KEPT: &str = "kept";
 
 /// Which version of a stack's state something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +40,7 @@ pub(super) struct Version {
 
 /// Why a state was not stored.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StoreError {
+pub enum StoreError {
     /// Postgres did not do its part.
     #[error("Postgres")]
     Postgres(#[from] sqlx::Error),
@@ -52,6 +58,39 @@ pub(super) enum StoreError {
         lineage: String,
         /// The serial of the state.
         serial: i64,
+    },
+    /// The copy in NATS.
+    #[error("the second copy of the state")]
+    Copy(#[from] NatsError),
+    /// A version cannot be sealed or opened.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A version in Postgres is not sealed: it was put there by hand, or by wanwright before states were sealed.
+    #[error(
+        "version {serial} of stack {stack} is not sealed; if an earlier wanwright wrote it, run `wanwright state seal`"
+    )]
+    Unsealed {
+        /// The stack.
+        stack: String,
+        /// The serial of the version.
+        serial: i64,
+    },
+    /// Postgres and NATS do not have the same history.
+    #[error(
+        "stack {stack} has lineage {} and serial {} in Postgres, but lineage {} and serial {} in NATS; look at both with \
+         `wanwright state`",
+        postgres.0,
+        postgres.1,
+        nats.0,
+        nats.1
+    )]
+    Apart {
+        /// The stack.
+        stack: String,
+        /// Lineage and serial in Postgres.
+        postgres: (String, i64),
+        /// Lineage and serial in NATS.
+        nats: (String, i64),
     },
     /// Not a state.
     #[error("not a Terraform state: {0}")]
@@ -100,6 +139,11 @@ impl Version {
         StoreError::Conflict { present, lineage: self.lineage.clone(), serial: self.serial }
     }
 
+    /// Whether it is a later version of the same stack.
+    fn is_behind(&self, other: &Self) -> bool {
+        self.lineage == other.lineage && self.serial > other.serial
+    }
+
     /// Whether it may stand behind what is there.
     pub(super) fn follows(&self, present: Option<&Self>) -> bool {
         let in_line =
@@ -108,47 +152,153 @@ impl Version {
     }
 }
 
-/// The newest version of a stack's state.
-pub(super) async fn newest(
-    connection: impl sqlx::PgExecutor<'_>,
-    stack: &str,
-) -> Result<Option<Version>, StoreError> {
-    let row = sqlx::query(
-        "SELECT wan_order, body FROM terraform.states WHERE stack = $1 ORDER BY serial DESC LIMIT 1",
-    )
-    .bind(stack)
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let (order, body): (String, Vec<u8>) = (row.try_get("wan_order")?, row.try_get("body")?);
-    Version::read(stack, &order, body, Vec::new()).map(Some)
+/// Where states are kept.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    pub(super) pool: PgPool,
+    pub(super) keys: StateKeys,
+    pub(super) copies: StateCopies,
 }
 
-/// Stores a version behind the very one it was made from. The same version again changes nothing.
-pub(super) async fn store(pool: &PgPool, version: &Version) -> Result<(), StoreError> {
-    let mut transaction = pool.begin().await?;
-    // Serialises writers of one stack, the first write included, which has no row to lock.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind(&version.stack)
-        .execute(&mut *transaction)
-        .await?;
-    let present = newest(&mut *transaction, &version.stack).await?;
-    if present.as_ref().is_some_and(|present| present.body == version.body) {
-        return Ok(());
+/// The columns that make a sealed version.
+pub(super) const SEALED: &str = "stack, serial, lineage, wan_order, sealed_with, body";
+
+/// A version as Postgres has it: sealed, or what it is instead.
+pub(super) fn sealed(row: &PgRow) -> Result<SealedState, StoreError> {
+    let (stack, serial): (String, i64) = (row.try_get("stack")?, row.try_get("serial")?);
+    let key: Option<String> = row.try_get("sealed_with")?;
+    let Some(key) = key else { return Err(StoreError::Unsealed { stack, serial }) };
+    let body: Vec<u8> = row.try_get("body")?;
+    let (lineage, order) = (row.try_get("lineage")?, row.try_get("wan_order")?);
+    Ok(SealedState { stack, serial, lineage, order, key, body: body.into() })
+}
+
+impl Store {
+    /// Seals a version with the newest key.
+    pub(super) fn seal(&self, version: &Version) -> Result<SealedState, StoreError> {
+        let Version { stack, order, serial, lineage, .. } = version;
+        let place = StatePlace { what: KEPT, stack, serial: *serial, lineage, order };
+        let (key, body) = self.keys.seal(&place, &version.body)?;
+        let (stack, lineage, order) = (stack.clone(), lineage.clone(), order.clone());
+        Ok(SealedState { stack, serial: *serial, lineage, order, key, body: body.into() })
     }
-    if !version.follows(present.as_ref()) {
-        return Err(version.conflict(present.as_ref()));
+
+    /// Opens a sealed version.
+    pub(super) fn open(&self, sealed: &SealedState) -> Result<Version, StoreError> {
+        let SealedState { stack, serial, lineage, order, key, body } = sealed;
+        let place = StatePlace { what: KEPT, stack, serial: *serial, lineage, order };
+        Version::read(stack, order, self.keys.open(&place, key, body)?, Vec::new())
     }
-    sqlx::query(
-        "INSERT INTO terraform.states (stack, serial, lineage, wan_order, body) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(&version.stack)
-    .bind(version.serial)
-    .bind(&version.lineage)
-    .bind(&version.order)
-    .bind(&version.body)
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(())
+
+    /// Looks whether the key file fits what is kept. Makes it where nothing is.
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        let sql = "SELECT sealed_with FROM terraform.states WHERE sealed_with IS NOT NULL LIMIT 1";
+        let mut key: Option<String> = sqlx::query_scalar(sql).fetch_optional(&self.pool).await?;
+        if key.is_none()
+            && let Some(stack) = self.copies.stacks().await?.first()
+        {
+            key = self.copies.get(stack).await?.map(|copy| copy.key);
+        }
+        Ok(self.keys.check(key.as_deref())?)
+    }
+
+    /// The newest version of a stack's state. Where Postgres has lost what NATS has, it gets it back.
+    pub(super) async fn newest(&self, stack: &str) -> Result<Option<Version>, StoreError> {
+        let present = self.in_postgres(&self.pool, stack).await?;
+        let copy = self.copy(stack).await?;
+        match (present, copy) {
+            (None, None) => Ok(None),
+            (Some(present), None) => {
+                self.copy_again(&present).await;
+                Ok(Some(present))
+            }
+            (Some(present), Some(copy)) if present.body == copy.body => Ok(Some(present)),
+            (Some(present), Some(copy)) if present.is_behind(&copy) => {
+                self.copy_again(&present).await;
+                Ok(Some(present))
+            }
+            (Some(present), Some(copy)) if !copy.is_behind(&present) => Err(StoreError::Apart {
+                stack: stack.to_owned(),
+                postgres: (present.lineage, present.serial),
+                nats: (copy.lineage, copy.serial),
+            }),
+            (present, Some(copy)) => {
+                tracing::error!(
+                    stack,
+                    postgres = present.map(|present| present.serial),
+                    nats = copy.serial,
+                    "Postgres has lost versions of a state; the newest is taken from its second copy"
+                );
+                self.insert(&self.pool, &self.seal(&copy)?).await?;
+                Ok(Some(copy))
+            }
+        }
+    }
+
+    /// Copies what could not be copied when it was written; where it cannot be now, the next version is.
+    async fn copy_again(&self, present: &Version) {
+        let copied = match self.seal(present) {
+            Ok(sealed) => self.copies.put(&sealed).await.map_err(StoreError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = copied {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(stack = present.stack, error, "a state has no second copy");
+        }
+    }
+
+    /// The second copy of a stack's state.
+    pub(super) async fn copy(&self, stack: &str) -> Result<Option<Version>, StoreError> {
+        self.copies.get(stack).await?.map(|copy| self.open(&copy)).transpose()
+    }
+
+    /// The newest version that Postgres has.
+    pub(super) async fn in_postgres(
+        &self,
+        connection: impl sqlx::PgExecutor<'_>,
+        stack: &str,
+    ) -> Result<Option<Version>, StoreError> {
+        let sql =
+            format!("SELECT {SEALED} FROM terraform.states WHERE stack = $1 ORDER BY serial DESC LIMIT 1");
+        let row = sqlx::query(&sql).bind(stack).fetch_optional(connection).await?;
+        row.map(|row| self.open(&sealed(&row)?)).transpose()
+    }
+
+    /// Stores a version behind the very one it was made from. The same version again changes nothing.
+    pub(super) async fn store(&self, version: &Version) -> Result<(), StoreError> {
+        let sealed = self.seal(version)?;
+        let mut transaction = self.pool.begin().await?;
+        // Serialises writers of one stack, the first write included, which has no row to lock.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(&version.stack)
+            .execute(&mut *transaction)
+            .await?;
+        let present = self.in_postgres(&mut *transaction, &version.stack).await?;
+        if present.as_ref().is_none_or(|present| present.body != version.body) {
+            if !version.follows(present.as_ref()) {
+                return Err(version.conflict(present.as_ref()));
+            }
+            self.insert(&mut *transaction, &sealed).await?;
+            transaction.commit().await?;
+        }
+        Ok(self.copies.put(&sealed).await?)
+    }
+
+    pub(super) async fn insert(
+        &self,
+        connection: impl sqlx::PgExecutor<'_>,
+        sealed: &SealedState,
+    ) -> Result<(), StoreError> {
+        let sql = format!("INSERT INTO terraform.states ({SEALED}) VALUES ($1, $2, $3, $4, $5, $6)");
+        sqlx::query(&sql)
+            .bind(&sealed.stack)
+            .bind(sealed.serial)
+            .bind(&sealed.lineage)
+            .bind(&sealed.order)
+            .bind(&sealed.key)
+            .bind(&sealed.body[..])
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
 }

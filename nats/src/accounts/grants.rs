@@ -151,8 +151,9 @@ fn dispatcher(events: Vec<String>) -> Vec<String> {
 }
 
 fn executors() -> Vec<String> {
-    // The effect journal of a target ends with the target.
-    let purge = format!("$JS.API.STREAM.PURGE.{}", topology::EFFECTS);
+    // The effect journal of a target ends with the target; a copy of a state with the next one.
+    let [journal, copies] =
+        [topology::EFFECTS, topology::STATES].map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
     let own = [
         "wan.order.>",
         "wan.run.>",
@@ -161,8 +162,10 @@ fn executors() -> Vec<String> {
         // Orders that are given up.
         "wan.dead.order.>",
         "wan.dead.report.>",
+        "wan.state.*",
         subjects::EXECUTORS,
-        purge.as_str(),
+        journal.as_str(),
+        copies.as_str(),
     ];
     let own = own.map(str::to_owned).into_iter();
     let buckets = buckets(&[topology::LEASES, topology::ATTEMPTS, topology::BUDGETS]);

@@ -13,7 +13,7 @@ use super::KeyError;
 use super::cipher::{DataKey, Secret, aes, joined, random};
 
 /// How each line of the file begins.
-const LINE: &str = "wanwright-master-key";
+pub(super) const LINE: &str = "wanwright-master-key";
 
 /// A master key.
 struct MasterKey {
@@ -24,12 +24,18 @@ struct MasterKey {
 /// The master keys of a file, the newest first. There are several only while they are rotated.
 pub(super) struct MasterKeys {
     path: PathBuf,
+    line: &'static str,
     keys: Vec<MasterKey>,
 }
 
 impl MasterKeys {
     /// Reads the file; none when it is not there.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, KeyError> {
+        Self::read_lines(path, LINE)
+    }
+
+    /// The same of a file whose lines begin in another way.
+    pub(super) fn read_lines(path: &Path, line: &'static str) -> Result<Option<Self>, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => Zeroizing::new(text),
@@ -40,19 +46,25 @@ impl MasterKeys {
         if std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o007 != 0 {
             return Err(bad("everybody on this machine may use it; take that right away with chmod o="));
         }
-        let keys = text.lines().filter(|line| !line.trim().is_empty()).map(MasterKey::read);
+        let keys =
+            text.lines().filter(|line| !line.trim().is_empty()).map(|text| MasterKey::read(text, line));
         let keys: Vec<MasterKey> = keys
             .collect::<Option<_>>()
-            .ok_or_else(|| bad("a line of it is not `wanwright-master-key <id> <64 hexadecimal digits>`"))?;
+            .ok_or_else(|| bad(&format!("a line of it is not `{line} <id> <64 hexadecimal digits>`")))?;
         if keys.is_empty() {
             return Err(bad("it has no key"));
         }
-        Ok(Some(Self { path: path.to_owned(), keys }))
+        Ok(Some(Self { path: path.to_owned(), line, keys }))
     }
 
     /// Makes the file with a new key. When somebody else made it meanwhile, that one is read.
     pub(super) fn make(path: &Path) -> Result<Self, KeyError> {
-        let made = Self { path: path.to_owned(), keys: vec![MasterKey::mint()?] };
+        Self::make_lines(path, LINE)
+    }
+
+    /// The same of a file whose lines begin in another way.
+    pub(super) fn make_lines(path: &Path, line: &'static str) -> Result<Self, KeyError> {
+        let made = Self { path: path.to_owned(), line, keys: vec![MasterKey::mint()?] };
         let failed = |source| KeyError::File { path: path.to_owned(), source };
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
             std::fs::create_dir_all(dir).map_err(failed)?;
@@ -67,7 +79,7 @@ impl MasterKeys {
                 Ok(made)
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Self::read(path)?.ok_or_else(|| failed(error))
+                Self::read_lines(path, line)?.ok_or_else(|| failed(error))
             }
             Err(error) => Err(failed(error)),
         }
@@ -102,7 +114,8 @@ impl MasterKeys {
             let mut options = std::fs::OpenOptions::new();
             let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
             for key in &self.keys {
-                let line = Zeroizing::new(format!("{LINE} {} {}\n", key.id, hex(&key.secret[..]).as_str()));
+                let line =
+                    Zeroizing::new(format!("{} {} {}\n", self.line, key.id, hex(&key.secret[..]).as_str()));
                 file.write_all(line.as_bytes())?;
             }
             file.sync_all()
@@ -121,6 +134,11 @@ impl MasterKeys {
     /// The id of the newest key.
     pub(super) fn newest(&self) -> &str {
         self.keys.first().map_or("", |key| key.id.as_str())
+    }
+
+    /// The bytes of a key.
+    pub(super) fn secret(&self, id: &str) -> Option<&Secret> {
+        self.keys.iter().find(|key| key.id == id).map(|key| &key.secret)
     }
 
     /// The ids of all keys.
@@ -171,14 +189,14 @@ impl MasterKey {
         Ok(Self { id: hex(&random::<8>()?).to_string(), secret: Zeroizing::new(random()?) })
     }
 
-    fn read(line: &str) -> Option<Self> {
-        let mut words = line.split_whitespace();
-        let (LINE, id, digits, None) = (words.next()?, words.next()?, words.next()?, words.next()) else {
+    fn read(text: &str, line: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let (first, id, digits, None) = (words.next()?, words.next()?, words.next()?, words.next()) else {
             return None;
         };
         let is_id = id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mut secret = Zeroizing::new([0; 32]);
-        if !is_id || digits.len() != 64 || !digits.is_ascii() {
+        if first != line || !is_id || digits.len() != 64 || !digits.is_ascii() {
             return None;
         }
         for (byte, place) in secret.iter_mut().zip(0..) {
@@ -279,7 +297,7 @@ mod tests {
             any in prop::collection::vec(any::<u8>(), 0..80),
             (at, with, cut) in (0..60usize, 1..=255u8, 0..61usize),
         ) {
-            let masters = MasterKeys { path: "keys".into(), keys: vec![MasterKey::mint().unwrap()] };
+            let masters = MasterKeys { path: "keys".into(), line: LINE, keys: vec![MasterKey::mint().unwrap()] };
             let (acme, key) = ("acme".parse().unwrap(), DataKey::mint().unwrap());
             let wrapped = masters.wrap(&acme, &key).unwrap();
             prop_assert_eq!(wrapped.len(), 60);
@@ -303,7 +321,7 @@ mod tests {
                 any::<String>(),
             ],
         ) {
-            if let Some(key) = MasterKey::read(&line) {
+            if let Some(key) = MasterKey::read(&line, LINE) {
                 let digits = hex(&key.secret[..]);
                 let written = format!("{LINE} {} {}", key.id, digits.as_str());
                 let said: Vec<&str> = line.split_whitespace().collect();

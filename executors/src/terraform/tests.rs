@@ -1,0 +1,267 @@
+//! States are kept, found again and never mistaken, on a real Postgres and a real NATS.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::{Executor, PgPool};
+use wanwright_nats::{KeyError, Nats, StateCopies, StateKeys, topology};
+use wanwright_supervisor::{NatsOptions, Postgres, PostgresOptions, SyncInterval};
+
+use super::archive::{Restored, States};
+use super::keeper::Keeper;
+use super::spool::Spool;
+use super::store::{Mark, Store, StoreError, Version};
+
+const TABLE: &str = include_str!("../../../migrations/0007_terraform_states.sql");
+const SEALED: &str = include_str!("../../../migrations/0021_sealed_states.sql");
+
+/// A keeper whose Postgres can be taken away. Only one of it: a server is not started for each test.
+struct World {
+    postgres: Postgres,
+    pool: PgPool,
+    nats: Nats,
+    keys: StateKeys,
+    keeper: Keeper,
+    spool: PathBuf,
+    _server: wanwright_supervisor::Nats,
+    _dir: tempfile::TempDir,
+}
+
+async fn world() -> World {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    // Postgres does not run as root, so another user has to enter.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/programs");
+    let mut options = PostgresOptions::new(dir.path().join("postgres"), cache.clone());
+    options.settings = vec![("fsync".into(), "off".into())];
+    let postgres = Postgres::start(&options).await.expect("a Postgres");
+    let options = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
+    let pool = options.connect(&postgres.url()).await.expect("a connection");
+    let create = TABLE.split("COMMENT ON").next().expect("the table");
+    pool.execute(create).await.expect("a table");
+    pool.execute(SEALED).await.expect("a column");
+    let mut options = NatsOptions::new(dir.path().join("nats"), cache);
+    options.sync_interval = SyncInterval::Lazy;
+    let server = wanwright_supervisor::Nats::start(&options).await.expect("a NATS");
+    let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.expect("a connection");
+    topology::apply(&nats, 1).await.expect("the streams");
+    let keys = StateKeys::new(dir.path().join("state.key"));
+    let store = Store { pool: pool.clone(), keys: keys.clone(), copies: StateCopies::new(nats.clone()) };
+    store.check().await.expect("a key file");
+    let spool = dir.path().join("spool");
+    let opened = Spool::open(&spool, keys.clone()).await.expect("a spool");
+    let keeper = Keeper::new(store, opened);
+    World { postgres, pool, nats, keys, keeper, spool, _server: server, _dir: dir }
+}
+
+impl World {
+    fn states(&self) -> States {
+        States::new(self.pool.clone(), self.nats.clone(), self.keys.clone())
+    }
+
+    async fn sql(&self, sql: &str) {
+        let done = self.pool.execute(sql).await.expect("a change by hand");
+        assert!(done.rows_affected() > 0, "{sql}");
+    }
+
+    /// What a run would begin with.
+    async fn newest(&self, stack: &str) -> Result<Option<Mark>, StoreError> {
+        Ok(self.keeper.newest(stack).await?.map(|found| found.mark()))
+    }
+
+    /// Versions 1 to 3 of a stack.
+    async fn three(&self, stack: &str) -> Vec<Version> {
+        let mut versions: Vec<Version> = Vec::new();
+        for serial in 1..=3 {
+            let next =
+                of(stack, serial, &format!("what {stack} is {serial}"), versions.last().map(Version::mark));
+            self.keeper.keep(next.clone()).await.expect("kept");
+            versions.push(next);
+        }
+        versions
+    }
+}
+
+fn of(stack: &str, serial: i64, what: &str, after: Option<Mark>) -> Version {
+    let body = json!({"version": 4, "serial": serial, "lineage": "l", "outputs": what}).to_string();
+    Version::read(stack, "order", body.into_bytes(), vec![after]).expect("a state")
+}
+
+fn version(serial: i64, what: &str, after: Option<Mark>) -> Version {
+    of("stack", serial, what, after)
+}
+
+fn names(spool: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(spool).expect("the spool").flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_state_follows_the_one_it_was_made_from_and_is_never_lost() {
+    let World { postgres, keeper, spool, _server, _dir, .. } = world().await;
+    let first = version(1, "one", None);
+    keeper.keep(first.clone()).await.expect("the first");
+    keeper.keep(first.clone()).await.expect("the same again");
+    assert_eq!(names(&spool), [""; 0], "Postgres has it");
+
+    // Somebody who has not seen the first one does not write over it, whatever the serial.
+    let blind = keeper.keep(version(5, "blind", None)).await;
+    assert!(matches!(blind, Err(StoreError::Conflict { .. })), "{blind:?}");
+    assert_eq!(names(&spool), ["stack.5.conflict"]);
+
+    // What Terraform left on disk is taken in if it was made from what is there.
+    let left = version(2, "left", None);
+    keeper.adopt("stack", "order", left.body.clone(), Some(Some(first.mark()))).await.expect("adopted");
+    assert_eq!(keeper.newest("stack").await.expect("a state").map(|found| found.mark()), Some(left.mark()));
+
+    // Without Postgres the spool is enough, and the chain holds over several writes.
+    postgres.stop(Duration::from_secs(10)).await;
+    let third = version(3, "three", Some(left.mark()));
+    let fourth = version(4, "four", Some(third.mark()));
+    keeper.keep(third.clone()).await.expect("spooled");
+    keeper.keep(fourth.clone()).await.expect("spooled");
+    let stranger = keeper.keep(version(9, "stranger", Some(left.mark()))).await;
+    assert!(matches!(stranger, Err(StoreError::Conflict { .. })), "{stranger:?}");
+    assert_eq!(keeper.newest("stack").await.expect("spooled").map(|found| found.mark()), Some(fourth.mark()));
+    assert_eq!(names(&spool), ["stack.5.conflict", "stack.9.conflict", "stack.json"]);
+    let waiting = keeper.spool.get("stack").await.expect("readable").expect("there");
+    assert_eq!(waiting.after, [Some(left.mark()), Some(third.mark())]);
+    assert!(waiting.follows(Some(&left)) && waiting.follows(Some(&third)) && !waiting.follows(None));
+
+    // A file that is no state does not block its stack.
+    std::fs::write(spool.join("stack.json"), "{").expect("written");
+    assert!(keeper.spool.get("stack").await.expect("set aside").is_none());
+    assert_eq!(names(&spool), ["stack.5.conflict", "stack.9.conflict", "stack.bad"]);
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_changed_is_noticed_and_its_second_copy_put_back() {
+    let world = world().await;
+    let changes = [
+        (
+            "set bit",
+            "UPDATE terraform.states SET body = set_byte(body, 20, get_byte(body, 20) # 1) WHERE serial = 3",
+        ),
+        ("cut", "UPDATE terraform.states SET body = substring(body FOR 30) WHERE serial = 3"),
+        ("emptied", "UPDATE terraform.states SET body = '' WHERE serial = 3"),
+        (
+            "body of an older one",
+            "UPDATE terraform.states t SET body = o.body FROM terraform.states o \
+             WHERE t.stack = o.stack AND t.serial = 3 AND o.serial = 2",
+        ),
+        (
+            "body of another stack",
+            "UPDATE terraform.states t SET body = o.body FROM terraform.states o \
+             WHERE o.stack = 'other' AND t.serial = 3 AND o.serial = 3",
+        ),
+        ("older one under a later serial", "UPDATE terraform.states SET serial = 9 WHERE serial = 2"),
+        ("another lineage", "UPDATE terraform.states SET lineage = 'm' WHERE serial = 3"),
+        ("another order", "UPDATE terraform.states SET wan_order = 'forged' WHERE serial = 3"),
+        (
+            "not sealed",
+            "UPDATE terraform.states SET sealed_with = NULL, body = '{\"serial\":3,\"lineage\":\"l\"}' WHERE serial = 3",
+        ),
+    ];
+    world.three("other").await;
+    for (number, (what, sql)) in changes.iter().enumerate() {
+        let stack = format!("stack-{number}");
+        let versions = world.three(&stack).await;
+        // The word WHERE is last in each of them.
+        let (head, tail) = sql.rsplit_once("WHERE").expect("a condition");
+        let column = if head.contains("states t") { "t.stack" } else { "stack" };
+        world.sql(&format!("{head}WHERE {column} = '{stack}' AND {tail}")).await;
+        let error = world.newest(&stack).await.expect_err(what);
+        assert!(
+            matches!(error, StoreError::Key(KeyError::StateChanged { .. }) | StoreError::Unsealed { .. }),
+            "{what}: {error}"
+        );
+        let next = of(&stack, 4, "next", versions.last().map(Version::mark));
+        assert!(world.keeper.keep(next).await.is_err(), "{what}: nothing is written behind it");
+        world.keeper.spool.forget(&stack).await.expect("forgotten");
+
+        assert_eq!(world.states().restore(&stack).await.expect("restored"), Restored::Done(3), "{what}");
+        let mark = world.newest(&stack).await.expect("readable");
+        assert_eq!(mark, versions.last().map(Version::mark), "{what}");
+        assert_eq!(world.states().restore(&stack).await.expect("nothing to do"), Restored::Same(3), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_store_lost_the_other_has() {
+    let world = world().await;
+    let versions = world.three("stack").await;
+    let newest = versions.last().map(Version::mark);
+
+    // Postgres went back to an older backup, or lost all.
+    for lost in ["serial = 3", "serial > 1", "true"] {
+        world.sql(&format!("DELETE FROM terraform.states WHERE {lost}")).await;
+        assert_eq!(world.newest("stack").await.expect("from the copy"), newest, "{lost}");
+        let rows = world.states().history("stack").await.expect("rows");
+        assert_eq!(rows.first().map(|row| row.serial), Some(3), "{lost}: it has it again");
+    }
+
+    // NATS lost the copy; a look puts it back.
+    let stream = world.nats.js.get_stream(topology::STATES).await.expect("the stream");
+    stream.purge().await.expect("purged");
+    assert_eq!(world.newest("stack").await.expect("from Postgres"), newest);
+    let copy = world.states().copy("stack").await.expect("asked").expect("copied again");
+    assert_eq!(copy.body, versions.last().expect("three").body);
+
+    // A copy is never taken for what it is not: neither changed nor that of another stack.
+    let copies = StateCopies::new(world.nats.clone());
+    world.three("other").await;
+    let mut forged = copies.get("other").await.expect("asked").expect("there");
+    forged.stack = "stack".to_owned();
+    forged.serial = 7;
+    copies.replace(&forged).await.expect("put there by hand");
+    let error = world.newest("stack").await.expect_err("forged");
+    assert!(matches!(error, StoreError::Key(KeyError::StateChanged { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn states_larger_than_a_message_are_copied_and_keys_are_replaced_under_them() {
+    let world = world().await;
+    // Letters that do not compress, so that it takes several messages.
+    let noise: String = (0..40_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    let large = of("large", 1, &noise, None);
+    world.keeper.keep(large.clone()).await.expect("kept");
+    world.keeper.keep(of("large", 2, &noise, Some(large.mark()))).await.expect("kept");
+    let small = world.three("small").await;
+    let before = world.keys.newest().expect("a key");
+
+    let after = world.keys.add().expect("another key");
+    assert_ne!(before, after);
+    let done = world.states().reseal(false).await.expect("sealed anew");
+    assert_eq!((done.versions, done.copies, done.key), (5, 2, after.clone()));
+    assert_eq!(done.unopened, [""; 0]);
+    let again = world.states().reseal(false).await.expect("nothing left");
+    assert_eq!((again.versions, again.copies), (0, 0));
+    for stack in ["large", "small"] {
+        let copy = StateCopies::new(world.nats.clone()).get(stack).await.expect("asked").expect("there");
+        assert_eq!(copy.key, after);
+        world.sql(&format!("DELETE FROM terraform.states WHERE stack = '{stack}'")).await;
+    }
+    assert_eq!(world.newest("small").await.expect("from the copy"), small.last().map(Version::mark));
+    let found = world.keeper.newest("large").await.expect("from the copy").expect("there");
+    assert_eq!((found.serial, found.body.len()), (2, large.body.len()));
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_did_not_seal_is_sealed_when_it_is_asked_for() {
+    let world = world().await;
+    let body = String::from_utf8(version(1, "old", None).body).expect("text");
+    let sql = format!(
+        "INSERT INTO terraform.states (stack, serial, lineage, wan_order, body) \
+         VALUES ('stack', 1, 'l', 'order', convert_to('{body}', 'UTF8'))"
+    );
+    world.sql(&sql).await;
+    assert!(matches!(world.newest("stack").await, Err(StoreError::Unsealed { .. })));
+    assert_eq!(world.states().reseal(false).await.expect("done").versions, 0);
+    assert_eq!(world.states().reseal(true).await.expect("done").versions, 1);
+    assert_eq!(world.newest("stack").await.expect("readable"), Some(version(1, "old", None).mark()));
+}
