@@ -4,15 +4,16 @@ use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Context, Result};
 use async_nats::HeaderMap;
+use wanwright_executors::terraform::States;
 use wanwright_nats::accounts::Role;
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::{Outcome, headers};
 
-use crate::cli::{EraseArgs, KeysArgs, KeysWhat};
+use crate::cli::{EraseArgs, KeysArgs, KeysOf, KeysWhat};
 use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
-use crate::{output, send};
+use crate::{output, send, state};
 
 /// Asks whether it is meant, then sends the command. Who answers has destroyed the key.
 pub async fn run(args: EraseArgs) -> Result<Exit> {
@@ -60,15 +61,28 @@ fn is_meant(customer: &CustomerId) -> Result<bool> {
     Ok(line.trim() == customer.as_str())
 }
 
-/// Works on the keys of personal data.
+/// Works on keys.
 pub async fn keys(args: KeysArgs) -> Result<Exit> {
     let nats = args.connection.nats(Login::Role(Role::Admin), "wanwright-keys").await?;
-    let keys = args.master_key.keys(nats, &args.connection.home);
-    match args.what {
-        KeysWhat::Rotate => {
-            let rotated = keys.rotate().await?;
-            output::line(format!("master key {}: {} keys are wrapped by it", rotated.master, rotated.keys));
-        }
+    let KeysWhat::Rotate { only } = args.what;
+    if only != Some(KeysOf::States) {
+        let rotated = args.master_key.keys(nats.clone(), &args.connection.home).rotate().await?;
+        output::line(format!("master key {}: {} keys are wrapped by it", rotated.master, rotated.keys));
     }
-    Ok(Exit::Done)
+    if only == Some(KeysOf::Personal) {
+        return Ok(Exit::Done);
+    }
+    let keys = args.state_key.keys(&args.connection.home);
+    if only.is_none() && !keys.path().exists() {
+        output::note(format!("{} is not there: no keys of states were rotated", keys.path().display()));
+        return Ok(Exit::Done);
+    }
+    let pool = args.connection.postgres(2).await?;
+    let key = keys.add()?;
+    let done = States::new(pool, nats, keys).reseal(false).await?;
+    output::line(format!(
+        "state key {key}: {} versions and {} second copies are sealed with it",
+        done.versions, done.copies
+    ));
+    Ok(state::unopened(&done.unopened))
 }

@@ -22,6 +22,7 @@ mod schema;
 mod send;
 mod serve;
 mod stack;
+mod state;
 mod topology;
 mod vendor;
 mod watch;
@@ -50,6 +51,7 @@ async fn main() -> std::process::ExitCode {
         Mode::Reveal(args) => reveal::run(args).await,
         Mode::Erase(args) => erase::run(args).await,
         Mode::Keys(args) => erase::keys(args).await,
+        Mode::State(args) => state::run(args).await,
         Mode::Dead(args) => dead::run(args).await,
         Mode::Pause(args) => pause::pause(args).await,
         Mode::Resume(args) => pause::resume(args).await,

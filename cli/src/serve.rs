@@ -170,6 +170,8 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         .context("each executor process needs a folder of its own: name another one with --work")?;
     let config = Config {
         pool,
+        nats: nats.clone(),
+        keys: args.state_key.keys(&args.connection.home),
         work: std::path::absolute(work)?,
         vendors: vendors.clone(),
         program: found.path,

@@ -26,6 +26,7 @@ mod schemas;
 mod send;
 mod services;
 mod soak;
+mod states;
 mod stopping;
 mod storage;
 mod support;

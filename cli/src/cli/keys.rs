@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::shared::{Connection, MasterKey};
+use super::shared::{Connection, MasterKey, StateKey};
 
 /// `reveal`.
 #[derive(Debug, Args)]
@@ -55,6 +55,8 @@ pub struct KeysArgs {
     pub connection: Connection,
     #[command(flatten)]
     pub master_key: MasterKey,
+    #[command(flatten)]
+    pub state_key: StateKey,
     /// What to do.
     #[command(subcommand)]
     pub what: KeysWhat,
@@ -63,6 +65,21 @@ pub struct KeysArgs {
 /// `keys …`.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum KeysWhat {
-    /// Make a new master key, wrap every key with it and forget the older one. Nothing has to be stopped.
-    Rotate,
+    /// Make a new master key, wrap every key of personal data with it and forget the older one; make a new key for
+    /// Terraform's states and seal every version with it. The older keys of states stay in their file, because spools and
+    /// backups need them. Nothing has to be stopped.
+    Rotate {
+        /// Only these keys.
+        #[arg(long, value_name = "KEYS")]
+        only: Option<KeysOf>,
+    },
+}
+
+/// What keys are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeysOf {
+    /// Personal data.
+    Personal,
+    /// Terraform's states.
+    States,
 }

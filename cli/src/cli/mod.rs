@@ -17,11 +17,11 @@ pub use bench::{
 };
 pub use explain::{ExplainArgs, SchemaArgs};
 pub use get::{DriftArgs, GetArgs, RebuildArgs, ReplayArgs, Rows, WatchArgs};
-pub use keys::{EraseArgs, KeysArgs, KeysWhat, RevealArgs, RevealFormat};
+pub use keys::{EraseArgs, KeysArgs, KeysOf, KeysWhat, RevealArgs, RevealFormat};
 pub use nats::{AccountWhat, ApplyArgs, KindOfUser, NatsArgs, NatsWhat, RepartitionArgs, UserWhat};
 pub use send::SendArgs;
 pub use serve::{Role, ServeArgs, SimulatorArgs};
-pub use shared::{Connection, Home, MasterKey, OutcomeFormat, RowFormat};
+pub use shared::{Connection, Home, MasterKey, OutcomeFormat, RowFormat, StateKey};
 pub use up::{DemoArgs, DoctorArgs, PartitionsArg, Profile, UpArgs, UrlArgs, UrlOf};
 
 /// An event-sourced control plane for multi-vendor SD-WAN.
@@ -62,8 +62,10 @@ pub enum Mode {
     Reveal(RevealArgs),
     /// Make a customer's personal data unreadable, for ever.
     Erase(EraseArgs),
-    /// Work on the keys of personal data.
+    /// Work on the keys of personal data and of Terraform's states.
     Keys(KeysArgs),
+    /// List, show, compare or restore Terraform's states.
+    State(crate::state::StateArgs),
     /// List, show, send back or drop what could not be handled.
     Dead(crate::dead::DeadArgs),
     /// Have all orders of a vendor or a customer wait. For operators.

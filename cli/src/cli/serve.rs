@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::shared::{Connection, MasterKey, Vendors};
+use super::shared::{Connection, MasterKey, StateKey, Vendors};
 
 /// A role of the running system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,6 +30,8 @@ pub struct ServeArgs {
     pub vendors: Vendors,
     #[command(flatten)]
     pub master_key: MasterKey,
+    #[command(flatten)]
+    pub state_key: StateKey,
     /// Where a vendor is, instead of where its folder says: NAME=URL. May be repeated.
     #[arg(
         long = "vendor-url",

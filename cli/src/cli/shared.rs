@@ -54,6 +54,15 @@ pub struct MasterKey {
     pub master_key_file: Option<PathBuf>,
 }
 
+/// The file of the keys that seal Terraform's states.
+#[derive(Debug, Clone, Args)]
+pub struct StateKey {
+    /// File of the keys of Terraform's states; keys/state.key in the home folder when none is given. Executors on several
+    /// machines need the same one. Back it up apart from Postgres: no state can be read without it.
+    #[arg(long, env = "WANWRIGHT_STATE_KEY_FILE", value_name = "FILE")]
+    pub state_key_file: Option<PathBuf>,
+}
+
 /// How an outcome is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutcomeFormat {

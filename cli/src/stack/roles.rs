@@ -26,7 +26,7 @@ pub const HEALTHY: Duration = Duration::from_secs(60);
 pub const MOST_DEATHS: u32 = 20;
 
 /// What of our own environment the roles get.
-const HANDED_ON: [&str; 8] = [
+const HANDED_ON: [&str; 9] = [
     "PATH",
     "HOME",
     "TMPDIR",
@@ -34,6 +34,7 @@ const HANDED_ON: [&str; 8] = [
     "WANWRIGHT_TERRAFORM",
     "WANWRIGHT_AUDIT_DIR",
     "WANWRIGHT_MASTER_KEY_FILE",
+    "WANWRIGHT_STATE_KEY_FILE",
     "RUST_BACKTRACE",
 ];
 
