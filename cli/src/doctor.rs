@@ -63,6 +63,14 @@ pub async fn run(args: DoctorArgs) -> Result<Exit> {
         }
     }
     findings.tool("Terraform", wanwright_supervisor::find_terraform().await);
+    match wanwright_supervisor::missing_confinement() {
+        missing if missing.is_empty() => {
+            findings.good("confinement of Terraform: the kernel can do all of it")
+        }
+        missing => {
+            missing.iter().for_each(|what| findings.later("confinement of Terraform lacks", what));
+        }
+    }
     match python {
         Ok(found) => findings.good(found),
         Err(error) => findings.later("Python with pip", &format!("only needed to fetch servers: {error}")),

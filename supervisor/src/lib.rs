@@ -13,6 +13,7 @@
 compile_error!("wanwright-supervisor needs the parent-death signal, which only Linux has");
 
 mod child;
+mod confine;
 mod error;
 mod guard;
 mod http;
@@ -32,6 +33,7 @@ mod version;
 mod wheel;
 
 pub use child::{Child, Stopped};
+pub use confine::{Confinement, missing_confinement};
 pub use error::{Error, Result};
 pub use lines::Lines;
 pub use lock::DirLock;

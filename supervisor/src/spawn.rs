@@ -13,6 +13,7 @@ use std::sync::{OnceLock, mpsc};
 
 use rustix::process::{Pid, Signal};
 
+use crate::confine::Confined;
 use crate::guard::{Guard, Number};
 use crate::spec::ChildSpec;
 
@@ -71,10 +72,11 @@ pub(crate) fn spawn(spec: &ChildSpec, group: Option<Number>) -> io::Result<std::
         command.process_group(0);
     }
     let signal = spec.death_signal;
+    let confined = spec.confinement.as_ref().map(Confined::prepare).transpose()?;
     on_the_spawn_thread(move || {
         let group =
             group.map(|number| Ok::<_, io::Error>((number, Guard::running()?.inbox()))).transpose()?;
-        tie_to_parent(&mut command, signal, group);
+        tie_to_parent(&mut command, signal, group, confined);
         let child = command.spawn();
         if let (Err(_), Some((number, _))) = (&child, group) {
             number.forget();
@@ -85,15 +87,22 @@ pub(crate) fn spawn(spec: &ChildSpec, group: Option<Number>) -> io::Result<std::
 
 /// Makes the child receive `signal` when this thread, which never ends, is gone; that is, when this process is gone.
 ///
-/// std changes user and groups before it runs this. The order matters: a change of credentials clears the signal.
+/// Then takes away from it what it is not to have. std changes user and groups before it runs this. The order matters: a
+/// change of credentials clears the signal, and what is confined can hardly do anything.
 #[expect(
     unsafe_code,
     reason = "the parent-death signal has to be set between fork and exec, which only pre_exec offers"
 )]
-fn tie_to_parent(command: &mut Command, signal: Signal, group: Option<(Number, BorrowedFd<'static>)>) {
+fn tie_to_parent(
+    command: &mut Command,
+    signal: Signal,
+    group: Option<(Number, BorrowedFd<'static>)>,
+    mut confined: Option<Confined>,
+) {
     let parent = Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(0));
     // SAFETY: the closure runs after fork in a process of many threads, so it may only do what is async-signal-safe. It
-    // makes plain system calls (prctl, getppid, getpid, write) on values it owns, and neither allocates nor locks.
+    // makes plain system calls (prctl, getppid, getpid, write; setrlimit, capset, landlock_restrict_self, seccomp and
+    // close where the child is confined) on values it owns, and neither allocates nor locks.
     unsafe {
         command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(signal))?;
@@ -103,6 +112,9 @@ fn tie_to_parent(command: &mut Command, signal: Signal, group: Option<(Number, B
             }
             if let Some((number, guard)) = group {
                 number.announce(guard)?;
+            }
+            if let Some(confined) = &mut confined {
+                confined.enter()?;
             }
             Ok(())
         });

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::{Child, Result, User};
+use crate::{Child, Confinement, Result, User};
 
 /// A program to start, and how it ends.
 ///
@@ -24,6 +24,7 @@ pub struct ChildSpec {
     pub(crate) stop_signal: Signal,
     pub(crate) process_group: bool,
     pub(crate) piped: bool,
+    pub(crate) confinement: Option<Confinement>,
 }
 
 impl ChildSpec {
@@ -41,6 +42,7 @@ impl ChildSpec {
             stop_signal: Signal::TERM,
             process_group: false,
             piped: false,
+            confinement: None,
         }
     }
 
@@ -128,6 +130,13 @@ impl ChildSpec {
     #[must_use]
     pub fn piped(mut self) -> Self {
         self.piped = true;
+        self
+    }
+
+    /// Takes away everything from the program that this does not name.
+    #[must_use]
+    pub fn confined(mut self, confinement: Confinement) -> Self {
+        self.confinement = Some(confinement);
         self
     }
 

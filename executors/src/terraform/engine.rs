@@ -17,7 +17,7 @@ use wanwright_vendors::{ClientError, Vendors};
 use super::findings::Stack;
 use super::inputs;
 use super::messages::Said;
-use super::process::{Terraform, output};
+use super::process::{Surroundings, Terraform, output};
 use super::provider::{self, Provider};
 use super::remains;
 use super::state::{StateServer, StateSession};
@@ -170,6 +170,9 @@ impl TerraformEngine {
         private(&sockets).await?;
         let spool = config.work.join("spool");
         let store = Store { pool: config.pool, keys: config.keys, copies: StateCopies::new(config.nats) };
+        for what in wanwright_supervisor::missing_confinement() {
+            tracing::warn!(what, "Terraform and its providers are not confined as they should be");
+        }
         store.check().await.map_err(|error| TerraformError::State(error.into()))?;
         let states = StateServer::start(store, &spool).await.map_err(io("serving states from", &spool))?;
         let engine = Self {
@@ -383,9 +386,16 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn spec(&self) -> ChildSpec {
+        let gateway = url::Url::parse(self.run.gateway.base_url()).ok().and_then(|url| url.port());
+        let surroundings = Surroundings {
+            cwd: &self.folder.0,
+            data: &self.ready.data,
+            provider: Some(&self.provider.socket),
+            ports: std::iter::once(self.session.port()).chain(gateway).collect(),
+        };
         self.engine
             .terraform
-            .spec(&self.folder.0, &self.ready.data)
+            .spec(&surroundings)
             .env("TF_REATTACH_PROVIDERS", &self.provider.reattach)
             .envs(self.session.env())
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use wanwright_supervisor::{ChildSpec, Signal};
+use wanwright_supervisor::{ChildSpec, Confinement, Signal};
 
 use super::engine::TerraformError;
 
@@ -15,10 +15,38 @@ pub(super) struct Terraform {
     pub(super) version: String,
 }
 
+/// What Terraform gets to see of this machine; it and everything that it starts is confined to that.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    /// Its folder, which it may change.
+    pub(super) cwd: &'a Path,
+    /// Where `init` puts, and everybody else finds, providers and modules.
+    pub(super) data: &'a Path,
+    /// The socket of a provider that is served by somebody else.
+    pub(super) provider: Option<&'a Path>,
+    /// The ports of the state backend and the gateway.
+    pub(super) ports: Vec<u16>,
+}
+
+impl Surroundings<'_> {
+    fn confinement(&self, program: &Path) -> Confinement {
+        let program = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
+        let confinement = Confinement::default().run(program).write("/dev/null").write(self.cwd);
+        let confinement = match self.provider {
+            // Only `init` comes without one, and fills the folder that the others share.
+            Some(socket) => confinement.run(self.data).talk(socket),
+            None => confinement.write(self.data),
+        };
+        self.ports.iter().copied().fold(confinement, Confinement::connect)
+    }
+}
+
 impl Terraform {
     /// Terraform in a folder, with nothing of our environment.
-    pub(super) fn spec(&self, cwd: &Path, data: &Path) -> ChildSpec {
+    pub(super) fn spec(&self, surroundings: &Surroundings<'_>) -> ChildSpec {
+        let Surroundings { cwd, data, .. } = surroundings;
         ChildSpec::new(&self.program)
+            .confined(surroundings.confinement(&self.program))
             .cwd(cwd)
             .env("HOME", cwd)
             .env("TMPDIR", cwd)

@@ -19,6 +19,8 @@ pub(super) const SOCKET_NAME: usize = 16;
 pub(super) struct Provider {
     /// The value of `TF_REATTACH_PROVIDERS`.
     pub(super) reattach: String,
+    /// Its socket.
+    pub(super) socket: PathBuf,
     stop: CancellationToken,
     _serving: JoinHandle<()>,
 }
@@ -30,7 +32,7 @@ impl Provider {
         base_url: &str,
     ) -> Result<Self, TerraformError> {
         let socket: PathBuf = sockets.join(&uuid::Uuid::new_v4().simple().to_string()[..SOCKET_NAME]);
-        let options = ServeOptions::new(socket, "", Some(base_url.to_owned()));
+        let options = ServeOptions::new(socket.clone(), "", Some(base_url.to_owned()));
         let listening = Listening::start_with(vendors, &options)
             .await
             .map_err(|error| TerraformError::Provider(error.into()))?;
@@ -42,7 +44,7 @@ impl Provider {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a run's provider ended");
             }
         });
-        Ok(Self { reattach, stop, _serving: serving })
+        Ok(Self { reattach, socket, stop, _serving: serving })
     }
 }
 

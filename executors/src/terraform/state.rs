@@ -145,6 +145,11 @@ impl StateSession {
         ]
     }
 
+    /// The port of the backend.
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Whether the backend let the run down: what went wrong in it is then not the vendor's.
     pub(super) fn troubled(&self) -> bool {
         self.inner.session(&self.token, |session| session.troubled).unwrap_or_default()

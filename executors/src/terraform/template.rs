@@ -10,7 +10,7 @@ use wanwright_supervisor::ChildSpec;
 use wanwright_vendors::TerraformTemplate;
 
 use super::engine::TerraformError;
-use super::process::{Terraform, output};
+use super::process::{Surroundings, Terraform, output};
 use super::state::StateSession;
 
 /// A template that is ready: its files, and the data folder that `init` made.
@@ -103,7 +103,7 @@ async fn init(
 ) -> Result<(), TerraformError> {
     let nobody = wanwright_provider::reattach_providers(&data.join("none"), std::process::id());
     let spec: ChildSpec = terraform
-        .spec(files, data)
+        .spec(&Surroundings { cwd: files, data, provider: None, ports: vec![state.port()] })
         .env("TF_REATTACH_PROVIDERS", nobody)
         .envs(state.env())
         .args(["init", "-input=false", "-no-color"]);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod child;
+mod confine;
 mod helper;
 mod nats;
 mod postgres;
