@@ -17,6 +17,7 @@ mod client;
 mod error;
 mod errors;
 mod folder;
+mod hcl;
 mod kind;
 mod live;
 mod normal;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::LoadError;
 use crate::folder::{Folder, LOCK_FILE};
+use crate::hcl;
 use crate::kind::{self, Kind};
 use crate::section::Section;
 
@@ -36,7 +37,7 @@ impl TerraformTemplate {
         let files: Vec<String> = folder
             .part("terraform")
             .map(|(name, ..)| name.to_owned())
-            .filter(|name| name.ends_with(".tf") || name.ends_with(".tf.json") || name == LOCK_FILE)
+            .filter(|name| name.ends_with(".tf") || name == LOCK_FILE)
             .collect();
         if folder.part("terraform").next().is_none() {
             return Ok(None);
@@ -49,6 +50,7 @@ impl TerraformTemplate {
                 });
             }
         }
+        check(folder)?;
         let mut outputs = BTreeMap::new();
         for (_, path, bytes) in folder.part("terraform").filter(|(name, ..)| *name == "outputs.toml") {
             outputs = outputs_of(Section::parse(&path, bytes)?)?;
@@ -60,6 +62,32 @@ impl TerraformTemplate {
             outputs,
         }))
     }
+}
+
+/// Whether every file is one that a template may have, and says nothing that it may not say.
+fn check(folder: &Folder) -> Result<(), LoadError> {
+    let mut bodies = Vec::new();
+    for (name, path, bytes) in folder.part("terraform") {
+        let is_other = |ending: &str| name.ends_with(ending);
+        if [".tf.json", ".tofu", ".tofu.json", ".tfvars", ".tfvars.json"].into_iter().any(is_other) {
+            let message = "has no place in a template: write HCL into files that end with .tf".to_owned();
+            return Err(LoadError::Layout { path, message });
+        }
+        if !name.ends_with(".tf") {
+            continue;
+        }
+        let unread = |message: String| LoadError::Syntax { file: path.clone(), message };
+        let text = std::str::from_utf8(bytes).map_err(|error| unread(error.to_string()))?;
+        let body = hcl::read(text).map_err(unread)?;
+        bodies.push((path, text, body));
+    }
+    let providers = bodies.iter().flat_map(|(.., body)| hcl::providers(body)).collect();
+    for (file, text, body) in bodies {
+        if let Some((line, message)) = hcl::lint(text, &body, &providers).into_iter().next() {
+            return Err(LoadError::Syntax { file, message: format!("line {line}: {message}") });
+        }
+    }
+    Ok(())
 }
 
 fn outputs_of(mut file: Section) -> Result<BTreeMap<Kind, StackOutput>, LoadError> {
