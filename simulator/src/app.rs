@@ -75,6 +75,12 @@ impl App {
         self.journal.append(effects)
     }
 
+    /// The same, where the first `applied` of the changes are made already.
+    pub(crate) fn commit_rest(&self, state: &mut State, effects: &[Effect], applied: usize) -> Ticket {
+        effects.iter().skip(applied).for_each(|effect| state.world.apply(effect));
+        self.journal.append(effects)
+    }
+
     /// Makes changes that the answer to this call will tell of later.
     pub(crate) fn commit_unwaited(&self, state: &mut State, effects: &[Effect]) {
         effects.iter().for_each(|effect| state.world.apply(effect));

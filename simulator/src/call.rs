@@ -8,6 +8,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::{App, Creating, State};
+use crate::bulk::{self, Bulk};
 use crate::connection::Cut;
 use crate::faults::Plan;
 use crate::operate::{Outcome, Request, operate};
@@ -58,7 +59,7 @@ async fn read(request: HttpRequest) -> Option<Request> {
 
 /// What is decided when a call arrives.
 enum Admission {
-    In(Plan, Option<Creating>),
+    In(Plan, Vec<Creating>),
     Away(Reply, Vec<Effect>),
     Down,
 }
@@ -114,11 +115,12 @@ fn admit(app: &Arc<App>, request: &Request) -> Admission {
         app.commit_unwaited(state, &effects);
         return Admission::Away(Reply::too_many(seconds, "the vendor is overloaded"), Vec::new());
     }
-    let creating = create_of(app, request).map(|(kind, name)| {
+    let creating = creates_of(app, request).into_iter().map(|(kind, name)| {
         let (creating, concurrent) = Creating::begin(app, state, &kind, &name);
         effects.extend(concurrent.then_some(Effect::Concurrent { kind, name }));
         creating
     });
+    let creating = creating.collect();
     app.commit_unwaited(state, &effects);
     Admission::In(plan, creating)
 }
@@ -130,7 +132,7 @@ async fn perform(app: &App, request: &Request, plan: Plan, at_us: u64) -> (Reply
     let (reply, fate, ticket) = {
         let mut guard = app.lock();
         let state = &mut *guard;
-        let Outcome { reply, mut effects } = outcome(app, state, request, plan);
+        let Outcome { reply, mut effects, applied } = outcome(app, state, request, plan);
         let changed = effects.iter().any(Effect::is_change);
         let fate = match plan {
             Plan { lose_change: true, .. } if changed => Fate::Lost,
@@ -138,7 +140,7 @@ async fn perform(app: &App, request: &Request, plan: Plan, at_us: u64) -> (Reply
             _ => Fate::Answered,
         };
         effects.push(called(app, request, at_us, reply.status, fate));
-        let ticket = app.commit(state, &effects);
+        let ticket = app.commit_rest(state, &effects, applied);
         (reply, fate, ticket)
     };
     if !ticket.on_disk().await {
@@ -151,22 +153,25 @@ async fn perform(app: &App, request: &Request, plan: Plan, at_us: u64) -> (Reply
 fn outcome(app: &App, state: &mut State, request: &Request, plan: Plan) -> Outcome {
     if plan.error {
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "try again later");
-        return Outcome { reply: refusal.reply(), effects: Vec::new() };
+        return Outcome { reply: refusal.reply(), effects: Vec::new(), applied: 0 };
     }
     if request.method == Method::GET
         && let Some(reply) = state.trouble.jobs.look(&request.path)
     {
-        return Outcome { reply, effects: Vec::new() };
+        return Outcome { reply, effects: Vec::new(), applied: 0 };
     }
     let name = object_name(app, state, request);
     let Some(rule) = state.trouble.refuse(request.method.as_str(), &request.path, name.as_deref()) else {
+        if let Some((kind, Target::Bulk(bulk))) = app.vendor.route(&request.path) {
+            return bulk::operate_all(app, state, request, kind, bulk);
+        }
         return as_job(app, state, request, operate(&app.vendor, &state.world, request));
     };
     let status = StatusCode::from_u16(rule.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     let reply = Refusal::new(status, rule.code, rule.message).reply();
-    let refused = create_of(app, request).filter(|_| status.is_client_error());
-    let effects = refused.map(|(kind, name)| Effect::Refused { kind, name });
-    Outcome { reply, effects: effects.into_iter().collect() }
+    let refused = creates_of(app, request).into_iter().filter(|_| status.is_client_error());
+    let effects = refused.map(|(kind, name)| Effect::Refused { kind, name }).collect();
+    Outcome { reply, effects, applied: 0 }
 }
 
 /// The outcome as it is, or as a job where changes of the kind are jobs now.
@@ -178,22 +183,28 @@ fn as_job(app: &App, state: &mut State, request: &Request, outcome: Outcome) -> 
     let object = match target {
         Target::Item(id) => Some(id),
         Target::Collection => outcome.reply.id(&kind.id_field),
+        Target::Bulk(_) => None,
     };
     match state.trouble.begin_job(&kind.name, object) {
         None => outcome,
         Some(job) => {
             let effects = if job.failed { Vec::new() } else { outcome.effects };
-            Outcome { reply: job.reply(), effects }
+            Outcome { reply: job.reply(), effects, applied: 0 }
         }
     }
 }
 
-/// The kind and name a create is for.
-fn create_of(app: &App, request: &Request) -> Option<(String, String)> {
-    let (kind, target) = app.vendor.route(&request.path)?;
-    let creating = target == Target::Collection && request.method == Method::POST;
-    let name = request.body_name().filter(|_| creating)?;
-    Some((kind.name.clone(), name.to_owned()))
+/// The kinds and names a call is to create.
+fn creates_of(app: &App, request: &Request) -> Vec<(String, String)> {
+    let Some((kind, target)) = app.vendor.route(&request.path).filter(|_| request.method == Method::POST) else {
+        return Vec::new();
+    };
+    let names = match target {
+        Target::Collection => request.body_name().map(str::to_owned).into_iter().collect(),
+        Target::Bulk(Bulk::Create) => bulk::creates(request),
+        Target::Item(_) | Target::Bulk(_) => Vec::new(),
+    };
+    names.into_iter().map(|name| (kind.name.clone(), name)).collect()
 }
 
 /// The name of the object a call is about.
@@ -204,6 +215,7 @@ fn object_name(app: &App, state: &State, request: &Request) -> Option<String> {
             Some(world::name(objects.get(&kind.number(&id)?)?).to_owned())
         }
         (_, Target::Collection) => request.body_name().map(str::to_owned),
+        (_, Target::Bulk(_)) => None,
     }
 }
 

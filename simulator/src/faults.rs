@@ -196,12 +196,23 @@ impl Trouble {
         Some(rule.clone())
     }
 
+    /// The rule that refuses the object of this name among many.
+    pub(crate) fn refuse_named(&mut self, method: &str, path: &str, name: &str) -> Option<Refuse> {
+        let is_named = self.faults.refuse.iter().any(|rule| rule.name.as_deref() == Some(name));
+        is_named.then(|| self.refuse(method, path, Some(name))).flatten()
+    }
+
     /// Begins a job for a change of this kind that came to `object`, if such changes are jobs now.
     pub(crate) fn begin_job(&mut self, kind: &str, object: Option<String>) -> Option<Beginning> {
         let jobs = self.faults.jobs.clone().filter(|jobs| jobs.kinds.iter().any(|own| own == kind))?;
         let failed = self.draw() < jobs.failure_rate;
         let message = failed.then_some(jobs.message);
-        let id = self.jobs.begin(Job { looks: jobs.looks, object: object.filter(|_| !failed), message });
+        let id = self.jobs.begin(Job {
+            looks: jobs.looks,
+            object: object.filter(|_| !failed),
+            message,
+            results: None,
+        });
         Some(Beginning { id, failed })
     }
 

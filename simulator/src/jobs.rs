@@ -19,6 +19,8 @@ pub(crate) struct Job {
     pub(crate) object: Option<String>,
     /// What went wrong, if it failed.
     pub(crate) message: Option<String>,
+    /// What became of each object, if it was about many.
+    pub(crate) results: Option<Value>,
 }
 
 /// A job that has just begun.
@@ -50,6 +52,13 @@ impl Begun {
         id
     }
 
+    /// Notes what became of the objects of a job about many.
+    pub(crate) fn tell(&mut self, id: &str, results: Value) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.results = Some(results);
+        }
+    }
+
     /// The answer to a look at a job; `None` if the path is none of a job.
     pub(crate) fn look(&mut self, path: &str) -> Option<Reply> {
         let id = path.strip_prefix(PATH)?;
@@ -63,7 +72,10 @@ impl Begun {
             Some(message) => ("failed", &None, json!(message)),
             None => ("succeeded", &job.object, Value::Null),
         };
-        let body = json!({ "job": { "id": id, "state": state, "object": object, "message": message } });
+        let mut body = json!({ "job": { "id": id, "state": state, "object": object, "message": message } });
+        if let Some(results) = job.results.as_ref().filter(|_| !running) {
+            body["job"]["results"] = results.clone();
+        }
         Some(Reply::new(StatusCode::OK, &body))
     }
 }

@@ -17,6 +17,7 @@
 mod app;
 mod backdoor;
 mod bucket;
+mod bulk;
 mod call;
 mod check;
 mod clock;

@@ -67,6 +67,8 @@ struct SimulatorFile {
 struct BehaviourFile {
     id_prefix: String,
     #[serde(default)]
+    bulk: usize,
+    #[serde(default)]
     unique: Vec<String>,
     #[serde(default)]
     filters: Vec<String>,
@@ -168,6 +170,7 @@ fn kind(name: &str, api: ApiFile, mut behaviour: BehaviourFile) -> Result<Kind, 
         },
         attributes,
         id_prefix: behaviour.id_prefix,
+        bulk: behaviour.bulk,
         unique: behaviour.unique,
         filters: behaviour.filters,
         references: behaviour.references,

@@ -28,11 +28,13 @@ pub(crate) struct Request {
 pub(crate) struct Outcome {
     pub(crate) reply: Reply,
     pub(crate) effects: Vec<Effect>,
+    /// How many of them, from the first, are made already.
+    pub(crate) applied: usize,
 }
 
 impl Outcome {
     fn new(reply: Reply, effect: Effect) -> Self {
-        Self { reply, effects: vec![effect] }
+        Self { reply, effects: vec![effect], applied: 0 }
     }
 }
 
@@ -56,18 +58,18 @@ impl Request {
 pub(crate) fn operate(vendor: &Vendor, world: &World, request: &Request) -> Outcome {
     let Some((kind, target)) = vendor.route(&request.path) else {
         let reply = Refusal::not_found("there is no such path").reply();
-        return Outcome { reply, effects: Vec::new() };
+        return Outcome { reply, effects: Vec::new(), applied: 0 };
     };
     let Some(objects) = world.kinds.get(&kind.name) else {
         let reply = Reply::empty(StatusCode::INTERNAL_SERVER_ERROR);
-        return Outcome { reply, effects: Vec::new() };
+        return Outcome { reply, effects: Vec::new(), applied: 0 };
     };
     let operation = Operation { vendor, world, kind, objects, request };
     let creating = target == Target::Collection && request.method == Method::POST;
     operation.run(&target).unwrap_or_else(|refusal| {
         let name = request.body_name().filter(|_| creating).map(str::to_owned);
         let effects = name.map(|name| Effect::Refused { kind: kind.name.clone(), name });
-        Outcome { reply: refusal.reply(), effects: effects.into_iter().collect() }
+        Outcome { reply: refusal.reply(), effects: effects.into_iter().collect(), applied: 0 }
     })
 }
 

@@ -42,6 +42,11 @@ impl Reply {
         body.get(id_field)?.as_str().map(str::to_owned)
     }
 
+    /// The body.
+    pub(crate) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(self.body.as_deref()?).ok()
+    }
+
     /// Bytes of the body.
     pub(crate) fn body_len(&self) -> usize {
         self.body.as_ref().map_or(0, Vec::len)

@@ -5,6 +5,7 @@ use axum::http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::bulk::{self, Bulk};
 use crate::config::Limit;
 
 /// The attribute every object is known by.
@@ -32,6 +33,8 @@ pub(crate) struct Kind {
     /// By field name in JSON.
     pub(crate) attributes: BTreeMap<String, Attribute>,
     pub(crate) id_prefix: String,
+    /// Most objects of one call for many; 0 where there are no such calls.
+    pub(crate) bulk: usize,
     pub(crate) unique: Vec<String>,
     pub(crate) filters: Vec<String>,
     /// Attribute to the kind it names.
@@ -121,6 +124,8 @@ pub(crate) enum Target {
     Collection,
     /// The id, decoded.
     Item(String),
+    /// Many objects of the kind.
+    Bulk(Bulk),
 }
 
 impl Vendor {
@@ -142,8 +147,16 @@ impl Kind {
         if path == self.collection {
             return Some(Target::Collection);
         }
+        if let Some(many) = bulk::target(self, path) {
+            return Some(many);
+        }
         let id = path.strip_prefix(self.item.0.as_str())?.strip_suffix(self.item.1.as_str())?;
         (!id.is_empty() && !id.contains('/')).then(|| Target::Item(decode(id)))
+    }
+
+    /// The path of the object with this id.
+    pub(crate) fn path(&self, id: &str) -> String {
+        format!("{}{id}{}", self.item.0, self.item.1)
     }
 
     pub(crate) fn id(&self, number: u64) -> String {

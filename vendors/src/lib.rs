@@ -34,7 +34,7 @@ pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
-    ClientError, ClientOptions, CreateError, Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER,
+    BulkAnswer, BulkChange, BulkItem, ClientError, ClientOptions, CreateError, Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER,
     RemoteObject, ResourceClient, VendorHttp,
 };
 pub use error::LoadError;
@@ -42,7 +42,7 @@ pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
 pub use kind::Kind;
 pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
 pub use resource::{
-    Attribute, AttributeType, Body, Count, CountOf, HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation,
+    Attribute, AttributeType, Body, BulkApi, BulkKey, Bulks, Count, CountOf, HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation,
     Paging, Presence, ResourceApi, Shape, Template, Wire,
 };
 pub use schema::{

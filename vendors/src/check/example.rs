@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Problem;
+use crate::client::BulkChange;
 
 /// One file of `examples/`.
 #[derive(Debug, Deserialize)]
@@ -33,6 +34,9 @@ pub(super) struct Example {
     /// The name, for `find`.
     #[serde(default)]
     pub(super) name: Option<String>,
+    /// The objects, for `bulk-create`, `bulk-update` and `bulk-delete`.
+    #[serde(default)]
+    pub(super) items: Vec<Item>,
     /// What is sent and answered, in this order.
     pub(super) exchanges: Vec<Exchange>,
     pub(super) result: Expected,
@@ -48,6 +52,53 @@ pub(super) enum Wanted {
     Delete,
     Find,
     List,
+    #[serde(rename = "bulk-create")]
+    BulkCreate,
+    #[serde(rename = "bulk-update")]
+    BulkUpdate,
+    #[serde(rename = "bulk-delete")]
+    BulkDelete,
+}
+
+impl Wanted {
+    /// The operation, as an example names it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Find => "find",
+            Self::List => "list",
+            Self::BulkCreate => "bulk-create",
+            Self::BulkUpdate => "bulk-update",
+            Self::BulkDelete => "bulk-delete",
+        }
+    }
+
+    /// The change that is asked for of many objects.
+    pub(super) fn bulk(self) -> Option<BulkChange> {
+        match self {
+            Self::BulkCreate => Some(BulkChange::Create),
+            Self::BulkUpdate => Some(BulkChange::Update),
+            Self::BulkDelete => Some(BulkChange::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// One object of many: as in an example for one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Item {
+    #[serde(default)]
+    pub(super) desired: Option<Value>,
+    #[serde(default)]
+    pub(super) attributes: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub(super) id: Option<String>,
+    #[serde(default)]
+    pub(super) key: Option<String>,
 }
 
 /// One request and its answer.
@@ -105,6 +156,8 @@ pub(super) enum Expected {
     Deleted,
     /// The call fails.
     Error(Failure),
+    /// What comes of each of many objects: an object, `"deleted"` or an error.
+    Items(Vec<Expected>),
 }
 
 /// An object of the vendor's.
@@ -146,6 +199,7 @@ pub(super) fn read(name: &str, file: &Path) -> Result<Example, Problem> {
         Wanted::Update if example.desired.is_none() && example.attributes.is_none() => Some("desired"),
         Wanted::Read | Wanted::Update | Wanted::Delete if example.id.is_none() => Some("id"),
         Wanted::Find if example.name.is_none() => Some("name"),
+        many if many.bulk().is_some() && example.items.is_empty() => Some("items"),
         _ => None,
     };
     if let Some(key) = missing {

@@ -34,8 +34,38 @@ pub(super) fn lint(dir: &Path, vendor: &Vendor) -> Vec<Problem> {
             let message = "is never made: every attribute is computed or has `replace = true`";
             found.push(Problem::warning(&file, Some("update"), message));
         }
+        found.extend(bulks(&file, api));
         if vendor.engines.get(kind.as_str()) == Some(&Engine::Api) {
             found.extend(paths(&file, api, settings(vendor, kind.as_str())));
+        }
+    }
+    found
+}
+
+/// What a bulk form may have overlooked.
+fn bulks(file: &Path, api: &ResourceApi) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let forms = [("create", &api.bulk.create), ("update", &api.bulk.update), ("delete", &api.bulk.delete)];
+    for (name, bulk) in forms.into_iter().filter_map(|(name, bulk)| Some((name, bulk.as_ref()?))) {
+        let key = format!("{name}.bulk");
+        let rules = &api.errors;
+        if bulk.status.is_none() && rules.in_success.is_none() {
+            let message = "names no `status`: a result is taken for an error only where it has a code or a message at \
+                           the pointers of [errors]";
+            found.push(Problem::warning(file, Some(&key), message));
+        }
+        if bulk.object.is_none() && name != "delete" {
+            let message = "names no `object`: each object costs a call of its own to be read";
+            found.push(Problem::warning(file, Some(&key), message));
+        }
+        if bulk.object.is_none() && bulk.id.is_none() && name == "create" && !api.finds_by_name() {
+            let message = "names neither `object` nor `id`: what was made cannot be told";
+            found.push(Problem::error(file, Some(&key), message));
+        }
+        if api.job.is_some() && bulk.operation.job && bulk.job_results.is_none() {
+            let message = "may begin a job and names no `job_results`: the last answer about the job is searched at \
+                           `results`";
+            found.push(Problem::warning(file, Some(&key), message));
         }
     }
     found
@@ -106,9 +136,12 @@ pub(super) fn unplayed<'a>(
     for (kind, api) in &vendor.api {
         let mut wanted = vec![Wanted::Create, Wanted::Read, Wanted::Update, Wanted::Delete];
         wanted.extend(api.list.is_some().then_some(Wanted::List));
+        wanted.extend(api.bulk.create.is_some().then_some(Wanted::BulkCreate));
+        wanted.extend(api.bulk.update.is_some().then_some(Wanted::BulkUpdate));
+        wanted.extend(api.bulk.delete.is_some().then_some(Wanted::BulkDelete));
         for operation in wanted {
             if !played.contains(&(kind.as_str(), operation)) {
-                let word = format!("{operation:?}").to_lowercase();
+                let word = operation.word();
                 let message = format!(
                     "has no example for {word} of a {kind}: record one as examples/{kind}-{word}.json"
                 );

@@ -13,9 +13,11 @@ use axum::http::{HeaderMap, Method, Response, Uri};
 use serde_json::{Map, Value, json};
 
 use super::Problem;
-use super::example::{Answer, Example, Exchange, Expected, Failure, Object, Request, Wanted};
+use super::example::{Answer, Example, Exchange, Expected, Failure, Item, Object, Request, Wanted};
 use super::lint;
-use crate::client::{ClientError, ClientOptions, RemoteObject, ResourceClient, VendorHttp};
+use crate::client::{
+    BulkAnswer, BulkChange, BulkItem, ClientError, ClientOptions, RemoteObject, ResourceClient, VendorHttp,
+};
 use crate::resource::ResourceApi;
 use crate::vendor::Vendor;
 
@@ -55,7 +57,10 @@ pub(super) async fn play(dir: &Path, vendor: &Vendor, file: &Path, example: &Exa
         Ok(started) => started,
         Err(message) => return vec![Problem::error(file, None, message)],
     };
-    let came = perform(&client, example).await;
+    let came = match example.operation.bulk() {
+        None => perform(&client, example).await.map(Came::One),
+        Some(change) => many(&client, change, example).await.map(Came::Many),
+    };
     server.abort();
     let script = std::mem::take(&mut *script.lock().unwrap_or_else(PoisonError::into_inner));
     let mut found: Vec<Problem> =
@@ -95,9 +100,32 @@ async fn start(
 }
 
 /// What came out.
-type Came = Result<Vec<RemoteObject>, ClientError>;
+enum Came {
+    One(Vec<RemoteObject>),
+    Many(Vec<Result<BulkAnswer, ClientError>>),
+}
 
-async fn perform(client: &ResourceClient, example: &Example) -> Came {
+async fn many(
+    client: &ResourceClient,
+    change: BulkChange,
+    example: &Example,
+) -> Result<Vec<Result<BulkAnswer, ClientError>>, ClientError> {
+    let item = |item: &Item| BulkItem {
+        id: item.id.clone(),
+        attributes: match (&item.attributes, &item.desired) {
+            (Some(attributes), _) => attributes.clone(),
+            (None, Some(desired)) => client.api().desired_attributes(desired),
+            (None, None) => Map::new(),
+        },
+        key: item.key.clone(),
+        notes: None,
+    };
+    let items: Vec<BulkItem> = example.items.iter().map(item).collect();
+    let client = client.clone().within(&items.first().map(|item| item.attributes.clone()).unwrap_or_default());
+    client.bulk(change, &items).await
+}
+
+async fn perform(client: &ResourceClient, example: &Example) -> Result<Vec<RemoteObject>, ClientError> {
     let attributes: Map<String, Value> = match (&example.attributes, &example.desired) {
         (Some(attributes), _) => attributes.clone(),
         (None, Some(desired)) => client.api().desired_attributes(desired),
@@ -123,6 +151,7 @@ async fn perform(client: &ResourceClient, example: &Example) -> Came {
             });
             listed.await.map(|()| all)
         }
+        Wanted::BulkCreate | Wanted::BulkUpdate | Wanted::BulkDelete => Ok(Vec::new()),
     }
 }
 
@@ -201,14 +230,17 @@ fn differences(
     found
 }
 
-fn compare(wanted: &Expected, came: &Came) -> Option<String> {
+fn compare(wanted: &Expected, came: &Result<Came, ClientError>) -> Option<String> {
     let objects = match (wanted, came) {
+        (Expected::Items(items), Ok(Came::Many(many))) => return compare_each(items, many),
+        (_, Ok(Came::Many(_))) => return Some("is not of the form `{\"items\": […]}`".to_owned()),
+        (Expected::Items(_), Ok(Came::One(_))) => return Some("is of one object, and names items".to_owned()),
         (Expected::Error(failure), Err(error)) => return fails(failure, error),
         (Expected::Error(failure), Ok(_)) => {
             return Some(format!("is recorded as {}, and it succeeds", failure.class));
         }
         (_, Err(error)) => return Some(format!("is an error ({}): {}", error.class(), chain(error))),
-        (_, Ok(objects)) => objects,
+        (_, Ok(Came::One(objects))) => objects,
     };
     let came: Vec<Object> = objects
         .iter()
@@ -217,7 +249,7 @@ fn compare(wanted: &Expected, came: &Came) -> Option<String> {
     let wanted = match wanted {
         Expected::Object(object) => vec![object.clone()],
         Expected::Objects(objects) => objects.clone(),
-        Expected::Nothing | Expected::Deleted | Expected::Error(_) => Vec::new(),
+        Expected::Nothing | Expected::Deleted | Expected::Error(_) | Expected::Items(_) => Vec::new(),
     };
     let show = |objects: &[Object]| {
         let all = objects
@@ -226,6 +258,35 @@ fn compare(wanted: &Expected, came: &Came) -> Option<String> {
         if objects.is_empty() { "nothing".to_owned() } else { all.collect::<Vec<_>>().join(", ") }
     };
     (wanted != came).then(|| format!("is recorded as {}, and it is {}", show(&wanted), show(&came)))
+}
+
+fn compare_each(wanted: &[Expected], came: &[Result<BulkAnswer, ClientError>]) -> Option<String> {
+    if wanted.len() != came.len() {
+        return Some(format!("has {} items, and {} are asked for", wanted.len(), came.len()));
+    }
+    let each = wanted.iter().zip(came).enumerate().map(|(at, (wanted, came))| {
+        let wrong = match (wanted, came) {
+            (Expected::Error(failure), Err(error)) => fails(failure, error)?,
+            (Expected::Error(failure), Ok(_)) => {
+                format!("is recorded as {}, and it succeeds", failure.class)
+            }
+            (_, Err(error)) => format!("is an error ({}): {}", error.class(), chain(error)),
+            (Expected::Deleted, Ok(_)) => return None,
+            (Expected::Object(wanted), Ok(answer)) => {
+                let came = answer.object.as_ref().map(|object| Object {
+                    id: object.id.clone(),
+                    attributes: lint::set(&object.attributes),
+                });
+                if came.as_ref() == Some(wanted) {
+                    return None;
+                }
+                format!("is recorded as {wanted:?}, and it is {came:?}")
+            }
+            _ => "is none of an object, `\"deleted\"` and an error".to_owned(),
+        };
+        Some(format!("[{at}] {wrong}"))
+    });
+    each.flatten().next()
 }
 
 fn fails(wanted: &Failure, came: &ClientError) -> Option<String> {

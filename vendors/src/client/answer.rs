@@ -58,6 +58,24 @@ pub(super) fn judge(
     Err(error(api, status, class, wait, complaint, &body))
 }
 
+/// The same for one result of many, which stands in a list. One without a status is an error where it says so.
+pub(super) fn judge_result(
+    api: &ResourceApi,
+    status: Option<u16>,
+    result: &Value,
+) -> Result<(), ClientError> {
+    let complaint = api.errors.complaint(result);
+    let complains = complaint.code.is_some() || complaint.message.is_some() || api.errors.is_error(result);
+    if status.map_or(!complains, |status| (200..300).contains(&status) && !api.errors.is_error(result)) {
+        return Ok(());
+    }
+    let status = status.unwrap_or(200);
+    let rule = api.errors.rule(status, &complaint);
+    let class = rule.map_or_else(|| by_status(status), |rule| Some(rule.means));
+    let wait = rule.and_then(|rule| rule.wait);
+    Err(error(api, status, class, wait, complaint, result.to_string().as_bytes()))
+}
+
 /// `None` for what makes no sense: a redirect, say.
 fn by_status(status: u16) -> Option<ErrorClass> {
     match status {

@@ -1,5 +1,6 @@
 //! What can go wrong in a call, by who has to do something about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -7,7 +8,7 @@ use thiserror::Error;
 use super::RemoteObject;
 
 /// Why a call did not do what was asked.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum ClientError {
     /// The vendor refused (any other 4xx, or what its folder says). Repeating the same call gives the same answer.
     #[error("the vendor refused (HTTP {status}): {message}")]
@@ -64,7 +65,7 @@ pub enum ClientError {
         /// Whether a connection was made, so that the call may have had an effect.
         connected: bool,
         /// What failed.
-        source: reqwest::Error,
+        source: Arc<reqwest::Error>,
     },
     /// The vendor answered something that makes no sense here: another 5xx, a redirect, JSON of another form.
     #[error("unexpected answer from the vendor: {message}")]

@@ -128,7 +128,7 @@ fn network(source: reqwest::Error) -> ClientError {
     ClientError::Network {
         connected: !source.is_connect(),
         // The URL is long and, through the gateway, says nothing a person knows.
-        source: source.without_url(),
+        source: Arc::new(source.without_url()),
     }
 }
 

@@ -80,6 +80,13 @@ impl ResourceClient {
     /// [`ClientError::Refused`] if it failed, with `gone` if the vendor does not know the job;
     /// [`ClientError::Pending`] if it goes on for longer than the folder's limit.
     pub async fn follow(&self, note: &JobNote) -> Result<Option<String>, ClientError> {
+        let body = self.followed(note).await?;
+        let made = self.api.job.as_ref().and_then(|job| job.object_id.as_deref());
+        Ok(made.and_then(|at| text_at(&body, at)).or_else(|| note.object.clone()))
+    }
+
+    /// Follows a job to its end, and answers what the vendor says of it then.
+    pub(super) async fn followed(&self, note: &JobNote) -> Result<Value, ClientError> {
         let Some(job) = &self.api.job else {
             let message = format!("the vendor folder has no [job] for {}", self.api.kind);
             return Err(ClientError::configuration(message));
@@ -107,8 +114,7 @@ impl ResourceClient {
             };
             let is = |states: &[String]| states.contains(&state);
             if is(&job.succeeded) {
-                let made = job.object_id.as_deref().and_then(|at| text_at(&body, at));
-                return Ok(made.or_else(|| note.object.clone()));
+                return Ok(body);
             }
             if is(&job.failed) {
                 let message = job.message.as_deref().and_then(|at| text_at(&body, at));

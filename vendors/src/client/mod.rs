@@ -1,6 +1,7 @@
 //! The one HTTP client that obeys an `api/<kind>.toml`. The provider and the API engine both use it.
 
 mod answer;
+mod bulk;
 mod call;
 mod error;
 mod http;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub use bulk::{BulkAnswer, BulkChange, BulkItem};
 pub use error::{ClientError, CreateError};
 pub use http::{ClientOptions, LOOKS_HEADER, VendorHttp};
 pub use job::{JobNote, JobNotes, JobOf};
@@ -77,6 +79,13 @@ impl ResourceClient {
     #[must_use]
     pub fn noting(mut self, notes: Arc<dyn JobNotes>) -> Self {
         self.notes = Some(notes);
+        self
+    }
+
+    /// The same client, which calls through these connections.
+    #[must_use]
+    pub fn through(mut self, http: VendorHttp) -> Self {
+        self.http = http;
         self
     }
 

@@ -1,6 +1,7 @@
 //! A vendor's resource: `api/<kind>.toml`.
 
 mod attribute;
+mod bulk;
 mod job;
 mod list;
 mod operation;
@@ -17,6 +18,7 @@ use crate::kind::Kind;
 use crate::section::Section;
 
 pub use attribute::{Attribute, AttributeType, Normal, Presence, Wire};
+pub use bulk::{BulkApi, BulkKey, Bulks};
 pub use job::JobApi;
 pub use list::{Count, CountOf, ListApi, Paging};
 pub use operation::{Body, HttpMethod, IdPlace, Operation};
@@ -56,6 +58,8 @@ pub struct ResourceApi {
     pub update: Operation,
     /// How one is deleted.
     pub delete: Operation,
+    /// How many are changed in one call.
+    pub bulk: Bulks,
     /// The call without which a create or a change has no effect: a deployment, a publication. `None` if there is none.
     pub publish: Option<Operation>,
     /// Whether a delete has no effect without it, either.
@@ -159,11 +163,16 @@ fn resource(
     }
     let mut section = file.section_or_empty("create")?;
     let created_id = shared.id_place(&mut section, "id")?;
+    let create_bulk = bulk::load(&shared, &mut section, Role::Create)?;
     let create = finished(&shared, section, Role::Create)?;
     let read = finished(&shared, file.section_or_empty("read")?, Role::Read)?;
-    let update = Role::Update(update_method.unwrap_or(HttpMethod::Put));
-    let update = finished(&shared, file.section_or_empty("update")?, update)?;
-    let delete = finished(&shared, file.section_or_empty("delete")?, Role::Delete)?;
+    let role = Role::Update(update_method.unwrap_or(HttpMethod::Put));
+    let mut section = file.section_or_empty("update")?;
+    let update_bulk = bulk::load(&shared, &mut section, role)?;
+    let update = finished(&shared, section, role)?;
+    let mut section = file.section_or_empty("delete")?;
+    let delete_bulk = bulk::load(&shared, &mut section, Role::Delete)?;
+    let delete = finished(&shared, section, Role::Delete)?;
     let (publish, publish_deletes) = match file.optional_section("publish")? {
         None => (None, false),
         Some(mut section) => {
@@ -194,6 +203,7 @@ fn resource(
         read,
         update,
         delete,
+        bulk: Bulks { create: create_bulk, update: update_bulk, delete: delete_bulk },
         publish,
         publish_deletes,
         list,
@@ -203,6 +213,7 @@ fn resource(
         errors,
         attributes,
     };
+    api.bulk.check(&api, &file)?;
     file.finish()?;
     Ok(api)
 }

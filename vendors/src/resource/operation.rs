@@ -100,12 +100,14 @@ pub(super) enum Role {
     List,
     Job,
     Publish,
+    /// A call with many objects.
+    Bulk,
 }
 
 impl Role {
     fn method(self) -> HttpMethod {
         match self {
-            Self::Create | Self::Publish => HttpMethod::Post,
+            Self::Create | Self::Publish | Self::Bulk => HttpMethod::Post,
             Self::Read | Self::List | Self::Job => HttpMethod::Get,
             Self::Update(method) => method,
             Self::Delete => HttpMethod::Delete,
@@ -125,6 +127,7 @@ impl Role {
             Self::Read | Self::Delete => &["id"],
             Self::List => &["name", "cursor", "size"],
             Self::Job => &["job"],
+            Self::Bulk => &["items"],
         }
     }
 }
@@ -154,7 +157,7 @@ impl Shared<'_> {
                 && section.optional("read_after")?.unwrap_or(false),
             gone_when_null: role == Role::Read && section.optional("gone_when_null")?.unwrap_or(false),
             job: match role {
-                Role::Create | Role::Update(_) | Role::Delete | Role::Publish => {
+                Role::Create | Role::Update(_) | Role::Delete | Role::Publish | Role::Bulk => {
                     section.optional("job")?.unwrap_or(self.jobs)
                 }
                 _ => false,
@@ -172,14 +175,14 @@ impl Shared<'_> {
         let graph = matches!(body, Body::GraphQl { .. });
         let usual = match role {
             Role::Create | Role::List => self.collection.clone(),
-            Role::Job | Role::Publish => self.collection.clone().filter(|_| graph),
+            Role::Job | Role::Publish | Role::Bulk => self.collection.clone().filter(|_| graph),
             _ if graph => self.collection.clone(),
             _ => self.item.clone(),
         };
         let key = if matches!(role, Role::Create | Role::List) { "collection" } else { "item" };
         let text = own.or(usual).ok_or_else(|| {
             let elsewhere = match role {
-                Role::Job | Role::Publish => String::new(),
+                Role::Job | Role::Publish | Role::Bulk => String::new(),
                 _ => format!(" here, or `{key}` at the top of the file"),
             };
             section.error("path", format!("is missing: add it{elsewhere}"))
@@ -248,7 +251,7 @@ impl Shared<'_> {
         }
     }
 
-    fn known<'t>(
+    pub(super) fn known<'t>(
         &self,
         section: &Section,
         key: &str,
