@@ -90,6 +90,8 @@ pub enum Ask<S> {
     Decommission(DecommissionBody),
     /// Try a failed change again, or undo a drift.
     Retry,
+    /// Take back what was asked for and not begun: the object is again what was applied last.
+    Cancel,
     /// Look whether the vendor still has what was applied.
     CheckDrift,
     /// What an executor found or did. Only the actor `executor` may send it.
@@ -124,6 +126,7 @@ impl<S> Ask<S> {
             Self::Change(_) => "change",
             Self::Decommission(_) => "decommission",
             Self::Retry => "retry",
+            Self::Cancel => "cancel",
             Self::CheckDrift => "check-drift",
             Self::Report(_) => "report",
             Self::Suspend(_) => "suspend",
@@ -191,6 +194,7 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
         Kind::Site | Kind::Device => &[
             "create",
             "change",
+            "cancel",
             "revert",
             "approve",
             "reject",
@@ -210,6 +214,7 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
         Kind::Tunnel => &[
             "create",
             "change",
+            "cancel",
             "revert",
             "approve",
             "reject",
@@ -261,6 +266,7 @@ fn ask<S: serde::de::DeserializeOwned + Serialize>(
             Ok(match verb {
                 "decommission" => Ask::Decommission(DecommissionBody::default()),
                 "retry" => Ask::Retry,
+                "cancel" => Ask::Cancel,
                 "resume" => Ask::Resume,
                 "protect" => Ask::Protect,
                 "unprotect" => Ask::Unprotect,

@@ -170,6 +170,17 @@ pub enum Change<S> {
         /// Why.
         reason: String,
     },
+    /// What was asked for since the vendor was last brought up to date was taken back before an executor began it. An
+    /// object that the vendor never had is gone with this, where nothing was tried.
+    Cancelled {
+        /// The generation that has the place of those that were taken back.
+        generation: u64,
+        /// The generation that was applied last, whose specification it has; none for an object that never was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restored: Option<u64>,
+        /// Whether one of them was tried, so that the vendor has to be put right.
+        tried: bool,
+    },
     /// Somebody knows of the trouble that the object has, until it is another one or gone.
     Acknowledged {
         /// The trouble.
@@ -190,6 +201,11 @@ pub enum Change<S> {
 }
 
 impl<S> Change<S> {
+    /// Whether the object is gone with this.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Removed { .. } | Self::Cancelled { restored: None, tried: false, .. })
+    }
+
     /// Its name on the wire, which the kind stands before.
     fn name(&self) -> &'static str {
         match self {
@@ -214,6 +230,7 @@ impl<S> Change<S> {
             Self::Postponed { .. } => "Postponed",
             Self::Due { .. } => "Due",
             Self::Released { .. } => "Released",
+            Self::Cancelled { .. } => "Cancelled",
             Self::Acknowledged { .. } => "Acknowledged",
             Self::Noted { .. } => "Noted",
         }

@@ -107,6 +107,11 @@ catalogue! {
     FormerObject = 2029, 409, "The generation was one of an object that had this name before, and is gone.",
         "Name a generation of the present object, or send a `change` with what it should be.";
 
+    NothingToCancel = 2030, 409, "Nothing about the object waits to be carried out.",
+        "Send `revert` to go back to an earlier generation, or `retry` where a change has failed.";
+    OrderRunning = 2031, 409, "An executor has taken the change up, so it cannot be cancelled any more.",
+        "Wait for its end (`wanwright get operations`), then send `revert` or another `change`.";
+
     VendorRefused = 3001, 502, "The vendor refused the change.",
         "Correct what the vendor names, or send `retry` when the vendor is right again.";
     VendorBusy = 3002, 503, "The vendor had no capacity for the change, many times in a row.", "Send `retry` later.";

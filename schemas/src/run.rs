@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::ids::{CustomerId, OrderId, VendorId};
+use crate::ids::{CommandId, CustomerId, OrderId, VendorId};
 use crate::order::Target;
 use crate::reason::Reason;
 
@@ -44,6 +45,16 @@ pub enum Wait {
     Breaker,
 }
 
+/// A call that was made for many orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct SharedCall {
+    /// The call: the same in the records of all its orders, and in their effects.
+    pub call: Uuid,
+    /// How many orders it was made for.
+    pub orders: u32,
+}
+
 /// What happened while an order waited or ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
@@ -63,6 +74,11 @@ pub enum RunEvent {
     },
     /// What it asked for is not wanted any more.
     Withdrawn,
+    /// Somebody took back what it asked for.
+    Cancelled {
+        /// The command that did.
+        by: CommandId,
+    },
     /// Its turn has come, and it does not begin yet.
     Waiting {
         /// Why not.
@@ -99,6 +115,9 @@ pub enum RunEvent {
         waited_millis: u64,
         /// Which try of this call it was, from 1.
         attempt: u32,
+        /// The others that it was made for as well, where one call was made for many orders.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shared: Option<SharedCall>,
     },
     /// A line of the run's log.
     Log {
@@ -141,6 +160,7 @@ impl RunEvent {
             Self::Queued { .. } => "queued",
             Self::Superseded { .. } => "superseded",
             Self::Withdrawn => "withdrawn",
+            Self::Cancelled { .. } => "cancelled",
             Self::Waiting { .. } => "waiting",
             Self::Started { .. } => "started",
             Self::Unknown { .. } => "unknown",

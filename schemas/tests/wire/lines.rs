@@ -97,6 +97,7 @@ pub fn says(command: &Command) -> Value {
             Ask::Decommission(body) if body.cascade => serde_json::to_value(body),
             Ask::Decommission(_)
             | Ask::Retry
+            | Ask::Cancel
             | Ask::CheckDrift
             | Ask::Resume
             | Ask::Protect
