@@ -12,6 +12,7 @@ use wanwright_schemas::ids::{CommandId, CustomerId, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_vendors::{Catalogue, SchemaVersion, Vendor};
 
+use crate::cancel::Standing;
 use crate::customer::Customer;
 use crate::object::Object;
 use crate::revert::Former;
@@ -33,8 +34,10 @@ pub struct Circumstances<'a> {
     pub schema: Option<SchemaVersion>,
     /// The key that the customer's personal data is sealed with, where there is one.
     pub key: Option<KeyId>,
-    /// What the customer's history says about the generation that a `revert` names; see [`crate::revert::Search`].
+    /// What the customer's history says about the generation that a `revert` or `cancel` goes back to; see [`crate::revert::Search`].
     pub former: Option<&'a Former>,
+    /// How far the order is that a `cancel` is about; see [`crate::cancel`].
+    pub standing: Standing,
 }
 
 /// The one actor that may report.
@@ -62,7 +65,7 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         return Err(frozen);
     }
     as_expected(state, command, facts)?;
-    if ["create", "revert"].contains(&verb) {
+    if ["create", "revert", "cancel"].contains(&verb) {
         own::stays(state, &command.customer)?;
     }
     let events = of_object(state, command, facts)?;
@@ -71,11 +74,27 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
             let end = cascade::end_of(state, &command.customer, &events);
             events.into_iter().chain(end).collect()
         }
+        // What comes back was approved before. Only where the vendor has to be put right, something begins.
+        "cancel" if !events.iter().any(is_tried) => events,
+        "cancel" => windows::with_postponements(state, events, facts.received),
         _ => {
             let events = approvals::with_requests(state, events, &command.actor);
             windows::with_postponements(state, events, facts.received)
         }
     })
+}
+
+/// Whether something was tried of what this takes back.
+fn is_tried(event: &Event) -> bool {
+    fn of<S>(change: &Change<S>) -> bool {
+        matches!(change, Change::Cancelled { tried: true, .. })
+    }
+    match event {
+        Event::Site(_, change) => of(change),
+        Event::Tunnel(_, change) => of(change),
+        Event::Device(_, change) => of(change),
+        Event::Customer(..) => false,
+    }
 }
 
 fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> Result<Vec<Event>, Refusal> {

@@ -7,6 +7,7 @@ use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::spec::DeviceSpec;
 use wanwright_vendors::Vendor;
 
+use crate::cancel;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::holds;
@@ -50,6 +51,16 @@ pub(crate) fn decide(
             let spec = revert::former(device, &name, body, vendor, facts)?;
             let (spec, vendor) = checked(state, id, &spec, Some(device), revert::as_stored(facts))?;
             Ok(revert::reverted(device, spec, body, vendor))
+        }
+        Ask::Cancel => {
+            let device = cancel::cancellable(present, &name, facts)?;
+            let Some(former) = cancel::former(device) else {
+                return cancel::never_applied(device, &name, facts);
+            };
+            let vendor = vendor_of(state, &device.spec.site, facts)?;
+            let spec = revert::former(device, &name, &former, vendor, facts)?;
+            let (spec, vendor) = checked(state, id, &spec, Some(device), revert::as_stored(facts))?;
+            Ok(cancel::restored(device, spec, &former, vendor, facts))
         }
         Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),

@@ -66,6 +66,7 @@ pub(crate) fn decide<S>(
         | Ask::Release(_)
         | Ask::Decommission(_)
         | Ask::Retry
+        | Ask::Cancel
         | Ask::CheckDrift
         | Ask::Report(_) => None,
     }

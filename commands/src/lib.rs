@@ -7,6 +7,7 @@
 mod addresses;
 mod approvals;
 mod calendar;
+pub mod cancel;
 mod cascade;
 mod customer;
 mod decide;

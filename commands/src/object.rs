@@ -106,6 +106,12 @@ pub struct Object<S> {
     pub retries: u64,
     /// Whether what was applied should be applied again.
     pub reapply: bool,
+    /// Whether what was asked for was taken back before it began, and nothing was applied since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
+    /// Whether something newer than what was applied last was tried: what the vendor has of it is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tried: bool,
     /// The command that waits for a look at the vendor.
     pub check: Option<CommandId>,
     /// What the vendor has differently.
@@ -139,6 +145,8 @@ impl<S> Object<S> {
             failure: None,
             retries: 0,
             reapply: false,
+            cancelled: false,
+            tried: false,
             check: None,
             drift: Vec::new(),
             suspended: None,
@@ -179,11 +187,17 @@ impl<S> Object<S> {
 
     fn wish(&mut self, generation: u64) {
         self.generation = generation;
-        self.failure = None;
+        self.forget_failure();
         // Whether this generation waits is said by an event of its own.
         self.approval = None;
         self.acknowledged = None;
+        self.cancelled = false;
         self.begin_anew();
+    }
+
+    /// Forgets a failure, but not that something was tried.
+    fn forget_failure(&mut self) {
+        self.tried |= self.failure.take().is_some();
     }
 
     /// Forgets what was said of windows: it was about what is over now, or is to be done again.
@@ -222,7 +236,7 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
         }
         Change::RetryRequested { retries } => {
             object.retries = *retries;
-            object.failure = None;
+            object.forget_failure();
             object.reapply = !object.drift.is_empty();
             object.acknowledged = None;
             object.begin_anew();
@@ -230,6 +244,7 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
         Change::DriftCheckRequested { check } => object.check = Some(*check),
         Change::Applied { generation, outputs, .. } => {
             object.observed = Some(Observed { generation: *generation, outputs: outputs.clone() });
+            (object.tried, object.cancelled) = (false, false);
             if *generation == object.generation {
                 object.failure = None;
                 object.reapply = false;
@@ -245,7 +260,15 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
                 object.begin_anew();
             }
         }
-        Change::Removed { .. } => *slot = None,
+        Change::Removed { .. } | Change::Cancelled { restored: None, tried: false, .. } => *slot = None,
+        Change::Cancelled { tried: true, .. } => object.tried = true,
+        Change::Cancelled { generation, .. } => {
+            object.cancelled = true;
+            // What the vendor has is this generation as well.
+            if let Some(observed) = &mut object.observed {
+                observed.generation = *generation;
+            }
+        }
         Change::DriftFound { check, fields } => {
             if object.drift != *fields {
                 object.drift.clone_from(fields);

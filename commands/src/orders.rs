@@ -61,7 +61,7 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
             Event::Device(id, change) => {
                 targets.insert(Target::Device(id.clone()));
                 // Where it stood went with it, and that site may have waited for this.
-                if matches!(change, Change::Removed { .. }) {
+                if change.is_end() {
                     targets.extend(leaving(state));
                 }
             }
@@ -114,6 +114,17 @@ pub fn that_would_follow(
         Some(change.into_iter().chain(look))
     };
     affected(state, events).into_iter().filter_map(of_target).flatten().collect()
+}
+
+/// Whether something about a target was taken back before it began: a row that is left of it is nobody's wish.
+pub fn was_cancelled(state: &Customer, target: &Target) -> bool {
+    match target {
+        Target::Site(id) => {
+            state.sites.get(id).is_some_and(|site| site.cancelled)
+                || state.tunnels_of(id).any(|(_, tunnel)| tunnel.cancelled)
+        }
+        Target::Device(id) => state.devices.get(id).is_some_and(|device| device.cancelled),
+    }
 }
 
 /// The vendor of a target, if the target is there.

@@ -13,6 +13,7 @@ use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::remarks::RevertBody;
 use wanwright_vendors::Vendor;
 
+use crate::cancel;
 use crate::customer::Customer;
 use crate::decide::Circumstances;
 use crate::holds;
@@ -44,13 +45,13 @@ pub struct Search {
 impl Search {
     /// None when the command asks for nothing of that kind, or its object is not there.
     pub fn of(state: &Customer, command: &Command) -> Option<Self> {
-        let (uid, body) = match &command.body {
-            CommandBody::Site(id, Ask::Revert(body)) => (state.sites.get(id)?.uid, body),
-            CommandBody::Tunnel(id, Ask::Revert(body)) => (state.tunnels.get(id)?.uid, body),
-            CommandBody::Device(id, Ask::Revert(body)) => (state.devices.get(id)?.uid, body),
+        let (uid, generation) = match &command.body {
+            CommandBody::Site(id, ask) => sought(state.sites.get(id)?, ask)?,
+            CommandBody::Tunnel(id, ask) => sought(state.tunnels.get(id)?, ask)?,
+            CommandBody::Device(id, ask) => sought(state.devices.get(id)?, ask)?,
             _ => return None,
         };
-        let (object, generation) = (command.object(), body.to_generation);
+        let object = command.object();
         Some(Self { object, uid, generation, passing: None, found: Former::Never })
     }
 
@@ -82,6 +83,16 @@ impl Search {
     pub fn found(self) -> Former {
         self.found
     }
+}
+
+/// The object and the generation that a `revert` names, or that a `cancel` goes back to.
+fn sought<S>(object: &Object<S>, ask: &Ask<S>) -> Option<(CommandId, u64)> {
+    let body = match ask {
+        Ask::Revert(body) => body.clone(),
+        Ask::Cancel => cancel::former(object)?,
+        _ => return None,
+    };
+    Some((object.uid, body.to_generation))
 }
 
 /// The generation that a change gave a specification to, and whether the object came into being with it.

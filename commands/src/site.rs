@@ -11,7 +11,7 @@ use wanwright_vendors::Vendor;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
-use crate::{addresses, cascade, holds, revert, settings};
+use crate::{addresses, cancel, cascade, holds, revert, settings};
 
 /// Most networks behind one site.
 const MAX_LANS: usize = 256;
@@ -45,6 +45,17 @@ pub(crate) fn decide(
             let spec = revert::former(site, &name, body, vendor, facts)?;
             let (spec, vendor) = checked(state, id, &spec, Some(site), revert::as_stored(facts))?;
             Ok(revert::reverted(site, spec, body, vendor))
+        }
+        Ask::Cancel => {
+            let site = cancel::cancellable(present, &name, facts)?;
+            let Some(former) = cancel::former(site) else {
+                unused(state, id)?;
+                return cancel::never_applied(site, &name, facts);
+            };
+            let vendor = decide::vendor(facts, &site.spec.vendor)?;
+            let spec = revert::former(site, &name, &former, vendor, facts)?;
+            let (spec, vendor) = checked(state, id, &spec, Some(site), revert::as_stored(facts))?;
+            Ok(cancel::restored(site, spec, &former, vendor, facts))
         }
         Ask::Decommission(_) => {
             let changes = decide::decommission(present, &name)?;

@@ -9,6 +9,7 @@ use wanwright_schemas::spec::{Peer, TunnelSpec};
 use wanwright_vendors::Vendor;
 
 use crate::addresses;
+use crate::cancel;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
@@ -59,6 +60,19 @@ pub(crate) fn decide(
                 room_at_peer(state, id, &spec.peer, vendor)?;
             }
             Ok(revert::reverted(tunnel, spec, body, vendor))
+        }
+        Ask::Cancel => {
+            let tunnel = cancel::cancellable(present, &name, facts)?;
+            let Some(former) = cancel::former(tunnel) else {
+                return cancel::never_applied(tunnel, &name, facts);
+            };
+            let vendor = vendor_of(state, &tunnel.spec.site, facts)?;
+            let spec = revert::former(tunnel, &name, &former, vendor, facts)?;
+            let spec = checked(state, id, &spec, Some(tunnel), vendor, revert::as_stored(facts))?;
+            if spec.peer != tunnel.spec.peer {
+                room_at_peer(state, id, &spec.peer, vendor)?;
+            }
+            Ok(cancel::restored(tunnel, spec, &former, vendor, facts))
         }
         Ask::Decommission(_) => decide::decommission(present, &name),
         Ask::Retry => decide::retry(present, &name),

@@ -10,6 +10,7 @@ use async_nats::jetstream::kv;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use wanwright_schemas::{CustomerId, Kind, VendorId};
 
 use crate::connect::Nats;
 use crate::error::NatsError;
@@ -17,6 +18,11 @@ use crate::topology::{LEASE_TIME, LEASES, PARTITION_LEASE_TIME, PARTITIONS};
 
 /// Pause after a renewal that failed.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// The key of the lease of a target, which a change of it and a look at it share.
+pub fn key_of_target(vendor: &VendorId, customer: &CustomerId, kind: Kind, id: &str) -> String {
+    format!("target.{vendor}.{customer}.{kind}.{id}")
+}
 
 /// The leases on a server.
 #[derive(Debug, Clone)]

@@ -167,7 +167,7 @@ fn evolve<S>(
                 objects.insert(id.to_owned(), brief);
             }
         }
-        Change::Removed { .. } => {
+        change if change.is_end() => {
             objects.remove(id);
         }
         _ => {

@@ -47,7 +47,7 @@ pub(crate) async fn unpruned_since(connection: &mut PgConnection) -> Result<Stri
 /// Deletes what is older, and answers how many rows that were.
 pub async fn prune(pool: &PgPool, keep: Keep) -> Result<u64, Error> {
     let ended = "updated_at < now() - make_interval(secs => $1) \
-                 AND state IN ('succeeded', 'failed', 'superseded', 'withdrawn')";
+                 AND state IN ('succeeded', 'failed', 'superseded', 'withdrawn', 'cancelled')";
     let old = "time < now() - make_interval(secs => $1)";
     let tables = [
         ("run_log", old, keep.runs),

@@ -199,7 +199,7 @@ pub async fn operations(pool: &PgPool, filter: &Filter, page: &Page) -> Result<L
     conditions.equals("id", filter.id.as_ref());
     conditions.equals("vendor", filter.vendor.as_ref());
     conditions.equals("state", filter.state.map(OperationState::as_str));
-    conditions.when(filter.attention, "t.state NOT IN ('succeeded', 'superseded', 'withdrawn')");
+    conditions.when(filter.attention, "t.state NOT IN ('succeeded', 'superseded', 'withdrawn', 'cancelled')");
     let key = &[("queued_at", "timestamptz"), ("order_id", "uuid")];
     list(pool, &List { table: "operations_now", key, descending: true }, conditions, page).await
 }

@@ -57,7 +57,7 @@ pub struct GetArgs {
     /// With this health only (sites, tunnels, devices): Healthy, Progressing, Degraded, Suspended, Missing or Unknown.
     #[arg(long)]
     pub health: Option<String>,
-    /// With this state only (operations): waiting, running, retrying, succeeded, failed, superseded, withdrawn, unknown.
+    /// With this state only (operations): waiting, running, retrying, succeeded, failed, superseded, withdrawn, cancelled, unknown.
     #[arg(long)]
     pub state: Option<String>,
     /// Most rows to show.

@@ -24,7 +24,7 @@ pub struct SendArgs {
     pub connection: Connection,
     /// Kind of object: customer, site, tunnel or device.
     pub kind: String,
-    /// Verb: create, change, revert, approve, reject, release, suspend, resume, protect, unprotect, decommission, retry,
+    /// Verb: create, change, cancel, revert, approve, reject, release, suspend, resume, protect, unprotect, decommission, retry,
     /// check-drift, acknowledge or note; for a customer change, approve, reject, suspend, resume, freeze, unfreeze,
     /// decommission, check-drift or note.
     pub verb: String,

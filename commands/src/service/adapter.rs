@@ -13,6 +13,7 @@ use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::reason::Refusal;
 use wanwright_vendors::{Catalogue, SchemaVersion};
 
+use crate::cancel::Standing;
 use crate::customer::Customer;
 use crate::decide::{Circumstances, decide};
 use crate::revert::Former;
@@ -32,6 +33,8 @@ pub struct Judged {
     pub key: Option<KeyId>,
     /// What the customer's history says about the generation that a `revert` names.
     pub former: Option<Former>,
+    /// How far the order is that a `cancel` is about.
+    pub standing: Standing,
     /// The command.
     pub command: Command,
 }
@@ -68,10 +71,10 @@ impl Aggregate for Customer {
         vendors: &Arc<Catalogue>,
         sink: &EventSink<Self>,
     ) -> Result<(), Refusal> {
-        let Judged { id, expected_generation, schema, received, key, former, command } = command;
+        let Judged { id, expected_generation, schema, received, key, former, standing, command } = command;
         let former = former.as_ref();
         let facts =
-            Circumstances { command: id, expected_generation, received, vendors, schema, key, former };
+            Circumstances { command: id, expected_generation, received, vendors, schema, key, former, standing };
         // The decision is whole before the first event is written: the sink applies each event at once.
         let events = decide(self, &command, facts)?;
         for event in events {

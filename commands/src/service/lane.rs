@@ -10,7 +10,7 @@ use cqrs_es::{Aggregate, AggregateContext, AggregateError, EventStore};
 use jiff::Timestamp;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::{Lease, Nats, NatsError};
-use wanwright_schemas::event::{Change, Event};
+use wanwright_schemas::event::Event;
 use wanwright_schemas::headers::{TRACE_PARENT, TRACE_STATE};
 use wanwright_schemas::ids::CustomerId;
 use wanwright_schemas::outcome::Outcome;
@@ -20,6 +20,7 @@ use wanwright_schemas::{Command, Digest};
 use wanwright_vendors::Vendors;
 
 use super::adapter::{Judged, Recorded};
+use super::cancelling::Hold;
 use super::discovery::Counts;
 use super::door::Asked;
 use super::oldest::Oldest;
@@ -180,7 +181,7 @@ impl Lane {
         if asked.subject.verb == ERASE {
             self.sealing.follow(customer, &events).await?;
         }
-        if !is_told && events.iter().any(|event| matches!(event, Event::Device(_, Change::Removed { .. }))) {
+        if !is_told && events.iter().any(|event| matches!(event, Event::Device(_, change) if change.is_end())) {
             let history = self.store.load_events(customer.as_str()).await?;
             let known = serials::given(history.iter().map(|recorded| &recorded.payload.event));
             let removed = serials::removed(&loaded.head.state, known, &events);
@@ -193,7 +194,7 @@ impl Lane {
         &self,
         asked: &Asked,
         sealed: Sealed,
-        mut loaded: Loaded,
+        loaded: Loaded,
         fresh: &mut Vec<Seen>,
     ) -> Result<Outcome, Trouble> {
         let subject = &asked.subject;
@@ -208,6 +209,26 @@ impl Lane {
                 return Ok(verdict::refused(asked, refusal));
             }
         };
+        let (customer, state) = (&subject.customer, &loaded.head.state);
+        let hold = Hold::take(&self.nats, customer, state, &command, asked.headers.dry_run).await?;
+        let decided = self.decide_held(asked, sealed, loaded, command, hold.as_ref(), fresh).await;
+        if let Some(hold) = hold {
+            hold.release().await;
+        }
+        decided
+    }
+
+    /// Decides a command while no executor begins what it takes back.
+    async fn decide_held(
+        &self,
+        asked: &Asked,
+        sealed: Sealed,
+        mut loaded: Loaded,
+        command: Command,
+        hold: Option<&Hold>,
+        fresh: &mut Vec<Seen>,
+    ) -> Result<Outcome, Trouble> {
+        let subject = &asked.subject;
         let leaving = serials::leaving(&loaded.head.state, &command.body);
         let sink = EventSink::default();
         let judged = Judged {
@@ -217,6 +238,7 @@ impl Lane {
             received: asked.received(),
             key: sealed.about,
             former: self.store.former(&loaded, &command).await?,
+            standing: hold.map(|hold| hold.standing).unwrap_or_default(),
             command,
         };
         let vendors = self.vendors.snapshot();
@@ -251,10 +273,23 @@ impl Lane {
         let removed = serials::removed(&loaded.head.state, leaving, &events);
         let removed = serials::see(&self.claims, &subject.customer, removed).await?;
         self.sealing.prepare(&subject.customer, &events, sealed.new_key.as_ref()).await?;
+        let before = loaded.head.sequence;
+        if let Some(hold) = hold {
+            hold.withdraw(before, asked.headers.command).await?;
+            if !hold.is_held() {
+                return Err(Trouble::Nats("an executor may have begun what is to be cancelled".into()));
+            }
+        }
         let sequence = match self.commit(asked, sealed.says.in_events, recorded, loaded).await? {
             Ok(sequence) => sequence,
             Err(refusal) => return Ok(verdict::refused(asked, refusal)),
         };
+        if let Some(hold) = hold
+            && let Err(error) = hold.withdraw(before, asked.headers.command).await
+        {
+            // It is recorded; the dispatcher withdraws what it wrote meanwhile.
+            tracing::warn!(error = &error as &dyn std::error::Error, "a cancelled order is still in the table");
+        }
         self.sealing.follow(&subject.customer, &events).await?;
         serials::release(&self.claims, &removed).await;
         let position = self.store.position(&subject.customer, sequence);

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod cache;
+mod cancelling;
 mod controls;
 mod delivery;
 mod discovery;

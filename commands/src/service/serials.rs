@@ -119,10 +119,15 @@ fn taken(serial: &str) -> Refusal {
     Refusal::new(Reason::SerialTaken, message).field("serial")
 }
 
-/// The serial numbers that a report may free: those of the leaving devices it is about.
+/// The serial numbers that a report or a `cancel` may free: those of the leaving devices it is about, and of those that
+/// never were at their vendor.
 pub(super) fn leaving(state: &Customer, body: &CommandBody) -> Vec<SerialClaim> {
-    let CommandBody::Device(id, Ask::Report(_)) = body else { return Vec::new() };
-    let device = state.devices.get(id).filter(|device| device.leaving);
+    let CommandBody::Device(id, ask) = body else { return Vec::new() };
+    let device = state.devices.get(id).filter(|device| match ask {
+        Ask::Report(_) => device.leaving,
+        Ask::Cancel => device.observed.is_none(),
+        _ => false,
+    });
     let claim = |serial: &String| SerialClaim { device: id.clone(), serial: serial.clone() };
     device.map(|device| claim(&device.spec.serial)).into_iter().collect()
 }
@@ -130,7 +135,7 @@ pub(super) fn leaving(state: &Customer, body: &CommandBody) -> Vec<SerialClaim> 
 /// The serial numbers of the devices that these events removed, where the state has no such device again.
 pub(super) fn removed(state: &Customer, known: Vec<SerialClaim>, events: &[Event]) -> Vec<SerialClaim> {
     let is_removed = |id: &DeviceId| {
-        events.iter().any(|event| matches!(event, Event::Device(of, Change::Removed { .. }) if of == id))
+        events.iter().any(|event| matches!(event, Event::Device(of, change) if of == id && change.is_end()))
     };
     known.into_iter().filter(|claim| is_removed(&claim.device) && is_absent(state, claim)).collect()
 }

@@ -74,6 +74,8 @@ fn timed() -> impl Strategy<Value = Ask> {
         4 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Release(kind, name)),
         5 => (kind(), 0..4u8, prop_oneof![1 => Just(0), 5 => Just(1), 3 => 2..5i64, 3 => -3..0i64])
             .prop_map(|(kind, name, back)| Ask::Revert(kind, name, back)),
+        5 => (kind(), 0..4u8, prop_oneof![3 => Just(false), 1 => Just(true)])
+            .prop_map(|(kind, name, tried)| Ask::Cancel(kind, name, tried)),
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Acknowledge(kind, name)),
         1 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Note(kind, name)),
     ]
@@ -182,6 +184,7 @@ fn typed_hold(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
             let generation = model.generation(*kind, *name).saturating_add_signed(-back);
             (format!("{}.revert", named(*kind, *name)), json!({"to_generation": generation}))
         }
+        Ask::Cancel(kind, name, _) => (format!("{}.cancel", named(*kind, *name)), json!({})),
         Ask::Acknowledge(kind, name) => {
             (format!("{}.acknowledge", named(*kind, *name)), json!({"reason": "known"}))
         }

@@ -14,6 +14,9 @@ const HISTORIES: [(&str, &str); 2] = [
     (include_str!("frozen/windows.v1.jsonl"), include_str!("frozen/windows.v1.state")),
 ];
 
+/// What states remember of a history since these were recorded. It makes nothing else another one, so it is left out.
+const SINCE: [&str; 1] = ["tried"];
+
 /// A state without what says nothing. A field that is new in the state, and that a history from before it leaves empty,
 /// does not make it another state.
 fn plain(value: &Value) -> Option<Value> {
@@ -23,7 +26,11 @@ fn plain(value: &Value) -> Option<Value> {
         Value::Array(items) => Some(items.iter().map(|item| plain(item).unwrap_or(Value::Null)).collect()),
         Value::Object(fields) => {
             let fields: serde_json::Map<String, Value> =
-                fields.iter().filter_map(|(name, value)| Some((name.clone(), plain(value)?))).collect();
+                fields
+                    .iter()
+                    .filter(|(name, _)| !SINCE.contains(&name.as_str()))
+                    .filter_map(|(name, value)| Some((name.clone(), plain(value)?)))
+                    .collect();
             (!fields.is_empty()).then_some(Value::Object(fields))
         }
         other => Some(other.clone()),

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
+use wanwright_commands::cancel::Standing;
 use wanwright_commands::orders::Gate;
 use wanwright_commands::orders::{self, Wanted};
 use wanwright_commands::revert::{Former, Search};
@@ -66,6 +67,8 @@ pub struct World {
     pub history: Vec<(CommandId, Vec<Event>)>,
     /// The key of the customer's personal data.
     pub key: Option<KeyId>,
+    /// How far the orders are that commands take back.
+    pub standing: Standing,
     /// Every command and what was decided, where that is to be recorded.
     pub decisions: Option<Vec<Decision>>,
 }
@@ -74,7 +77,18 @@ impl Default for World {
     fn default() -> Self {
         let now = "2026-11-21T08:00:00Z".parse().expect("a moment");
         let (state, history) = (Customer::default(), Vec::new());
-        Self { vendors: &VENDORS, speaks: None, state, now, sent: 0, history, key: None, decisions: None }
+        let standing = Standing::Waiting;
+        Self {
+            vendors: &VENDORS,
+            speaks: None,
+            state,
+            now,
+            sent: 0,
+            history,
+            key: None,
+            standing,
+            decisions: None,
+        }
     }
 }
 
@@ -143,6 +157,7 @@ impl World {
             schema: self.speaks,
             key: self.key,
             former: former.as_ref(),
+            standing: self.standing,
         };
         let before = self.state.clone();
         let decided = decide(&self.state, &command, facts);

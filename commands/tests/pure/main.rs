@@ -2,6 +2,7 @@
 
 mod approvals;
 mod asks;
+mod cancel;
 mod cascade;
 mod changes;
 mod contact;

@@ -103,6 +103,8 @@ pub enum Ask {
     Release(Kind, u8),
     /// To the generation that is so many before the present one, or behind it.
     Revert(Kind, u8, i64),
+    /// Takes back what was not begun; whether it was tried.
+    Cancel(Kind, u8, bool),
     Acknowledge(Kind, u8),
     Note(Kind, u8),
 }
@@ -138,6 +140,8 @@ struct Thing {
     failed: bool,
     drifted: bool,
     again: bool,
+    /// Whether something newer than what was applied failed, or was tried.
+    tried: bool,
     suspended: bool,
     protected: bool,
     /// What waits for approval.
@@ -312,6 +316,7 @@ impl Model {
             failed: false,
             drifted: false,
             again: false,
+            tried: false,
             suspended: false,
             protected: false,
             waits: None,
@@ -407,16 +412,7 @@ impl Model {
             let was = self.gone.contains(&(kind, name, to));
             return Err(if was { FormerObject } else { UnknownGeneration });
         };
-        match kind {
-            Kind::Site => self.lan(name, &wish.prefixes)?,
-            Kind::Tunnel => {
-                self.tunnel(name, thing.site, vendor, wish.end, wish.prefixes[0])?;
-                if wish.end != thing.end && self.full_at_end(wish.end, vendor, name) {
-                    return Err(TunnelLimitReached);
-                }
-            }
-            Kind::Device => {}
-        }
+        self.fits(&thing, wish, vendor)?;
         if thing.leaving || *wish != thing.wish() {
             let thing = &mut self.things[at];
             (thing.prefixes, thing.end, thing.hostname) = (wish.prefixes.clone(), wish.end, wish.hostname);
@@ -424,6 +420,64 @@ impl Model {
             self.change(at, who, now);
         }
         Ok(())
+    }
+
+    fn cancel(&mut self, kind: Kind, name: u8, tried: bool, now: i64) -> Answer {
+        let at = self.find(kind, name).ok_or(NotFound)?;
+        let thing = self.things[at].clone();
+        if thing.failed || (!thing.leaving && thing.observed == thing.generation) {
+            return Err(NothingToCancel);
+        }
+        let tried = tried || thing.tried;
+        if thing.observed == 0 {
+            let uses = |thing: &Thing| thing.site == name || thing.end == End::Site(name);
+            if kind == Kind::Site && self.things.iter().any(uses) {
+                return Err(SiteInUse);
+            }
+            if thing.protected {
+                return Err(Protected);
+            }
+            if !tried {
+                let past = thing.past.into_iter();
+                self.gone.extend(past.map(|(generation, _)| (kind, name, generation)));
+                self.things.remove(at);
+                return Ok(());
+            }
+            self.things[at].leaving = true;
+        } else {
+            let vendor = if kind == Kind::Site { thing.vendor } else { self.vendor_of(thing.site)? };
+            let (_, wish) = thing.past.iter().find(|(at, _)| *at == thing.observed).expect("what was applied");
+            self.fits(&thing, wish, vendor)?;
+            let thing = &mut self.things[at];
+            (thing.prefixes, thing.end, thing.hostname) = (wish.prefixes.clone(), wish.end, wish.hostname);
+            thing.leaving = false;
+        }
+        let thing = &mut self.things[at];
+        thing.generation += 1;
+        (thing.known, thing.waits, thing.tried) = (None, None, tried);
+        if !thing.leaving {
+            thing.past.push((thing.generation, thing.wish()));
+        }
+        if tried {
+            self.postpone(at, now);
+        } else {
+            thing.observed = thing.generation;
+            thing.begins_anew();
+        }
+        Ok(())
+    }
+
+    /// Whether a thing may be what it was.
+    fn fits(&self, thing: &Thing, wish: &Wish, vendor: usize) -> Answer {
+        match thing.kind {
+            Kind::Site => self.lan(thing.name, &wish.prefixes),
+            Kind::Tunnel => {
+                self.tunnel(thing.name, thing.site, vendor, wish.end, wish.prefixes[0])?;
+                let full = wish.end != thing.end && self.full_at_end(wish.end, vendor, thing.name);
+                if full { Err(TunnelLimitReached) } else { Ok(()) }
+            }
+            Kind::Device => Ok(()),
+        }
     }
 
     /// Other rules and windows. What makes a rule weaker waits for as many approvals as that one wants.
@@ -519,6 +573,7 @@ impl Model {
                 | Ask::RejectPolicy(_)
                 | Ask::Acknowledge(..)
                 | Ask::Note(..)
+                | Ask::Cancel(..)
         );
         says_what_should_be && self.in_freeze(now)
     }
@@ -578,7 +633,7 @@ impl Model {
         }
         let creates =
             matches!(ask, Ask::CreateSite { .. } | Ask::CreateTunnel { .. } | Ask::CreateDevice { .. });
-        if (creates || matches!(ask, Ask::Revert(..))) && self.leaving {
+        if (creates || matches!(ask, Ask::Revert(..) | Ask::Cancel(..))) && self.leaving {
             return Err(BeingRemoved);
         }
         let before = self.things.len();
@@ -781,6 +836,7 @@ impl Model {
             }
             Ask::Release(kind, name) => self.release(kind, name, now),
             Ask::Revert(kind, name, back) => self.revert(kind, name, back, who, now),
+            Ask::Cancel(kind, name, tried) => self.cancel(kind, name, tried, now),
             Ask::Acknowledge(kind, name) => {
                 let at = self.find(kind, name).ok_or(NotFound)?;
                 let thing = &mut self.things[at];
@@ -896,6 +952,7 @@ impl Model {
             Change::Applied { generation, .. } => {
                 assert!(thing.observed <= *generation && *generation <= thing.generation);
                 thing.observed = *generation;
+                thing.tried = false;
                 if *generation == thing.generation {
                     (thing.failed, thing.drifted, thing.again) = (false, false, false);
                     thing.known = None;
@@ -904,7 +961,7 @@ impl Model {
             }
             Change::Failed { generation, .. } => {
                 assert!(*generation == thing.generation && !thing.failed);
-                thing.failed = true;
+                (thing.failed, thing.tried) = (true, true);
                 thing.known = thing.known.filter(|failure| !failure);
                 thing.begins_anew();
             }
@@ -936,6 +993,7 @@ impl Model {
             | Change::Postponed { .. }
             | Change::Due { .. }
             | Change::Released { .. }
+            | Change::Cancelled { .. }
             | Change::Acknowledged { .. }
             | Change::Noted { .. } => panic!("no report says that"),
         }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
+use wanwright_commands::cancel::Standing;
 use wanwright_commands::orders::Gate;
 use wanwright_commands::{Object, orders};
 use wanwright_schemas::order::Order;
@@ -189,6 +190,9 @@ impl Life {
     fn ask(&mut self, ask: &Ask, who: &'static str) {
         let (tail, body) = typed(ask, &self.model, self.world.now);
         let mine = self.model.ask(ask, who, self.minute);
+        if let Ask::Cancel(_, _, tried) = ask {
+            self.world.standing = if *tried { Standing::Tried } else { Standing::Waiting };
+        }
         let real = self.world.send(who, &tail, &body, None);
         let code = |refusal: Refusal| refusal.code;
         assert_eq!(real.map(|_| ()).map_err(code), mine, "{tail} {body}");

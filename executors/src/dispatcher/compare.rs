@@ -76,7 +76,10 @@ impl Compare {
         target: &Target,
         trace: Option<&TraceContext>,
     ) -> Result<Compared, Stuck> {
-        let Some(id) = orders::vendor_of(&head.state, target) else { return Ok(Compared::Equal) };
+        let Some(id) = orders::vendor_of(&head.state, target) else {
+            self.withdraw_gone(customer, head, target).await?;
+            return Ok(Compared::Equal);
+        };
         let vendors = self.vendors.snapshot();
         let vendor = vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
         let position = self.history.position(customer, head.sequence);
@@ -106,6 +109,11 @@ impl Compare {
                 Ok(Compared::Equal)
             }
             Some(change) => self.put(head, change_row, change, trace).await,
+            // Written on an older state, while it was cancelled.
+            None if orders::was_cancelled(&head.state, target) => {
+                self.withdraw(&change_row, head.sequence).await?;
+                Ok(Compared::Equal)
+            }
             // A change is marked as done by whoever carried it out.
             None => Ok(Compared::Equal),
         }
@@ -181,6 +189,24 @@ impl Compare {
                 Err(CheckedError::Conflict) => {}
                 Err(CheckedError::Failed(error)) => return Err(error.into()),
             }
+        }
+    }
+
+    /// The same for a target that is not there: only a change that was cancelled leaves an order to bring one about.
+    async fn withdraw_gone(
+        &self,
+        customer: &CustomerId,
+        head: &Head,
+        target: &Target,
+    ) -> Result<(), Stuck> {
+        let any = format!("wan.order.*.{customer}.{}.{}", target.kind(), target.id());
+        let Some(row) = self.table.get(&any).await?.filter(|row| !row.is_done()) else { return Ok(()) };
+        match serde_json::from_slice::<Order>(&row.payload) {
+            Ok(order) if matches!(order.intent, Intent::Apply) => {
+                let [row, _] = subjects::orders_of_target(&order.vendor, customer, target);
+                self.withdraw(&row, head.sequence).await
+            }
+            _ => Ok(()),
         }
     }
 

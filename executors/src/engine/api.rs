@@ -8,9 +8,12 @@ use wanwright_schemas::CommandId;
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Finding, Outputs};
-use wanwright_vendors::{ClientError, CreateError, Deleted, JobOf, RemoteObject, ResourceClient};
+use wanwright_vendors::{
+    BulkAnswer, BulkChange, ClientError, CreateError, Deleted, JobNotes, JobOf, RemoteObject, ResourceClient,
+};
 
 use super::notes::{Doing, Notes, is_found_again};
+use super::together::One;
 use super::{Outcome, Run, of_device, reason_of, with_inputs};
 
 /// The code of a create whose key belongs to another object.
@@ -150,7 +153,7 @@ impl Work<'_> {
         let made = self.resume().await?;
         let known = known(device).map(str::to_owned).or(made);
         if matches!(run.order.intent, Intent::Remove) {
-            remove(run, client, device, known.as_deref()).await?;
+            self.remove(known.as_deref()).await?;
             return Ok(Finding::Removed);
         }
         let object = self.apply(attributes, known).await?;
@@ -211,7 +214,7 @@ impl Work<'_> {
             None => None,
         };
         let updated = match id {
-            Some(id) => update(run, client, &id, attributes).await?,
+            Some(id) => self.update(&id, attributes).await?,
             None => None,
         };
         let object = match updated {
@@ -229,6 +232,11 @@ impl Work<'_> {
             notes.put(Doing::Create { object: None }).await?;
         }
         let key = device.uid.to_string();
+        if blind.is_none()
+            && let Some(object) = self.create_together(attributes, &key).await?
+        {
+            return Ok(object);
+        }
         let mut created = client.create(attributes, Some(&key)).await;
         if let Err(CreateError { source: ClientError::Refused { code: Some(code), .. }, .. }) = &created
             && code == OTHER_VALUES
@@ -246,6 +254,119 @@ impl Work<'_> {
                 Ok(created.object)
             }
             Err(error) => Err(self.not_created(error, blind).await?),
+        }
+    }
+
+    /// Makes a change together with others; none where it is to be made alone.
+    async fn together(
+        &self,
+        change: BulkChange,
+        id: Option<&str>,
+        attributes: &Map<String, Value>,
+        key: Option<&str>,
+    ) -> Option<Result<BulkAnswer, ClientError>> {
+        let notes = self.notes.map(|notes| Arc::new(notes.clone()) as Arc<dyn JobNotes>);
+        let one = One { change, id, attributes, key: key.map(str::to_owned), notes };
+        self.run.together.change(self.run, &self.client, one).await
+    }
+
+    /// Creates the device together with others. None where it is to be created alone: then a create under the same key,
+    /// or a look for its name, finds what there is.
+    async fn create_together(
+        &self,
+        attributes: &Map<String, Value>,
+        key: &str,
+    ) -> Result<Option<RemoteObject>, Trouble> {
+        let Self { run, device, client, .. } = self;
+        let keyed = client.api().takes_key();
+        let object = match self.together(BulkChange::Create, None, attributes, Some(key)).await {
+            None => return Ok(None),
+            // The key's object has been deleted: a single create goes on to the next key.
+            Some(Err(error)) if keyed && error.status() == Some(410) => return Ok(None),
+            Some(answer) => self.shown(answer?).await?,
+        };
+        let object = match object {
+            Some(object) => Some(object),
+            None if client.api().finds_by_name() => client.find_by_name(&device.name).await?,
+            None => None,
+        };
+        let Some(object) = object else {
+            if keyed {
+                return Ok(None);
+            }
+            run.log.line("warn", "what was made in a call for many is not there right after").await;
+            return Err(ClientError::Unexpected { status: None, message: "the object was not found".into() }.into());
+        };
+        let is_asked = client.api().differences(attributes, &object.attributes).is_empty();
+        // An earlier run had made it with other values: a single create under its key adopts it.
+        Ok(if is_asked || !keyed { Some(object) } else { None })
+    }
+
+    /// The object that an answer is about, read where the answer does not show it.
+    async fn shown(&self, answer: BulkAnswer) -> Result<Option<RemoteObject>, ClientError> {
+        match (answer.object, answer.id) {
+            (Some(object), _) => Ok(Some(object)),
+            (None, Some(id)) => self.client.read(&id).await,
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Changes the device; `None` if it has to be created, because it is gone or has to be another one.
+    async fn update(
+        &self,
+        id: &str,
+        attributes: &Map<String, Value>,
+    ) -> Result<Option<RemoteObject>, ClientError> {
+        let Self { run, client, .. } = self;
+        let updated = match self.together(BulkChange::Update, Some(id), attributes, None).await {
+            None => client.update(id, attributes).await,
+            Some(Err(error)) => Err(error),
+            Some(Ok(answer)) => match self.shown(answer).await? {
+                Some(object) => Ok(object),
+                None => return Ok(None),
+            },
+        };
+        let present = match updated {
+            Ok(object) => object,
+            Err(error) if error.is_not_found() => {
+                run.log.line("warn", format!("{id} is gone at the vendor; creating it again")).await;
+                return Ok(None);
+            }
+            // Perhaps it refused what cannot be changed.
+            Err(refused @ ClientError::Refused { .. }) => match client.read(id).await? {
+                Some(present) if replaced_by(client, attributes, &present).is_some() => present,
+                Some(_) => return Err(refused),
+                None => return Ok(None),
+            },
+            Err(error) => return Err(error),
+        };
+        let Some(field) = replaced_by(client, attributes, &present) else { return Ok(Some(present)) };
+        run.log
+            .line("warn", format!("`{field}` of {id} cannot be changed; it is deleted and created anew"))
+            .await;
+        client.delete(id).await?;
+        Ok(None)
+    }
+
+    /// Deletes the device. One that a dead run created anew has another id than the known one, and is found by its name.
+    async fn remove(&self, known: Option<&str>) -> Result<(), ClientError> {
+        let Self { run, device, client, .. } = self;
+        let deleted = match known {
+            Some(id) => self.delete(id).await?,
+            None => Deleted::Before,
+        };
+        if deleted == Deleted::Before || run.observe_first {
+            super::delete_by_name(run, client, &device.name).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, id: &str) -> Result<Deleted, ClientError> {
+        match self.together(BulkChange::Delete, Some(id), &Map::new(), None).await {
+            None => self.client.delete(id).await,
+            Some(Ok(_)) => Ok(Deleted::Now),
+            Some(Err(error)) if error.is_not_found() => Ok(Deleted::Before),
+            Some(Err(error)) => Err(error),
         }
     }
 
@@ -269,23 +390,6 @@ impl Work<'_> {
     }
 }
 
-/// Deletes the device. One that a dead run created anew has another id than the known one, and is found by its name.
-async fn remove(
-    run: &Run<'_>,
-    client: &ResourceClient,
-    device: &DesiredDevice,
-    known: Option<&str>,
-) -> Result<(), ClientError> {
-    let deleted = match known {
-        Some(id) => client.delete(id).await?,
-        None => Deleted::Before,
-    };
-    if deleted == Deleted::Before || run.observe_first {
-        super::delete_by_name(run, client, &device.name).await?;
-    }
-    Ok(())
-}
-
 /// The id that the vendor gave the device, as far as it was reported.
 fn known(device: &DesiredDevice) -> Option<&str> {
     device.known.get("id")?.as_str()
@@ -302,35 +406,6 @@ async fn find(
         run.log.line("info", format!("found {} at the vendor as {}", device.name, found.id)).await;
     }
     Ok(found.map(|found| found.id))
-}
-
-/// Changes the device; `None` if it has to be created, because it is gone or has to be another one.
-async fn update(
-    run: &Run<'_>,
-    client: &ResourceClient,
-    id: &str,
-    attributes: &Map<String, Value>,
-) -> Result<Option<RemoteObject>, ClientError> {
-    let present = match client.update(id, attributes).await {
-        Ok(object) => object,
-        Err(error) if error.is_not_found() => {
-            run.log.line("warn", format!("{id} is gone at the vendor; creating it again")).await;
-            return Ok(None);
-        }
-        // Perhaps it refused what cannot be changed.
-        Err(refused @ ClientError::Refused { .. }) => match client.read(id).await? {
-            Some(present) if replaced_by(client, attributes, &present).is_some() => present,
-            Some(_) => return Err(refused),
-            None => return Ok(None),
-        },
-        Err(error) => return Err(error),
-    };
-    let Some(field) = replaced_by(client, attributes, &present) else { return Ok(Some(present)) };
-    run.log
-        .line("warn", format!("`{field}` of {id} cannot be changed; it is deleted and created anew"))
-        .await;
-    client.delete(id).await?;
-    Ok(None)
 }
 
 /// The first attribute that differs and makes the device another one.

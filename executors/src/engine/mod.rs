@@ -3,6 +3,7 @@
 pub mod api;
 mod notes;
 mod scans;
+mod together;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::gateway::{Opened, RunContext, journal};
 use crate::records;
 
 pub use scans::Scans;
+pub use together::Together;
 
 /// Longer than the gateway lets a call wait and a vendor answer, so that it is the gateway that gives up first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -52,6 +54,8 @@ pub struct Run<'a> {
     pub observe_first: bool,
     /// The latest lists of the vendors, for looks.
     pub scans: &'a Scans,
+    /// The changes that go together with others.
+    pub together: &'a Together,
     /// Which try this is, from 1.
     pub attempt: u32,
     /// Where the run's log goes.
@@ -104,13 +108,17 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
 /// A client of one kind of object at the run's vendor. `None` if the vendor's folder does not describe the kind.
 pub(crate) fn client(run: &Run<'_>, kind: &str) -> Result<Option<ResourceClient>, ClientError> {
     let Some(api) = run.vendor.api.get(kind) else { return Ok(None) };
-    let http = VendorHttp::new(&ClientOptions {
-        base_url: run.gateway.base_url().to_owned(),
+    Ok(Some(ResourceClient::new(connections(run.gateway.base_url())?, Arc::clone(api))))
+}
+
+/// Connections to a path through the gateway.
+fn connections(base_url: &str) -> Result<VendorHttp, ClientError> {
+    VendorHttp::new(&ClientOptions {
+        base_url: base_url.to_owned(),
         connect_timeout: Duration::from_secs(5),
         call_timeout: CALL_TIMEOUT,
         headers: Vec::new(),
-    })?;
-    Ok(Some(ResourceClient::new(http, Arc::clone(api))))
+    })
 }
 
 /// Deletes what the vendor has under this name, and says whether there was anything.

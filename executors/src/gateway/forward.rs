@@ -6,11 +6,13 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::Response;
 use bytes::Bytes;
+use futures::future::{join_all, try_join_all};
 use tokio::time::Instant;
 use url::Url;
+use wanwright_nats::NatsError;
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::headers::TRACE_PARENT;
-use wanwright_schemas::run::RunEvent;
+use wanwright_schemas::run::{RunEvent, SharedCall};
 use wanwright_vendors::LOOKS_HEADER;
 
 use super::answer::{self, Answered, problem, respond};
@@ -129,7 +131,7 @@ async fn wait(run: &Run, lane: &Lane, class: &Class, deadline: Instant) -> Resul
     let turn = lane.budget.turn(class.clone(), run.context.priority, &run.context.customer);
     let turn = tokio::select! {
         biased;
-        () = run.closed.cancelled() => return Err(ended(run)),
+        () = run.ended() => return Err(ended(run)),
         turn = tokio::time::timeout_at(deadline, turn) => turn,
     };
     match turn {
@@ -213,11 +215,11 @@ async fn perform(
     attempt: &Attempt,
     secret: &Arc<Secret>,
 ) -> Result<Result<Answered, &'static str>, Response> {
-    let (context, call) = (&run.context, &made.call);
+    let call = &made.call;
     let change = change_of(call);
     if let Some(change) = &change {
         announce(inner, run, change).await?;
-    } else if run.closed.is_cancelled() {
+    } else if run.is_closed() {
         return Err(ended(run));
     }
     run.count(&made.class);
@@ -228,7 +230,7 @@ async fn perform(
     if let Some(change) = &change {
         let id = result.as_ref().ok().and_then(id_of);
         // Without this half the change stays unknown, which the next run finds out.
-        if let Err(error) = journal::write(&inner.nats, context, change, Phase::After { status, id }).await {
+        if let Err(error) = write_all(inner, run, change, &Phase::After { status, id }).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the journal has a change without its answer"
@@ -242,12 +244,27 @@ async fn perform(
         millis: millis(took),
         waited_millis: millis(attempt.waited),
         attempt: attempt.number,
+        shared: shared(run, change.as_ref()),
     };
-    records::write(&inner.nats, context, event).await;
+    let contexts = run.contexts().into_iter();
+    join_all(contexts.map(|context| records::write(&inner.nats, context, event.clone()))).await;
     Ok(result.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "a call to a vendor failed");
         "the vendor gave no answer"
     }))
+}
+
+/// Writes one half of a change into the journal of each run that it is made for.
+async fn write_all(inner: &Inner, run: &Run, change: &Change, phase: &Phase) -> Result<(), NatsError> {
+    let contexts = run.contexts().into_iter();
+    let writes = contexts.map(|context| journal::write(&inner.nats, context, change, phase.clone()));
+    try_join_all(writes).await.map(drop)
+}
+
+/// What tells the records of a call for many that they are of one.
+fn shared(run: &Run, change: Option<&Change>) -> Option<SharedCall> {
+    let orders = u32::try_from(run.contexts().len()).unwrap_or(u32::MAX);
+    change.filter(|_| orders > 1).map(|change| SharedCall { call: change.call, orders })
 }
 
 /// The change that a call is, if it is one.
@@ -265,20 +282,20 @@ fn change_of(call: &Call) -> Option<Change> {
 
 /// Writes down that a change is about to be asked for. Without that it is not made.
 async fn announce(inner: &Inner, run: &Run, change: &Change) -> Result<(), Response> {
-    if run.closed.is_cancelled() {
+    if run.is_closed() {
         return Err(ended(run));
     }
-    let away = |error: wanwright_nats::NatsError| {
+    let away = |error: NatsError| {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "a change was not made: its journal is away"
         );
         ours(run, "the effect journal cannot be written, so the change was not made")
     };
-    journal::write(&inner.nats, &run.context, change, Phase::Before).await.map_err(away)?;
+    write_all(inner, run, change, &Phase::Before).await.map_err(away)?;
     // Writing takes its time, and the run may have ended in it.
-    if run.closed.is_cancelled() {
-        journal::write(&inner.nats, &run.context, change, Phase::Withheld).await.map_err(away)?;
+    if run.is_closed() {
+        write_all(inner, run, change, &Phase::Withheld).await.map_err(away)?;
         return Err(ended(run));
     }
     Ok(())

@@ -36,7 +36,7 @@ pub use budget::{
     Admission, Counts, Level, LimitStanding, Open, Priority, RECORD_VERSION, Record, Standing, Trial,
     record_key,
 };
-pub use run::{Opened, RunContext};
+pub use run::{Opened, RunContext, Share};
 
 use admit::Admissions;
 use budget::Budget;
@@ -186,9 +186,21 @@ impl Gateway {
 
     /// Opens a path of its own for a run. It closes when the answer is dropped.
     pub fn open(&self, context: RunContext) -> Opened {
+        self.open_as(|base_url| run::Run::new(context, base_url))
+    }
+
+    /// Opens a path for calls that are made for all of these runs, of which there is at least one: each has them in its
+    /// journal and among its records. They are of one customer, vendor and account; the budget pays once.
+    pub fn open_together(&self, runs: &[Share]) -> Opened {
+        let members: Vec<_> = runs.iter().map(|run| Arc::clone(&run.0)).collect();
+        let context = runs[0].0.context.clone();
+        self.open_as(|base_url| run::Run::of_many(context, base_url, members))
+    }
+
+    fn open_as(&self, run: impl FnOnce(String) -> run::Run) -> Opened {
         let token = uuid::Uuid::new_v4().simple().to_string();
         let base_url = format!("http://{}/r/{token}", self.inner.host);
-        let run = Arc::new(run::Run::new(context, base_url));
+        let run = Arc::new(run(base_url));
         if let Ok(mut runs) = self.inner.runs.lock() {
             runs.insert(token.clone(), Arc::clone(&run));
         }

@@ -39,6 +39,8 @@ pub(super) struct Run {
     /// The same for each limit that counted some.
     counted: Mutex<HashMap<String, u32>>,
     ours: AtomicBool,
+    /// The runs that its calls are made for; none where it is one itself.
+    members: Vec<Arc<Run>>,
 }
 
 impl Run {
@@ -50,12 +52,40 @@ impl Run {
             calls: AtomicU64::new(0),
             counted: Mutex::default(),
             ours: AtomicBool::new(false),
+            members: Vec::new(),
         }
+    }
+
+    /// A path whose calls are made for many runs at once.
+    pub(super) fn of_many(context: RunContext, base_url: String, members: Vec<Arc<Self>>) -> Self {
+        Self { members, ..Self::new(context, base_url) }
+    }
+
+    /// Whose calls these are.
+    pub(super) fn contexts(&self) -> Vec<&RunContext> {
+        match self.members.as_slice() {
+            [] => vec![&self.context],
+            members => members.iter().map(|member| &member.context).collect(),
+        }
+    }
+
+    /// Whether one of those that its calls are made for has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled() || self.members.iter().any(|member| member.closed.is_cancelled())
+    }
+
+    /// Waits until that is so.
+    pub(super) async fn ended(&self) {
+        let all = self.members.iter().map(|member| &member.closed).chain([&self.closed]);
+        let _ = futures::future::select_all(all.map(|closed| Box::pin(closed.cancelled()))).await;
     }
 
     /// Counts a call.
     pub(super) fn count(&self, class: &Class) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        for member in &self.members {
+            member.calls.fetch_add(1, Ordering::Relaxed);
+        }
         if let Ok(mut counted) = self.counted.lock() {
             for name in class.names() {
                 *counted.entry(name.to_owned()).or_default() += 1;
@@ -66,6 +96,24 @@ impl Run {
     /// Notes that a call failed for a reason of ours.
     pub(super) fn failed_by_us(&self) {
         self.ours.store(true, Ordering::Relaxed);
+        self.members.iter().for_each(|member| member.failed_by_us());
+    }
+}
+
+/// A run, for whoever makes a call for many.
+#[derive(Clone)]
+pub struct Share(pub(super) Arc<Run>);
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Share").field("context", &self.0.context).finish_non_exhaustive()
+    }
+}
+
+impl Share {
+    /// Whether the run has ended.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
     }
 }
 
@@ -90,6 +138,11 @@ impl Opened {
     /// The base URL that stands for the vendor.
     pub fn base_url(&self) -> &str {
         &self.run.base_url
+    }
+
+    /// The run, for a call that is made for many.
+    pub fn share(&self) -> Share {
+        Share(Arc::clone(&self.run))
     }
 
     /// Whose calls these are.

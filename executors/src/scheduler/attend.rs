@@ -17,7 +17,7 @@ use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
 use super::ending::{Trouble, Work};
 use super::{Config, News, breakers};
-use crate::engine::{self, Log, Outcome, Run, Scans};
+use crate::engine::{self, Log, Outcome, Run, Scans, Together};
 use crate::gateway::{Admission, Admitted, RunContext, journal};
 use crate::records;
 
@@ -36,6 +36,7 @@ pub(super) struct Attendant {
     pub(super) attempts: Attempts,
     pub(super) config: Config,
     pub(super) scans: Scans,
+    pub(super) together: Together,
 }
 
 /// What to do with a row after its run.
@@ -145,6 +146,7 @@ impl Attendant {
             gateway: &opened,
             observe_first: attempt.unsure,
             scans: &self.scans,
+            together: &self.together,
             attempt: attempt.number,
             log: Log::new(&self.config.nats, &context),
         };

@@ -44,12 +44,16 @@ impl LaneKey {
 struct Lane {
     queue: FairQueue<Priority, CustomerId, String>,
     running: usize,
+    /// How many may run at once.
+    slots: usize,
 }
 
 /// What a row needs to find its place.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) lane: LaneKey,
+    /// How many runs the lane has at once.
+    pub(super) slots: usize,
     pub(super) customer: CustomerId,
     pub(super) priority: Priority,
     /// The lease of the row's target, which a change of it and a look at it share.
@@ -70,14 +74,13 @@ pub(super) enum Ended {
 pub(super) struct Board {
     rows: HashMap<String, (Place, Standing)>,
     lanes: BTreeMap<LaneKey, Lane>,
-    slots: fn(&LaneKey) -> usize,
     share: Share,
     holds: Holds,
 }
 
 impl Board {
-    pub(super) fn new(slots: fn(&LaneKey) -> usize, share: Share) -> Self {
-        Self { rows: HashMap::new(), lanes: BTreeMap::new(), slots, share, holds: Holds::default() }
+    pub(super) fn new(share: Share) -> Self {
+        Self { rows: HashMap::new(), lanes: BTreeMap::new(), share, holds: Holds::default() }
     }
 
     /// A row was written.
@@ -178,19 +181,18 @@ impl Board {
         let lane = self
             .lanes
             .entry(place.lane.clone())
-            .or_insert_with(|| Lane { queue: FairQueue::new(), running: 0 });
+            .or_insert_with(|| Lane { queue: FairQueue::new(), running: 0, slots: place.slots });
+        // The vendor's folder may have changed.
+        lane.slots = place.slots;
         lane.queue.push(place.priority, place.customer.clone(), row.clone());
         self.rows.insert(row, (place, Standing::Waiting));
     }
 
     /// The next row to carry out, with its place, if a lane has a free slot and something waits.
     pub(super) fn next(&mut self) -> Option<(String, Place)> {
-        let slots = self.slots;
         loop {
-            let (_, lane) = self
-                .lanes
-                .iter_mut()
-                .find(|(key, lane)| lane.running < slots(key) && !lane.queue.is_empty())?;
+            let mut lanes = self.lanes.values_mut();
+            let lane = lanes.find(|lane| lane.running < lane.slots && !lane.queue.is_empty())?;
             let row = lane.queue.pop()?;
             // A place in the queue that the row does not wait at any more.
             let Some((place, standing @ Standing::Waiting)) = self.rows.get_mut(&row) else { continue };
@@ -231,7 +233,12 @@ mod tests {
     use super::*;
 
     fn place(customer: &str) -> Place {
+        place_among(customer, 1)
+    }
+
+    fn place_among(customer: &str, slots: usize) -> Place {
         Place {
+            slots,
             lease: String::new(),
             lane: LaneKey::new("simwan".parse().expect("an id"), Engine::Api),
             customer: customer.parse().expect("an id"),
@@ -240,7 +247,7 @@ mod tests {
     }
 
     fn board() -> Board {
-        let mut board = Board::new(|_| 1, Share::new("one".to_owned()));
+        let mut board = Board::new(Share::new("one".to_owned()));
         board.others(Vec::new());
         board
     }
@@ -328,9 +335,9 @@ mod tests {
     #[test]
     fn rows_follow_their_customers_from_process_to_process() {
         let (ours, theirs) = customers();
-        let mut board = Board::new(|_| 100, Share::new("one".to_owned()));
+        let mut board = Board::new(Share::new("one".to_owned()));
         let all = || ours.iter().chain(&theirs);
-        all().for_each(|name| board.arrived(name.clone(), place(name)));
+        all().for_each(|name| board.arrived(name.clone(), place_among(name, 100)));
         assert!(board.next().is_none(), "it has not listened yet");
         board.others(vec!["two".to_owned()]);
         let mut taken = rows(&mut board);

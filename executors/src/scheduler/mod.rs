@@ -19,10 +19,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::lease::key_of_target;
 use wanwright_nats::topology::{ORDERS, TIMERS};
 use wanwright_nats::{Follower, Leases, Nats, NatsError, OrderTable, StoredMessage};
 use wanwright_schemas::{VendorId, subjects};
-use wanwright_vendors::{Catalogue, Engine, Vendors};
+use wanwright_vendors::{Catalogue, Engine, Vendor, Vendors};
 
 use crate::gateway::{Gateway, Priority};
 use crate::terraform::TerraformEngine;
@@ -81,13 +82,23 @@ pub struct Config {
     pub patience: Patience,
 }
 
-/// How many runs a lane has at once: API runs wait for the vendor, Terraform runs need a core each.
-fn slots(lane: &LaneKey) -> usize {
-    if lane.terraform {
-        std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
-    } else {
-        32
+/// How many runs of the API engine a lane has at once: they wait for the vendor.
+const API_SLOTS: usize = 32;
+
+/// Most of them where many changes go in one call.
+const MOST_API_SLOTS: usize = 256;
+
+/// How many runs a lane has at once. Terraform runs need a core each. Where the vendor changes many objects in one call,
+/// there are enough for a call under way, for the next one, and for as many that report or begin.
+fn slots(vendor: Option<&Vendor>, engine: Engine) -> usize {
+    if engine == Engine::Terraform {
+        return std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     }
+    let bulks = vendor.into_iter().flat_map(|vendor| vendor.api.values()).flat_map(|api| {
+        [&api.bulk.create, &api.bulk.update, &api.bulk.delete].into_iter().flatten()
+    });
+    let most = bulks.filter(|bulk| bulk.used).map(|bulk| bulk.most_items).max();
+    most.map_or(API_SLOTS, |most| (most * 4).clamp(API_SLOTS, MOST_API_SLOTS))
 }
 
 /// What happened, for the board.
@@ -118,12 +129,13 @@ pub async fn run(
         attempts: Attempts::open(nats).await?,
         config: config.clone(),
         scans: crate::engine::Scans::default(),
+        together: crate::engine::Together::new(config.gateway.clone()),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
     let due = subjects::TIMER_DUE_ALL.to_owned();
     let timers = Follower::open_filtered(nats.js.clone(), TIMERS, due, 1).await?;
     let controls = controls::Watch::open(nats).await?;
-    let mut board = Board::new(slots, Share::new(config.executor.clone()));
+    let mut board = Board::new(Share::new(config.executor.clone()));
     board.hold(controls.holds());
     let presence = Presence::open(nats, config.executor.clone()).await?;
     let (tell, mut news) = mpsc::channel(BATCH);
@@ -263,9 +275,11 @@ fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
         tracing::error!(row, "a row of the table has a subject that no order has; it is left alone");
         return None;
     };
-    let engine = vendors.get(vendor.as_str()).and_then(|vendor| vendor.engine(kind.as_str()));
-    let lease = format!("target.{vendor}.{customer}.{kind}.{id}");
-    let lane = LaneKey::new(vendor, engine.unwrap_or(Engine::Api));
+    let folder = vendors.get(vendor.as_str());
+    let engine = folder.and_then(|folder| folder.engine(kind.as_str())).unwrap_or(Engine::Api);
+    let slots = slots(folder, engine);
+    let lease = key_of_target(&vendor, &customer, kind, id);
+    let lane = LaneKey::new(vendor, engine);
     let priority = if is_look { Priority::Drift } else { Priority::Intent };
-    Some(News::Row(row, Place { lane, customer, priority, lease }))
+    Some(News::Row(row, Place { lane, slots, customer, priority, lease }))
 }

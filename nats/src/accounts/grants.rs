@@ -123,6 +123,9 @@ fn commands() -> Vec<String> {
         "wan.dead.>",
         "wan.key.>",
         "wan.inventory.>",
+        // Orders that are cancelled.
+        "wan.order.>",
+        "wan.run.*.*.cancelled",
         subjects::MEMBERS,
         // Requests that came without their partition go to whoever holds it, under the name of their sender.
         "wan.decide.>",

@@ -87,7 +87,8 @@ pub fn follow<S>(
     let resolution = match change {
         Change::Applied { .. } => Some(Resolution::Applied),
         Change::DriftNotFound { .. } => Some(Resolution::Disappeared),
-        Change::Removed { .. } | Change::Created { .. } => Some(Resolution::Removed),
+        Change::Created { .. } => Some(Resolution::Removed),
+        change if change.is_end() => Some(Resolution::Removed),
         Change::DriftFound { .. } => Some(Resolution::FoundAgain),
         _ => None,
     };

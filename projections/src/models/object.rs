@@ -79,7 +79,7 @@ pub fn step<T: ObjectRow>(
         Change::Created { generation, spec, .. } => {
             rows.put(T::created(customer, id, spec, vendor, Lifecycle::created(*generation, at)));
         }
-        Change::Removed { .. } => rows.remove(key),
+        change if change.is_end() => rows.remove(key),
         _ => {
             if let Some(row) = rows.get_mut(key) {
                 if let Change::Changed { spec, .. } = change {

@@ -26,6 +26,8 @@ pub enum OperationState {
     Superseded,
     /// It is not wanted any more.
     Withdrawn,
+    /// Somebody took it back before it began.
+    Cancelled,
     /// Its executor died; what it did is being looked at.
     Unknown,
 }
@@ -41,6 +43,7 @@ impl OperationState {
             Self::Failed => "failed",
             Self::Superseded => "superseded",
             Self::Withdrawn => "withdrawn",
+            Self::Cancelled => "cancelled",
             Self::Unknown => "unknown",
         }
     }
@@ -189,7 +192,7 @@ impl OperationRow {
                 self.intent = Some(intent.clone());
                 self.generation = Some(*generation);
                 // What was suspended is wanted again, as the same order.
-                if self.state == OperationState::Withdrawn {
+                if matches!(self.state, OperationState::Withdrawn | OperationState::Cancelled) {
                     self.state = OperationState::Waiting;
                     self.finished_at = None;
                     self.wait(Some(WaitingFor::Lane), None);
@@ -200,6 +203,7 @@ impl OperationRow {
                 self.finish(OperationState::Superseded, time);
             }
             RunEvent::Withdrawn => self.finish(OperationState::Withdrawn, time),
+            RunEvent::Cancelled { .. } => self.finish(OperationState::Cancelled, time),
             RunEvent::Waiting { why } => {
                 // An order that ended meanwhile waits for nothing.
                 if matches!(self.state, OperationState::Waiting | OperationState::Retrying) {

@@ -93,6 +93,7 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
         }
         RunEvent::Superseded { by } => ("info", format!("order {by} took its place")),
         RunEvent::Withdrawn => ("info", "is not wanted any more".to_owned()),
+        RunEvent::Cancelled { by } => ("info", format!("was cancelled by command {by}")),
         RunEvent::Waiting { why: Wait::Budget } => {
             ("info", "waits for room in the vendor's limits".to_owned())
         }
@@ -110,10 +111,11 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
         RunEvent::Call { method, path, status: 0, attempt, .. } => {
             ("warn", format!("{method} {path}: no answer (try {attempt})"))
         }
-        RunEvent::Call { method, path, status, millis, .. } => (
-            if *status >= 400 { "warn" } else { "info" },
-            format!("{method} {path}: {status} in {millis} ms"),
-        ),
+        RunEvent::Call { method, path, status, millis, shared, .. } => {
+            let others = shared.map(|shared| format!(", one call for {} orders", shared.orders));
+            let level = if *status >= 400 { "warn" } else { "info" };
+            (level, format!("{method} {path}: {status} in {millis} ms{}", others.unwrap_or_default()))
+        }
         RunEvent::Log { level, message } => {
             let level = ["warn", "error"].into_iter().find(|known| known == level).unwrap_or("info");
             (level, message.clone())

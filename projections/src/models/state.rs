@@ -331,6 +331,8 @@ impl State {
                     self.forget_failure();
                 }
             }
+            // The vendor has this generation already.
+            Change::Cancelled { generation, tried: false, .. } => self.observed_generation = Some(*generation),
             Change::Failed { generation, code, message, .. } => {
                 self.failure_code = Some(code.code().to_owned());
                 self.failure_message = Some(message.clone());

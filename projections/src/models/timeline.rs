@@ -142,6 +142,17 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
                 "was released from its change windows in generation {generation} by {released_by}: {reason}"
             ),
         ),
+        Change::Cancelled { generation, restored: Some(restored), tried } => {
+            let again = if *tried { "is to be as in" } else { "is as in" };
+            let text = format!("was cancelled: it {again} generation {restored}, as generation {generation}");
+            (Some(*generation), text)
+        }
+        Change::Cancelled { generation, restored: None, tried: true } => {
+            (Some(*generation), "was cancelled: what was begun of it is to be taken down".to_owned())
+        }
+        Change::Cancelled { generation, .. } => {
+            (Some(*generation), "was cancelled before its vendor had it, and is gone".to_owned())
+        }
         Change::Acknowledged { of, acknowledged_by, reason, until } => {
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
             let of = of.as_str();

@@ -98,6 +98,7 @@ fn judged(index: u32) -> Result<Judged> {
         received,
         key: None,
         former: None,
+        standing: wanwright_commands::cancel::Standing::Waiting,
         command,
     })
 }

@@ -57,6 +57,7 @@ pub async fn judge(
                 let (received, expected_generation) = (Default::default(), None);
                 let facts = Circumstances {
                     former: None,
+                    standing: wanwright_commands::cancel::Standing::Waiting,
                     command: id,
                     expected_generation,
                     received,

@@ -109,7 +109,7 @@ impl Writer {
         let began = Instant::now();
         let (received, expected_generation) = (Default::default(), None);
         let judged =
-            Judged { id, expected_generation, received, schema: None, key: None, former: None, command };
+            Judged { id, expected_generation, received, schema: None, key: None, former: None, standing: wanwright_commands::cancel::Standing::Waiting, command };
         loop {
             match self.try_once(&judged).await {
                 Ok(Some(sequence)) => {
