@@ -62,7 +62,8 @@ pub(crate) fn cancellable<'a, S>(
     }
     let observed = object.observed.as_ref().map(|observed| observed.generation);
     if !object.leaving && observed == Some(object.generation) {
-        let message = format!("the vendor has generation {} of {name}, which is what is wanted", object.generation);
+        let message =
+            format!("the vendor has generation {} of {name}, which is what is wanted", object.generation);
         return Err(Refusal::new(Reason::NothingToCancel, message));
     }
     if facts.standing == Standing::Running {

@@ -188,13 +188,15 @@ fn body(kind: Kind, verb: &str) -> Option<Value> {
         ("freeze", _) => Some(read::<FreezeBody>()),
         ("unfreeze", _) => Some(read::<UnfreezeBody>()),
         ("confirm-claims", _) => Some(read::<ConfirmClaimsBody>()),
-        ("decommission" | "retry" | "cancel" | "check-drift" | "resume" | "protect" | "unprotect" | "erase", _) => {
-            Some(json!({
-                "$schema": "https://json-schema.org/draft/2020-12/schema",
-                "type": "object",
-                "additionalProperties": false,
-            }))
-        }
+        (
+            "decommission" | "retry" | "cancel" | "check-drift" | "resume" | "protect" | "unprotect"
+            | "erase",
+            _,
+        ) => Some(json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "additionalProperties": false,
+        })),
         _ => None,
     }
 }

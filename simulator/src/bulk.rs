@@ -50,7 +50,13 @@ pub(crate) fn creates(request: &Request) -> Vec<String> {
 }
 
 /// Does what a call for many asks for. Its effects are applied already, each before the next item is looked at.
-pub(crate) fn operate_all(app: &App, state: &mut State, request: &Request, kind: &Kind, bulk: Bulk) -> Outcome {
+pub(crate) fn operate_all(
+    app: &App,
+    state: &mut State,
+    request: &Request,
+    kind: &Kind,
+    bulk: Bulk,
+) -> Outcome {
     let items = match items(request, kind) {
         Ok(items) => items,
         Err(refusal) => return Outcome { reply: refusal.reply(), effects: Vec::new(), applied: 0 },

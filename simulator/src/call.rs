@@ -196,7 +196,8 @@ fn as_job(app: &App, state: &mut State, request: &Request, outcome: Outcome) -> 
 
 /// The kinds and names a call is to create.
 fn creates_of(app: &App, request: &Request) -> Vec<(String, String)> {
-    let Some((kind, target)) = app.vendor.route(&request.path).filter(|_| request.method == Method::POST) else {
+    let Some((kind, target)) = app.vendor.route(&request.path).filter(|_| request.method == Method::POST)
+    else {
         return Vec::new();
     };
     let names = match target {

@@ -89,6 +89,9 @@ pub struct FleetArgs {
     /// Numbers of executor processes: the campaign runs once with each.
     #[arg(long, value_delimiter = ',', default_value = "1,4", value_name = "N,N")]
     pub executors: Vec<u16>,
+    /// Have many changes of a customer go in one call, as the vendor's folder describes it.
+    #[arg(long)]
+    pub many: bool,
     /// Folder with servers that were downloaded before.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

@@ -73,8 +73,16 @@ impl Aggregate for Customer {
     ) -> Result<(), Refusal> {
         let Judged { id, expected_generation, schema, received, key, former, standing, command } = command;
         let former = former.as_ref();
-        let facts =
-            Circumstances { command: id, expected_generation, received, vendors, schema, key, former, standing };
+        let facts = Circumstances {
+            command: id,
+            expected_generation,
+            received,
+            vendors,
+            schema,
+            key,
+            former,
+            standing,
+        };
         // The decision is whole before the first event is written: the sink applies each event at once.
         let events = decide(self, &command, facts)?;
         for event in events {

@@ -79,10 +79,12 @@ impl Hold {
         kind: &str,
         id: &str,
     ) -> Result<Standing, NatsError> {
-        let failed = || NatsError::failed(format!("reading the tries of {}", self.row));
-        let store = self.nats.js.get_key_value(ATTEMPTS).await.map_err(failed())?;
-        let note = store.get(&self.row).await.map_err(failed())?;
-        let begun = store.get(format!("begun.{vendor}.{customer}.{kind}.{id}")).await.map_err(failed())?;
+        let doing = format!("reading the tries of {}", self.row);
+        let store = self.nats.js.get_key_value(ATTEMPTS).await;
+        let store = store.map_err(NatsError::failed(doing.clone()))?;
+        let note = store.get(&self.row).await.map_err(NatsError::failed(doing.clone()))?;
+        let begun = format!("begun.{vendor}.{customer}.{kind}.{id}");
+        let begun = store.get(begun).await.map_err(NatsError::failed(doing))?;
         // A note that cannot be read tells of a try all the same.
         let tells = |note: &[u8]| match serde_json::from_slice::<Note>(note) {
             Ok(note) => note.unsure || note.phase != "done",
@@ -102,7 +104,9 @@ impl Hold {
     pub(super) async fn withdraw(&self, sequence: u64, by: CommandId) -> Result<(), NatsError> {
         let table = OrderTable::new(self.nats.clone());
         loop {
-            let Some(present) = table.get(&self.row).await?.filter(|row| !row.is_done()) else { return Ok(()) };
+            let Some(present) = table.get(&self.row).await?.filter(|row| !row.is_done()) else {
+                return Ok(());
+            };
             let order = serde_json::from_slice::<Order>(&present.payload).ok();
             if order.as_ref().is_some_and(|order| order.position.sequence > sequence) {
                 return Ok(());
@@ -144,7 +148,11 @@ impl Hold {
         let Some(lease) = self.lease else { return };
         if let Err(error) = lease.release().await {
             // It runs out by itself.
-            tracing::warn!(row = self.row, error = &error as &dyn std::error::Error, "a target stays held a while");
+            tracing::warn!(
+                row = self.row,
+                error = &error as &dyn std::error::Error,
+                "a target stays held a while"
+            );
         }
     }
 }

@@ -181,7 +181,8 @@ impl Lane {
         if asked.subject.verb == ERASE {
             self.sealing.follow(customer, &events).await?;
         }
-        if !is_told && events.iter().any(|event| matches!(event, Event::Device(_, change) if change.is_end())) {
+        if !is_told && events.iter().any(|event| matches!(event, Event::Device(_, change) if change.is_end()))
+        {
             let history = self.store.load_events(customer.as_str()).await?;
             let known = serials::given(history.iter().map(|recorded| &recorded.payload.event));
             let removed = serials::removed(&loaded.head.state, known, &events);
@@ -288,7 +289,10 @@ impl Lane {
             && let Err(error) = hold.withdraw(before, asked.headers.command).await
         {
             // It is recorded; the dispatcher withdraws what it wrote meanwhile.
-            tracing::warn!(error = &error as &dyn std::error::Error, "a cancelled order is still in the table");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a cancelled order is still in the table"
+            );
         }
         self.sealing.follow(&subject.customer, &events).await?;
         serials::release(&self.claims, &removed).await;

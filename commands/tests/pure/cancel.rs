@@ -1,7 +1,9 @@
 //! Taking back what was asked for and not begun.
 
 use wanwright_commands::cancel::Standing;
-use wanwright_schemas::Reason::{NothingToCancel, OrderRunning, PrefixOverlap, Protected, SiteInUse, SiteMissing};
+use wanwright_schemas::Reason::{
+    NothingToCancel, OrderRunning, PrefixOverlap, Protected, SiteInUse, SiteMissing,
+};
 
 use crate::harness::{DEVICE, LAN, TO_HUB, World};
 

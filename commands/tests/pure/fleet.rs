@@ -25,12 +25,11 @@ fn plain(value: &Value) -> Option<Value> {
         Value::Array(items) if items.is_empty() => None,
         Value::Array(items) => Some(items.iter().map(|item| plain(item).unwrap_or(Value::Null)).collect()),
         Value::Object(fields) => {
-            let fields: serde_json::Map<String, Value> =
-                fields
-                    .iter()
-                    .filter(|(name, _)| !SINCE.contains(&name.as_str()))
-                    .filter_map(|(name, value)| Some((name.clone(), plain(value)?)))
-                    .collect();
+            let fields: serde_json::Map<String, Value> = fields
+                .iter()
+                .filter(|(name, _)| !SINCE.contains(&name.as_str()))
+                .filter_map(|(name, value)| Some((name.clone(), plain(value)?)))
+                .collect();
             (!fields.is_empty()).then_some(Value::Object(fields))
         }
         other => Some(other.clone()),

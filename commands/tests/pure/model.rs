@@ -446,7 +446,8 @@ impl Model {
             self.things[at].leaving = true;
         } else {
             let vendor = if kind == Kind::Site { thing.vendor } else { self.vendor_of(thing.site)? };
-            let (_, wish) = thing.past.iter().find(|(at, _)| *at == thing.observed).expect("what was applied");
+            let (_, wish) =
+                thing.past.iter().find(|(at, _)| *at == thing.observed).expect("what was applied");
             self.fits(&thing, wish, vendor)?;
             let thing = &mut self.things[at];
             (thing.prefixes, thing.end, thing.hostname) = (wish.prefixes.clone(), wish.end, wish.hostname);

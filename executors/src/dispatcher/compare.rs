@@ -193,12 +193,7 @@ impl Compare {
     }
 
     /// The same for a target that is not there: only a change that was cancelled leaves an order to bring one about.
-    async fn withdraw_gone(
-        &self,
-        customer: &CustomerId,
-        head: &Head,
-        target: &Target,
-    ) -> Result<(), Stuck> {
+    async fn withdraw_gone(&self, customer: &CustomerId, head: &Head, target: &Target) -> Result<(), Stuck> {
         let any = format!("wan.order.*.{customer}.{}.{}", target.kind(), target.id());
         let Some(row) = self.table.get(&any).await?.filter(|row| !row.is_done()) else { return Ok(()) };
         match serde_json::from_slice::<Order>(&row.payload) {

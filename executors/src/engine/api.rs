@@ -295,7 +295,9 @@ impl Work<'_> {
                 return Ok(None);
             }
             run.log.line("warn", "what was made in a call for many is not there right after").await;
-            return Err(ClientError::Unexpected { status: None, message: "the object was not found".into() }.into());
+            return Err(
+                ClientError::Unexpected { status: None, message: "the object was not found".into() }.into()
+            );
         };
         let is_asked = client.api().differences(attributes, &object.attributes).is_empty();
         // An earlier run had made it with other values: a single create under its key adopts it.

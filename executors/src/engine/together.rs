@@ -20,6 +20,9 @@ use wanwright_vendors::{BulkAnswer, BulkApi, BulkChange, BulkItem, ClientError, 
 use super::Run;
 use crate::gateway::{Gateway, Share};
 
+/// How many times a call waits for others, as long as some come.
+const MOST_WAITS: u32 = 10;
+
 /// What the vendor says of one object; none where its run has to make the call itself.
 type Told = Option<Result<BulkAnswer, ClientError>>;
 
@@ -144,9 +147,7 @@ impl Drop for Line {
 impl Line {
     async fn serve(mut self) {
         loop {
-            if !self.is_full() {
-                tokio::time::sleep(self.bulk.wait).await;
-            }
+            self.wait().await;
             let Some(batch) = self.next() else {
                 self.over = true;
                 return;
@@ -155,8 +156,17 @@ impl Line {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.together.lock().get(&self.key).is_some_and(|line| line.len() >= self.bulk.most_items)
+    /// Waits until nobody has come for a moment, a call is full, or it has been long enough.
+    async fn wait(&self) {
+        let mut there = 0;
+        for _ in 0..MOST_WAITS {
+            let now = self.together.lock().get(&self.key).map_or(0, VecDeque::len);
+            if now >= self.bulk.most_items || now == there {
+                return;
+            }
+            there = now;
+            tokio::time::sleep(self.bulk.wait).await;
+        }
     }
 
     /// The next call's objects; none, and no line, when nobody stands there any more.

@@ -178,10 +178,11 @@ impl Board {
             self.rows.insert(row, (place, Standing::Elsewhere));
             return;
         }
-        let lane = self
-            .lanes
-            .entry(place.lane.clone())
-            .or_insert_with(|| Lane { queue: FairQueue::new(), running: 0, slots: place.slots });
+        let lane = self.lanes.entry(place.lane.clone()).or_insert_with(|| Lane {
+            queue: FairQueue::new(),
+            running: 0,
+            slots: place.slots,
+        });
         // The vendor's folder may have changed.
         lane.slots = place.slots;
         lane.queue.push(place.priority, place.customer.clone(), row.clone());

@@ -94,9 +94,10 @@ fn slots(vendor: Option<&Vendor>, engine: Engine) -> usize {
     if engine == Engine::Terraform {
         return std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     }
-    let bulks = vendor.into_iter().flat_map(|vendor| vendor.api.values()).flat_map(|api| {
-        [&api.bulk.create, &api.bulk.update, &api.bulk.delete].into_iter().flatten()
-    });
+    let bulks = vendor
+        .into_iter()
+        .flat_map(|vendor| vendor.api.values())
+        .flat_map(|api| [&api.bulk.create, &api.bulk.update, &api.bulk.delete].into_iter().flatten());
     let most = bulks.filter(|bulk| bulk.used).map(|bulk| bulk.most_items).max();
     most.map_or(API_SLOTS, |most| (most * 4).clamp(API_SLOTS, MOST_API_SLOTS))
 }

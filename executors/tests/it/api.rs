@@ -1,7 +1,7 @@
 //! The API engine: what cannot be changed is made anew, and what is to go is looked for by name.
 
 use serde_json::{Map, Value, json};
-use wanwright_executors::engine::{Log, Outcome, Run, Scans, api};
+use wanwright_executors::engine::{Log, Outcome, Run, Scans, Together, api};
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order};
 use wanwright_schemas::report::Finding;
@@ -35,6 +35,7 @@ pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Ou
         gateway: &opened,
         observe_first: false,
         scans: &Scans::default(),
+        together: &Together::new(world.gateway.clone()),
         attempt: 1,
         log: Log::new(&world.nats, &context),
     };

@@ -332,7 +332,9 @@ impl State {
                 }
             }
             // The vendor has this generation already.
-            Change::Cancelled { generation, tried: false, .. } => self.observed_generation = Some(*generation),
+            Change::Cancelled { generation, tried: false, .. } => {
+                self.observed_generation = Some(*generation)
+            }
             Change::Failed { generation, code, message, .. } => {
                 self.failure_code = Some(code.code().to_owned());
                 self.failure_message = Some(message.clone());

@@ -220,6 +220,7 @@ fn an_operation_says_what_it_waits_for_and_how_it_ended() {
         millis: 5,
         waited_millis,
         attempt: 1,
+        shared: None,
     };
     events.extend([call(10), call(20)]);
     let row = told(events.clone());

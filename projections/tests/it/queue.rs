@@ -96,6 +96,7 @@ async fn an_order_says_what_it_waits_for() {
             millis: 3,
             waited_millis: 0,
             attempt: 1,
+            shared: None,
         },
     )
     .await;

@@ -1,10 +1,12 @@
 //! Schedulers, one or several, between the real command service and dispatcher and the simulated vendor.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cancelled;
 mod child;
 mod dead;
 mod edits;
 mod failing;
 mod killed;
 mod paused;
+mod together;
 mod world;

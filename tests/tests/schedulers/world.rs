@@ -100,8 +100,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The vendors' folders, with the credential in a file and a budget that holds nothing up.
-fn vendors(dir: &Path) -> PathBuf {
+/// The vendors' folders, with the credential in a file and a budget that holds nothing up. With more to say about devices,
+/// many of them go in one call.
+fn vendors(dir: &Path, many: Option<&str>) -> PathBuf {
     let vendors = dir.join("vendors");
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
     copy(&from, &vendors.join("simwan"));
@@ -114,12 +115,27 @@ fn vendors(dir: &Path) -> PathBuf {
         .replace("per_second = 50\nburst = 50", "per_second = 500\nburst = 50");
     assert!(text.contains("= 500\n") && text.contains("file = "), "the folder has changed: {text}");
     std::fs::write(file, text).unwrap();
+    if let Some(more) = many {
+        let file = vendors.join("simwan/api/device.toml");
+        let text = std::fs::read_to_string(&file).unwrap().replace("used = false", "used = true");
+        assert!(text.contains("used = true"), "the folder has changed: {text}");
+        std::fs::write(file, text + more).unwrap();
+    }
     vendors
 }
 
 impl World {
     /// A vendor that takes so many milliseconds for an answer.
     pub async fn new(latency_ms: u64) -> Self {
+        Self::made(latency_ms, None).await
+    }
+
+    /// The same, where many devices go in one call; `more` is added to what its folder says about devices.
+    pub async fn many(latency_ms: u64, more: &str) -> Self {
+        Self::made(latency_ms, Some(more)).await
+    }
+
+    async fn made(latency_ms: u64, many: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let mut options = NatsOptions::new(dir.path().join("nats"), cache);
@@ -127,7 +143,7 @@ impl World {
         let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", PARTITIONS).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
-        let vendors = vendors(dir.path());
+        let vendors = vendors(dir.path(), many);
         let listen = ([127, 0, 0, 1], 0).into();
         let mut config = Config::new(listen, dir.path().join("vendor"), vendors.join("simwan"), TOKEN, ADMIN);
         config.limit = Some(Limit { per_second: 100_000.0, burst: 100_000 });
@@ -266,6 +282,13 @@ impl World {
 
     fn back_door(&self, path: &str) -> String {
         format!("{}/_sim/{path}", self.vendor.url().to_string().trim_end_matches('/'))
+    }
+
+    /// How many calls the vendor has got.
+    pub async fn calls(&self) -> u64 {
+        let asked = self.http.get(self.back_door("stats")).bearer_auth(ADMIN).send().await.unwrap();
+        let stats: Stats = asked.json().await.unwrap();
+        stats.totals.calls
     }
 
     /// What the vendor counted about devices.

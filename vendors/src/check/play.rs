@@ -121,7 +121,8 @@ async fn many(
         notes: None,
     };
     let items: Vec<BulkItem> = example.items.iter().map(item).collect();
-    let client = client.clone().within(&items.first().map(|item| item.attributes.clone()).unwrap_or_default());
+    let client =
+        client.clone().within(&items.first().map(|item| item.attributes.clone()).unwrap_or_default());
     client.bulk(change, &items).await
 }
 
@@ -234,7 +235,9 @@ fn compare(wanted: &Expected, came: &Result<Came, ClientError>) -> Option<String
     let objects = match (wanted, came) {
         (Expected::Items(items), Ok(Came::Many(many))) => return compare_each(items, many),
         (_, Ok(Came::Many(_))) => return Some("is not of the form `{\"items\": […]}`".to_owned()),
-        (Expected::Items(_), Ok(Came::One(_))) => return Some("is of one object, and names items".to_owned()),
+        (Expected::Items(_), Ok(Came::One(_))) => {
+            return Some("is of one object, and names items".to_owned());
+        }
         (Expected::Error(failure), Err(error)) => return fails(failure, error),
         (Expected::Error(failure), Ok(_)) => {
             return Some(format!("is recorded as {}, and it succeeds", failure.class));

@@ -149,9 +149,9 @@ impl ResourceClient {
     ) -> Result<BulkAnswer, ClientError> {
         let status = bulk.status.as_deref().map(|at| {
             let status = result.pointer(at).and_then(Value::as_u64);
-            status.and_then(|status| u16::try_from(status).ok()).ok_or_else(|| {
-                ClientError::unexpected(format!("a result has no status at {at}"))
-            })
+            status
+                .and_then(|status| u16::try_from(status).ok())
+                .ok_or_else(|| ClientError::unexpected(format!("a result has no status at {at}")))
         });
         judge_result(&self.api, status.transpose()?, result)?;
         let object = match bulk.object.as_deref().and_then(|at| result.pointer(at)) {

@@ -81,8 +81,9 @@ pub(super) fn load(
         return Err(section.error("body", "does not say where the objects are: add `{items}` to it"));
     }
     let pointer_at = |section: &mut Section, key: &str| pointer::reading(section, key);
-    let results = pointer_at(&mut section, "results")?
-        .ok_or_else(|| section.error("results", "is missing: say where the answer has the list of results"))?;
+    let results = pointer_at(&mut section, "results")?.ok_or_else(|| {
+        section.error("results", "is missing: say where the answer has the list of results")
+    })?;
     let bulk = BulkApi {
         item: item(shared, &mut section, role)?,
         most_items: section.required("most_items")?,
@@ -113,7 +114,8 @@ pub(super) fn load(
 
 fn item(shared: &Shared<'_>, section: &mut Section, role: Role) -> Result<Shape, LoadError> {
     let json: Option<Value> = section.optional("item")?;
-    let json = json.ok_or_else(|| section.error("item", "is missing: say what the call holds of each object"))?;
+    let json =
+        json.ok_or_else(|| section.error("item", "is missing: say what the call holds of each object"))?;
     let shape = Shape::parse(&json).map_err(|wrong| section.error("item", wrong))?;
     shared.known(section, "item", role, shape.places())?;
     if role != Role::Create && !shape.places().contains(&"id") {
@@ -123,8 +125,7 @@ fn item(shared: &Shared<'_>, section: &mut Section, role: Role) -> Result<Shape,
 }
 
 fn key(shared: &Shared<'_>, section: &mut Section, role: Role) -> Result<Option<BulkKey>, LoadError> {
-    let (item, result) =
-        (section.optional::<String>("item_key")?, pointer::reading(section, "result_key")?);
+    let (item, result) = (section.optional::<String>("item_key")?, pointer::reading(section, "result_key")?);
     match (item, result) {
         (None, None) => Ok(None),
         (Some(item), Some(result)) => {

@@ -5,7 +5,7 @@ mod scenes;
 mod sender;
 mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::figures;
-use crate::cli::{FleetArgs, Home, PartitionsArg, Profile, UpArgs};
+use crate::cli::{FleetArgs, Home, PartitionsArg, Profile, UpArgs, Vendors};
 use crate::exit::Exit;
 use crate::output::{line, note};
 use crate::stack::Stack;
@@ -36,7 +36,7 @@ async fn with_executors(args: &FleetArgs, executors: u16) -> Result<Value> {
     prepare(&home, args.cache.as_deref())?;
     let up = UpArgs {
         home: Home { home: home.clone() },
-        vendors: args.vendors.clone(),
+        vendors: if args.many { with_many(&args.vendors, &home)? } else { args.vendors.clone() },
         partitions: PartitionsArg::default(),
         executors,
         profile: Profile::Durable,
@@ -78,6 +78,33 @@ async fn campaign(args: &FleetArgs, stack: &Stack) -> Result<Value> {
         "calls_above_limit": above,
         "good": good,
     }))
+}
+
+/// The vendors' folders, copied, where the simulated vendor's calls for many devices are used.
+fn with_many(vendors: &Vendors, home: &Path) -> Result<Vendors> {
+    let copied = home.join("vendors");
+    copy(&vendors.vendors, &copied)?;
+    let file = copied.join("simwan/api/device.toml");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let used = text.replace("used = false", "used = true");
+    anyhow::ensure!(used != text, "{} describes no call for many that is not used", file.display());
+    std::fs::write(&file, used).with_context(|| format!("writing {}", file.display()))?;
+    Ok(Vendors { vendors: copied })
+}
+
+/// Copies the data of vendor folders; what lies beside them is a crate.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let doing = || format!("copying {}", from.display());
+    std::fs::create_dir_all(to).with_context(doing)?;
+    for entry in std::fs::read_dir(from).with_context(doing)? {
+        let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name())).with_context(doing)?;
+        if entry.is_dir() {
+            copy(&entry, &to.join(name))?;
+        } else {
+            std::fs::copy(&entry, to.join(name)).with_context(doing)?;
+        }
+    }
+    Ok(())
 }
 
 /// The folder of the installation, with servers that were downloaded before.

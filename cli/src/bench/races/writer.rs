@@ -108,8 +108,16 @@ impl Writer {
     async fn settle(&mut self, id: CommandId, command: Command) -> Result<()> {
         let began = Instant::now();
         let (received, expected_generation) = (Default::default(), None);
-        let judged =
-            Judged { id, expected_generation, received, schema: None, key: None, former: None, standing: wanwright_commands::cancel::Standing::Waiting, command };
+        let judged = Judged {
+            id,
+            expected_generation,
+            received,
+            schema: None,
+            key: None,
+            former: None,
+            standing: wanwright_commands::cancel::Standing::Waiting,
+            command,
+        };
         loop {
             match self.try_once(&judged).await {
                 Ok(Some(sequence)) => {

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wanwright_executors::engine::{Log, Outcome, Run, Scans, api};
+use wanwright_executors::engine::{Log, Outcome, Run, Scans, Together, api};
 use wanwright_executors::gateway::{Gateway, Priority, RunContext};
 use wanwright_nats::{Nats, topology};
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order, Target};
@@ -97,6 +97,7 @@ impl World {
             gateway: &opened,
             observe_first: false,
             scans: &self.scans,
+            together: &Together::new(self.gateway.clone()),
             attempt: 1,
             log: Log::new(&self.nats, &context),
         };
