@@ -98,6 +98,7 @@ fn runs(message: &StoredMessage) -> Vec<String> {
         RunEvent::Queued { intent, generation } => format!("{intent} generation {generation}"),
         RunEvent::Superseded { .. } => "a newer order took its place".to_owned(),
         RunEvent::Withdrawn => "not wanted any more".to_owned(),
+        RunEvent::Cancelled { .. } => "taken back before it began".to_owned(),
         RunEvent::Waiting { why } => format!("waits for {}", format!("{why:?}").to_lowercase()),
         RunEvent::Started { attempt, replaced: None, .. } => format!("try {attempt}"),
         RunEvent::Started { attempt, replaced: Some(range), .. } => {

@@ -21,7 +21,7 @@ pub use keys::{EraseArgs, KeysArgs, KeysOf, KeysWhat, RevealArgs, RevealFormat};
 pub use nats::{AccountWhat, ApplyArgs, KindOfUser, NatsArgs, NatsWhat, RepartitionArgs, UserWhat};
 pub use send::SendArgs;
 pub use serve::{Role, ServeArgs, SimulatorArgs};
-pub use shared::{Connection, Home, MasterKey, OutcomeFormat, RowFormat, StateKey};
+pub use shared::{Connection, Home, MasterKey, OutcomeFormat, RowFormat, StateKey, Vendors};
 pub use up::{DemoArgs, DoctorArgs, PartitionsArg, Profile, UpArgs, UrlArgs, UrlOf};
 
 /// An event-sourced control plane for multi-vendor SD-WAN.

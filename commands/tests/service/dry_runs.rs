@@ -80,6 +80,10 @@ async fn a_dry_run_leaves_every_stream_as_it_is() {
     let device = DEVICE.replace("0001", "0002");
     assert!(accepted(&dry("acme.demo.device.d2.create", new(), &device).await));
     assert_eq!(code(&dry("acme.demo.device.d3.create", new(), DEVICE).await), Some(Reason::SerialTaken));
+    let cancelled = dry("acme.demo.device.d1.cancel", new(), "").await;
+    assert!(accepted(&cancelled), "{cancelled:?}");
+    assert!(json!(cancelled).to_string().contains("DeviceCancelled"), "it says what would be taken back");
+    assert_eq!(code(&dry("acme.demo.site.oslo.cancel", new(), "").await), Some(Reason::SiteInUse));
     assert!(accepted(&dry(ERASE, new(), "").await));
     assert_eq!(code(&dry(retry, new(), "").await), Some(Reason::NotFound));
     assert_eq!(code(&dry(CREATE, new(), "{").await), Some(Reason::BrokenJson));

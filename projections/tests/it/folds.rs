@@ -244,6 +244,15 @@ fn an_operation_says_what_it_waits_for_and_how_it_ended() {
         (superseded.state, superseded.superseded_by),
         (OperationState::Superseded, Some(id(&order(2))))
     );
+    let queued = RunEvent::Queued { intent: "apply".into(), generation: 3 };
+    let by = "0195f0c0-0000-7000-8000-000000000001".parse().expect("an id");
+    let mut events = vec![queued.clone(), RunEvent::Cancelled { by }];
+    let cancelled = told(events.clone());
+    assert_eq!((cancelled.state, cancelled.waiting_for), (OperationState::Cancelled, None));
+    assert!(cancelled.finished_at.is_some());
+    // Where the cancel was not recorded after all, the order is wanted again.
+    events.push(queued);
+    assert_eq!(told(events).state, OperationState::Waiting);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The simulator over real HTTP on loopback.
 
 mod backdoor;
+mod bulk;
 mod durability;
 mod faults;
 mod folder;
