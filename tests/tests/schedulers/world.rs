@@ -16,7 +16,7 @@ use wanwright_executors::dispatcher;
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::scheduler::{self, Patience};
 use wanwright_executors::terraform::{self, TerraformEngine};
-use wanwright_nats::{Nats, NatsError, OrderTable, StoredMessage, load_subject, topology};
+use wanwright_nats::{Nats, NatsError, OrderTable, StateKeys, StoredMessage, load_subject, topology};
 use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::run::RunRecord;
@@ -53,8 +53,11 @@ pub async fn schedule(
     let urls = HashMap::from([("simwan".to_owned(), place.vendor_url)]);
     let gateway = Gateway::start(nats.clone(), &vendors.snapshot(), &urls, stop.clone()).await.unwrap();
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+    let keys = StateKeys::new(place.work.join("state.key"));
     let terraform = terraform::Config {
         pool,
+        nats: nats.clone(),
+        keys,
         work: place.work,
         vendors: vendors.clone(),
         program: "/bin/false".into(),
