@@ -5,7 +5,6 @@ mod notes;
 mod scans;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use wanwright_nats::Nats;
 use wanwright_schemas::command::ObjectRef;
@@ -13,15 +12,12 @@ use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs};
 use wanwright_schemas::run::RunEvent;
-use wanwright_vendors::{ClientError, ClientOptions, ResourceClient, Vendor, VendorHttp};
+use wanwright_vendors::{ClientError, ResourceClient, Vendor, VendorHttp};
 
 use crate::gateway::{Opened, RunContext, journal};
 use crate::records;
 
 pub use scans::Scans;
-
-/// Longer than the gateway lets a call wait and a vendor answer, so that it is the gateway that gives up first.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -104,12 +100,7 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
 /// A client of one kind of object at the run's vendor. `None` if the vendor's folder does not describe the kind.
 pub(crate) fn client(run: &Run<'_>, kind: &str) -> Result<Option<ResourceClient>, ClientError> {
     let Some(api) = run.vendor.api.get(kind) else { return Ok(None) };
-    let http = VendorHttp::new(&ClientOptions {
-        base_url: run.gateway.base_url().to_owned(),
-        connect_timeout: Duration::from_secs(5),
-        call_timeout: CALL_TIMEOUT,
-        headers: Vec::new(),
-    })?;
+    let http = VendorHttp::carried(run.gateway.base_url(), run.gateway.carrier())?;
     Ok(Some(ResourceClient::new(http, Arc::clone(api))))
 }
 

@@ -81,7 +81,13 @@ enum Try {
     Again(Duration),
 }
 
-pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
+/// Forwards a call and finishes it even if its caller goes away: what it did at the vendor has to be known.
+pub(super) async fn surely(inner: Arc<Inner>, run: Arc<Run>, call: Call) -> Response {
+    let forwarded = tokio::spawn(async move { forward(&inner, &run, call).await }).await;
+    forwarded.unwrap_or_else(|_| problem(500, "the gateway failed to forward the call"))
+}
+
+async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
     let Some(lane) = inner.lanes.get(&run.context.vendor) else {
         return ours(
             run,

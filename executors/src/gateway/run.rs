@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
 use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
+use wanwright_vendors::Carrier;
 
 use super::budget::{Class, Priority};
 
@@ -53,6 +54,11 @@ impl Run {
         }
     }
 
+    /// The last part of its path, which nobody else knows.
+    pub(super) fn token(&self) -> &str {
+        self.base_url.rsplit('/').next().unwrap_or_default()
+    }
+
     /// Counts a call.
     pub(super) fn count(&self, class: &Class) {
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -72,6 +78,7 @@ impl Run {
 /// A path that is open for a run; it closes when this is dropped.
 pub struct Opened {
     run: Arc<Run>,
+    door: Arc<dyn Carrier>,
     close: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
@@ -83,8 +90,17 @@ impl std::fmt::Debug for Opened {
 }
 
 impl Opened {
-    pub(super) fn new(run: Arc<Run>, close: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { run, close: Some(Box::new(close)) }
+    pub(super) fn new(
+        run: Arc<Run>,
+        door: Arc<dyn Carrier>,
+        close: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { run, door, close: Some(Box::new(close)) }
+    }
+
+    /// What takes calls to the vendor from within this process.
+    pub fn carrier(&self) -> Arc<dyn Carrier> {
+        Arc::clone(&self.door)
     }
 
     /// The base URL that stands for the vendor.
