@@ -14,8 +14,7 @@ use wanwright_schemas::report::{Finding, ObjectFinding, Outputs};
 use wanwright_schemas::run::RunEvent;
 use wanwright_vendors::{ClientError, ResourceClient, Vendor, VendorHttp};
 
-use crate::gateway::{Opened, RunContext, journal};
-use crate::records;
+use crate::gateway::{Opened, journal};
 
 pub use scans::Scans;
 
@@ -50,6 +49,8 @@ pub struct Run<'a> {
     pub scans: &'a Scans,
     /// Which try this is, from 1.
     pub attempt: u32,
+    /// Whether the effect journal may name changes of earlier runs whose answers nobody knows.
+    pub unsettled: bool,
     /// Where the run's log goes.
     pub log: Log<'a>,
 }
@@ -58,19 +59,19 @@ pub struct Run<'a> {
 #[derive(Debug, Clone)]
 pub struct Log<'a> {
     nats: &'a Nats,
-    context: &'a RunContext,
+    run: &'a Opened,
 }
 
 impl<'a> Log<'a> {
-    /// The log of a run.
-    pub fn new(nats: &'a Nats, context: &'a RunContext) -> Self {
-        Self { nats, context }
+    /// The log of the run that has this path.
+    pub fn new(nats: &'a Nats, run: &'a Opened) -> Self {
+        Self { nats, run }
     }
 
     /// Adds a line. `level` is `info`, `warn` or `error`.
     pub async fn line(&self, level: &str, message: impl Into<String>) {
         let event = RunEvent::Log { level: level.to_owned(), message: message.into() };
-        records::write(self.nats, self.context, event).await;
+        self.run.records().add(event).await;
     }
 }
 
@@ -82,10 +83,11 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
         }
         Outcome::Done(findings) => {
             let whole = !findings.iter().any(|found| matches!(found.finding, Finding::Failed { .. }));
-            // What dead runs left unknown has been observed by this one.
+            // What earlier runs left unknown has been observed by this one.
             if whole
                 && run.order.changes()
-                && let Err(error) = journal::settle(run.log.nats, run.log.context).await
+                && (run.unsettled || run.gateway.has_unanswered())
+                && let Err(error) = journal::settle(run.log.nats, run.gateway.context()).await
             {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -20,7 +20,6 @@ use super::journal::{self, Change};
 use super::run::Run;
 use super::wire::Unanswered;
 use super::{Inner, Lane};
-use crate::records;
 
 /// Longest time a call waits for its turn and through the vendor's `Retry-After`, before its caller is told to try
 /// again later.
@@ -232,9 +231,13 @@ async fn perform(
     let took = began.elapsed();
     let status = result.as_ref().map_or(0, |answered| answered.status.as_u16());
     if let Some(change) = &change {
+        if status == 0 {
+            run.left_unanswered();
+        }
         let id = result.as_ref().ok().and_then(id_of);
         // Without this half the change stays unknown, which the next run finds out.
         if let Err(error) = journal::write(&inner.nats, context, change, Phase::After { status, id }).await {
+            run.left_unanswered();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the journal has a change without its answer"
@@ -249,7 +252,11 @@ async fn perform(
         waited_millis: millis(attempt.waited),
         attempt: attempt.number,
     };
-    records::write(&inner.nats, context, event).await;
+    run.records.add(event).await;
+    if run.closed.is_cancelled() {
+        // Nobody else writes it any more.
+        run.records.store().await;
+    }
     Ok(result.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "a call to a vendor failed");
         "the vendor gave no answer"

@@ -45,6 +45,7 @@ use credential::Credential;
 use target::Base;
 use wire::Wire;
 
+use crate::records::Records;
 use crate::vital;
 
 /// Largest request or answer that passes, in bytes.
@@ -187,9 +188,14 @@ impl Gateway {
 
     /// Opens a path of its own for a run. It closes when the answer is dropped.
     pub fn open(&self, context: RunContext) -> Opened {
+        self.open_with(Records::new(self.inner.nats.clone(), context.clone()), context)
+    }
+
+    /// The same for a run whose records are gathered already.
+    pub(crate) fn open_with(&self, records: Records, context: RunContext) -> Opened {
         let token = uuid::Uuid::new_v4().simple().to_string();
         let base_url = format!("http://{}/r/{token}", self.inner.host);
-        let run = Arc::new(run::Run::new(context, base_url));
+        let run = Arc::new(run::Run::new(context, records, base_url));
         if let Ok(mut runs) = self.inner.runs.lock() {
             runs.insert(token.clone(), Arc::clone(&run));
         }

@@ -11,6 +11,7 @@ use wanwright_schemas::{CustomerId, OrderId, VendorId};
 use wanwright_vendors::Carrier;
 
 use super::budget::{Class, Priority};
+use crate::records::Records;
 
 /// Whose calls a path stands for.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct RunContext {
 /// A run with its count of calls.
 pub(super) struct Run {
     pub(super) context: RunContext,
+    /// What is recorded about it.
+    pub(super) records: Records,
     /// Its path, as the whole URL that stands for the vendor's base URL.
     pub(super) base_url: String,
     /// Cancelled when the run has ended: what it still has in the queue is not sent any more.
@@ -40,17 +43,20 @@ pub(super) struct Run {
     /// The same for each limit that counted some.
     counted: Mutex<HashMap<String, u32>>,
     ours: AtomicBool,
+    unanswered: AtomicBool,
 }
 
 impl Run {
-    pub(super) fn new(context: RunContext, base_url: String) -> Self {
+    pub(super) fn new(context: RunContext, records: Records, base_url: String) -> Self {
         Self {
             context,
+            records,
             base_url,
             closed: CancellationToken::new(),
             calls: AtomicU64::new(0),
             counted: Mutex::default(),
             ours: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
         }
     }
 
@@ -67,6 +73,11 @@ impl Run {
                 *counted.entry(name.to_owned()).or_default() += 1;
             }
         }
+    }
+
+    /// Notes that a change was asked for whose answer is not in the journal.
+    pub(super) fn left_unanswered(&self) {
+        self.unanswered.store(true, Ordering::Relaxed);
     }
 
     /// Notes that a call failed for a reason of ours.
@@ -113,6 +124,21 @@ impl Opened {
         &self.run.context
     }
 
+    /// What is recorded about the run.
+    pub(crate) fn records(&self) -> &Records {
+        &self.run.records
+    }
+
+    /// Writes down what was recorded about the run until now; that happens by itself when the path closes.
+    pub async fn store_records(&self) {
+        self.run.records.store().await;
+    }
+
+    /// Whether a change was asked for whose answer is not in the journal.
+    pub fn has_unanswered(&self) -> bool {
+        self.run.unanswered.load(Ordering::Relaxed)
+    }
+
     /// How many calls each limit counted.
     pub(super) fn counted(&self) -> HashMap<String, u32> {
         self.run.counted.lock().map(|counted| counted.clone()).unwrap_or_default()
@@ -136,5 +162,7 @@ impl Drop for Opened {
         if let Some(close) = self.close.take() {
             close();
         }
+        // Whoever ends a run in order has written them; one that was given up in the middle has not.
+        self.run.records.store_later();
     }
 }
