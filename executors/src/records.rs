@@ -13,9 +13,12 @@ use wanwright_schemas::trace::TraceContext;
 
 use crate::gateway::{Priority, RunContext};
 
-/// How long a run keeps records to itself: a shorter one is one message, and of a longer one it is seen that it goes on.
-/// As much may be lost with an executor that dies; changes at the vendor are in the effect journal before they are made.
-pub(crate) const GATHERED_FOR: Duration = Duration::from_millis(200);
+/// How long a run keeps its first records to itself: a shorter one is one message. As much may be lost with an executor
+/// that dies; changes at the vendor are in the effect journal before they are made.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// How long it keeps those that follow: whoever watches sees it go on.
+const LIVE: Duration = Duration::from_millis(250);
 
 /// Most records that wait for being written.
 const MOST_GATHERED: usize = 64;
@@ -90,9 +93,10 @@ impl Records {
 
     /// Stores again and again what is gathered; for as long as a run goes on.
     pub(crate) async fn keep_storing(&self) -> std::convert::Infallible {
+        tokio::time::sleep(SHORT).await;
         loop {
-            tokio::time::sleep(GATHERED_FOR).await;
             self.store().await;
+            tokio::time::sleep(LIVE).await;
         }
     }
 }
