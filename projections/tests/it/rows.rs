@@ -158,7 +158,7 @@ async fn runs_verdicts_and_dead_letters_become_rows() {
 
     let none = Duration::ZERO;
     let keep = wanwright_projections::Keep { runs: none, outcomes: none, dead_letters: none };
-    assert_eq!(wanwright_projections::prune(&world.pool, keep).await.unwrap(), 4 + 1 + 1 + 1);
+    assert_eq!(wanwright_projections::prune(&world.pool, keep).await.unwrap(), 8 + 1 + 1 + 1);
 }
 
 #[tokio::test]
