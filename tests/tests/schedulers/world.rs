@@ -16,7 +16,7 @@ use wanwright_executors::dispatcher;
 use wanwright_executors::gateway::Gateway;
 use wanwright_executors::scheduler::{self, Patience};
 use wanwright_executors::terraform::{self, TerraformEngine};
-use wanwright_nats::{Nats, NatsError, OrderTable, StoredMessage, load_subject, topology};
+use wanwright_nats::{Nats, NatsError, OrderTable, StateKeys, StoredMessage, load_subject, topology};
 use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::run::{self, RunRecord};
@@ -55,6 +55,9 @@ pub async fn schedule(
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
     let terraform = terraform::Config {
         pool,
+        nats: nats.clone(),
+        // Without a key it takes no state in, and there is none.
+        keys: StateKeys::new(place.work.join("state.key")),
         work: place.work,
         vendors: vendors.clone(),
         program: "/bin/false".into(),
