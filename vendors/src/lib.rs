@@ -34,8 +34,8 @@ pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
-    ClientError, ClientOptions, CreateError, Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER,
-    RemoteObject, ResourceClient, VendorHttp,
+    Brought, Carried, Carrier, ClientError, ClientOptions, CreateError, Created, Deleted, JobNote, JobNotes,
+    JobOf, LOOKS_HEADER, RemoteObject, ResourceClient, VendorHttp,
 };
 pub use error::LoadError;
 pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};

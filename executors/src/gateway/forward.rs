@@ -20,7 +20,6 @@ use super::journal::{self, Change};
 use super::run::Run;
 use super::wire::Unanswered;
 use super::{Inner, Lane};
-use crate::records;
 
 /// Longest time a call waits for its turn and through the vendor's `Retry-After`, before its caller is told to try
 /// again later.
@@ -81,7 +80,13 @@ enum Try {
     Again(Duration),
 }
 
-pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
+/// Forwards a call and finishes it even if its caller goes away: what it did at the vendor has to be known.
+pub(super) async fn surely(inner: Arc<Inner>, run: Arc<Run>, call: Call) -> Response {
+    let forwarded = tokio::spawn(async move { forward(&inner, &run, call).await }).await;
+    forwarded.unwrap_or_else(|_| problem(500, "the gateway failed to forward the call"))
+}
+
+async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
     let Some(lane) = inner.lanes.get(&run.context.vendor) else {
         return ours(
             run,
@@ -226,9 +231,13 @@ async fn perform(
     let took = began.elapsed();
     let status = result.as_ref().map_or(0, |answered| answered.status.as_u16());
     if let Some(change) = &change {
+        if status == 0 {
+            run.left_unanswered();
+        }
         let id = result.as_ref().ok().and_then(id_of);
         // Without this half the change stays unknown, which the next run finds out.
         if let Err(error) = journal::write(&inner.nats, context, change, Phase::After { status, id }).await {
+            run.left_unanswered();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the journal has a change without its answer"
@@ -243,7 +252,11 @@ async fn perform(
         waited_millis: millis(attempt.waited),
         attempt: attempt.number,
     };
-    records::write(&inner.nats, context, event).await;
+    run.records.add(event).await;
+    if run.closed.is_cancelled() {
+        // Nobody else writes it any more.
+        run.records.store().await;
+    }
     Ok(result.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "a call to a vendor failed");
         "the vendor gave no answer"

@@ -1,13 +1,14 @@
 //! The gateway: every call to a vendor goes through it, Terraform's providers included.
 //!
-//! It listens on loopback. Each run gets a path of its own, which stands for one order; the gateway adds the
-//! credential, spends the budget that all processes share, keeps the effect journal and records each call against the
+//! It listens on loopback, and has a door for the engines of this process. Each run gets a path of its own, which stands
+//! for one order; the gateway adds the credential, spends the budget that all processes share, keeps the effect journal and records each call against the
 //! order. A call can only go below the vendor's base URL, whatever it or an answer says.
 
 mod admit;
 mod answer;
 mod budget;
 mod credential;
+mod door;
 pub(crate) mod fair;
 mod forward;
 pub(crate) mod journal;
@@ -44,6 +45,7 @@ use credential::Credential;
 use target::Base;
 use wire::Wire;
 
+use crate::records::Records;
 use crate::vital;
 
 /// Largest request or answer that passes, in bytes.
@@ -186,19 +188,25 @@ impl Gateway {
 
     /// Opens a path of its own for a run. It closes when the answer is dropped.
     pub fn open(&self, context: RunContext) -> Opened {
+        self.open_with(Records::new(self.inner.nats.clone(), context.clone()), context)
+    }
+
+    /// The same for a run whose records are gathered already.
+    pub(crate) fn open_with(&self, records: Records, context: RunContext) -> Opened {
         let token = uuid::Uuid::new_v4().simple().to_string();
         let base_url = format!("http://{}/r/{token}", self.inner.host);
-        let run = Arc::new(run::Run::new(context, base_url));
+        let run = Arc::new(run::Run::new(context, records, base_url));
         if let Ok(mut runs) = self.inner.runs.lock() {
             runs.insert(token.clone(), Arc::clone(&run));
         }
         let inner = Arc::clone(&self.inner);
+        let door = Arc::new(door::Door { inner: Arc::clone(&inner), run: Arc::clone(&run) });
         let close = move || {
             if let Ok(mut runs) = inner.runs.lock() {
                 runs.remove(&token);
             }
         };
-        Opened::new(run, close)
+        Opened::new(run, door, close)
     }
 
     /// Whether a vendor may be called now; none for a vendor that the gateway does not know.
@@ -268,7 +276,5 @@ async fn serve(
     // The raw path: what the caller percent-encoded stays so.
     let raw = uri.path().split_once(&token).map_or_else(|| format!("/{path}"), |(_, rest)| rest.to_owned());
     let call = forward::Call { method, path: raw, query: uri.query().map(str::to_owned), headers, body };
-    // The call is finished even if its caller goes away: what it did at the vendor has to be known.
-    let forwarded = tokio::spawn(async move { forward::forward(&inner, &run, call).await }).await;
-    forwarded.unwrap_or_else(|_| answer::problem(500, "the gateway failed to forward the call"))
+    forward::surely(inner, run, call).await
 }

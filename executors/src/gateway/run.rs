@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
 use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
+use wanwright_vendors::Carrier;
 
 use super::budget::{Class, Priority};
+use crate::records::Records;
 
 /// Whose calls a path stands for.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct RunContext {
 /// A run with its count of calls.
 pub(super) struct Run {
     pub(super) context: RunContext,
+    /// What is recorded about it.
+    pub(super) records: Records,
     /// Its path, as the whole URL that stands for the vendor's base URL.
     pub(super) base_url: String,
     /// Cancelled when the run has ended: what it still has in the queue is not sent any more.
@@ -39,18 +43,26 @@ pub(super) struct Run {
     /// The same for each limit that counted some.
     counted: Mutex<HashMap<String, u32>>,
     ours: AtomicBool,
+    unanswered: AtomicBool,
 }
 
 impl Run {
-    pub(super) fn new(context: RunContext, base_url: String) -> Self {
+    pub(super) fn new(context: RunContext, records: Records, base_url: String) -> Self {
         Self {
             context,
+            records,
             base_url,
             closed: CancellationToken::new(),
             calls: AtomicU64::new(0),
             counted: Mutex::default(),
             ours: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
         }
+    }
+
+    /// The last part of its path, which nobody else knows.
+    pub(super) fn token(&self) -> &str {
+        self.base_url.rsplit('/').next().unwrap_or_default()
     }
 
     /// Counts a call.
@@ -63,6 +75,11 @@ impl Run {
         }
     }
 
+    /// Notes that a change was asked for whose answer is not in the journal.
+    pub(super) fn left_unanswered(&self) {
+        self.unanswered.store(true, Ordering::Relaxed);
+    }
+
     /// Notes that a call failed for a reason of ours.
     pub(super) fn failed_by_us(&self) {
         self.ours.store(true, Ordering::Relaxed);
@@ -72,6 +89,7 @@ impl Run {
 /// A path that is open for a run; it closes when this is dropped.
 pub struct Opened {
     run: Arc<Run>,
+    door: Arc<dyn Carrier>,
     close: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
@@ -83,8 +101,17 @@ impl std::fmt::Debug for Opened {
 }
 
 impl Opened {
-    pub(super) fn new(run: Arc<Run>, close: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { run, close: Some(Box::new(close)) }
+    pub(super) fn new(
+        run: Arc<Run>,
+        door: Arc<dyn Carrier>,
+        close: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { run, door, close: Some(Box::new(close)) }
+    }
+
+    /// What takes calls to the vendor from within this process.
+    pub fn carrier(&self) -> Arc<dyn Carrier> {
+        Arc::clone(&self.door)
     }
 
     /// The base URL that stands for the vendor.
@@ -95,6 +122,21 @@ impl Opened {
     /// Whose calls these are.
     pub fn context(&self) -> &RunContext {
         &self.run.context
+    }
+
+    /// What is recorded about the run.
+    pub(crate) fn records(&self) -> &Records {
+        &self.run.records
+    }
+
+    /// Writes down what was recorded about the run until now; that happens by itself when the path closes.
+    pub async fn store_records(&self) {
+        self.run.records.store().await;
+    }
+
+    /// Whether a change was asked for whose answer is not in the journal.
+    pub fn has_unanswered(&self) -> bool {
+        self.run.unanswered.load(Ordering::Relaxed)
     }
 
     /// How many calls each limit counted.
@@ -120,5 +162,7 @@ impl Drop for Opened {
         if let Some(close) = self.close.take() {
             close();
         }
+        // Whoever ends a run in order has written them; one that was given up in the middle has not.
+        self.run.records.store_later();
     }
 }

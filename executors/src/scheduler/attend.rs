@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Leases, NatsError, OrderTable, TableRow, trace};
+use wanwright_schemas::effect::Effect;
 use wanwright_schemas::headers;
 use wanwright_schemas::order::Order;
 use wanwright_schemas::reason::Reason;
@@ -15,17 +16,20 @@ use wanwright_vendors::{Engine, Vendor};
 
 use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
-use super::ending::{Trouble, Work};
+use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
 use crate::engine::{self, Log, Outcome, Run, Scans};
 use crate::gateway::{Admission, Admitted, RunContext, journal};
-use crate::records;
+use crate::records::{self, Records};
 
 /// How long a row waits whose target somebody else is at, or that met trouble with NATS.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// How far the server's clock may be ahead of ours: a timer that fired is believed.
 const SKEW: Duration = Duration::from_secs(1);
+
+/// A row that was read so lately is not read again before its run begins.
+const FRESH: Duration = Duration::from_millis(50);
 
 /// How long a run waits at the gateway before that is written down.
 const SAY_WAITING: Duration = Duration::from_secs(1);
@@ -80,21 +84,25 @@ impl Attendant {
                 return Ok(Next::Soon);
             }
         };
-        lease.release().await?;
+        lease.release_untold().await?;
         next
     }
 
     /// Works a row off; its target is leased.
     async fn work(&self, row: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
-        let Some(newest) = self.table.get(row).await?.filter(|newest| !newest.is_done()) else {
-            self.attempts.clear(row).await?;
+        let (newest, last) = tokio::join!(self.table.get(row), self.attempts.get(row));
+        let newest = newest?;
+        let last = last?.filter(|last| newest.as_ref().is_none_or(|newest| !last.has_ended(newest)));
+        let Some(newest) = newest.filter(|newest| !newest.is_done()) else {
+            if last.is_some() {
+                self.attempts.clear(row).await?;
+            }
             return Ok(Next::Finished);
         };
         let order: Order = match serde_json::from_slice(&newest.payload) {
             Ok(order) => order,
             Err(error) => return self.bury_unreadable(row, &newest, &error).await,
         };
-        let last = self.attempts.get(row).await?;
         if let Some(Attempt { order: same, phase: Phase::Waiting { not_before }, .. }) = &last
             && *same == order.id
             && *not_before > Timestamp::now() + SKEW
@@ -104,12 +112,15 @@ impl Attendant {
             return Ok(Next::Later);
         }
         let context = records::context_of(&order, trace::read(&newest.headers));
-        if let Some((number, executor)) = last.as_ref().and_then(|last| Some((last.number, last.died()?))) {
-            self.note_death(&context, number, executor.to_owned()).await?;
+        let records = Records::new(self.config.nats.clone(), context.clone());
+        if let Some(last) = &last
+            && let Some(executor) = last.died()
+        {
+            self.note_death(&records, last, executor).await?;
         }
-        let attempt = Attempt::begin(last.as_ref(), &order, &self.config.executor);
+        let attempt = Attempt::begin(last.as_ref(), &order, newest.sequence, &self.config.executor);
         let work =
-            Work { row, sequence: newest.sequence, order: &order, context: &context, attempt: &attempt };
+            Work { row, sequence: newest.sequence, order: &order, records: &records, attempt: &attempt };
         let patience = self.config.patience;
         let vendors = self.config.vendors.snapshot();
         let Some(vendor) = vendors.get(order.vendor.as_str()) else {
@@ -125,8 +136,11 @@ impl Attendant {
             let message = format!("its run ended the executor {} times in a row", attempt.deaths);
             return self.bury(row, &newest, &order, &context, (Reason::RunDied, message)).await;
         }
+        let asked = Instant::now();
         let Some(admitted) = self.admit(&context, &order).await else { return Ok(Next::Soon) };
-        if self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence) {
+        if asked.elapsed() > FRESH
+            && self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence)
+        {
             // The newest version is the one that runs. The board has heard of it, or is about to.
             return Ok(Next::Finished);
         }
@@ -136,9 +150,9 @@ impl Attendant {
             executor: self.config.executor.clone(),
             replaced: replaced(&order, &newest, last.as_ref()),
         };
-        records::write(&self.config.nats, &context, started).await;
+        records.add(started).await;
         let began = Instant::now();
-        let opened = self.config.gateway.open(context.clone());
+        let opened = self.config.gateway.open_with(records.clone(), context.clone());
         let run = Run {
             order: &order,
             vendor,
@@ -146,18 +160,22 @@ impl Attendant {
             observe_first: attempt.unsure,
             scans: &self.scans,
             attempt: attempt.number,
-            log: Log::new(&self.config.nats, &context),
+            unsettled: attempt.unsettled,
+            log: Log::new(&self.config.nats, &opened),
         };
-        let outcome = self.carry_out(&run, vendor, stop).await;
-        let calls = opened.calls();
+        let outcome = tokio::select! {
+            outcome = self.carry_out(&run, vendor, stop) => outcome,
+            never = records.keep_storing() => match never {},
+        };
+        let (calls, has_unanswered) = (opened.calls(), opened.has_unanswered());
         if matches!(outcome, Outcome::Done(_)) {
             self.config.gateway.learn(&opened, &order.intent);
         }
         drop((opened, admitted));
         match outcome {
             Outcome::Done(findings) => {
-                self.finish(&work, findings, RunEvent::Succeeded { calls, millis: millis(began.elapsed()) })
-                    .await
+                let ending = RunEvent::Succeeded { calls, millis: millis(began.elapsed()) };
+                self.finish(&work, findings, Ran { ending, has_unanswered }).await
             }
             Outcome::Passing { code, message, ours } => {
                 // What fails because the vendor is down says nothing about the order.
@@ -170,7 +188,8 @@ impl Attendant {
                 // A look that fails says nothing about the object, so there is nothing to report.
                 let findings =
                     if order.changes() { engine::failed(&order, code, &message) } else { Vec::new() };
-                self.finish(&work, findings, RunEvent::Failed { code, message }).await
+                let ending = RunEvent::Failed { code, message };
+                self.finish(&work, findings, Ran { ending, has_unanswered }).await
             }
         }
     }
@@ -196,21 +215,24 @@ impl Attendant {
         admission.is_some_and(|admission| breakers::is_closed(&admission, Timestamp::now()))
     }
 
-    /// Notes that a run died, with what the effect journal says it may have done.
-    async fn note_death(
-        &self,
-        context: &RunContext,
-        attempt: u32,
-        executor: String,
-    ) -> Result<(), NatsError> {
-        let nats = &self.config.nats;
-        records::write(nats, context, RunEvent::Unknown { attempt, executor }).await;
-        for effect in journal::unanswered(nats, context).await? {
-            let key = effect.key.map(|key| format!(" under the key {key}")).unwrap_or_default();
-            let what =
-                format!("unknown: {} {}{key} was asked for and never answered", effect.method, effect.path);
-            Log::new(nats, context).line("warn", what).await;
+    /// Notes that a run died, with what the effect journal says it did and may have done: what it had recorded itself last
+    /// may be lost.
+    async fn note_death(&self, records: &Records, died: &Attempt, executor: &str) -> Result<(), NatsError> {
+        records.add(RunEvent::Unknown { attempt: died.number, executor: executor.to_owned() }).await;
+        let effects = journal::of_target(&self.config.nats, records.context()).await?;
+        let line = |level: &str, message| RunEvent::Log { level: level.to_owned(), message };
+        for (effect, status) in died.began.iter().flat_map(|began| journal::answered(&effects, *began)) {
+            let Effect { method, path, .. } = effect;
+            let message = format!("before it died, {method} {path} was answered with {status}");
+            records.add(line("info", message)).await;
         }
+        for effect in journal::open(effects) {
+            let key = effect.key.map(|key| format!(" under the key {key}")).unwrap_or_default();
+            let message =
+                format!("unknown: {} {}{key} was asked for and never answered", effect.method, effect.path);
+            records.add(line("warn", message)).await;
+        }
+        records.store().await;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ mod holds;
 mod presence;
 mod share;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -83,11 +83,10 @@ pub struct Config {
 
 /// How many runs a lane has at once: API runs wait for the vendor, Terraform runs need a core each.
 fn slots(lane: &LaneKey) -> usize {
-    if lane.terraform {
-        std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
-    } else {
-        32
-    }
+    // Asking the system reads files, and the board asks at every piece of news.
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)));
+    if lane.terraform { *CORES } else { 32 }
 }
 
 /// What happened, for the board.

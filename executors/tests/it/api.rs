@@ -36,7 +36,8 @@ pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Ou
         observe_first: false,
         scans: &Scans::default(),
         attempt: 1,
-        log: Log::new(&world.nats, &context),
+        unsettled: true,
+        log: Log::new(&world.nats, &opened),
     };
     api::run(&run).await
 }

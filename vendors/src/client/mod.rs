@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod carrier;
 mod error;
 mod http;
 mod job;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub use carrier::{Brought, Carried, Carrier};
 pub use error::{ClientError, CreateError};
 pub use http::{ClientOptions, LOOKS_HEADER, VendorHttp};
 pub use job::{JobNote, JobNotes, JobOf};

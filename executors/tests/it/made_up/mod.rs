@@ -98,7 +98,8 @@ impl World {
             observe_first: false,
             scans: &self.scans,
             attempt: 1,
-            log: Log::new(&self.nats, &context),
+            unsettled: true,
+            log: Log::new(&self.nats, &opened),
         };
         api::run(&run).await
     }
