@@ -52,9 +52,11 @@ use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
+pub use inventory::accept_losses;
 pub use store::{CustomerStore, Loaded, key};
 
 use discovery::{Counts, Discovery};
+use inventory::Gate;
 use partitions::Partitions;
 use queue::Lanes;
 use sealing::Sealing;
@@ -100,6 +102,7 @@ struct Parts {
     claims: Claims,
     counts: Arc<Counts>,
     sealing: Sealing,
+    gate: Gate,
     shared: Shared,
     options: Options,
 }
@@ -142,11 +145,12 @@ pub async fn run(
     let most_waiting = options.most_waiting;
     let onlooker = shared.onlooker(&nats);
     let known = vendors.clone();
-    let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
+    let gate = Gate::new(nats.clone(), claims.clone(), keys);
+    let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, gate, shared, options };
     let parts = Arc::new(parts);
-    // Before anybody can claim what was lost.
-    inventory::look(&nats, &parts.claims).await?;
-    let watch = inventory::keep(nats.clone(), parts.claims.clone(), keys, stop.clone());
+    // Before anybody can claim what was lost, or hear otherwise than before.
+    parts.gate.pass().await?;
+    let watch = parts.gate.clone().keep(stop.clone());
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));

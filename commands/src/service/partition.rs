@@ -78,7 +78,7 @@ async fn serve(
     let nats = &parts.nats;
     // Asked while the lease is held, which keeps the count from being changed until it is given back.
     nats.check_partitions().await?;
-    let verdicts = Verdicts::open(nats, number, verdict::now_millis()).await?;
+    let verdicts = Verdicts::open(nats, number, verdict::now_millis(), parts.gate.clone()).await?;
     let oldest = Oldest::of(nats, number).await?;
     let lane = Lane {
         nats: nats.clone(),
@@ -88,6 +88,7 @@ async fn serve(
         counts: Arc::clone(&parts.counts),
         claims: parts.claims.clone(),
         sealing: parts.sealing.clone(),
+        gate: parts.gate.clone(),
         lease: Arc::clone(lease),
         window: parts.options.window,
         oldest: oldest.clone(),
