@@ -100,7 +100,7 @@ async fn serve(
         tasks.spawn(queue::work(lane.clone(), queue, stop.clone()));
     }
     let inbox = inbox::open(nats, number).await?;
-    let requests = requests::open(nats, number).await?;
+    let requests = requests::open(&parts.doors, number).await?;
     let own = Some((number, lanes.clone()));
     tasks.spawn(requests::serve(requests, own, nats.clone(), stop.clone()));
     tasks.spawn(oldest.keep(parts.options.window, stop.clone()));

@@ -14,7 +14,7 @@ const NOWHERE: &str = "acme.demo.site.nowhere.retry";
 const DEVICE: &str = r#"{"site":"oslo","serial":"SN-ACME","model":"edge-100"}"#;
 
 /// A service whose connection the test can cut.
-async fn serve(world: &World) -> (Service, Nats) {
+pub async fn serve(world: &World) -> (Service, Nats) {
     let nats = wanwright_nats::connect(&world.url(), "test", PARTITIONS).await.unwrap();
     let vendors = Catalogue::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors")).unwrap();
     let (service, opened) = World::launch(nats.clone(), vendors, Options::default());
