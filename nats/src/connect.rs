@@ -30,6 +30,12 @@ impl Nats {
         Self { client, js, partitions, unreadable: Unreadable::default(), access: None }
     }
 
+    /// The same connection for another number of partitions.
+    #[must_use]
+    pub fn with_partitions(&self, partitions: u16) -> Self {
+        Self { partitions, ..self.clone() }
+    }
+
     /// Another connection to the same place; the same one where this was made elsewhere.
     ///
     /// # Errors

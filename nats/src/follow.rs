@@ -171,11 +171,14 @@ impl Follower {
         Ok(batch)
     }
 
-    /// Looks whether one of the next messages is there and cannot be read.
-    async fn look(&self, most: usize) -> Result<(), NatsError> {
-        let found = first_unreadable(&self.js, &self.stream, &self.filter, self.next, most).await?;
-        let doing = || format!("reading stream {}", self.stream);
-        found.map_or(Ok(()), |place| Err(unreadable::error(doing(), &place)))
+    /// Looks whether one of the next messages is there and cannot be read. It holds nothing of this reader meanwhile.
+    fn look(&self, most: usize) -> impl Future<Output = Result<(), NatsError>> + Send + use<> {
+        let (js, stream, filter, next) =
+            (self.js.clone(), self.stream.clone(), self.filter.clone(), self.next);
+        async move {
+            let found = first_unreadable(&js, &stream, &filter, next, most).await?;
+            found.map_or(Ok(()), |place| Err(unreadable::error(format!("reading stream {stream}"), &place)))
+        }
     }
 
     async fn fill(&mut self, batch: &mut Vec<StoredMessage>, max: usize) -> Result<(), NatsError> {
