@@ -111,7 +111,7 @@ fn line(record: &RunRecord) -> String {
             format!("{method} {path} {status} in {millis} ms")
         }
         RunEvent::Log { message, .. } => message.clone(),
-        RunEvent::Retrying { code, message, at, .. } => format!("{code}: {message}; again at {at}"),
+        RunEvent::Retrying { code, message, at, .. } => format!("{code}: {message}; again at {at:.0}"),
         RunEvent::Succeeded { calls, millis } => format!("{calls} calls, {millis} ms"),
         RunEvent::Failed { code, message } => format!("{code}: {message}"),
     };

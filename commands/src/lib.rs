@@ -39,3 +39,7 @@ pub use recent::{Recent, Recents};
 
 #[cfg(feature = "service")]
 pub mod service;
+
+#[cfg(test)]
+#[path = "../../schemas/tests/wire/spoilt.rs"]
+mod spoilt;

@@ -12,6 +12,7 @@ mod failures;
 mod holds;
 mod inbox;
 mod kills;
+mod operating;
 mod outages;
 mod partitions;
 mod personal;
