@@ -17,6 +17,7 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
         vendor: order.vendor.clone(),
         order: order.id,
         target: order.target(),
+        account: order.account.clone(),
         priority: if order.changes() { Priority::Intent } else { Priority::Drift },
         trace,
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{self, AccountRef, AccountRefused, CredentialRef};
 use crate::budget::{self, Breaker, Budget};
 use crate::error::LoadError;
 use crate::errors::{self, ErrorRules};
@@ -31,6 +32,8 @@ pub struct Vendor {
     pub connection: Connection,
     /// Where the gateway finds the secret and how it sends it.
     pub credential: CredentialRef,
+    /// Other accounts at the vendor, by the name under which customers name them as their own.
+    pub accounts: BTreeMap<String, AccountRef>,
     /// How many calls the vendor takes.
     pub budget: Budget,
     /// When calls are held back because they only fail.
@@ -66,27 +69,6 @@ pub struct Connection {
     pub proxy: Option<String>,
 }
 
-/// A reference to a secret, never the secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CredentialRef {
-    /// Where the secret is.
-    pub source: CredentialSource,
-    /// HTTP header that carries it.
-    pub header: String,
-    /// What stands in front of the secret in the header, `Bearer ` for instance.
-    pub prefix: String,
-}
-
-/// Where a secret is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CredentialSource {
-    /// An environment variable of the gateway's process.
-    Env(String),
-    /// A file; white space at its end does not count.
-    File(PathBuf),
-}
-
 /// What carries out changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -120,7 +102,8 @@ impl Vendor {
             title: top.required("title")?,
             base_url: base_url(&mut top)?,
             connection: connection(&mut top)?,
-            credential: credential(&mut top)?,
+            credential: access::credential(&mut top)?,
+            accounts: access::accounts(&mut top)?,
             budget: budget::budget(&mut top)?,
             breaker: budget::breaker(&mut top)?,
             addresses: addresses(&mut top)?,
@@ -146,6 +129,19 @@ impl Vendor {
             let template = self.terraform.as_ref()?;
             template.outputs.contains_key(kind).then_some(Engine::Terraform)
         })
+    }
+
+    /// The account of this name, if the customer may use it with this budget.
+    ///
+    /// # Errors
+    /// [`AccountRefused`].
+    pub fn account(
+        &self,
+        customer: &str,
+        credential: &str,
+        budget: &str,
+    ) -> Result<&AccountRef, AccountRefused> {
+        access::account(&self.accounts, customer, credential, budget)
     }
 
     /// Each engine needs the files it works from.
@@ -215,28 +211,6 @@ fn connection(top: &mut Section) -> Result<Connection, LoadError> {
         }
     };
     Ok(Connection { ca_file, proxy })
-}
-
-fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> {
-    let mut section = top.section("credential")?;
-    let env: Option<String> = section.optional("env")?;
-    let file: Option<PathBuf> = section.optional("file")?;
-    let source = match (env, file) {
-        (Some(env), None) => CredentialSource::Env(env),
-        (None, Some(file)) => CredentialSource::File(file),
-        _ => return Err(section.error("", "needs exactly one of `env` and `file`")),
-    };
-    let credential = CredentialRef {
-        source,
-        header: section.required("header")?,
-        prefix: section.optional("prefix")?.unwrap_or_default(),
-    };
-    let token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if credential.header.is_empty() || !credential.header.chars().all(token) {
-        return Err(section.error("header", "is no HTTP header's name: write one like `Authorization`"));
-    }
-    section.finish()?;
-    Ok(credential)
 }
 
 fn addresses(top: &mut Section) -> Result<Vec<String>, LoadError> {

@@ -82,12 +82,11 @@ enum Try {
 }
 
 pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
-    let Some(lane) = inner.lanes.get(&run.context.vendor) else {
-        return ours(
-            run,
-            "the gateway has no credential of the run's vendor: set it and start the executors again",
-        );
+    let lane = match inner.lanes.of(&run.context) {
+        Ok(lane) => lane,
+        Err(none) => return ours(run, &none.refusal().message),
     };
+    let lane = &*lane;
     let url = match lane.base.target(&call.path, call.query.as_deref()) {
         Ok(url) => url,
         Err(what) => return problem(421, what),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
+use wanwright_schemas::policy::Account;
 use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
 
@@ -22,6 +23,8 @@ pub struct RunContext {
     pub order: OrderId,
     /// What the order is about.
     pub target: Target,
+    /// The customer's own account at the vendor, if it has one.
+    pub account: Option<Account>,
     /// Why the calls are made.
     pub priority: Priority,
     /// The trace of the event that caused the order; calls name its `traceparent` to the vendor.

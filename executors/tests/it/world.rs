@@ -172,6 +172,7 @@ impl World {
             vendor: "simwan".parse().unwrap(),
             order: OrderId::of_digest([7; 32]),
             target: Target::Device(device.parse().unwrap()),
+            account: None,
             priority: Priority::Intent,
             trace: None,
         }
