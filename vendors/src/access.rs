@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::LoadError;
+use crate::pointer;
 use crate::section::Section;
 
 /// A reference to a secret, never the secret.
@@ -17,6 +19,35 @@ pub struct CredentialRef {
     pub header: String,
     /// What stands in front of the secret in the header, `Bearer ` for instance.
     pub prefix: String,
+    /// How an access token is asked for, where the secret is not one itself.
+    pub oauth: Option<OAuthRef>,
+}
+
+/// How an access token is asked for. The secret then is a JSON object of texts, such as `client_secret`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OAuthRef {
+    /// Where: a path below the base URL, asked with `POST`.
+    pub path: String,
+    /// With what.
+    pub body: OAuthBody,
+    /// JSON pointer to the token in the answer.
+    pub token: String,
+    /// JSON pointer to the seconds for which it is good.
+    pub expires_in: String,
+    /// For how long it is good when the answer does not say.
+    pub lifetime: Duration,
+    /// Texts of the secret that anybody may see, such as a user's name: they are not taken out of answers.
+    pub public: Vec<String>,
+}
+
+/// The fields of the question. `{name}` is a text of the secret, everything else is sent as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OAuthBody {
+    /// As a JSON object.
+    Json(BTreeMap<String, String>),
+    /// As a form.
+    Form(BTreeMap<String, String>),
 }
 
 /// Where a secret is.
@@ -80,6 +111,7 @@ pub(crate) fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> 
         source: source(&mut section)?,
         header: section.required("header")?,
         prefix: section.optional("prefix")?.unwrap_or_default(),
+        oauth: oauth(&mut section)?,
     };
     let token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if credential.header.is_empty() || !credential.header.chars().all(token) {
@@ -87,6 +119,43 @@ pub(crate) fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> 
     }
     section.finish()?;
     Ok(credential)
+}
+
+fn oauth(credential: &mut Section) -> Result<Option<OAuthRef>, LoadError> {
+    let Some(mut section) = credential.optional_section("oauth")? else { return Ok(None) };
+    let (json, form) = (section.optional("json")?, section.optional("form")?);
+    let body = match (json, form) {
+        (Some(json), None) => OAuthBody::Json(json),
+        (None, Some(form)) => OAuthBody::Form(form),
+        _ => return Err(section.error("", "needs exactly one of `json` and `form`")),
+    };
+    let lifetime: Option<u32> = section.optional("lifetime_seconds")?;
+    let oauth = OAuthRef {
+        path: section.required("path")?,
+        body,
+        token: section.optional("token")?.unwrap_or_else(|| "/access_token".to_owned()),
+        expires_in: section.optional("expires_in")?.unwrap_or_else(|| "/expires_in".to_owned()),
+        lifetime: Duration::from_secs(lifetime.unwrap_or(300).into()),
+        public: section.optional("public")?.unwrap_or_default(),
+    };
+    if !oauth.path.starts_with('/') {
+        return Err(section.error("path", "is a path below `base_url` and starts with `/`"));
+    }
+    for (key, pointer) in [("token", &oauth.token), ("expires_in", &oauth.expires_in)] {
+        if !pointer::is_readable(pointer) {
+            return Err(section.error(key, "is no JSON pointer: write one like `/access_token`"));
+        }
+    }
+    section.finish()?;
+    Ok(Some(oauth))
+}
+
+/// A login for the proxy, `[proxy_login]`: `user:password`.
+pub(crate) fn proxy_login(top: &mut Section) -> Result<Option<CredentialSource>, LoadError> {
+    let Some(mut section) = top.optional_section("proxy_login")? else { return Ok(None) };
+    let login = source(&mut section)?;
+    section.finish()?;
+    Ok(Some(login))
 }
 
 /// Exactly one of `env` and `file`.
@@ -133,4 +202,70 @@ const NO_TOKEN: &str = "is no name: use 1 to 63 of a-z, 0-9 and -";
 fn is_token(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Where the secrets are that customers' settings name, such as pre-shared keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsRef {
+    /// A folder with a folder for each customer, in which a file has a secret by its name.
+    pub folder: SecretsFolder,
+    /// Names of the fields that hold secrets, in requests and answers, at any depth.
+    pub fields: Vec<String>,
+}
+
+/// Where a folder is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretsFolder {
+    /// The folder.
+    Dir(PathBuf),
+    /// An environment variable of the gateway's process with its path.
+    Env(String),
+}
+
+impl SecretsRef {
+    /// The folder.
+    ///
+    /// # Errors
+    /// A sentence's end about a variable that is not set.
+    pub fn folder(&self) -> Result<PathBuf, String> {
+        match &self.folder {
+            SecretsFolder::Dir(dir) => Ok(dir.clone()),
+            SecretsFolder::Env(name) => std::env::var_os(name)
+                .map(PathBuf::from)
+                .ok_or_else(|| format!("has no place: the environment variable {name} is not set")),
+        }
+    }
+}
+
+/// The name in a placeholder `secret:<name>`, if the text is one.
+#[must_use]
+pub fn secret_name(text: &str) -> Option<&str> {
+    text.strip_prefix("secret:").filter(|name| is_token(name))
+}
+
+/// Reads `[secrets]`. Fields of attributes that people may not see are secrets in any case.
+pub(crate) fn secrets(
+    top: &mut Section,
+    sensitive: impl Iterator<Item = String>,
+) -> Result<Option<SecretsRef>, LoadError> {
+    let Some(mut section) = top.optional_section("secrets")? else { return Ok(None) };
+    let dir: Option<PathBuf> = section.optional("dir")?;
+    let env: Option<String> = section.optional("env")?;
+    let folder = match (dir, env) {
+        (Some(dir), None) => SecretsFolder::Dir(dir),
+        (None, Some(env)) => SecretsFolder::Env(env),
+        _ => return Err(section.error("", "needs exactly one of `dir` and `env`")),
+    };
+    let mut fields: Vec<String> = section.optional("fields")?.unwrap_or_default();
+    fields.extend(sensitive);
+    fields.sort();
+    fields.dedup();
+    if fields.is_empty() || fields.iter().any(String::is_empty) {
+        return Err(
+            section.error("fields", "names the fields that hold secrets: no attribute is `sensitive`")
+        );
+    }
+    section.finish()?;
+    Ok(Some(SecretsRef { folder, fields }))
 }

@@ -30,7 +30,10 @@ mod suggest;
 mod terraform;
 mod vendor;
 
-pub use access::{AccountRef, AccountRefused, CredentialRef, CredentialSource};
+pub use access::{
+    AccountRef, AccountRefused, CredentialRef, CredentialSource, OAuthBody, OAuthRef, SecretsFolder,
+    SecretsRef, secret_name,
+};
 pub use attributes::FieldDifference;
 pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
@@ -52,4 +55,4 @@ pub use schema::{
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{Connection, Engine, Limits, Vendor};
+pub use vendor::{Connection, Engine, Limits, Proxy, Vendor};

@@ -20,6 +20,7 @@ use super::admit::Admissions;
 use super::budget::{Budget, MAIN_ACCOUNT, Standing};
 use super::credential::Credential;
 use super::run::RunContext;
+use super::secrets::Secrets;
 use super::target::Base;
 use super::wire::Wire;
 
@@ -68,6 +69,7 @@ pub(super) struct Lane {
     pub(super) counted: Arc<Counted>,
     /// Where answers have addresses of the vendor's, as JSON pointers.
     pub(super) addresses: Vec<String>,
+    pub(super) secrets: Arc<Secrets>,
     reference: CredentialRef,
     used: Mutex<Instant>,
 }
@@ -95,6 +97,7 @@ struct Open {
     ways: HashMap<VendorId, (Base, Arc<Wire>)>,
     lanes: HashMap<LaneKey, Arc<Lane>>,
     counted: HashMap<AccountKey, Arc<Counted>>,
+    secrets: HashMap<VendorId, Arc<Secrets>>,
 }
 
 /// All lanes of this process.
@@ -181,12 +184,16 @@ impl Lanes {
     ) -> Result<Arc<Lane>, GatewayError> {
         let key = (id.clone(), account.map(|account| account.credential.as_str().to_owned()));
         let mut open = self.lock();
-        if let Some(lane) = open.lanes.get(&key).filter(|lane| lane.reference == *reference) {
+        if let Some(lane) = open.lanes.get(&key).filter(|lane| {
+            lane.reference == *reference
+                && lane.wire.is_current()
+                && lane.secrets.is_of(vendor.secrets.as_ref())
+        }) {
             *lane.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             return Ok(Arc::clone(lane));
         }
         let credential = Credential::read(&vendor.name, reference)?;
-        let (base, wire) = match open.ways.get(id) {
+        let (base, wire) = match open.ways.get(id).filter(|(_, wire)| wire.is_current()) {
             Some((base, wire)) => (base.clone(), Arc::clone(wire)),
             None => {
                 let way = self.way(vendor)?;
@@ -200,6 +207,7 @@ impl Lanes {
             credential,
             counted: self.counted(&mut open, AccountKey::new(id.clone(), account), vendor),
             addresses: vendor.addresses.clone(),
+            secrets: self.secrets(&mut open, id, vendor),
             reference: reference.clone(),
             used: Mutex::new(Instant::now()),
         });
@@ -213,6 +221,18 @@ impl Lanes {
         let wrong = |what| GatewayError::Vendor { vendor: vendor.name.clone(), what };
         let base = Base::new(url).map_err(wrong)?;
         Ok((base, Arc::new(Wire::new(url, &vendor.connection).map_err(wrong)?)))
+    }
+
+    /// The vendor's secrets. Where the folder says another place by now, that counts for lanes that are opened from now on.
+    fn secrets(&self, open: &mut Open, id: &VendorId, vendor: &Vendor) -> Arc<Secrets> {
+        match open.secrets.get(id) {
+            Some(secrets) if secrets.is_of(vendor.secrets.as_ref()) => Arc::clone(secrets),
+            _ => {
+                let secrets = Arc::new(Secrets::new(vendor.secrets.clone()));
+                open.secrets.insert(id.clone(), Arc::clone(&secrets));
+                secrets
+            }
+        }
     }
 
     fn counted(&self, open: &mut Open, key: AccountKey, vendor: &Vendor) -> Arc<Counted> {

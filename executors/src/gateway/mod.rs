@@ -12,7 +12,9 @@ pub(crate) mod fair;
 mod forward;
 pub(crate) mod journal;
 mod lanes;
+mod oauth;
 mod run;
+mod secrets;
 mod target;
 mod wire;
 
@@ -158,12 +160,13 @@ impl Gateway {
         Opened::new(run, close)
     }
 
-    /// Whether there is a way to a run's vendor with the account of its order.
+    /// Whether there is a way to a run's vendor with the account of its order, and the secrets that the order names are there.
     ///
     /// # Errors
     /// [`NoLane`], with what to do.
     pub fn reaches(&self, context: &RunContext) -> Result<(), NoLane> {
-        self.inner.lanes.of(context).map(drop)
+        let lane = self.inner.lanes.of(context)?;
+        lane.secrets.known(&context.customer, &context.secrets).map(drop).map_err(NoLane::Refused)
     }
 
     /// Whether a vendor may be called now with the account of a run; none where there is no way to it.

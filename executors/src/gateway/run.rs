@@ -25,6 +25,8 @@ pub struct RunContext {
     pub target: Target,
     /// The customer's own account at the vendor, if it has one.
     pub account: Option<Account>,
+    /// Names of the secrets that what is wanted names.
+    pub secrets: Vec<String>,
     /// Why the calls are made.
     pub priority: Priority,
     /// The trace of the event that caused the order; calls name its `traceparent` to the vendor.

@@ -10,6 +10,8 @@ mod doors;
 mod faults;
 mod gateway;
 mod made_up;
+mod oauth;
+mod placeholders;
 mod standin;
 mod tls;
 mod world;
