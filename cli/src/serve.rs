@@ -178,7 +178,7 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         version: found.version,
     };
     let terraform = Arc::new(TerraformEngine::start(config).await?);
-    let gateway = Gateway::start(nats.clone(), &vendors.snapshot(), &urls, stop.clone()).await?;
+    let gateway = Gateway::start(nats.clone(), vendors.clone(), &urls, stop.clone()).await?;
     let config = scheduler::Config {
         nats,
         vendors,

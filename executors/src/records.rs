@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use wanwright_nats::Nats;
 use wanwright_nats::publish::publish;
-use wanwright_schemas::order::Order;
+use wanwright_schemas::order::{Desired, Intent, Order};
 use wanwright_schemas::run::{RUN_BATCH_VERSION, RUN_VERSION, RunBatch, RunEntry, RunEvent, RunRecord};
 use wanwright_schemas::subjects;
 use wanwright_schemas::trace::TraceContext;
+use wanwright_vendors::secret_name;
 
 use crate::gateway::{Priority, RunContext};
 
@@ -30,8 +32,39 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
         vendor: order.vendor.clone(),
         order: order.id,
         target: order.target(),
+        account: order.account.clone(),
+        secrets: secrets_of(order),
         priority: if order.changes() { Priority::Intent } else { Priority::Drift },
         trace,
+    }
+}
+
+/// The secrets that an order's settings name. What is taken down needs none.
+fn secrets_of(order: &Order) -> Vec<String> {
+    let mut names = Vec::new();
+    if matches!(order.intent, Intent::Remove) {
+        return names;
+    }
+    match &order.desired {
+        Desired::Device(device) => named(device.settings.values(), &mut names),
+        Desired::Site { site, tunnels, .. } => {
+            named(site.settings.values(), &mut names);
+            tunnels.values().for_each(|tunnel| named(tunnel.settings.values(), &mut names));
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn named<'a>(values: impl IntoIterator<Item = &'a Value>, names: &mut Vec<String>) {
+    for value in values {
+        match value {
+            Value::String(text) => names.extend(secret_name(text).map(str::to_owned)),
+            Value::Array(items) => named(items, names),
+            Value::Object(map) => named(&mut map.values() as &mut dyn Iterator<Item = &Value>, names),
+            _ => {}
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod replicas;
 mod roles;
 mod rows;
 mod schemas;
+mod secrets;
 mod send;
 mod services;
 mod soak;

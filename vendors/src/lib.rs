@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod access;
 mod attributes;
 mod budget;
 mod catalogue;
@@ -29,6 +30,10 @@ mod suggest;
 mod terraform;
 mod vendor;
 
+pub use access::{
+    AccountRef, AccountRefused, CredentialRef, CredentialSource, OAuthBody, OAuthRef, SecretsFolder,
+    SecretsRef, secret_name,
+};
 pub use attributes::FieldDifference;
 pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
@@ -50,4 +55,4 @@ pub use schema::{
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{Connection, CredentialRef, CredentialSource, Engine, Limits, Vendor};
+pub use vendor::{Connection, Engine, Limits, Proxy, Vendor};

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
+use wanwright_schemas::policy::Account;
 use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
 use wanwright_vendors::Carrier;
@@ -24,6 +25,10 @@ pub struct RunContext {
     pub order: OrderId,
     /// What the order is about.
     pub target: Target,
+    /// The customer's own account at the vendor, if it has one.
+    pub account: Option<Account>,
+    /// Names of the secrets that what is wanted names.
+    pub secrets: Vec<String>,
     /// Why the calls are made.
     pub priority: Priority,
     /// The trace of the event that caused the order; calls name its `traceparent` to the vendor.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Leases, NatsError, OrderTable, TableRow, trace};
@@ -19,7 +19,7 @@ use super::board::Ended;
 use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
 use crate::engine::{self, Log, Outcome, Run, Scans};
-use crate::gateway::{Admission, Admitted, RunContext, journal};
+use crate::gateway::{Admission, Admitted, NoLane, RunContext, journal};
 use crate::records::{self, Records};
 
 /// How long a row waits whose target somebody else is at, or that met trouble with NATS.
@@ -40,6 +40,8 @@ pub(super) struct Attendant {
     pub(super) attempts: Attempts,
     pub(super) config: Config,
     pub(super) scans: Scans,
+    /// Terraform runs need a core each, whatever lanes they are of.
+    pub(super) terraforms: Semaphore,
 }
 
 /// What to do with a row after its run.
@@ -136,8 +138,13 @@ impl Attendant {
             let message = format!("its run ended the executor {} times in a row", attempt.deaths);
             return self.bury(row, &newest, &order, &context, (Reason::RunDied, message)).await;
         }
+        if let Err(none) = self.config.gateway.reaches(&context) {
+            return self.no_lane(&work, none).await;
+        }
         let asked = Instant::now();
         let Some(admitted) = self.admit(&context, &order).await else { return Ok(Next::Soon) };
+        let terraform = vendor.engine(order.target().kind().as_str()) == Some(Engine::Terraform);
+        let _core = if terraform { Some(self.terraforms.acquire().await) } else { None };
         if asked.elapsed() > FRESH
             && self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence)
         {
@@ -179,7 +186,7 @@ impl Attendant {
             }
             Outcome::Passing { code, message, ours } => {
                 // What fails because the vendor is down says nothing about the order.
-                let ours = ours || (is_about_vendor(code) && self.is_closed(&order));
+                let ours = ours || (is_about_vendor(code) && self.is_closed(&context));
                 let failures = attempt.failures + u32::from(!ours);
                 if failures < patience.failures {
                     return self.later(&work, failures, Trouble { code, message, ours }).await;
@@ -194,6 +201,24 @@ impl Attendant {
         }
     }
 
+    /// There is no way to the vendor with the order's account: for good where that was refused, else until it is there.
+    async fn no_lane(&self, work: &Work<'_>, none: NoLane) -> Result<Next, NatsError> {
+        let (code, message) = (none.refusal().code, none.refusal().message.clone());
+        match none {
+            NoLane::Away(_) => {
+                self.later(work, work.attempt.failures, Trouble { code, message, ours: true }).await
+            }
+            NoLane::Refused(_) => {
+                // A look that cannot be made says nothing about the object, so there is nothing to report.
+                let order = work.order;
+                let findings =
+                    if order.changes() { engine::failed(order, code, &message) } else { Vec::new() };
+                let ending = RunEvent::Failed { code, message };
+                self.finish(work, findings, Ran { ending, has_unanswered: false }).await
+            }
+        }
+    }
+
     /// Waits until the run's calls can be served in time. Where that takes a while, it is said why.
     async fn admit(&self, context: &RunContext, order: &Order) -> Option<Admitted> {
         let gateway = &self.config.gateway;
@@ -202,7 +227,7 @@ impl Attendant {
         if let Ok(admitted) = tokio::time::timeout(SAY_WAITING, &mut admitted).await {
             return admitted;
         }
-        let why = match gateway.admits(&order.vendor) {
+        let why = match gateway.admits(context) {
             Some(Admission::HeldBack { .. } | Admission::Trial { .. } | Admission::Away) => Wait::Breaker,
             Some(Admission::Open | Admission::Blocked { .. }) | None => Wait::Budget,
         };
@@ -210,8 +235,8 @@ impl Attendant {
         admitted.await
     }
 
-    fn is_closed(&self, order: &Order) -> bool {
-        let admission = self.config.gateway.admits(&order.vendor);
+    fn is_closed(&self, context: &RunContext) -> bool {
+        let admission = self.config.gateway.admits(context);
         admission.is_some_and(|admission| breakers::is_closed(&admission, Timestamp::now()))
     }
 

@@ -15,16 +15,17 @@ mod share;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::topology::{ORDERS, TIMERS};
 use wanwright_nats::{Follower, Leases, Nats, NatsError, OrderTable, StoredMessage};
-use wanwright_schemas::{VendorId, subjects};
+use wanwright_schemas::policy::Account;
+use wanwright_schemas::subjects;
 use wanwright_vendors::{Catalogue, Engine, Vendors};
 
-use crate::gateway::{Gateway, Priority};
+use crate::gateway::{AccountKey, Gateway, Priority};
 use crate::terraform::TerraformEngine;
 use attempts::Attempts;
 use attend::Attendant;
@@ -83,10 +84,15 @@ pub struct Config {
 
 /// How many runs a lane has at once: API runs wait for the vendor, Terraform runs need a core each.
 fn slots(lane: &LaneKey) -> usize {
+    if lane.terraform { terraforms() } else { 32 }
+}
+
+/// How many Terraform runs there are at once, of all lanes: those that wait for their vendor's budget left out.
+fn terraforms() -> usize {
     // Asking the system reads files, and the board asks at every piece of news.
     static CORES: LazyLock<usize> =
         LazyLock::new(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)));
-    if lane.terraform { *CORES } else { 32 }
+    *CORES
 }
 
 /// What happened, for the board.
@@ -98,7 +104,7 @@ enum News {
     Ended { row: String, lane: LaneKey, ended: Ended, began: Instant },
     Others(Vec<String>),
     Holds(Holds),
-    Closed(VendorId, bool),
+    Closed(AccountKey, bool),
 }
 
 /// Runs the scheduler until it is told to stop. `ready` is called once, when the table is being watched.
@@ -117,6 +123,7 @@ pub async fn run(
         attempts: Attempts::open(nats).await?,
         config: config.clone(),
         scans: crate::engine::Scans::default(),
+        terraforms: Semaphore::new(terraforms()),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
     let due = subjects::TIMER_DUE_ALL.to_owned();
@@ -137,12 +144,7 @@ pub async fn run(
     watchers.spawn(watch_timers);
     watchers.spawn(controls.keep(tell.clone(), stop.clone()));
     watchers.spawn(presence.keep(tell.clone(), stop.clone()));
-    for vendor in config.vendors.snapshot().names() {
-        let Ok(vendor) = vendor.parse::<VendorId>() else { continue };
-        if let Some(standing) = config.gateway.watch(&vendor) {
-            watchers.spawn(breakers::keep(vendor, standing, tell.clone(), stop.clone()));
-        }
-    }
+    watchers.spawn(breakers::keep_all(config.gateway.clone(), tell.clone(), stop.clone()));
     ready();
     let mut runs = JoinSet::new();
     loop {
@@ -183,7 +185,7 @@ fn note(board: &mut Board, what: News, tell: &mpsc::Sender<News>) {
         News::Rested(row) => board.rested(&row),
         News::Others(others) => board.others(others),
         News::Holds(holds) => board.hold(holds),
-        News::Closed(vendor, closed) => board.close(vendor, closed),
+        News::Closed(account, closed) => board.close(account, closed),
         News::Ended { row, lane, ended, began } => {
             let until = began + REST;
             if board.ended(&row, &lane, ended, until > Instant::now()) {
@@ -252,6 +254,15 @@ async fn watch(
     }
 }
 
+/// The customer's own account in an order. What cannot be read has none; whoever attends to it says why.
+fn account_of(message: &StoredMessage) -> Option<Account> {
+    #[derive(serde::Deserialize)]
+    struct Part {
+        account: Option<Account>,
+    }
+    serde_json::from_slice::<Part>(&message.payload).ok()?.account
+}
+
 /// Where a row of the table belongs. One that cannot be read belongs to whom its subject names.
 fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
     let row = message.subject.clone();
@@ -264,7 +275,8 @@ fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
     };
     let engine = vendors.get(vendor.as_str()).and_then(|vendor| vendor.engine(kind.as_str()));
     let lease = format!("target.{vendor}.{customer}.{kind}.{id}");
-    let lane = LaneKey::new(vendor, engine.unwrap_or(Engine::Api));
+    let lane =
+        LaneKey::new(AccountKey::new(vendor, account_of(message).as_ref()), engine.unwrap_or(Engine::Api));
     let priority = if is_look { Priority::Drift } else { Priority::Intent };
     Some(News::Row(row, Place { lane, customer, priority, lease }))
 }

@@ -60,7 +60,7 @@ fn vendors(dir: &Path, budget: &str, proxy: Option<&str>, device_api: &str) -> C
     Catalogue::load(dir.join("vendors")).unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (entry, to) = (entry.unwrap().path(), to);
@@ -142,6 +142,15 @@ impl World {
         Process { gateway, stop }
     }
 
+    /// Changes the vendor's folder; gateways that are started from now on see it.
+    pub fn replace_in_folder(&mut self, from: &str, to: &str) {
+        let file = self.dir.path().join("vendors/simwan/vendor.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(file, text.replace(from, to)).unwrap();
+        self.catalogue = Catalogue::load(self.dir.path().join("vendors")).unwrap();
+    }
+
     /// Kills the nats-server.
     pub async fn stop_nats(&mut self) {
         if let Some(server) = self.server.take() {
@@ -172,6 +181,8 @@ impl World {
             vendor: "simwan".parse().unwrap(),
             order: OrderId::of_digest([7; 32]),
             target: Target::Device(device.parse().unwrap()),
+            account: None,
+            secrets: Vec::new(),
             priority: Priority::Intent,
             trace: None,
         }

@@ -84,6 +84,8 @@ impl World {
             vendor: vendor.parse().unwrap(),
             order: OrderId::of_digest([7; 32]),
             target: Target::Device("edge-01".parse().unwrap()),
+            account: None,
+            secrets: Vec::new(),
             priority: Priority::Intent,
             trace: None,
         };
