@@ -1,5 +1,9 @@
-//! `wanwright bench soak`: kills and stops parts of a working system again and again while the vendor has troubles of its
-//! own, then compares what the histories, the tables and the vendor say.
+//! `wanwright bench soak`: kills and stops parts of a working system again and again, and lets the connections between
+//! them down, while the vendor has troubles of its own; then compares what the histories, the tables and the vendor say.
+
+mod cuts;
+mod proxy;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,29 +11,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use async_nats::HeaderMap;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::accounts::Role;
-use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::{Child, ChildSpec};
 
 use super::figures;
 use super::judge::{self, Verdict};
-use super::load::{self, Accepted};
+use super::load::{self, Accepted, Reach};
 use super::victims::{self, Blow, Victim};
 use super::weather;
 use crate::cli::SoakArgs;
 use crate::demo::fleet;
-use crate::endpoints::{Endpoints, Login, PERSON};
+use crate::endpoints::Endpoints;
 use crate::exit::Exit;
 use crate::output::{line, note};
-use crate::send;
-
-/// Longest time between a start, or a kill, and the next kill.
-const LONGEST_LIFE: Duration = Duration::from_secs(9);
+use cuts::Between;
+use settle::connect;
 
 /// How long the processes of a killed system have to be gone.
 const GONE: Duration = Duration::from_secs(10);
@@ -40,11 +39,11 @@ const SETTLE: Duration = Duration::from_secs(300);
 /// Longest time a part is stopped and does not answer.
 const LONGEST_STOP: Duration = Duration::from_secs(5);
 
+/// A blow whose victim is not there just now is no blow; so many times as many as were asked for are tried.
+const MOST_TRIES: u32 = 4;
+
 /// Of so many blows to a part, one stops it for a while instead of killing it.
 const STOPPED: u32 = 4;
-
-/// How often what failed for good is told to try again, as a person would.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the campaign.
 pub async fn run(args: SoakArgs) -> Result<Exit> {
@@ -57,8 +56,10 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
         home: home.clone(),
         vendors,
         executors: args.executors,
+        between: None,
         orphans: 0,
         failed: BTreeMap::new(),
+        cuts: BTreeMap::new(),
     };
     let began = Instant::now();
     let (verdict, blows, accepted) = campaign.run(&args).await?;
@@ -67,6 +68,8 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
         "seed": args.seed,
         "executors": args.executors,
         "kills": blows,
+        "cuts": campaign.cuts,
+        "through_proxies": campaign.between.as_ref().map(|between| between.passed()),
         "seconds": figures::seconds(began.elapsed().as_secs_f64()),
         "accepted_commands": accepted.commands.len(),
         "requests_asked_again": accepted.asked_again,
@@ -84,14 +87,25 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
     Ok(if good { Exit::Done } else { Exit::Different })
 }
 
+/// How a blow is dealt.
+struct Plan {
+    nth: usize,
+    stopped: Duration,
+    blow: Blow,
+}
+
 struct Campaign {
     home: PathBuf,
     vendors: PathBuf,
     executors: u16,
+    /// What the roles reach the servers through, unless they reach them directly.
+    between: Option<Arc<Between>>,
     /// Processes that outlived the system they belonged to.
     orphans: usize,
     /// How many objects failed for good, by reason, and were told to try again.
     failed: BTreeMap<String, u32>,
+    /// How often which connections were let down.
+    cuts: BTreeMap<String, u32>,
 }
 
 impl Campaign {
@@ -100,16 +114,20 @@ impl Campaign {
         if let Some(cache) = &args.cache {
             share(cache, &self.home)?;
         }
+        if !args.without_cuts {
+            self.between = Some(Arc::new(Between::start(&self.home).await?));
+        }
         let accepted = Arc::new(Mutex::new(Accepted::default()));
         let (stop, abandon) = (CancellationToken::new(), CancellationToken::new());
         let mut system = self.start()?;
-        let fleet = tokio::spawn(create(self.home.clone(), abandon.clone()));
+        let nats = self.between.as_ref().map(|between| between.nats());
+        let reach = Reach { home: self.home.clone(), nats };
+        let fleet = tokio::spawn(create(reach.clone(), abandon.clone()));
         let weather = tokio::spawn(weather::run(self.home.clone(), args.seed, stop.clone()));
-        let load =
-            load::run(self.home.clone(), args.seed, Arc::clone(&accepted), stop.clone(), abandon.clone());
+        let load = load::run(reach, args.seed, Arc::clone(&accepted), stop.clone(), abandon.clone());
         let load = tokio::spawn(load);
-        let blows = self.strike(args, &mut system).await?;
-        stop.cancel();
+        let (blows, cuts) = self.harm(args, &mut system, &stop).await?;
+        self.cuts = cuts;
         let ended = async { tokio::join!(load, fleet, weather) };
         let Ok((load, fleet, weather)) = tokio::time::timeout(SETTLE, ended).await else {
             abandon.cancel();
@@ -126,53 +144,102 @@ impl Campaign {
         Ok((verdict, blows, accepted))
     }
 
+    /// Strikes and cuts beside each other until all blows are dealt.
+    async fn harm(
+        &mut self,
+        args: &SoakArgs,
+        system: &mut Child,
+        stop: &CancellationToken,
+    ) -> Result<(BTreeMap<String, u32>, BTreeMap<String, u32>)> {
+        let (between, home) = (self.between.clone(), self.home.clone());
+        let cuts = async {
+            match &between {
+                Some(between) => {
+                    // A system that never was there has nothing to lose.
+                    until_there(&home, stop).await;
+                    between.trouble(args.seed, stop.clone()).await
+                }
+                None => BTreeMap::new(),
+            }
+        };
+        let blows = async {
+            let blows = self.strike(args, system).await;
+            stop.cancel();
+            blows
+        };
+        let (blows, cuts) = tokio::join!(blows, cuts);
+        Ok((blows?, cuts))
+    }
+
     /// Strikes one part after the other, and answers how often which was struck.
     async fn strike(&mut self, args: &SoakArgs, system: &mut Child) -> Result<BTreeMap<String, u32>> {
         let mut random = fastrand::Rng::with_seed(args.seed);
+        let victims = Victim::called(args.only.as_deref());
+        anyhow::ensure!(!victims.is_empty(), "there is no part of this name: {:?}", args.only);
+        let longest = Duration::try_from_secs_f64(args.life)?;
         let mut blows: BTreeMap<String, u32> = BTreeMap::new();
-        for number in 1..=args.kills {
-            let life = LONGEST_LIFE.mul_f64(random.f64());
+        let (mut dealt, mut tried) = (0, 0);
+        while dealt < args.kills && tried < args.kills * MOST_TRIES {
+            tried += 1;
+            let life = longest.mul_f64(random.f64());
             tokio::time::sleep(life).await;
-            let mut victim = Victim::ALL[random.usize(..Victim::ALL.len())];
-            let (nth, stopped) = (random.usize(..64), LONGEST_STOP.mul_f64(random.f64()));
-            let blow = if random.u32(..STOPPED) == 0 { Blow::Stop } else { Blow::Kill };
-            if let Victim::Role(role) = victim
-                && !victims::strike(&self.home, role, nth, blow)
-            {
-                victim = Victim::Everything;
-            }
-            let mut did = "killed";
-            if victim == Victim::Everything {
-                system.kill().await;
-                self.orphans += self.wait_until_gone().await;
-                *system = self.start()?;
-            } else if system.try_wait().is_some() {
-                *system = self.start()?;
-            } else if let (Victim::Role(role), Blow::Stop) = (victim, blow) {
-                did = "stopped for a while";
-                tokio::time::sleep(stopped).await;
-                victims::strike(&self.home, role, nth, Blow::GoOn);
-            }
+            let victim = victims[random.usize(..victims.len())];
+            let plan = Plan {
+                nth: random.usize(..64),
+                stopped: LONGEST_STOP.mul_f64(random.f64()),
+                blow: if random.u32(..STOPPED) == 0 { Blow::Stop } else { Blow::Kill },
+            };
+            let Some(did) = self.deal(victim, &plan, system).await? else { continue };
+            dealt += 1;
             *blows.entry(format!("{}, {did}", victim.name())).or_default() += 1;
-            note(format!(
-                "  {number}/{}: {did}: {} after {:.1} s",
-                args.kills,
-                victim.name(),
-                life.as_secs_f64()
-            ));
+            let life = life.as_secs_f64();
+            note(format!("  {dealt}/{}: {did}: {} after {life:.1} s", args.kills, victim.name()));
         }
         Ok(blows)
     }
 
+    /// Deals one blow, and says what it did; nothing if its victim is not there just now.
+    async fn deal(
+        &mut self,
+        victim: Victim,
+        plan: &Plan,
+        system: &mut Child,
+    ) -> Result<Option<&'static str>> {
+        if system.try_wait().is_some() {
+            *system = self.start()?;
+            return Ok(None);
+        }
+        let Victim::Role(role) = victim else {
+            system.kill().await;
+            self.orphans += self.wait_until_gone().await;
+            *system = self.start()?;
+            return Ok(Some("killed"));
+        };
+        if !victims::strike(&self.home, role, plan.nth, plan.blow) {
+            return Ok(None);
+        }
+        if plan.blow == Blow::Kill {
+            return Ok(Some("killed"));
+        }
+        tokio::time::sleep(plan.stopped).await;
+        victims::strike(&self.home, role, plan.nth, Blow::GoOn);
+        Ok(Some("stopped for a while"))
+    }
+
     fn start(&self) -> Result<Child> {
         let program = std::env::current_exe()?;
-        let spec = ChildSpec::new(program)
+        let mut spec = ChildSpec::new(program)
             .args(["up", "--executors", &self.executors.to_string(), "--home"])
             .arg(&self.home)
             .arg("--vendors")
             .arg(&self.vendors)
             .envs(std::env::vars_os())
             .log(self.home.join("soak.log"));
+        if let Some(between) = &self.between {
+            spec = spec
+                .args(["--nats-through".to_owned(), between.nats().to_string()])
+                .args(["--postgres-through".to_owned(), between.postgres().to_string()]);
+        }
         Ok(spec.spawn()?)
     }
 
@@ -187,92 +254,22 @@ impl Campaign {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-
-    /// Waits until every order is worked off.
-    async fn settle(&mut self, system: &mut Child) -> Result<Endpoints> {
-        let deadline = Instant::now() + SETTLE;
-        let mut last = "it has not started".to_owned();
-        let mut asked = Instant::now();
-        while Instant::now() < deadline {
-            if system.try_wait().is_some() {
-                *system = self.start()?;
-            }
-            match self.unsettled().await {
-                Ok((endpoints, 0)) => return Ok(endpoints),
-                Ok((endpoints, waiting)) => {
-                    last = format!("{waiting} objects are not as they should be");
-                    if asked.elapsed() >= RETRY {
-                        asked = Instant::now();
-                        if let Err(error) = self.try_again(&endpoints).await {
-                            last = error.to_string();
-                        }
-                    }
-                }
-                Err(error) => last = error.to_string(),
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        anyhow::bail!("the system did not settle in {} s: {last}", SETTLE.as_secs())
-    }
-
-    async fn unsettled(&self) -> Result<(Endpoints, i64)> {
-        let endpoints = Endpoints::read(&self.home)?;
-        let pool = pool(&endpoints).await?;
-        // The fleet has 162 objects; before all are created nothing has settled.
-        let waiting: i64 = sqlx::query_scalar(
-            "SELECT greatest(162 - count(*), 0)
-                    + count(*) FILTER (WHERE observed_generation IS DISTINCT FROM generation OR health <> 'Healthy')
-             FROM status",
-        )
-        .fetch_one(&pool)
-        .await?;
-        let behind: i64 = sqlx::query_scalar("SELECT coalesce(sum(behind), 0)::bigint FROM projection_lag")
-            .fetch_one(&pool)
-            .await?;
-        Ok((endpoints, waiting + behind))
-    }
-
-    /// Tells what failed for good to try again: the vendor has no more trouble.
-    async fn try_again(&mut self, endpoints: &Endpoints) -> Result<()> {
-        let failed: Vec<(String, String, String, String)> = sqlx::query_as(
-            "SELECT kind, customer, id, reason FROM status
-             WHERE reason IS NOT NULL AND reason <> 'Drifted' AND health = 'Degraded'",
-        )
-        .fetch_all(&pool(endpoints).await?)
-        .await?;
-        if failed.is_empty() {
-            return Ok(());
-        }
-        let nats = connect(endpoints).await?;
-        for (kind, customer, id, reason) in failed {
-            let subject = send::subject(PERSON, &kind, "retry", &format!("{customer}/{id}"))?;
-            let outcome = send::request(&nats, &subject, HeaderMap::new(), Vec::new()).await?;
-            if outcome.position().is_some() {
-                *self.failed.entry(format!("{kind}: {reason}")).or_default() += 1;
-            }
-        }
-        Ok(())
-    }
 }
 
-async fn pool(endpoints: &Endpoints) -> Result<sqlx::PgPool> {
-    let options =
-        sqlx::postgres::PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(2));
-    options.connect(&endpoints.postgres).await.map_err(Into::into)
-}
-
-async fn connect(endpoints: &Endpoints) -> Result<wanwright_nats::Nats> {
-    let access = endpoints.access(Login::Role(Role::Admin))?;
-    Ok(wanwright_nats::connect(access, "wanwright-soak", PARTITIONS).await?)
+/// Waits until the system has started once.
+async fn until_there(home: &Path, stop: &CancellationToken) {
+    while !stop.is_cancelled() && Endpoints::read(home).is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Creates the demo's fleet, however often that takes: its commands keep their ids.
-async fn create(home: PathBuf, abandon: CancellationToken) -> Result<()> {
+async fn create(reach: Reach, abandon: CancellationToken) -> Result<()> {
     let lines = fleet::read()?;
     loop {
         let attempt = async {
-            let nats = connect(&Endpoints::read(&home)?).await?;
-            fleet::send(&home, &nats, &lines).await
+            let nats = connect(&reach.endpoints()?).await?;
+            fleet::send(&reach.home, &nats, &lines).await
         };
         match attempt.await {
             Ok(()) => return Ok(()),
