@@ -26,6 +26,7 @@ mod schemas;
 mod send;
 mod services;
 mod soak;
+mod spools;
 mod states;
 mod stopping;
 mod storage;

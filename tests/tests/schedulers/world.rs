@@ -55,6 +55,7 @@ pub async fn schedule(
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
     let terraform = terraform::Config {
         pool,
+        nats: nats.clone(),
         work: place.work,
         vendors: vendors.clone(),
         program: "/bin/false".into(),
