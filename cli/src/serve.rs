@@ -166,7 +166,8 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
     let urls = vendor_urls(&args.vendor_urls)?;
     // A process number alone is the same in every container.
     let executor = format!("{}-{}-{:04x}", hostname(), std::process::id(), fastrand::u16(..));
-    let pool = args.connection.postgres(8).await?;
+    // Devices need no Postgres, so an executor starts without.
+    let pool = args.connection.postgres_when_needed(8)?;
     let found = wanwright_supervisor::find_terraform().await?;
     let work = args.work.clone().unwrap_or_else(|| args.connection.home.home.join("executor"));
     // Another executor may just be taking over what an earlier process left here.

@@ -9,6 +9,7 @@ mod demo;
 mod drift;
 mod explain;
 mod failures;
+mod fleet;
 mod holds;
 mod inbox;
 mod kills;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use wanwright_tests::{Processes, Running, Signal, Timing, level};
 
 use crate::support::own;
@@ -39,12 +40,24 @@ async fn a_state_in_the_spool_of_a_lost_executor_is_missed_and_taken_over() -> R
     let rows = running.rows().await?;
     rows.healthy("spools", objects, level::LONG).await?;
 
-    // Without Postgres the next state is on the executor's disk only.
+    // Postgres is away before the next run ends, so its state is on the executor's disk only.
     let postgres = Postgres::of(&running)?;
-    postgres.signal(Signal::STOP);
     let work = running.home.join("executor");
+    let vendor = running.vendor()?;
+    vendor.faults(&json!({ "latency_ms": 1500 })).await?;
     objects += customer.site("bergen", 2, 2, 0).await?;
+    level::until("the site is at the vendor", level::LONG, async || {
+        Ok(vendor.object("site", "spools.bergen").await?.is_some())
+    })
+    .await?;
+    postgres.signal(Signal::STOP);
     level::until("a state waits in the spool", level::LONG, async || Ok(!spooled(&work).is_empty())).await?;
+
+    // That is noted outside of it.
+    level::until("it is said what waits", level::LONG, async || {
+        Ok(running.call(&["doctor"]).await?.out.contains("later    Terraform state of"))
+    })
+    .await?;
 
     // That executor dies, and its folder is gone: the next one has another.
     let lost = running.home.join("tmp/lost");
@@ -65,9 +78,10 @@ async fn a_state_in_the_spool_of_a_lost_executor_is_missed_and_taken_over() -> R
     .await?;
 
     // Found again beside the others, it is taken over and told to Postgres.
-    std::fs::rename(lost.join("executor"), running.home.join("executor-lost"))?;
     let found = running.home.join("executor-lost");
+    std::fs::rename(lost.join("executor"), &found)?;
     level::until("it is taken over", level::LONG, async || Ok(spooled(&found).is_empty())).await?;
+    vendor.heal().await?;
     postgres.signal(Signal::CONT);
     rows.healthy("spools", objects, level::LONG).await?;
     let spooled_state = state["state"].as_str().context("a state")?;
@@ -83,5 +97,5 @@ async fn a_state_in_the_spool_of_a_lost_executor_is_missed_and_taken_over() -> R
     let said = running.call(&["doctor"]).await?.code(0)?;
     ensure!(said.out.contains("no Terraform state waits"), "{}", said.out);
     running.call(&["drift", "spools"]).await?.code(0)?;
-    running.vendor()?.judge("spools.", usize::try_from(objects)?).await
+    vendor.judge("spools.", usize::try_from(objects)?).await
 }

@@ -24,6 +24,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Longest wait for Postgres while Terraform waits for us.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// When a version that Postgres has not taken yet is noted as one that waits for it.
+const SOON: Duration = Duration::from_millis(300);
+
 /// The states of all stacks.
 pub(super) struct Keeper {
     pub(super) store: Store,
@@ -161,7 +164,7 @@ impl Keeper {
         }
         let settled = match has_waited {
             true => self.settle_waiting(&version).await,
-            false => self.settle(&version).await,
+            false => self.settle_soon(&version).await,
         };
         match settled {
             // It is safe on disk; the flush brings it to Postgres and NATS.
@@ -191,14 +194,30 @@ impl Keeper {
         }
     }
 
+    /// The same, noted as waiting when Postgres does not answer soon: this process may be gone before it does.
+    async fn settle_soon(&self, version: &Version) -> Result<(), StoreError> {
+        let settled = self.settle(version);
+        tokio::pin!(settled);
+        if let Ok(settled) = tokio::time::timeout(SOON, &mut settled).await {
+            return settled;
+        }
+        self.waiting.note(version).await;
+        let settled = settled.await;
+        self.forget_settled(version, &settled).await;
+        settled
+    }
+
     /// The same for one that has waited, and was noted as such.
     async fn settle_waiting(&self, version: &Version) -> Result<(), StoreError> {
         let settled = self.settle(version).await;
-        match &settled {
-            Ok(()) | Err(StoreError::Conflict { .. }) => self.waiting.forget(&version.stack).await,
-            Err(_) => {}
-        }
+        self.forget_settled(version, &settled).await;
         settled
+    }
+
+    async fn forget_settled(&self, version: &Version, settled: &Result<(), StoreError>) {
+        if matches!(settled, Ok(()) | Err(StoreError::Conflict { .. })) {
+            self.waiting.forget(&version.stack).await;
+        }
     }
 
     async fn set_aside(&self, version: &Version) -> Result<(), StoreError> {

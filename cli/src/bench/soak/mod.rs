@@ -36,6 +36,9 @@ const GONE: Duration = Duration::from_secs(10);
 /// How long the system has to settle after the last kill. An order that failed often waits two minutes for its next try.
 const SETTLE: Duration = Duration::from_secs(300);
 
+/// How often is looked whether the system still runs.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// Longest time a part is stopped and does not answer.
 const LONGEST_STOP: Duration = Duration::from_secs(5);
 
@@ -129,10 +132,12 @@ impl Campaign {
         let (blows, cuts) = self.harm(args, &mut system, &stop).await?;
         self.cuts = cuts;
         let ended = async { tokio::join!(load, fleet, weather) };
-        let Ok((load, fleet, weather)) = tokio::time::timeout(SETTLE, ended).await else {
+        let ended = tokio::time::timeout(SETTLE, self.alive_until(&mut system, ended)).await;
+        let Ok(ended) = ended else {
             abandon.cancel();
             anyhow::bail!("the load had no outcome {} s after the last kill", SETTLE.as_secs());
         };
+        let (load, fleet, weather) = ended?;
         load??;
         fleet??;
         weather?;
@@ -224,6 +229,19 @@ impl Campaign {
         tokio::time::sleep(plan.stopped).await;
         victims::strike(&self.home, role, plan.nth, Blow::GoOn);
         Ok(Some("stopped for a while"))
+    }
+
+    /// Keeps the system running until something has ended: the last blow may have met it while it started.
+    async fn alive_until<T>(&self, system: &mut Child, ended: impl Future<Output = T>) -> Result<T> {
+        tokio::pin!(ended);
+        loop {
+            if let Ok(ended) = tokio::time::timeout(LOOK, &mut ended).await {
+                return Ok(ended);
+            }
+            if system.try_wait().is_some() {
+                *system = self.start()?;
+            }
+        }
     }
 
     fn start(&self) -> Result<Child> {
