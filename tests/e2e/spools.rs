@@ -22,6 +22,13 @@ impl Postgres {
     }
 }
 
+/// What stands still cannot be ended in good order, and would outlive a test that fails.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.signal(Signal::CONT);
+    }
+}
+
 /// The states in a spool.
 fn spooled(work: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(work.join("spool")).into_iter().flatten().flatten();
