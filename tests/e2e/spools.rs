@@ -91,12 +91,15 @@ async fn a_state_in_the_spool_of_a_lost_executor_is_missed_and_taken_over() -> R
     vendor.heal().await?;
     postgres.signal(Signal::CONT);
     rows.healthy("spools", objects, level::LONG).await?;
-    let spooled_state = state["state"].as_str().context("a state")?;
-    let kept: Vec<Vec<u8>> = sqlx::query_scalar("SELECT body FROM terraform.states WHERE stack = $1")
-        .bind(&stack)
-        .fetch_all(&sqlx::PgPool::connect(&running.endpoints.postgres).await?)
-        .await?;
-    ensure!(kept.iter().any(|body| body == spooled_state.as_bytes()), "the state did not reach Postgres");
+    let kept: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM terraform.states WHERE stack = $1 AND lineage = $2 AND serial = $3)",
+    )
+    .bind(&stack)
+    .bind(state["lineage"].as_str().context("a lineage")?)
+    .bind(state["serial"].as_i64().context("a serial")?)
+    .fetch_one(&sqlx::PgPool::connect(&running.endpoints.postgres).await?)
+    .await?;
+    ensure!(kept, "the state did not reach Postgres");
     for folder in ["executor", "executor-lost"] {
         let left: Vec<_> = std::fs::read_dir(running.home.join(folder).join("spool"))?.flatten().collect();
         ensure!(left.is_empty(), "{folder} has {left:?}");

@@ -80,7 +80,9 @@ impl Keeper {
         if let Some(spooled) = self.spool.get(stack).await? {
             match self.settle_waiting(&spooled).await {
                 Ok(()) | Err(StoreError::Conflict { .. }) => {}
-                Err(StoreError::Postgres(_) | StoreError::Late | StoreError::Copy(_)) => return Ok(Some(spooled)),
+                Err(StoreError::Postgres(_) | StoreError::Late | StoreError::Copy(_)) => {
+                    return Ok(Some(spooled));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -100,8 +102,11 @@ impl Keeper {
     /// Takes over what waits in the spool of a neighbour, if that is dead. `false`: it lives, or somebody else is at it.
     async fn take_over(&self, folder: &Path) -> Result<bool, StoreError> {
         let Some(_dead) = self.neighbours.lock(folder)? else { return Ok(false) };
-        let left =
-            self.spool.beside(&folder.join(Spool::FOLDER)).await.map_err(StoreError::spool("opening a spool"))?;
+        let left = self
+            .spool
+            .beside(&folder.join(Spool::FOLDER))
+            .await
+            .map_err(StoreError::spool("opening a spool"))?;
         for stack in left.waiting().await.map_err(StoreError::spool("reading a spool"))? {
             let Some(version) = left.get(&stack).await? else { continue };
             tracing::warn!(stack, serial = version.serial, from = %folder.display(), "a dead executor's state is taken over");
