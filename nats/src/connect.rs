@@ -11,6 +11,10 @@ use crate::accounts::Credentials;
 use crate::error::NatsError;
 use crate::unreadable::Unreadable;
 
+/// How often the server is asked whether it is there. A connection that answers nothing any more and was never ended, as
+/// one through a router that has forgotten it, is given up after three of these: who only listens would not notice.
+const PING: Duration = Duration::from_secs(10);
+
 /// A connection with its JetStream context.
 #[derive(Clone, Debug)]
 pub struct Nats {
@@ -137,6 +141,7 @@ pub async fn connect(access: impl Into<Access>, name: &str, partitions: u16) -> 
         .name(name)
         .connection_timeout(Duration::from_secs(5))
         .request_timeout(Some(Duration::from_secs(5)))
+        .ping_interval(PING)
         .reconnect_delay_callback(|attempts| Duration::from_millis((50 << attempts.min(5)).min(1000)))
         .event_callback(|event| async move { note(&event) })
         .connect(addresses)

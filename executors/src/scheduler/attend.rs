@@ -22,8 +22,12 @@ use crate::engine::{self, Log, Outcome, Run, Scans};
 use crate::gateway::{Admission, Admitted, NoLane, RunContext, journal};
 use crate::records::{self, Records};
 
-/// How long a row waits whose target somebody else is at, or that met trouble with NATS.
-const BUSY: Duration = Duration::from_secs(2);
+/// How long a row waits whose target somebody else is at: a look and a change of the same target share its lease, and one
+/// who wants a change does not wait for seconds behind a look that takes a call.
+const BUSY: Duration = Duration::from_millis(200);
+
+/// How long a row waits that met trouble with NATS.
+pub(super) const TROUBLE: Duration = Duration::from_secs(2);
 
 /// How far the server's clock may be ahead of ours: a timer that fired is believed.
 const SKEW: Duration = Duration::from_secs(1);
@@ -50,6 +54,8 @@ pub(super) enum Next {
     Finished,
     /// It waits until then; a NATS timer has been set.
     Later,
+    /// Somebody else is at its target.
+    Busy,
     /// It waits a moment; nobody has set a timer.
     Soon,
 }
@@ -63,20 +69,22 @@ impl Attendant {
         stop: &CancellationToken,
         tell: &mpsc::Sender<News>,
     ) -> Ended {
-        match self.try_attend(row, lease, stop).await {
+        let pause = match self.try_attend(row, lease, stop).await {
             Ok(Next::Finished) => return Ended::Finished,
             Ok(Next::Later) => return Ended::Parked,
-            Ok(Next::Soon) => {}
+            Ok(Next::Busy) => BUSY,
+            Ok(Next::Soon) => TROUBLE,
             Err(error) => {
                 tracing::warn!(row, error = &error as &dyn std::error::Error, "an order waits a moment");
+                TROUBLE
             }
-        }
-        wake(row.to_owned(), tell.clone(), stop.clone());
+        };
+        wake(row.to_owned(), pause, tell.clone(), stop.clone());
         Ended::Parked
     }
 
     async fn try_attend(&self, row: &str, lease: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
-        let Some(lease) = self.leases.take(lease).await? else { return Ok(Next::Soon) };
+        let Some(lease) = self.leases.take(lease).await? else { return Ok(Next::Busy) };
         let next = tokio::select! {
             next = self.work(row, stop) => next,
             () = lease.lost() => {
@@ -280,11 +288,11 @@ fn is_about_vendor(code: Reason) -> bool {
 }
 
 /// Brings a row back after a moment.
-pub(super) fn wake(row: String, tell: mpsc::Sender<News>, stop: CancellationToken) {
+pub(super) fn wake(row: String, pause: Duration, tell: mpsc::Sender<News>, stop: CancellationToken) {
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(BUSY) => drop(tell.send(News::Due(row)).await),
+            () = tokio::time::sleep(pause) => drop(tell.send(News::Due(row)).await),
         }
     });
 }

@@ -219,7 +219,7 @@ async fn attend(
         Err(error) => {
             // Its lease was not given back: whoever comes next finds a try that never ended, and looks what it did.
             tracing::error!(row, %error, "a run ended by itself");
-            attend::wake(row.clone(), tell.clone(), stop);
+            attend::wake(row.clone(), attend::TROUBLE, tell.clone(), stop);
             Ended::Parked
         }
     };

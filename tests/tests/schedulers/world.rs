@@ -54,7 +54,9 @@ pub async fn schedule(
     let urls = HashMap::from([("simwan".to_owned(), place.vendor_url)]);
     let gateway = Gateway::start(nats.clone(), vendors.clone(), &urls, stop.clone()).await.unwrap();
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+    // With a key file at hand nobody asks Postgres whether there ought to be one.
     let keys = wanwright_nats::StateKeys::new(place.work.join("state.key"));
+    std::fs::create_dir_all(&place.work).unwrap();
     keys.check(None).unwrap();
     let terraform = terraform::Config {
         pool,

@@ -12,6 +12,8 @@ mod graphql;
 mod interleavings;
 mod keeper;
 mod pace;
+#[cfg(test)]
+mod processes;
 mod record;
 mod standing;
 
