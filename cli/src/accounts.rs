@@ -138,7 +138,7 @@ pub async fn user(connection: &Connection, what: &UserWhat) -> Result<Exit> {
 fn row(user: UserInfo) -> Vec<String> {
     let at = |seconds: u64| {
         let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
-        jiff::Timestamp::try_from(time).map(|time| time.to_string()).unwrap_or_default()
+        jiff::Timestamp::try_from(time).map(|time| format!("{time:.0}")).unwrap_or_default()
     };
     let state = match (user.revoked, user.expires) {
         (Some(time), _) => format!("revoked {}", at(time)),

@@ -45,7 +45,8 @@ enum What {
     },
     /// Show a letter whole: why it is here, its headers and its body.
     Show {
-        /// The letter's sequence.
+        /// The letter's number.
+        #[arg(value_parser = number)]
         letter: u64,
         /// How to print.
         #[arg(short, long, default_value = "table")]
@@ -53,14 +54,16 @@ enum What {
     },
     /// Send a letter back: a command into the inbox under its own id, an order to be issued again if it is still wanted.
     Requeue {
-        /// The letter's sequence.
+        /// The letter's number.
+        #[arg(value_parser = number)]
         letter: u64,
         #[command(flatten)]
         by: By,
     },
     /// Give a letter up: it is overwritten on the disk, and a note stays of who did it and why.
     Drop {
-        /// The letter's sequence.
+        /// The letter's number.
+        #[arg(value_parser = number)]
         letter: u64,
         /// Do not ask.
         #[arg(long)]
@@ -68,6 +71,12 @@ enum What {
         #[command(flatten)]
         by: By,
     },
+}
+
+/// The number of a letter.
+fn number(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "a letter is named by its number, which `wanwright dead list` shows".to_owned())
 }
 
 /// Who does something about a letter, and why.
@@ -177,7 +186,16 @@ async fn show(nats: &Nats, sequence: u64, format: Format) -> Result<Exit> {
     match format {
         Format::Json => output::line(shown),
         // A letter's text must not steer a terminal: JSON escapes what would.
-        Format::Table => output::line(serde_json::to_string_pretty(&shown)?),
+        Format::Table => {
+            for pointer in ["/time", "/settled/time"] {
+                if let Some(Value::String(text)) = shown.pointer_mut(pointer)
+                    && let Some(time) = output::time(text)
+                {
+                    *text = time;
+                }
+            }
+            output::line(serde_json::to_string_pretty(&shown)?);
+        }
     }
     Ok(Exit::Done)
 }
@@ -185,7 +203,12 @@ async fn show(nats: &Nats, sequence: u64, format: Format) -> Result<Exit> {
 /// Says that there is no such letter, or what became of it.
 async fn missing(nats: &Nats, sequence: u64) -> Result<Exit> {
     output::note(match dead::settlement(nats, sequence).await? {
-        Some(note) => format!("letter {sequence} was {} by {} on {}", note.how.as_str(), note.by, note.time),
+        Some(note) => format!(
+            "letter {sequence} was {} by {} on {}",
+            note.how.as_str(),
+            note.by,
+            format_args!("{:.0}", note.time)
+        ),
         None => format!("there is no dead letter {sequence}; `wanwright dead list` shows those there are"),
     });
     Ok(Exit::Different)

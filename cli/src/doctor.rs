@@ -1,5 +1,7 @@
 //! `wanwright doctor`: what is missing on this machine, and how to get it.
 
+mod states;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -168,6 +170,7 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
     findings.good(format!("customers are spread over {} partitions", nats.partitions));
     folders(args, &nats, findings).await;
     paused(&nats, findings).await;
+    states::look(&nats, there.postgres.as_deref(), findings).await;
     streams(&nats, there.keys.map(|(_, system)| system), findings).await;
     match there.postgres {
         Some(url) => read_models(&url, findings).await,
@@ -234,13 +237,13 @@ async fn profile(system: Option<Access>, replicas: usize, findings: &mut Finding
     }
 }
 
+async fn postgres(url: &str) -> Result<sqlx::PgPool, sqlx::Error> {
+    let options = sqlx::postgres::PgPoolOptions::new();
+    options.max_connections(1).acquire_timeout(std::time::Duration::from_secs(5)).connect(url).await
+}
+
 async fn read_models(url: &str, findings: &mut Findings) {
-    let pool = sqlx::postgres::PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(std::time::Duration::from_secs(5))
-        .connect(url)
-        .await;
-    let rows = match pool {
+    let rows = match postgres(url).await {
         Ok(pool) => wanwright_projections::read::projection_status(&pool).await,
         Err(error) => return findings.bad("Postgres", error),
     };

@@ -150,16 +150,22 @@ impl Connection {
         self.postgres.is_some() || (self.nats.is_none() && Endpoints::read(&self.home.home).is_ok())
     }
 
+    /// Connects to Postgres when that is needed, for what has other things to do while it is away.
+    pub fn postgres_when_needed(&self, connections: u32) -> Result<PgPool> {
+        Ok(limits(connections).connect_lazy(&self.postgres_url()?)?)
+    }
+
     /// Connects to Postgres.
     pub async fn postgres(&self, connections: u32) -> Result<PgPool> {
-        let options = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(std::time::Duration::from_secs(5));
-        options
+        limits(connections)
             .connect(&self.postgres_url()?)
             .await
             .context("Postgres does not answer; `wanwright up` starts one, `wanwright doctor` looks")
     }
+}
+
+fn limits(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(connections).acquire_timeout(std::time::Duration::from_secs(5))
 }
 
 /// Prints where a part of the running system is.

@@ -97,6 +97,15 @@ const OPERATIONS: &[Column] = &[
     ("calls", "/calls"),
     ("problem", "/error_message"),
 ];
+const HELD: &[Column] = &[
+    ("customer", "/customer"),
+    ("kind", "/kind"),
+    ("id", "/id"),
+    ("gen", "/generation"),
+    ("why waiting", "/waiting_for"),
+    ("until", "/next_at"),
+    ("because", "/waiting_because"),
+];
 const BUDGETS: &[Column] = &[
     ("vendor", "/vendor"),
     ("account", "/account"),
@@ -163,6 +172,7 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
         Rows::Tunnels => (TUNNELS, values(read::tunnels(&pool, &filter, &page).await?)?),
         Rows::Devices => (DEVICES, values(read::devices(&pool, &filter, &page).await?)?),
         Rows::Operations => (OPERATIONS, values(read::operations(&pool, &filter, &page).await?)?),
+        Rows::Held => (HELD, values(read::held(&pool, &filter, &page).await?)?),
         Rows::Timeline => {
             let of = filter
                 .customer
@@ -304,7 +314,9 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Budgets => format!("budget/{}/{}", text("vendor"), text("account")),
         Rows::Dead => format!("dead/{}", cell(row.get("sequence"))),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
-        Rows::Drift | Rows::Timeline => format!("{}/{}/{}", text("kind"), text("customer"), text("id")),
+        Rows::Drift | Rows::Held | Rows::Timeline => {
+            format!("{}/{}/{}", text("kind"), text("customer"), text("id"))
+        }
     }
 }
 
@@ -327,11 +339,11 @@ fn shown(row: &Value, pointer: &str) -> Option<Value> {
     }
 }
 
-/// A value for people. Control characters are left out: a vendor's text must not steer a terminal.
+/// A value for people: times to the second. Control characters are left out: a vendor's text must not steer a terminal.
 pub fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => output::time(text).unwrap_or_else(|| text.clone()),
         Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(" "),
         Some(other) => other.to_string(),
     };

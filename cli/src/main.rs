@@ -29,18 +29,38 @@ mod watch;
 
 use clap::Parser;
 
-use cli::{Cli, Mode};
+use cli::{Cli, Mode, Role};
 use exit::Exit;
 
 /// A command is many small allocations that cross threads, which is what this allocator is good at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
+fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     log(&cli.log);
-    let done = match cli.mode {
+    let built = threads(&cli.mode).enable_all().build();
+    let done = built.map_err(Into::into).and_then(|runtime| runtime.block_on(run(cli.mode)));
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::error(&error);
+            exit::of_error(&error)
+        }
+    }
+}
+
+/// An executor waits for others nearly all the time, a dozen times for each change: on one thread no answer has to wake
+/// another one. Where a core is too little for it, there are more executors.
+fn threads(mode: &Mode) -> tokio::runtime::Builder {
+    match mode {
+        Mode::Serve(args) if args.role == Role::Executors => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    }
+}
+
+async fn run(mode: Mode) -> anyhow::Result<Exit> {
+    match mode {
         Mode::Demo(args) => demo::run(args).await,
         Mode::Up(args) => demo::up(args).await,
         Mode::Serve(args) => serve::run(args).await,
@@ -67,13 +87,6 @@ async fn main() -> std::process::ExitCode {
         Mode::Doctor(args) => doctor::run(args).await,
         Mode::Explain(args) => explain::run(&args),
         Mode::Vendor(args) => vendor::run(args).await,
-    };
-    match done {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            output::error(&error);
-            exit::of_error(&error)
-        }
     }
 }
 

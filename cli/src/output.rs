@@ -29,6 +29,13 @@ pub fn error(error: &anyhow::Error) {
     }
 }
 
+/// A time as programs write it, to the second; none when the text is no time.
+pub fn time(text: &str) -> Option<String> {
+    let is_like_one = text.len() > 18 && text.as_bytes().get(10) == Some(&b'T');
+    let time: jiff::Timestamp = is_like_one.then(|| text.parse().ok()).flatten()?;
+    Some(format!("{time:.0}"))
+}
+
 /// A table without borders, as long as there is something in it.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
@@ -41,4 +48,27 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
         column.set_padding((0, 2));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn a_time_is_shown_to_the_second_and_nothing_else_is_taken_for_one() {
+        for text in
+            ["2026-12-24T12:00:07.123456789Z", "2026-12-24T12:00:07.9+00:00", "2026-12-24T13:00:07+01:00"]
+        {
+            assert_eq!(time(text).as_deref(), Some("2026-12-24T12:00:07Z"), "{text}");
+        }
+        for text in [
+            "2026-12-24",
+            "",
+            "oslo-01-site-Tunnel-and-more",
+            "2026-13-24T12:00:07Z",
+            "größer als T oder so viel",
+        ] {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
 }

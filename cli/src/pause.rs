@@ -152,7 +152,7 @@ pub fn text(control: &Control) -> String {
     if !control.paused {
         return format!("{scope} goes on, says {actor}{reason}");
     }
-    let end = until.map_or("until somebody resumes it".to_owned(), |until| format!("until {until}"));
+    let end = until.map_or("until somebody resumes it".to_owned(), |until| format!("until {until:.0}"));
     format!("{scope} is paused by {actor} {end}{reason}")
 }
 

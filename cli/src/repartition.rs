@@ -77,7 +77,7 @@ async fn change(
         accounts::recounted(keys, &url, to).await?;
     }
     let rebuilt = match pool {
-        Some(pool) => Some(read_models(pool, &Nats { partitions: to, ..nats.clone() }).await?),
+        Some(pool) => Some(read_models(pool, &nats.with_partitions(to)).await?),
         None => None,
     };
     match args.output {

@@ -26,6 +26,9 @@ use crate::topology::compared;
 /// How often a role asks whether the partition count is still the one it works with.
 const RECOUNT: Duration = Duration::from_secs(5);
 
+/// Longest that another executor is at a dead one's folder.
+const TAKE_OVER: Duration = Duration::from_secs(15);
+
 /// Ends at SIGTERM and SIGINT.
 pub fn stop_token() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
@@ -163,10 +166,13 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
     let urls = vendor_urls(&args.vendor_urls)?;
     // A process number alone is the same in every container.
     let executor = format!("{}-{}-{:04x}", hostname(), std::process::id(), fastrand::u16(..));
-    let pool = args.connection.postgres(8).await?;
+    // Devices need no Postgres, so an executor starts without.
+    let pool = args.connection.postgres_when_needed(8)?;
     let found = wanwright_supervisor::find_terraform().await?;
     let work = args.work.clone().unwrap_or_else(|| args.connection.home.home.join("executor"));
-    let _folder = DirLock::acquire(&work)
+    // Another executor may just be taking over what an earlier process left here.
+    let _folder = DirLock::wait(&work, TAKE_OVER)
+        .await
         .context("each executor process needs a folder of its own: name another one with --work")?;
     let config = Config {
         pool,
@@ -178,7 +184,7 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         version: found.version,
     };
     let terraform = Arc::new(TerraformEngine::start(config).await?);
-    let gateway = Gateway::start(nats.clone(), &vendors.snapshot(), &urls, stop.clone()).await?;
+    let gateway = Gateway::start(nats.clone(), vendors.clone(), &urls, stop.clone()).await?;
     let config = scheduler::Config {
         nats,
         vendors,

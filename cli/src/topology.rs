@@ -96,6 +96,11 @@ pub async fn run(args: NatsArgs) -> Result<Exit> {
         NatsWhat::Apply(wanted) => {
             apply(&with_partitions(nats().await?, wanted.partitions).await?, wanted).await
         }
+        NatsWhat::Accept => {
+            wanwright_commands::service::accept_losses(&nats().await?).await?;
+            output::line("what was lost until now is known; the command services hear of it within a second");
+            Ok(Exit::Done)
+        }
         NatsWhat::Repartition(what) => repartition::run(&args.connection, *what).await,
         NatsWhat::Account(what) => accounts::account(&args.connection, what).await,
         NatsWhat::User(what) => accounts::user(&args.connection, what).await,

@@ -8,7 +8,7 @@ use wanwright_nats::accounts::Role;
 use wanwright_nats::topology::RUNS;
 use wanwright_nats::{Follower, Nats, StoredMessage, stream_info};
 use wanwright_schemas::envelope::Envelope;
-use wanwright_schemas::run::{RunEvent, RunRecord};
+use wanwright_schemas::run::{self, RunEvent, RunRecord};
 use wanwright_schemas::{CustomerId, subjects};
 
 use crate::cli::WatchArgs;
@@ -93,7 +93,10 @@ fn decisions(message: &StoredMessage) -> Vec<String> {
 }
 
 fn runs(message: &StoredMessage) -> Vec<String> {
-    let Ok(record) = serde_json::from_slice::<RunRecord>(&message.payload) else { return Vec::new() };
+    run::read(&message.payload).unwrap_or_default().iter().map(line).collect()
+}
+
+fn line(record: &RunRecord) -> String {
     let detail = match &record.event {
         RunEvent::Queued { intent, generation } => format!("{intent} generation {generation}"),
         RunEvent::Superseded { .. } => "a newer order took its place".to_owned(),
@@ -109,16 +112,16 @@ fn runs(message: &StoredMessage) -> Vec<String> {
             format!("{method} {path} {status} in {millis} ms")
         }
         RunEvent::Log { message, .. } => message.clone(),
-        RunEvent::Retrying { code, message, at, .. } => format!("{code}: {message}; again at {at}"),
+        RunEvent::Retrying { code, message, at, .. } => format!("{code}: {message}; again at {at:.0}"),
         RunEvent::Succeeded { calls, millis } => format!("{calls} calls, {millis} ms"),
         RunEvent::Failed { code, message } => format!("{code}: {message}"),
     };
     let detail: String = detail.chars().filter(|c| !c.is_control()).collect();
     let time = record.time.strftime("%H:%M:%S");
-    vec![format!(
+    format!(
         "{time}  {:<12} {:<22} {:<26} {detail}",
         record.customer.as_str(),
         record.target.to_string(),
         record.event.word()
-    )]
+    )
 }

@@ -155,6 +155,7 @@ mod tests {
     use wanwright_schemas::ids::CommandId;
 
     use super::*;
+    use crate::spoilt::spoilt;
 
     const PIECES: [&str; 4] = [r#""v":1,"#, "{", "null", r#""sequence":2,"#];
 
@@ -167,35 +168,13 @@ mod tests {
         head.freeze().expect("JSON")
     }
 
-    /// Ways to spoil bytes: cut them, turn a bit, put a byte or a piece in, say a part twice.
-    fn spoilt(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
-        let spoil = (0..5u8, any::<prop::sample::Index>(), any::<u8>());
-        prop::collection::vec(spoil, 0..5).prop_map(move |spoils| {
-            spoils.iter().fold(whole.clone(), |mut bytes, (what, place, with)| {
-                let at = place.index(bytes.len() + 1);
-                match what {
-                    0 => bytes.truncate(at),
-                    1 if at < bytes.len() => bytes[at] ^= with | 1,
-                    2 => bytes.insert(at, *with),
-                    3 => drop(bytes.splice(at..at, PIECES[usize::from(*with) % PIECES.len()].bytes())),
-                    _ => {
-                        let end = (at + usize::from(*with)).min(bytes.len());
-                        let twice = bytes[at..end].to_vec();
-                        drop(bytes.splice(at..at, twice));
-                    }
-                }
-                bytes
-            })
-        })
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         /// Whatever is stored as a frozen state, it is none or is frozen again as it was understood.
         #[test]
         fn hostile_states(
-            spoilt in spoilt(frozen()),
+            spoilt in spoilt(frozen(), &PIECES),
             length in any::<u64>(),
             any in prop::collection::vec(any::<u8>(), 0..200),
         ) {

@@ -4,6 +4,7 @@
 //! events; [`orders`] says what follows. It has no clock, no randomness and no I/O; what it needs arrives in the command.
 //! The feature `service` adds the half that talks to NATS.
 
+pub mod accounts;
 mod addresses;
 mod approvals;
 mod calendar;
@@ -40,3 +41,7 @@ pub use recent::{Recent, Recents};
 
 #[cfg(feature = "service")]
 pub mod service;
+
+#[cfg(test)]
+#[path = "../../schemas/tests/wire/spoilt.rs"]
+mod spoilt;

@@ -1,13 +1,17 @@
 //! Decisions about a customer itself.
 
+use std::collections::BTreeMap;
+
 use wanwright_schemas::ObjectRef;
 use wanwright_schemas::event::Event;
-use wanwright_schemas::ids::{Actor, CustomerId};
+use wanwright_schemas::ids::{Actor, CustomerId, VendorId};
 use wanwright_schemas::policy::{
-    ConfirmClaimsBody, CustomerAsk, CustomerChange, DecommissionBody, MAX_CLAIMS, RejectBody, SuspendBody,
+    Account, ConfirmClaimsBody, CustomerAsk, CustomerChange, DecommissionBody, MAX_CLAIMS, RejectBody,
+    SuspendBody,
 };
 use wanwright_schemas::reason::{Reason, Refusal};
 
+use crate::accounts;
 use crate::approvals::{self, Given};
 use crate::cascade::{self, listed};
 use crate::customer::{Customer, Waiting};
@@ -56,9 +60,7 @@ fn change(
 ) -> Result<Vec<CustomerChange>, Refusal> {
     stays(state, customer)?;
     let Some(spec) = patched(&state.own.spec, patch)? else { return Ok(Vec::new()) };
-    for vendor in spec.accounts.keys() {
-        decide::vendor(facts, vendor).map_err(|refusal| refusal.field(format!("accounts.{vendor}")))?;
-    }
+    accounts_exist(state, customer, &spec.accounts, facts)?;
     loosening::can_be_followed(&spec)?;
     windows::can_open(&spec)?;
     let generation = state.own.generation + 1;
@@ -71,6 +73,27 @@ fn change(
     }
     let requested_by = actor.clone();
     Ok(vec![CustomerChange::ApprovalRequested { generation, spec, requested_by, approvals }])
+}
+
+/// Refuses an account that the vendor's folder does not have for the customer. One that is named already stays: orders say
+/// when it is gone.
+fn accounts_exist(
+    state: &Customer,
+    customer: &CustomerId,
+    accounts: &BTreeMap<VendorId, Account>,
+    facts: Circumstances<'_>,
+) -> Result<(), Refusal> {
+    for (id, account) in accounts {
+        let vendor = decide::vendor(facts, id).map_err(|refusal| refusal.field(format!("accounts.{id}")))?;
+        if state.own.spec.accounts.get(id) == Some(account) {
+            continue;
+        }
+        accounts::judge(vendor, customer, account).map_err(|refusal| {
+            let field = refusal.field.clone().unwrap_or_default();
+            refusal.field(format!("accounts.{id}.{field}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// Approves the settings that wait. They are in force with the last approval they need.

@@ -1,14 +1,29 @@
 //! Run records: what is written about an order while it waits and runs.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use jiff::Timestamp;
+use serde_json::Value;
 use wanwright_nats::Nats;
 use wanwright_nats::publish::publish;
-use wanwright_schemas::order::Order;
-use wanwright_schemas::run::{RUN_VERSION, RunEvent, RunRecord};
+use wanwright_schemas::order::{Desired, Intent, Order};
+use wanwright_schemas::run::{RUN_BATCH_VERSION, RUN_VERSION, RunBatch, RunEntry, RunEvent, RunRecord};
 use wanwright_schemas::subjects;
 use wanwright_schemas::trace::TraceContext;
+use wanwright_vendors::secret_name;
 
 use crate::gateway::{Priority, RunContext};
+
+/// How long a run keeps its first records to itself: a shorter one is one message. As much may be lost with an executor
+/// that dies; changes at the vendor are in the effect journal before they are made.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// How long it keeps those that follow: whoever watches sees it go on.
+const LIVE: Duration = Duration::from_millis(250);
+
+/// Most records that wait for being written.
+const MOST_GATHERED: usize = 64;
 
 /// The context in which an order's records are written and its calls are made.
 pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunContext {
@@ -17,38 +32,136 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
         vendor: order.vendor.clone(),
         order: order.id,
         target: order.target(),
+        account: order.account.clone(),
+        secrets: secrets_of(order),
         priority: if order.changes() { Priority::Intent } else { Priority::Drift },
         trace,
     }
 }
 
-/// Writes a record, in the trace of its order, and waits until it is stored. A record is detail: what cannot be written is logged and let go.
-pub(crate) async fn write(nats: &Nats, context: &RunContext, event: RunEvent) {
-    let word = event.word();
-    let record = RunRecord {
-        v: RUN_VERSION,
-        time: Timestamp::now(),
-        customer: context.customer.clone(),
-        vendor: context.vendor.clone(),
-        order: context.order,
-        target: context.target.clone(),
-        event,
-    };
-    let subject = subjects::run(&context.customer, context.order, word);
-    let written = match serde_json::to_vec(&record) {
-        Ok(body) => {
-            let mut headers = async_nats::HeaderMap::new();
-            if let Some(trace) = &context.trace {
-                wanwright_nats::trace::write(trace, &mut headers);
-            }
-            publish(&nats.js, subject, headers, body.into()).await
+/// The secrets that an order's settings name. What is taken down needs none.
+fn secrets_of(order: &Order) -> Vec<String> {
+    let mut names = Vec::new();
+    if matches!(order.intent, Intent::Remove) {
+        return names;
+    }
+    match &order.desired {
+        Desired::Device(device) => named(device.settings.values(), &mut names),
+        Desired::Site { site, tunnels, .. } => {
+            named(site.settings.values(), &mut names);
+            tunnels.values().for_each(|tunnel| named(tunnel.settings.values(), &mut names));
         }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn named<'a>(values: impl IntoIterator<Item = &'a Value>, names: &mut Vec<String>) {
+    for value in values {
+        match value {
+            Value::String(text) => names.extend(secret_name(text).map(str::to_owned)),
+            Value::Array(items) => named(items, names),
+            Value::Object(map) => named(&mut map.values() as &mut dyn Iterator<Item = &Value>, names),
+            _ => {}
+        }
+    }
+}
+
+/// Writes a record by itself, in the trace of its order, and waits until it is stored. A record is detail: what cannot be
+/// written is logged and let go.
+pub(crate) async fn write(nats: &Nats, context: &RunContext, event: RunEvent) {
+    store(nats, context, vec![RunEntry { time: Timestamp::now(), event }]).await;
+}
+
+/// The records of one run, gathered so that few messages hold them.
+#[derive(Clone, Debug)]
+pub(crate) struct Records(Arc<Gathered>);
+
+#[derive(Debug)]
+struct Gathered {
+    nats: Nats,
+    context: RunContext,
+    waiting: Mutex<Vec<RunEntry>>,
+}
+
+impl Records {
+    pub(crate) fn new(nats: Nats, context: RunContext) -> Self {
+        Self(Arc::new(Gathered { nats, context, waiting: Mutex::default() }))
+    }
+
+    /// Adds a record. It is written with the next ones; those that are many by now are written first.
+    pub(crate) async fn add(&self, event: RunEvent) {
+        let many = {
+            let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(RunEntry { time: Timestamp::now(), event });
+            waiting.len() >= MOST_GATHERED
+        };
+        if many {
+            self.store().await;
+        }
+    }
+
+    /// The order that they are about.
+    pub(crate) fn context(&self) -> &RunContext {
+        &self.0.context
+    }
+
+    /// Has what was gathered written, without waiting for that.
+    pub(crate) fn store_later(&self) {
+        let some = !self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| some) {
+            let records = self.clone();
+            runtime.spawn(async move { records.store().await });
+        }
+    }
+
+    /// Writes what was gathered, and waits until it is stored.
+    pub(crate) async fn store(&self) {
+        let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        if !waiting.is_empty() {
+            store(&self.0.nats, &self.0.context, waiting).await;
+        }
+    }
+
+    /// Stores again and again what is gathered; for as long as a run goes on.
+    pub(crate) async fn keep_storing(&self) -> std::convert::Infallible {
+        tokio::time::sleep(SHORT).await;
+        loop {
+            self.store().await;
+            tokio::time::sleep(LIVE).await;
+        }
+    }
+}
+
+/// Stores records as one message.
+async fn store(nats: &Nats, context: &RunContext, entries: Vec<RunEntry>) {
+    let Some(word) = entries.last().map(|last| last.event.word()) else { return };
+    let body = match body(context, entries) {
+        Ok(body) => body,
         Err(error) => {
-            tracing::error!(%error, "a run record could not be written as JSON");
+            tracing::error!(%error, "run records could not be written as JSON");
             return;
         }
     };
-    if let Err(error) = written {
-        tracing::warn!(order = %context.order, word, error = &error as &dyn std::error::Error, "a run record is lost");
+    let mut headers = async_nats::HeaderMap::new();
+    if let Some(trace) = &context.trace {
+        wanwright_nats::trace::write(trace, &mut headers);
     }
+    let subject = subjects::run(&context.customer, context.order, word);
+    if let Err(error) = publish(&nats.js, subject, headers, body.into()).await {
+        tracing::warn!(order = %context.order, word, error = &error as &dyn std::error::Error, "run records are lost");
+    }
+}
+
+/// One record is written as it always was.
+fn body(context: &RunContext, mut entries: Vec<RunEntry>) -> serde_json::Result<Vec<u8>> {
+    let (customer, vendor) = (context.customer.clone(), context.vendor.clone());
+    let (order, target) = (context.order, context.target.clone());
+    if entries.len() > 1 {
+        let batch = RunBatch { v: RUN_BATCH_VERSION, customer, vendor, order, target, records: entries };
+        return serde_json::to_vec(&batch);
+    }
+    let Some(RunEntry { time, event }) = entries.pop() else { return Ok(Vec::new()) };
+    serde_json::to_vec(&RunRecord { v: RUN_VERSION, time, customer, vendor, order, target, event })
 }

@@ -73,11 +73,10 @@ pub(crate) async fn report(
                 match serde_json::from_slice::<Outcome>(&reply.payload).map(|outcome| outcome.verdict) {
                     Ok(Verdict::Accepted { .. }) => return Ok(()),
                     Ok(Verdict::Refused { refusal, .. }) => match refusal.code {
-                        Reason::Unavailable | Reason::HistoryDamaged | Reason::StorageDamaged => {
-                            refusal.to_string()
-                        }
-                        // The service was away for a day, or the clocks disagree: the same report under a new id.
-                        Reason::CommandTooOld | Reason::CommandFromFuture => {
+                        Reason::Unavailable | Reason::HistoryDamaged => refusal.to_string(),
+                        // The service was away for a day, the clocks disagree, or the answer to this id is lost: the
+                        // same report under a new id. To be judged twice does a report no harm.
+                        Reason::CommandTooOld | Reason::CommandFromFuture | Reason::StorageDamaged => {
                             mint(&mut head);
                             refusal.to_string()
                         }

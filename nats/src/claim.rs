@@ -1,6 +1,8 @@
 //! Claims: a name that belongs to one owner in the whole fleet, such as a device's serial number.
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
@@ -8,7 +10,9 @@ use jiff::Timestamp;
 use crate::connect::Nats;
 use crate::error::NatsError;
 use crate::load::load_page;
+use crate::publish::{CheckedError, publish_expecting};
 use crate::topology::CLAIMS;
+use crate::unreadable::is_unreadable;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,18 @@ const PAGE: usize = 256;
 /// How many bytes of claims.
 const PAGE_BYTES: usize = 1 << 20;
 
+/// What says that a key was deleted.
+const OPERATION: &str = "KV-Operation";
+
+/// What is written under a key.
+#[derive(Debug)]
+struct Entry {
+    revision: u64,
+    /// Whether it is a claim, and not the end of one.
+    is_put: bool,
+    owner: Bytes,
+}
+
 /// The claims on a server.
 #[derive(Debug, Clone)]
 pub struct Claims {
@@ -69,28 +85,55 @@ impl Claims {
         let doing = format!("claiming {name}");
         let key = key(name);
         let value = Bytes::copy_from_slice(owner.as_bytes());
+        let mut free = 0;
         for _ in 0..TRIES {
-            match self.store.create(&key, value.clone()).await {
+            match self.write(&key, value.clone(), free).await {
                 Ok(revision) => return Ok(Claimed::New(revision)),
-                Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
-                Err(error) => {
+                Err(CheckedError::Conflict) => {}
+                Err(CheckedError::Failed(error)) => {
                     self.refuse_doubled(&key, &doing).await?;
-                    return Err(NatsError::failed(doing)(error));
+                    return Err(error);
                 }
             }
-            let entry = self.store.entry(&key).await.map_err(NatsError::failed(doing.clone()))?;
-            let Some(entry) = entry.filter(|entry| entry.operation == kv::Operation::Put) else { continue };
-            if entry.value != value {
+            let entry = self.entry(&key).await?;
+            free = entry.as_ref().map_or(0, |entry| entry.revision);
+            let Some(entry) = entry.filter(|entry| entry.is_put) else { continue };
+            if entry.owner != value {
                 return Ok(Claimed::Taken);
             }
             self.refuse_doubled(&key, &doing).await?;
-            match self.store.update(&key, value.clone(), entry.revision).await {
+            match self.write(&key, value.clone(), entry.revision).await {
                 Ok(now) => return Ok(Claimed::Again { was: entry.revision, now }),
-                Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => {}
-                Err(error) => return Err(NatsError::failed(doing)(error)),
+                Err(CheckedError::Conflict) => free = 0,
+                Err(CheckedError::Failed(error)) => return Err(error),
             }
         }
         Err(NatsError::malformed(doing, "it is not free, and whose it is cannot be read"))
+    }
+
+    /// Writes where the last message of a key has this revision (0: there is none).
+    async fn write(&self, key: &str, owner: Bytes, expected: u64) -> Result<u64, CheckedError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        publish_expecting(&self.nats.js, subject, expected, HeaderMap::new(), owner).await
+    }
+
+    /// What is written under a key, as the leader has it. It comes as JSON: a message whose headers are damaged ends the
+    /// connection of whoever asks in the usual way.
+    async fn entry(&self, key: &str) -> Result<Option<Entry>, NatsError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        let doing = format!("reading the claim {subject}");
+        match self.store.stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => Ok(Some(Entry {
+                revision: message.sequence,
+                is_put: message.headers.get(OPERATION).is_none(),
+                owner: message.payload,
+            })),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) if is_unreadable(&error) => {
+                Err(NatsError::malformed(doing, "it is there and cannot be read"))
+            }
+            Err(error) => Err(NatsError::failed(doing)(error)),
+        }
     }
 
     /// A claim that the server cannot read looks as if there were none. What is stored behind it stays beside it, and is
@@ -125,10 +168,8 @@ impl Claims {
 
     /// The revision of an owner's claim to a name; none when the name is not this owner's.
     pub async fn seen(&self, name: &str, owner: &str) -> Result<Option<u64>, NatsError> {
-        let entry = self.store.entry(key(name)).await;
-        let entry = entry.map_err(NatsError::failed(format!("asking about {name}")))?;
-        let own =
-            entry.filter(|entry| entry.value == owner.as_bytes() && entry.operation == kv::Operation::Put);
+        let entry = self.entry(&key(name)).await?;
+        let own = entry.filter(|entry| entry.is_put && entry.owner == owner.as_bytes());
         Ok(own.map(|entry| entry.revision))
     }
 
@@ -139,8 +180,7 @@ impl Claims {
         let Err(error) = self.store.delete_expect_revision(&key, Some(revision)).await else {
             return Ok(true);
         };
-        let entry = self.store.entry(&key).await.map_err(NatsError::failed(doing.clone()))?;
-        match entry {
+        match self.entry(&key).await? {
             Some(entry) if entry.revision == revision => Err(NatsError::failed(doing)(error)),
             _ => Ok(false),
         }
@@ -148,9 +188,8 @@ impl Claims {
 
     /// Whether a name belongs to somebody else than this owner.
     pub async fn is_taken(&self, name: &str, owner: &str) -> Result<bool, NatsError> {
-        let holder =
-            self.store.get(key(name)).await.map_err(NatsError::failed(format!("asking about {name}")))?;
-        Ok(holder.is_some_and(|holder| holder != owner.as_bytes()))
+        let entry = self.entry(&key(name)).await?;
+        Ok(entry.is_some_and(|entry| entry.is_put && entry.owner != owner.as_bytes()))
     }
 }
 

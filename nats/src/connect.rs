@@ -1,6 +1,7 @@
 //! Connecting.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -8,6 +9,11 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
 use crate::accounts::Credentials;
 use crate::error::NatsError;
+use crate::unreadable::Unreadable;
+
+/// How often the server is asked whether it is there. A connection that answers nothing any more and was never ended, as
+/// one through a router that has forgotten it, is given up after three of these: who only listens would not notice.
+const PING: Duration = Duration::from_secs(10);
 
 /// A connection with its JetStream context.
 #[derive(Clone, Debug)]
@@ -18,6 +24,31 @@ pub struct Nats {
     pub js: jetstream::Context,
     /// How many partitions the customers are spread over.
     pub partitions: u16,
+    pub(crate) unreadable: Unreadable,
+    access: Option<Arc<(Access, String)>>,
+}
+
+impl Nats {
+    /// A connection that was made elsewhere, with JetStream over it.
+    pub fn over(client: Client, js: jetstream::Context, partitions: u16) -> Self {
+        Self { client, js, partitions, unreadable: Unreadable::default(), access: None }
+    }
+
+    /// The same connection for another number of partitions.
+    #[must_use]
+    pub fn with_partitions(&self, partitions: u16) -> Self {
+        Self { partitions, ..self.clone() }
+    }
+
+    /// Another connection to the same place; the same one where this was made elsewhere.
+    ///
+    /// # Errors
+    /// [`NatsError::Connect`] with the reason.
+    pub async fn another(&self, purpose: &str) -> Result<Self, NatsError> {
+        let Some((access, name)) = self.access.as_deref() else { return Ok(self.clone()) };
+        let other = connect(access, &format!("{name}-{purpose}"), self.partitions).await?;
+        Ok(Self { unreadable: self.unreadable.clone(), ..other })
+    }
 }
 
 /// Where a server is, and how it knows us.
@@ -104,12 +135,13 @@ impl Access {
 /// # Errors
 /// [`NatsError::Connect`] with the reason.
 pub async fn connect(access: impl Into<Access>, name: &str, partitions: u16) -> Result<Nats, NatsError> {
-    let access = access.into();
+    let access: Access = access.into();
     let (addresses, options) = access.options()?;
     let client = options
         .name(name)
         .connection_timeout(Duration::from_secs(5))
         .request_timeout(Some(Duration::from_secs(5)))
+        .ping_interval(PING)
         .reconnect_delay_callback(|attempts| Duration::from_millis((50 << attempts.min(5)).min(1000)))
         .event_callback(|event| async move { note(&event) })
         .connect(addresses)
@@ -122,7 +154,8 @@ pub async fn connect(access: impl Into<Access>, name: &str, partitions: u16) -> 
         .timeout(Duration::from_secs(5))
         .ack_timeout(Duration::from_secs(5))
         .build(client.clone());
-    Ok(Nats { client, js, partitions })
+    let over = Nats::over(client, js, partitions);
+    Ok(Nats { access: Some(Arc::new((access, name.to_owned()))), ..over })
 }
 
 /// A refused subject is told by the server beside the connection; nobody who waits for an answer hears of it.

@@ -1,5 +1,6 @@
 //! Reading a stream from a place on, for ever.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -9,6 +10,7 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use crate::error::NatsError;
+use crate::unreadable::{self, first_unreadable};
 
 /// A message as a stream holds it.
 #[derive(Debug, Clone)]
@@ -84,6 +86,10 @@ pub async fn stream_info(js: &jetstream::Context, stream: &str) -> Result<Stream
     Ok(StreamInfo::of(handle.cached_info()))
 }
 
+fn connects(js: &jetstream::Context) -> u64 {
+    js.client().statistics().connects.load(Ordering::Relaxed)
+}
+
 /// A reader of one stream from a sequence on. It comes back by itself when the connection was lost, and goes on behind
 /// the last message it gave.
 pub struct Follower {
@@ -92,7 +98,12 @@ pub struct Follower {
     filter: String,
     next: u64,
     messages: Option<consumer::pull::Ordered>,
+    /// How many connections there had been when something came last.
+    connects: u64,
 }
+
+/// How many messages are looked at when the connection was lost over one of them: more are never on their way at once.
+const LOOKED_AT: usize = 512;
 
 impl std::fmt::Debug for Follower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -116,7 +127,11 @@ impl Follower {
         filter: String,
         from: u64,
     ) -> Result<Self, NatsError> {
-        let mut follower = Self { js, stream: stream.to_owned(), filter, next: from.max(1), messages: None };
+        let connects = connects(&js);
+        let (stream, next) = (stream.to_owned(), from.max(1));
+        let mut follower = Self { js, stream, filter, next, messages: None, connects };
+        // Whoever opens again behind a message that ended the connection does not have it ended once more.
+        follower.look(2).await?;
         follower.subscribe().await?;
         Ok(follower)
     }
@@ -142,6 +157,11 @@ impl Follower {
     pub async fn next_batch(&mut self, max: usize, wait: Duration) -> Result<Vec<StoredMessage>, NatsError> {
         let mut batch = Vec::new();
         let outcome = tokio::time::timeout(wait, self.fill(&mut batch, max)).await;
+        let connects = connects(&self.js);
+        if batch.is_empty() && self.connects != connects {
+            self.look(LOOKED_AT).await?;
+        }
+        self.connects = connects;
         if let Ok(Err(error)) = outcome {
             self.messages = None;
             if batch.is_empty() {
@@ -149,6 +169,16 @@ impl Follower {
             }
         }
         Ok(batch)
+    }
+
+    /// Looks whether one of the next messages is there and cannot be read. It holds nothing of this reader meanwhile.
+    fn look(&self, most: usize) -> impl Future<Output = Result<(), NatsError>> + Send + use<> {
+        let (js, stream, filter, next) =
+            (self.js.clone(), self.stream.clone(), self.filter.clone(), self.next);
+        async move {
+            let found = first_unreadable(&js, &stream, &filter, next, most).await?;
+            found.map_or(Ok(()), |place| Err(unreadable::error(format!("reading stream {stream}"), &place)))
+        }
     }
 
     async fn fill(&mut self, batch: &mut Vec<StoredMessage>, max: usize) -> Result<(), NatsError> {
@@ -165,7 +195,7 @@ impl Follower {
             };
             let Some(message) = next else {
                 if batch.is_empty() {
-                    return Err(NatsError::malformed(doing, "the reader ended"));
+                    return Err(NatsError::failed(doing)("the reader ended"));
                 }
                 return Ok(());
             };

@@ -3,7 +3,7 @@
 //! What follows from a history is for others to say; here are bytes, sequences and conflicts.
 
 use async_nats::HeaderMap;
-use async_nats::jetstream;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::subjects;
@@ -15,6 +15,7 @@ use crate::evidence::check::{self, Evidence, Proven, Unproven};
 use crate::follow::StoredMessage;
 use crate::load::load_subject;
 use crate::publish::{CheckedError, publish_expecting};
+use crate::unreadable::is_unreadable;
 
 /// Why a command was not appended.
 pub type AppendError = CheckedError;
@@ -52,7 +53,10 @@ impl History {
             self.nats.js.get_stream_no_info(stream).await.map_err(NatsError::failed(doing.clone()))?;
         match stream.get_last_raw_message_by_subject(&subject).await {
             Ok(message) => Ok(message.sequence),
-            Err(error) if error.kind() == jetstream::stream::LastRawMessageErrorKind::NoMessageFound => Ok(0),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(0),
+            Err(error) if is_unreadable(&error) => {
+                Err(NatsError::malformed(doing, "it is there and cannot be read"))
+            }
             Err(error) => Err(NatsError::failed(doing)(error)),
         }
     }
@@ -67,13 +71,17 @@ impl History {
         let doing = format!("reading {stream} at {sequence}");
         let handle = self.nats.js.get_stream_no_info(&stream).await;
         let handle = handle.map_err(NatsError::failed(doing.clone()))?;
-        match handle.direct_get(sequence).await {
+        // In JSON: a message whose headers are damaged would end the connection otherwise.
+        match handle.get_raw_message(sequence).await {
             Ok(message) => {
                 let message = StoredMessage::read(&stream, message);
                 let is_own = message.subject == subjects::events(customer, self.nats.partitions);
                 Ok(is_own.then_some(message))
             }
-            Err(error) if error.kind() == jetstream::stream::DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) if is_unreadable(&error) => {
+                Err(NatsError::malformed(doing, "it is there and cannot be read"))
+            }
             Err(error) => Err(NatsError::failed(doing)(error)),
         }
     }

@@ -68,6 +68,14 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// The key is not there, and no event says that it was destroyed.
+    #[error("key {key} of customer {customer} is gone from KEYS, and no event says why")]
+    Gone {
+        /// Whose key it is.
+        customer: CustomerId,
+        /// The key.
+        key: KeyId,
+    },
     /// The text was sealed for another place, or changed since.
     #[error("a text sealed by key {key} does not open here: it belongs to another place, or was changed")]
     NotItsPlace {
@@ -121,7 +129,10 @@ impl KeyError {
     /// is the server's or the file's, and passes when that is put right.
     pub fn is_lasting(&self) -> bool {
         match self {
-            Self::OtherMaster { .. } | Self::WrongMaster { .. } | Self::NotItsPlace { .. } => true,
+            Self::OtherMaster { .. }
+            | Self::WrongMaster { .. }
+            | Self::Gone { .. }
+            | Self::NotItsPlace { .. } => true,
             Self::Nats(error) => matches!(error, NatsError::Malformed { .. }),
             Self::StateChanged { .. } => true,
             Self::NoMaster { .. }

@@ -14,6 +14,7 @@ use wanwright_schemas::{CustomerId, Kind, VendorId};
 
 use crate::connect::Nats;
 use crate::error::NatsError;
+use crate::publish::delete_untold;
 use crate::topology::{LEASE_TIME, LEASES, PARTITION_LEASE_TIME, PARTITIONS};
 
 /// Pause after a renewal that failed.
@@ -37,7 +38,7 @@ pub struct Leases {
 #[derive(Debug)]
 pub struct Lease {
     key: String,
-    release: Option<oneshot::Sender<()>>,
+    release: Option<oneshot::Sender<Release>>,
     keeping: tokio::task::JoinHandle<Result<(), NatsError>>,
     /// Until when it is surely held; none when it is lost.
     held: watch::Receiver<Option<Instant>>,
@@ -72,7 +73,8 @@ impl Leases {
         let (tell, held) = watch::channel(Some(asked + self.time * 2 / 3));
         let (release, released) = oneshot::channel();
         let (store, key) = (self.store.clone(), key.to_owned());
-        let keeper = Keeper { store, key: key.clone(), value, revision, asked, time: self.time };
+        let nats = self.nats.clone();
+        let keeper = Keeper { nats, store, key: key.clone(), value, revision, asked, time: self.time };
         let keeping = tokio::spawn(keeper.keep(released, tell));
         Ok(Some(Lease { key, release: Some(release), keeping, held }))
     }
@@ -86,8 +88,17 @@ impl Leases {
     }
 }
 
+/// How a lease is given back.
+#[derive(Debug)]
+enum Release {
+    /// Its holder waits until that is stored.
+    Awaited,
+    Untold,
+}
+
 /// What keeps one lease; the only one who knows its revision.
 struct Keeper {
+    nats: Nats,
     store: kv::Store,
     key: String,
     value: Bytes,
@@ -101,14 +112,17 @@ struct Keeper {
 impl Keeper {
     async fn keep(
         mut self,
-        mut released: oneshot::Receiver<()>,
+        mut released: oneshot::Receiver<Release>,
         tell: watch::Sender<Option<Instant>>,
     ) -> Result<(), NatsError> {
         loop {
             tokio::select! {
                 told = &mut released => {
                     return match told {
-                        Ok(()) => self.delete().await,
+                        Ok(Release::Awaited) => self.delete().await,
+                        Ok(Release::Untold) => {
+                            delete_untold(&self.nats, &self.store.name, &self.key, self.revision).await
+                        }
                         // Dropped without a word: it runs out by itself.
                         Err(_) => Ok(()),
                     };
@@ -184,7 +198,16 @@ impl Lease {
     /// Gives the lease back. One that was lost is somebody else's by now and is left alone.
     pub async fn release(mut self) -> Result<(), NatsError> {
         if let Some(release) = self.release.take() {
-            let _ = release.send(());
+            let _ = release.send(Release::Awaited);
+        }
+        let doing = format!("releasing the lease {}", self.key);
+        (&mut self.keeping).await.map_err(NatsError::failed(doing))?
+    }
+
+    /// The same without waiting until it is stored. Where the word gets lost, the lease runs out.
+    pub async fn release_untold(mut self) -> Result<(), NatsError> {
+        if let Some(release) = self.release.take() {
+            let _ = release.send(Release::Untold);
         }
         let doing = format!("releasing the lease {}", self.key);
         (&mut self.keeping).await.map_err(NatsError::failed(doing))?

@@ -4,7 +4,8 @@
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
 //! [`claim`] are exclusive rights, [`budgets`] what is left of vendors' budgets, [`timer`] wakes somebody later,
 //! [`snapshot`] keeps states that are made again from a history, [`keys`] the keys of personal data, [`controls`] what is
-//! paused, [`states`] the second copies of Terraform's states, [`dead`] what could not be handled, [`follow`] reads a stream for ever. [`trace`] goes from message to message in
+//! paused, [`states`] the second copies of Terraform's states, [`dead`] what could not be handled, [`follow`] reads a
+//! stream for ever, [`unreadable`] finds messages that no client can read. [`trace`] goes from message to message in
 //! headers. [`members`] of a role hear of each other. [`accounts`] says who may do what, [`evidence`] what a stream held.
 
 pub mod accounts;
@@ -31,6 +32,7 @@ pub mod table;
 pub mod timer;
 pub mod topology;
 pub mod trace;
+pub mod unreadable;
 
 pub use budgets::Budgets;
 pub use connect::{Access, Nats, Tls, connect};

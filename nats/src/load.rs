@@ -2,6 +2,7 @@
 //!
 //! It goes through batched direct gets, never through a consumer: a stream bears few of those, and each lingers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,12 +11,16 @@ use serde_json::json;
 use crate::connect::Nats;
 use crate::error::NatsError;
 use crate::follow::StoredMessage;
+use crate::unreadable::{self, first_unreadable};
 
 /// How many messages one request of a load asks for.
 const BATCH: usize = 256;
 
 /// How long a batch may take between two messages.
 const BATCH_WAIT: Duration = Duration::from_secs(5);
+
+/// How often is looked meanwhile whether the connection is still the one that was asked over.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The messages of a subject after a sequence (0: all), in order.
 ///
@@ -64,6 +69,15 @@ async fn batch(
     most: &serde_json::Value,
 ) -> Result<(Vec<StoredMessage>, bool), NatsError> {
     let doing = format!("loading {subject} from {from}");
+    let known = nats.unreadable.of(stream, subject).filter(|sequence| *sequence >= from);
+    if let Some(sequence) = known {
+        // Asked for in the usual way it would end the connection again, over which everybody else asks.
+        if let Some(place) = first_unreadable(&nats.js, stream, subject, sequence, 1).await? {
+            return Err(unreadable::error(doing, &place));
+        }
+        nats.unreadable.forget(stream, subject);
+    }
+    let connected = connects(nats);
     let inbox = nats.client.new_inbox();
     let mut answers = nats.client.subscribe(inbox.clone()).await.map_err(NatsError::failed(doing.clone()))?;
     let mut request = json!({ "seq": from, "next_by_subj": subject });
@@ -77,10 +91,17 @@ async fn batch(
         .map_err(NatsError::failed(doing.clone()))?;
     let mut batch = Vec::new();
     loop {
-        let answer = tokio::time::timeout(BATCH_WAIT, answers.next())
-            .await
+        let answer = tokio::select! {
+            biased;
+            answer = tokio::time::timeout(BATCH_WAIT, answers.next()) => answer,
+            () = another(nats, connected) => {
+                let next = batch.last().map_or(from, |last: &StoredMessage| last.sequence + 1);
+                return Err(cut_off(nats, stream, subject, next, doing).await);
+            }
+        };
+        let answer = answer
             .map_err(NatsError::failed(doing.clone()))?
-            .ok_or_else(|| NatsError::malformed(doing.clone(), "the connection closed"))?;
+            .ok_or_else(|| NatsError::failed(doing.clone())("the connection closed"))?;
         let status = answer.status.map(|status| status.as_u16());
         match status {
             None => {
@@ -91,6 +112,29 @@ async fn batch(
             Some(404) => return Ok((batch, false)),
             Some(code) => return Err(NatsError::malformed(doing, format!("the server answered {code}"))),
         }
+    }
+}
+
+fn connects(nats: &Nats) -> u64 {
+    nats.client.statistics().connects.load(Ordering::Relaxed)
+}
+
+/// Waits until the connection is another one than it was.
+async fn another(nats: &Nats, connected: u64) {
+    while connects(nats) == connected {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Why a load was cut off: the connection was lost, or a message ended it.
+async fn cut_off(nats: &Nats, stream: &str, subject: &str, next: u64, doing: String) -> NatsError {
+    match first_unreadable(&nats.js, stream, subject, next, BATCH).await {
+        Ok(Some(place)) => {
+            nats.unreadable.note(stream, subject, place.sequence);
+            unreadable::error(doing, &place)
+        }
+        Ok(None) => NatsError::failed(doing)("the connection was lost"),
+        Err(error) => error,
     }
 }
 

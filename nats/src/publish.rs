@@ -5,6 +5,7 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 
+use crate::connect::Nats;
 use crate::error::NatsError;
 
 /// Why a checked publish did not happen, or may not have.
@@ -53,6 +54,16 @@ pub async fn publish(
     let future =
         js.publish_with_headers(subject, headers, payload).await.map_err(NatsError::failed(doing.clone()))?;
     Ok(future.await.map_err(NatsError::failed(doing))?.sequence)
+}
+
+/// Deletes the value of a bucket's key that a write stored, unless another one has been written since, and does not wait
+/// for the server to say so: where the word gets lost, the value stays.
+pub async fn delete_untold(nats: &Nats, bucket: &str, key: &str, revision: u64) -> Result<(), NatsError> {
+    let mut headers = HeaderMap::new();
+    headers.insert("KV-Operation", "DEL");
+    headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string().as_str());
+    let sent = nats.client.publish_with_headers(format!("$KV.{bucket}.{key}"), headers, Bytes::new()).await;
+    sent.map_err(NatsError::failed(format!("deleting {key} in {bucket}")))
 }
 
 fn is_conflict(error: &PublishError) -> bool {

@@ -151,6 +151,15 @@ pub enum Stop {
         #[source]
         source: UnreadableEnvelope,
     },
+    /// A message is there and no client can read it.
+    #[error("{stream} is damaged")]
+    Damaged {
+        /// The stream.
+        stream: String,
+        /// Which message.
+        #[source]
+        source: NatsError,
+    },
     /// A record cannot be read.
     #[error("{stream} message {sequence} is not a record of version {version} or below")]
     Record {

@@ -10,8 +10,8 @@ use wanwright_schemas::{CommandId, CustomerId, Kind, OrderId};
 use crate::checkpoint::StatusRow;
 use crate::error::Error;
 use crate::models::{
-    CustomerRow, DeadLetterRow, DeviceRow, DriftReportRow, Health, OperationRow, OperationState, OutcomeRow,
-    RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow, VendorBudget,
+    CustomerRow, DeadLetterRow, DeviceRow, DriftReportRow, Health, HeldChange, OperationRow, OperationState,
+    OutcomeRow, RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow, VendorBudget,
 };
 use crate::table::parse;
 
@@ -273,6 +273,17 @@ pub async fn vendor_budgets(pool: &PgPool) -> Result<Vec<VendorBudget>, Error> {
     let sql = "SELECT row_to_json(b)::text FROM public.vendor_budgets b ORDER BY vendor, account";
     let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await?;
     rows.iter().map(|text| parse("vendor_budgets", text)).collect()
+}
+
+/// Changes that wait for something before there is an order for them, by customer.
+pub async fn held(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Listed<HeldChange>, Error> {
+    let mut conditions = Where::default();
+    conditions.equals("customer", filter.customer.as_ref());
+    conditions.equals("kind", filter.kind);
+    conditions.equals("id", filter.id.as_ref());
+    conditions.equals("vendor", filter.vendor.as_ref());
+    let key = &[("customer", "text"), ("kind", "text"), ("id", "text")];
+    list(pool, &List { table: "held_changes", key, descending: false }, conditions, page).await
 }
 
 /// Dead letters, the newest first. `attention`: nothing was done about them yet.

@@ -217,10 +217,9 @@ impl Reader {
                 Ok(Folded { folded, touched: Touched::new(), stop })
             }
             ReadModel::Operations => {
-                let (records, stop) =
-                    readable(batch, |message| Ok((message.sequence, records::read_run(message)?)));
-                let touched = records::apply_runs(connection, &records).await?;
-                Ok(Folded { folded: records.len(), touched, stop })
+                let (runs, stop) = readable(batch, records::read_run);
+                let touched = records::apply_runs(connection, &runs).await?;
+                Ok(Folded { folded: runs.len(), touched, stop })
             }
             ReadModel::Outcomes => {
                 let (rows, stop) = readable(batch, records::read_verdict);

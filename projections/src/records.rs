@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 use wanwright_nats::{StoredMessage, dead};
-use wanwright_schemas::run::{RUN_VERSION, RunRecord};
+use wanwright_schemas::run::{self, MOST_RECORDS, RUN_BATCH_VERSION, RunRecord};
 use wanwright_schemas::{CustomerId, Kind, ObjectRef, Outcome, subjects};
 
 use crate::error::{Error, Stop};
@@ -17,6 +17,14 @@ use crate::table::{self, Slots};
 
 /// Reads a record that starts with its version.
 fn read<T: serde::de::DeserializeOwned>(message: &StoredMessage, version: u64) -> Result<T, Stop> {
+    read_with(message, version, |body| serde_json::from_slice(body))
+}
+
+fn read_with<T>(
+    message: &StoredMessage,
+    version: u64,
+    read: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
+) -> Result<T, Stop> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         v: u64,
@@ -27,26 +35,39 @@ fn read<T: serde::de::DeserializeOwned>(message: &StoredMessage, version: u64) -
     if found.v > version {
         return Err(stop(None));
     }
-    serde_json::from_slice(&message.payload).map_err(|error| stop(Some(error)))
+    read(&message.payload).map_err(|error| stop(Some(error)))
 }
 
-/// A record of RUNS.
-pub(crate) fn read_run(message: &StoredMessage) -> Result<RunRecord, Stop> {
-    read(message, RUN_VERSION)
+/// The records of a message of RUNS.
+pub(crate) struct Run {
+    sequence: u64,
+    records: Vec<RunRecord>,
+}
+
+impl Run {
+    /// The records, each with its place among all lines: later messages have later places.
+    fn places(&self) -> impl Iterator<Item = (u64, &RunRecord)> {
+        let first = self.sequence * MOST_RECORDS as u64;
+        (first..).zip(&self.records)
+    }
+}
+
+/// The records of a message of RUNS.
+pub(crate) fn read_run(message: &StoredMessage) -> Result<Run, Stop> {
+    let records = read_with(message, RUN_BATCH_VERSION, run::read)?;
+    Ok(Run { sequence: message.sequence, records })
 }
 
 /// Folds records of RUNS into `operations` and `run_log`.
-pub(crate) async fn apply_runs(
-    connection: &mut PgConnection,
-    records: &[(u64, RunRecord)],
-) -> Result<Touched, Error> {
+pub(crate) async fn apply_runs(connection: &mut PgConnection, runs: &[Run]) -> Result<Touched, Error> {
     let mut operations: Slots<OperationRow> = Slots::default();
     let key = |record: &RunRecord| OperationKey { customer: record.customer.clone(), order_id: record.order };
-    let keys: BTreeSet<OperationKey> = records.iter().map(|(_, record)| key(record)).collect();
+    let keys: BTreeSet<OperationKey> = runs.iter().flat_map(|run| &run.records).map(key).collect();
     operations.load(connection, "public", &keys).await?;
     let mut touched = Touched::new();
-    for (sequence, record) in records {
-        let row = OperationRow::after(operations.get(&key(record)), record, *sequence);
+    let records = || runs.iter().flat_map(|run| run.records.iter().map(|record| (run.sequence, record)));
+    for (sequence, record) in records() {
+        let row = OperationRow::after(operations.get(&key(record)), record, sequence);
         operations.put(row);
         let object = match &record.target {
             wanwright_schemas::Target::Site(id) => ObjectRef::Site(id.clone()),
@@ -56,7 +77,7 @@ pub(crate) async fn apply_runs(
     }
     operations.save(connection, "public").await?;
     let lines: Vec<RunLogRow> =
-        records.iter().map(|(sequence, record)| RunLogRow::of(record, *sequence)).collect();
+        runs.iter().flat_map(Run::places).map(|(place, record)| RunLogRow::of(record, place)).collect();
     table::write(connection, "public", &lines.iter().collect::<Vec<_>>()).await?;
     Ok(touched)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use wanwright_nats::{Follower, StoredMessage};
+use wanwright_nats::{Follower, NatsError, StoredMessage};
 use wanwright_schemas::Digest;
 
 use crate::checkpoint::Cursor;
@@ -30,6 +30,14 @@ pub(crate) struct Tail {
     stop: Option<Stop>,
 }
 
+/// What no client can read is there the next time as well; whatever else fails may pass.
+fn stuck(stream: &str, error: NatsError) -> Error {
+    match error {
+        source @ NatsError::Malformed { .. } => Stop::Damaged { stream: stream.to_owned(), source }.into(),
+        error => error.into(),
+    }
+}
+
 impl Tail {
     /// Opens a reader behind a checkpoint.
     pub async fn open(
@@ -42,7 +50,8 @@ impl Tail {
         // after a damage look like a healthy stream to everything but this comparison.
         let unproven = contiguous && at.sequence > 0 && at.digest.is_some();
         let from = if unproven { at.sequence } else { at.sequence + 1 };
-        let follower = Follower::open(js.clone(), stream, from).await?;
+        let opened = Follower::open(js.clone(), stream, from).await;
+        let follower = opened.map_err(|error| stuck(stream, error))?;
         Ok(Self { stream: stream.to_owned(), follower, contiguous, at, unproven, stop: None })
     }
 
@@ -51,7 +60,8 @@ impl Tail {
         if let Some(stop) = self.stop.take() {
             return Err(stop.into());
         }
-        let mut batch = self.follower.next_batch(max, wait).await?;
+        let next = self.follower.next_batch(max, wait).await;
+        let mut batch = next.map_err(|error| stuck(&self.stream, error))?;
         let mut bytes: usize = batch.iter().map(|message| message.payload.len()).sum();
         while !batch.is_empty() && batch.len() < max && bytes < MAX_BYTES {
             // An error here comes again on the next call; what is in hand is good.

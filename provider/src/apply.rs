@@ -34,23 +34,36 @@ pub(crate) async fn create(client: &ResourceClient, resource: &ResourceType, pla
     match client.create(&planned.sent(&resource.api), key).await {
         Ok(created) => Applied::done(resource, &created.object, planned),
         Err(CreateError { known, source }) => {
-            let mut diagnostic = Diagnostic::of(&source, resource, "creating");
-            if let Some(object) = &known {
-                let note = format!(
-                    "An earlier create had made {}; it is in the state as it is, and marked as not whole.",
-                    object.id
-                );
-                diagnostic = diagnostic.note(&note);
-            } else if source.may_have_happened() {
-                diagnostic = diagnostic.note(match (resource.api.takes_key(), key) {
-                    (true, Some(_)) => {
+            let diagnostic = Diagnostic::of(&source, resource, "creating");
+            let is_repeatable = resource.api.takes_key() && key.is_some();
+            match known {
+                // In the state it would count as not whole, and Terraform would replace it: a live object would go for
+                // nothing but a lost answer.
+                Some(object) if is_repeatable && source.is_passing() => {
+                    let note = format!(
+                        "An earlier create had made {}: applying again with the same idempotency key takes it over.",
+                        object.id
+                    );
+                    Applied::failed(None, diagnostic.note(&note))
+                }
+                Some(object) => {
+                    let note = format!(
+                        "An earlier create had made {}; it is in the state as it is, and marked as not whole.",
+                        object.id
+                    );
+                    let state = resource.state_of(&object, Some(planned));
+                    Applied::failed(Some(&state), diagnostic.note(&note))
+                }
+                None if source.may_have_happened() => Applied::failed(
+                    None,
+                    diagnostic.note(if is_repeatable {
                         "It may exist: applying again with the same idempotency key takes it over."
-                    }
-                    _ => "It may exist: look at the vendor before applying again.",
-                });
+                    } else {
+                        "It may exist: look at the vendor before applying again."
+                    }),
+                ),
+                None => Applied::failed(None, diagnostic),
             }
-            let state = known.map(|object| resource.state_of(&object, Some(planned)));
-            Applied::failed(state.as_ref(), diagnostic)
         }
     }
 }

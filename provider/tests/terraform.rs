@@ -173,6 +173,35 @@ async fn what_a_dead_run_created_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_over_in_two_steps_is_not_replaced() {
+    let stack = Stack::new().await;
+    let site = json!({"name": "oslo", "lan": ["10.7.0.0/24"], "location": ""});
+    let mut variables = oslo();
+    variables["site"]["settings"]["location"] = json!("quay");
+    {
+        let mut world = stack.world.lock().unwrap();
+        let _ = world.create("/v1/sites", site, Some("uid-site".to_owned()));
+        world.refusal = Some((503, json!({"error": {"message": "later"}})));
+        world.refused_method = Some("PUT");
+    }
+    let (code, messages) = stack.run(&["apply", "-json", "-auto-approve"], &variables).await;
+    assert_eq!(code, 1);
+    let found = errors(&messages);
+    assert_eq!(found[0]["summary"], "VendorBusy: later");
+    assert!(found[0]["detail"].as_str().unwrap().contains("An earlier create had made o-1"));
+    {
+        let mut world = stack.world.lock().unwrap();
+        (world.refusal, world.refused_method) = (None, None);
+        world.take_changes();
+    }
+    // Nothing is deleted: the same object becomes what was asked for.
+    assert_eq!(stack.apply(&variables).await, [2, 0, 0]);
+    let mut world = stack.world.lock().unwrap();
+    assert_eq!(world.only("/v1/sites")["location"], "quay");
+    assert_eq!(world.take_changes(), ["POST /v1/sites", "PUT /v1/sites/o-1", "POST /v1/tunnels"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_taken_over_whole_is_in_the_state_all_the_same() {
     let stack = Stack::new().await;
     let site = json!({"name": "oslo", "lan": ["10.7.0.0/24"], "location": ""});

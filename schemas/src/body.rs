@@ -18,7 +18,9 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(refusal)?;
-    reader.end().map_err(|error| Refusal::new(Reason::BrokenJson, error.to_string()))?;
+    reader
+        .end()
+        .map_err(|error| Refusal::new(Reason::BrokenJson, words(Reason::BrokenJson, &error.to_string())))?;
     Ok(value)
 }
 
@@ -55,7 +57,7 @@ fn refusal(error: serde_path_to_error::Error<serde_json::Error>) -> Refusal {
         serde_json::error::Category::Data => Reason::InvalidValue,
         _ => Reason::BrokenJson,
     };
-    let refusal = Refusal::new(code, text.clone());
+    let refusal = Refusal::new(code, words(code, &text));
     match code {
         Reason::BrokenJson => refusal,
         // serde puts the name of a missing field into its sentence only; the path ends at the object that lacks it.
@@ -65,6 +67,46 @@ fn refusal(error: serde_path_to_error::Error<serde_json::Error>) -> Refusal {
         }
         _ if path == "." => refusal,
         _ => refusal.field(path),
+    }
+}
+
+/// What the JSON reader says, in words for who typed the body: it speaks of types that nobody but a program knows.
+fn words(code: Reason, text: &str) -> String {
+    let said = text.rsplit_once(" at line ").map_or(text, |(said, _)| said);
+    let after = |start: &str| said.strip_prefix(start).unwrap_or(said);
+    match code {
+        Reason::BrokenJson => format!("the body is no JSON: {text}"),
+        Reason::UnknownField => {
+            let (name, known) =
+                after("unknown field ").split_once(", ").unwrap_or((after("unknown field "), ""));
+            let known = known.strip_prefix("expected one of ").or_else(|| known.strip_prefix("expected "));
+            let known = known.map_or_else(|| "there is none".to_owned(), |known| format!("there is {known}"));
+            format!("there is no field {name}; {known}")
+        }
+        Reason::MissingField => format!("{} is missing", after("missing field ")),
+        Reason::WrongType => match after("invalid type: ").rsplit_once(", expected ") {
+            Some((is, must_be)) => format!("it is {}, and must be {}", kind(is), kind(must_be)),
+            None => said.to_owned(),
+        },
+        _ => said.to_owned(),
+    }
+}
+
+/// A kind of value as JSON calls it.
+fn kind(said: &str) -> String {
+    let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
+    match word {
+        "sequence" => "a list".to_owned(),
+        "map" | "struct" => "an object".to_owned(),
+        "unit" => "null".to_owned(),
+        "string" if !rest.is_empty() => format!("the text {rest}"),
+        "integer" | "floating" => {
+            format!("the number {}", rest.trim_start_matches("point ").trim_matches('`'))
+        }
+        "boolean" => rest.trim_matches('`').to_owned(),
+        _ if matches!(said, "a sequence") => "a list".to_owned(),
+        _ if matches!(said, "a map") => "an object".to_owned(),
+        _ => said.to_owned(),
     }
 }
 
@@ -118,6 +160,34 @@ mod tests {
         assert_eq!(code(&deep).0, Reason::WrongType);
         let large = format!("\"{}\"", "x".repeat(MAX_BODY));
         assert_eq!(code(&large).0, Reason::BodyTooLarge);
+    }
+
+    #[test]
+    fn a_mistake_is_told_in_words_of_json_and_not_of_a_program() {
+        let message = |body: &str| parse::<SiteSpec>(body.as_bytes()).expect_err(body).message;
+        let said = [
+            r#"{"vendor":7,"lan":[]}"#,
+            r#"{"vendor":"simwan","lan":{}}"#,
+            r#"{"vendor":true,"lan":[]}"#,
+            r#"{"vendor":null,"lan":[]}"#,
+            r#"{"vendor":"simwan"}"#,
+            "[[]]",
+        ]
+        .map(message);
+        assert_eq!(
+            said,
+            [
+                "it is the number 7, and must be a string",
+                "it is an object, and must be a list",
+                "it is true, and must be a string",
+                "it is null, and must be a string",
+                "`lan` is missing",
+                "it is a list, and must be a string",
+            ]
+        );
+        let unknown = message(r#"{"vendor":"simwan","lan":[],"lam":1}"#);
+        assert!(unknown.starts_with("there is no field `lam`; there is `vendor`, `lan`"), "{unknown}");
+        assert!(message("{").starts_with("the body is no JSON: "));
     }
 
     #[test]

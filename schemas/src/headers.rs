@@ -37,6 +37,9 @@ pub const DEAD_ORDER: &str = "Wan-Dead-Order";
 pub const DEAD_ROW: &str = "Wan-Dead-Row";
 /// In the table of orders: the newest generation of the target that an order before this one brought or tried.
 pub const AFTER_GENERATION: &str = "Wan-After-Generation";
+/// In the table of orders: the sequence of the newest version of the row whose run has ended, and was reported. Whoever
+/// writes the row takes it along: it tells a try that ended from one that died.
+pub const ENDED_ROW: &str = "Wan-Ended-Row";
 /// The sentence of a refusal, as NATS services carry it.
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// The number of a refusal, as NATS services carry it.

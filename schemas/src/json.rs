@@ -24,7 +24,7 @@ use crate::policy::{
 };
 use crate::remarks::{AcknowledgeBody, NoteBody, RevertBody};
 use crate::report::Report;
-use crate::run::RunRecord;
+use crate::run::{RunBatch, RunRecord};
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::upcast::CHAIN;
 use crate::window::{LocalTime, ReleaseBody};
@@ -214,6 +214,7 @@ pub fn all() -> Vec<(String, Value)> {
         ("order".to_owned(), written::<Order>()),
         ("outcome".to_owned(), written::<Outcome>()),
         ("run".to_owned(), written::<RunRecord>()),
+        ("run-batch".to_owned(), written::<RunBatch>()),
     ];
     for kind in Kind::ALL {
         for verb in verbs(kind) {

@@ -40,6 +40,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("order", include_str!("../json/order.json")),
     ("outcome", include_str!("../json/outcome.json")),
     ("run", include_str!("../json/run.json")),
+    ("run-batch", include_str!("../json/run-batch.json")),
     ("site.acknowledge", include_str!("../json/site.acknowledge.json")),
     ("site.approve", include_str!("../json/site.approve.json")),
     ("site.cancel", include_str!("../json/site.cancel.json")),

@@ -112,6 +112,9 @@ catalogue! {
     OrderRunning = 2031, 409, "An executor has taken the change up, so it cannot be cancelled any more.",
         "Wait for its end (`wanwright get operations`), then send `revert` or another `change`.";
 
+    UnknownAccount = 2040, 422, "The vendor's folder has no such account for the customer.",
+        "Name an account that the message lists, have an operator add it to the vendor's folder, or take the account out of the customer's settings; if an object has failed, then send `retry`.";
+
     VendorRefused = 3001, 502, "The vendor refused the change.",
         "Correct what the vendor names, or send `retry` when the vendor is right again.";
     VendorBusy = 3002, 503, "The vendor had no capacity for the change, many times in a row.", "Send `retry` later.";
@@ -123,6 +126,10 @@ catalogue! {
         "Upgrade the executors if the row is newer than they are, then send the letter back with `wanwright dead requeue`.";
     OutcomeUnknown = 3007, 500, "Whether the vendor made the object is not known, and it offers no way to find out.",
         "Look at the vendor: delete what it made, or take the object away here, then send `retry`.";
+    CredentialMissing = 3020, 500, "The credential of an account at the vendor cannot be read.",
+        "Put the file or variable that the message names in place; what waits for it goes on by itself.";
+    SecretMissing = 3021, 422, "A secret that the object's settings name is not there.",
+        "Have an operator put the file that the message names in place, or correct the settings; then send `retry`.";
 
     HistoryDamaged = 4001, 500, "The customer's history does not fit its hash chain; nothing was decided.",
         "Restore the stream; see ARCHITECTURE.md, \"A hole is never read over\".";

@@ -8,8 +8,14 @@ use crate::ids::{CommandId, CustomerId, OrderId, VendorId};
 use crate::order::Target;
 use crate::reason::Reason;
 
-/// The version this code writes.
+/// The version of a record that is a message of its own.
 pub const RUN_VERSION: u64 = 1;
+
+/// The version of a message with several records, and the newest that this code reads.
+pub const RUN_BATCH_VERSION: u64 = 2;
+
+/// Most records in one message.
+pub const MOST_RECORDS: usize = 1024;
 
 /// Generations in a row, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,9 +200,92 @@ pub struct RunRecord {
     pub event: RunEvent,
 }
 
+/// One of several records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct RunEntry {
+    /// When it happened.
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: RunEvent,
+}
+
+/// Several records about an order, in their order: what one run did in a short time is one message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct RunBatch {
+    /// The message's version.
+    pub v: u64,
+    /// Whose order it is.
+    pub customer: CustomerId,
+    /// At which vendor.
+    pub vendor: VendorId,
+    /// The order.
+    pub order: OrderId,
+    /// What the order is about.
+    pub target: Target,
+    /// What happened: at least one, at most [`MOST_RECORDS`].
+    pub records: Vec<RunEntry>,
+}
+
+impl RunBatch {
+    /// The records, each by itself.
+    pub fn into_records(self) -> Vec<RunRecord> {
+        let Self { customer, vendor, order, target, records, .. } = self;
+        let record = |entry: RunEntry| RunRecord {
+            v: RUN_VERSION,
+            time: entry.time,
+            customer: customer.clone(),
+            vendor: vendor.clone(),
+            order,
+            target: target.clone(),
+            event: entry.event,
+        };
+        records.into_iter().map(record).collect()
+    }
+}
+
+/// The records of a message, whichever version it has.
+///
+/// # Errors
+/// When it is no record and no batch of records.
+pub fn read(body: &[u8]) -> Result<Vec<RunRecord>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: u64,
+    }
+    let Versioned { v } = serde_json::from_slice(body)?;
+    if v < RUN_BATCH_VERSION {
+        return Ok(vec![serde_json::from_slice(body)?]);
+    }
+    let batch: RunBatch = serde_json::from_slice(body)?;
+    if batch.records.len() > MOST_RECORDS {
+        let count = batch.records.len();
+        return Err(serde::de::Error::custom(format!("{count} records, more than {MOST_RECORDS}")));
+    }
+    Ok(batch.into_records())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_has_one_record_or_several() {
+        let frozen = include_str!("../frozen/run.v1.jsonl").lines();
+        for line in frozen.map(str::as_bytes) {
+            let record: RunRecord = serde_json::from_slice(line).expect("a record");
+            assert_eq!(read(line).expect("a message"), [record]);
+        }
+        let batch = include_str!("../frozen/run.v2.jsonl").lines().next().expect("a line");
+        let words: Vec<&str> =
+            read(batch.as_bytes()).expect("a batch").iter().map(|record| record.event.word()).collect();
+        assert_eq!(words, ["started", "call", "log", "succeeded"]);
+        let batch: RunBatch = serde_json::from_str(batch).expect("a batch");
+        let long = RunBatch { records: vec![batch.records[0].clone(); MOST_RECORDS + 1], ..batch };
+        assert!(read(&serde_json::to_vec(&long).expect("JSON")).is_err());
+    }
 
     #[test]
     fn generations_lie_between_two_others_or_nowhere() {

@@ -39,6 +39,8 @@ pub const INVENTORY_ALL: &str = "wan.inventory.>";
 pub const INVENTORY_OF_STREAMS: &str = "wan.inventory.streams";
 /// How many customers have keys.
 pub const INVENTORY_OF_KEYS: &str = "wan.inventory.keys";
+/// When an administrator said last that what other streams lost is known.
+pub const INVENTORY_ACCEPTED: &str = "wan.inventory.accepted";
 /// Every customer's key of the moment.
 pub const KEY_CURRENT_ALL: &str = "wan.key.current.*";
 /// Every outcome.

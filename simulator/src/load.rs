@@ -17,7 +17,67 @@ use crate::vendor::{Attribute, Computed, Kind, ListFields, NAME, Rule, Type, Ven
 /// `vendor.toml`, as far as the simulator needs it.
 #[derive(Deserialize)]
 struct VendorFile {
-    budget: Limit,
+    budget: BudgetFile,
+}
+
+/// `[budget]`: a token bucket for every call, or named limits, or both.
+#[derive(Deserialize)]
+struct BudgetFile {
+    per_second: Option<f64>,
+    burst: Option<u32>,
+    #[serde(default)]
+    limits: BTreeMap<String, LimitFile>,
+}
+
+/// `[budget.limits.<name>]`, as far as the simulator needs it.
+#[derive(Deserialize)]
+struct LimitFile {
+    per_second: Option<f64>,
+    per_minute: Option<f64>,
+    per_hour: Option<f64>,
+    burst: Option<u32>,
+    #[serde(default)]
+    each_operation: bool,
+    #[serde(default)]
+    operations: Vec<String>,
+    #[serde(default)]
+    methods: Vec<String>,
+    #[serde(default)]
+    paths: Vec<String>,
+}
+
+impl BudgetFile {
+    /// The narrowest limit that counts every call, which is the one that the simulator keeps; none that counts some calls
+    /// only is. Without any there is no limit.
+    fn limit(&self) -> Limit {
+        let plain = self.per_second.map(|per_second| Limit { per_second, burst: self.burst.unwrap_or(1) });
+        let counts_all = |limit: &&LimitFile| {
+            !limit.each_operation
+                && [&limit.operations, &limit.methods, &limit.paths].iter().all(|list| list.is_empty())
+        };
+        let named = self.limits.values().filter(counts_all).filter_map(LimitFile::limit);
+        let narrowest = |one: &Limit, other: &Limit| one.per_second.total_cmp(&other.per_second);
+        plain
+            .into_iter()
+            .chain(named)
+            .min_by(narrowest)
+            .unwrap_or(Limit { per_second: 1e6, burst: 1_000_000 })
+    }
+}
+
+impl LimitFile {
+    fn limit(&self) -> Option<Limit> {
+        let rates = [(self.per_second, 1.0), (self.per_minute, 60.0), (self.per_hour, 3600.0)];
+        let (calls, window) = rates.into_iter().find_map(|(calls, window)| Some((calls?, window)))?;
+        // A vendor that counts takes as many at once as in a window.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number of calls"
+        )]
+        let burst = self.burst.unwrap_or(calls as u32);
+        Some(Limit { per_second: calls / window, burst })
+    }
 }
 
 /// `api/<kind>.toml`, as far as the simulator needs it.
@@ -109,7 +169,7 @@ impl Vendor {
         if let Some(target) = targets.into_iter().find(|target| !kinds.contains_key(*target)) {
             return Err(invalid(format!("a reference names {target}, which is not a kind")));
         }
-        Ok(Self { budget: vendor.budget, page_size: simulator.page_size, kinds })
+        Ok(Self { budget: vendor.budget.limit(), page_size: simulator.page_size, kinds })
     }
 }
 
@@ -216,4 +276,31 @@ fn hosts(network: &str) -> Result<(Ipv4Addr, u32), String> {
         Some((Ipv4Addr::from_bits((address.to_bits() & !(size - 1)) + 1), size - 2))
     });
     parsed.ok_or_else(|| format!("{network:?} is not an IPv4 network from /8 to /30"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_limit_of_all_calls_is_kept() {
+        let limit =
+            |text: &str| toml::from_str::<BudgetFile>(text).map(|budget| budget.limit()).expect("a budget");
+        assert_eq!(limit("per_second = 50\nburst = 20"), Limit { per_second: 50.0, burst: 20 });
+        let named = "per_second = 50\nburst = 20\n[limits.minute]\nper_minute = 120\n[limits.posts]\nper_hour = 1\nmethods = [\"POST\"]";
+        assert_eq!(limit(named), Limit { per_second: 2.0, burst: 120 });
+        assert!(
+            limit("[limits.each]\nper_hour = 1\neach_operation = true").per_second >= 1e6,
+            "none counts every call"
+        );
+    }
+
+    #[test]
+    fn the_budgets_of_all_folders_are_read() {
+        let vendors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors");
+        for vendor in ["simwan", "cato", "versa"] {
+            let file: VendorFile = read(vendors.join(vendor).join("vendor.toml")).expect("a folder");
+            assert!(file.budget.limit().burst >= 1);
+        }
+    }
 }

@@ -38,7 +38,7 @@ impl DirLock {
     }
 
     /// The same, waiting up to `limit` for the holder to finish.
-    pub(crate) async fn wait(dir: &Path, limit: Duration) -> Result<Self> {
+    pub async fn wait(dir: &Path, limit: Duration) -> Result<Self> {
         let end = Instant::now() + limit;
         loop {
             match Self::acquire(dir) {

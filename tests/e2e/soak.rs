@@ -1,4 +1,4 @@
-//! A seeded sample of `wanwright bench soak`.
+//! A seeded sample of `wanwright bench soak`, with two executors and proxies that cut the connections.
 
 use std::time::Duration;
 
@@ -14,12 +14,19 @@ async fn a_sample_of_the_soak_ends_well() -> Result<()> {
     let home = support::home()?;
     let system = home.join("soak");
     let (system, cache) = (system.display().to_string(), home.join("cache").display().to_string());
-    let args = ["bench", "soak", "--kills", "6", "--seed", "20261121", "--home", &system, "--cache", &cache];
+    let args = ["bench", "soak", "--executors", "2", "--kills", "8", "--life", "5", "--seed", "20261121"];
+    let args = [&args[..], &["--home", &system, "--cache", &cache]].concat();
     let said = support::program().call_within(&home, &args, Duration::from_secs(400)).await?.code(0)?;
     let report: Value = serde_json::from_str(&said.out)?;
     ensure!(report.pointer("/kills").is_some(), "{report}");
     // A soak without load, or whose kills hit nothing, proves nothing.
     ensure!(report.pointer("/accepted_commands").and_then(Value::as_u64) > Some(20), "{report}");
+    // So does one whose proxies nobody went through, or never let anybody down.
+    for server in ["nats", "postgres"] {
+        let passed = report.pointer(&format!("/through_proxies/{server}/passed_bytes"));
+        ensure!(passed.and_then(Value::as_u64) > Some(10_000), "{report}");
+    }
+    ensure!(report["cuts"].as_object().is_some_and(|cuts| cuts.len() >= 2), "{report}");
     timing.say(report);
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod access;
 mod attributes;
 mod budget;
 mod catalogue;
@@ -29,13 +30,17 @@ mod suggest;
 mod terraform;
 mod vendor;
 
+pub use access::{
+    AccountRef, AccountRefused, CredentialRef, CredentialSource, OAuthBody, OAuthRef, SecretsFolder,
+    SecretsRef, secret_name,
+};
 pub use attributes::FieldDifference;
 pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
-    BulkAnswer, BulkChange, BulkItem, ClientError, ClientOptions, CreateError, Created, Deleted, JobNote,
-    JobNotes, JobOf, LOOKS_HEADER, RemoteObject, ResourceClient, VendorHttp,
+    Brought, BulkAnswer, BulkChange, BulkItem, Carried, Carrier, ClientError, ClientOptions, CreateError,
+    Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER, RemoteObject, ResourceClient, VendorHttp,
 };
 pub use error::LoadError;
 pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
@@ -50,4 +55,4 @@ pub use schema::{
     SchemaError, SchemaVersion, StructuralSchema, UnknownVersion,
 };
 pub use terraform::{StackOutput, TerraformTemplate};
-pub use vendor::{Connection, CredentialRef, CredentialSource, Engine, Limits, Vendor};
+pub use vendor::{Connection, Engine, Limits, Proxy, Vendor};

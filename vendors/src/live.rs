@@ -160,6 +160,18 @@ impl From<Arc<Catalogue>> for Vendors {
     }
 }
 
+impl From<&Arc<Catalogue>> for Vendors {
+    fn from(catalogue: &Arc<Catalogue>) -> Self {
+        Arc::clone(catalogue).into()
+    }
+}
+
+impl From<&Catalogue> for Vendors {
+    fn from(catalogue: &Catalogue) -> Self {
+        catalogue.clone().into()
+    }
+}
+
 /// Watches until it is dropped.
 #[derive(Debug)]
 pub struct Watching {

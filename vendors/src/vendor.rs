@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{self, AccountRef, AccountRefused, CredentialRef, CredentialSource, SecretsRef};
 use crate::budget::{self, Breaker, Budget};
 use crate::error::LoadError;
 use crate::errors::{self, ErrorRules};
@@ -31,6 +32,10 @@ pub struct Vendor {
     pub connection: Connection,
     /// Where the gateway finds the secret and how it sends it.
     pub credential: CredentialRef,
+    /// Other accounts at the vendor, by the name under which customers name them as their own.
+    pub accounts: BTreeMap<String, AccountRef>,
+    /// Where the secrets are that settings name.
+    pub secrets: Option<SecretsRef>,
     /// How many calls the vendor takes.
     pub budget: Budget,
     /// When calls are held back because they only fail.
@@ -62,29 +67,20 @@ pub struct Vendor {
 pub struct Connection {
     /// A file with the certificate authorities to believe, PEM; without one, those of the machine.
     pub ca_file: Option<PathBuf>,
-    /// A proxy through which connections are made with `CONNECT`: `http://host:port`.
-    pub proxy: Option<String>,
+    /// A proxy through which connections are made with `CONNECT`.
+    pub proxy: Option<Proxy>,
+    /// Where the proxy's login is, `user:password`.
+    pub proxy_login: Option<CredentialSource>,
 }
 
-/// A reference to a secret, never the secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CredentialRef {
-    /// Where the secret is.
-    pub source: CredentialSource,
-    /// HTTP header that carries it.
-    pub header: String,
-    /// What stands in front of the secret in the header, `Bearer ` for instance.
-    pub prefix: String,
-}
-
-/// Where a secret is.
+/// A proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CredentialSource {
-    /// An environment variable of the gateway's process.
-    Env(String),
-    /// A file; white space at its end does not count.
-    File(PathBuf),
+pub enum Proxy {
+    /// This one: `http://host:port`.
+    Fixed(String),
+    /// What the environment of the gateway's process says: `HTTPS_PROXY` and `NO_PROXY`.
+    Environment,
 }
 
 /// What carries out changes.
@@ -115,12 +111,14 @@ impl Vendor {
         let bytes = folder.files.get("vendor.toml").map_or(&[][..], Vec::as_slice);
         let mut top = Section::parse(&file, bytes)?;
         let errors = errors::load(top.optional_section("errors")?)?;
+        let api = resource::load_all(&folder, &errors)?;
         let vendor = Self {
             name: name(&mut top, dir)?,
             title: top.required("title")?,
             base_url: base_url(&mut top)?,
             connection: connection(&mut top)?,
-            credential: credential(&mut top)?,
+            credential: access::credential(&mut top)?,
+            accounts: access::accounts(&mut top)?,
             budget: budget::budget(&mut top)?,
             breaker: budget::breaker(&mut top)?,
             addresses: addresses(&mut top)?,
@@ -129,7 +127,8 @@ impl Vendor {
             hubs: top.optional("hubs")?.unwrap_or_default(),
             models: models(&mut top)?,
             schemas: schema::load_all(&folder, top.optional_section("schemas")?)?,
-            api: resource::load_all(&folder, &errors)?,
+            secrets: access::secrets(&mut top, sensitive(&api))?,
+            api,
             errors,
             terraform: TerraformTemplate::load(&folder)?,
             digest: folder.digest(""),
@@ -146,6 +145,19 @@ impl Vendor {
             let template = self.terraform.as_ref()?;
             template.outputs.contains_key(kind).then_some(Engine::Terraform)
         })
+    }
+
+    /// The account of this name, if the customer may use it with this budget.
+    ///
+    /// # Errors
+    /// [`AccountRefused`].
+    pub fn account(
+        &self,
+        customer: &str,
+        credential: &str,
+        budget: &str,
+    ) -> Result<&AccountRef, AccountRefused> {
+        access::account(&self.accounts, customer, credential, budget)
     }
 
     /// Each engine needs the files it works from.
@@ -175,6 +187,13 @@ impl Vendor {
     }
 }
 
+/// The names in the JSON of attributes that people may not see.
+fn sensitive(api: &BTreeMap<Kind, Arc<ResourceApi>>) -> impl Iterator<Item = String> {
+    let attributes = api.values().flat_map(|api| api.attributes.values());
+    let sensitive = attributes.filter(|attribute| attribute.sensitive);
+    sensitive.filter_map(|attribute| attribute.json.rsplit('/').next().map(str::to_owned))
+}
+
 fn name(top: &mut Section, dir: &Path) -> Result<String, LoadError> {
     let name: String = top.required("name")?;
     let folder = dir.file_name().and_then(|name| name.to_str());
@@ -199,12 +218,23 @@ fn base_url(top: &mut Section) -> Result<String, LoadError> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
+/// What stands for the environment's proxy.
+const ENVIRONMENT: &str = "environment";
+
 fn connection(top: &mut Section) -> Result<Connection, LoadError> {
     let proxy: Option<String> = top.optional("proxy")?;
     if let Some(proxy) = &proxy
+        && proxy != ENVIRONMENT
         && (!proxy.starts_with("http://") || proxy.contains('@'))
     {
-        return Err(top.error("proxy", "is no proxy: write http://host:port, without a login"));
+        let message = "is no proxy: write http://host:port, its login into [proxy_login], or \"environment\"";
+        return Err(top.error("proxy", message));
+    }
+    let proxy =
+        proxy.map(|proxy| if proxy == ENVIRONMENT { Proxy::Environment } else { Proxy::Fixed(proxy) });
+    let proxy_login = access::proxy_login(top)?;
+    if proxy_login.is_some() && proxy.is_none() {
+        return Err(top.error("proxy_login", "is for a proxy, and there is none: add `proxy`"));
     }
     let ca_file = match top.optional_section("tls")? {
         None => None,
@@ -214,29 +244,7 @@ fn connection(top: &mut Section) -> Result<Connection, LoadError> {
             ca_file
         }
     };
-    Ok(Connection { ca_file, proxy })
-}
-
-fn credential(top: &mut Section) -> Result<CredentialRef, LoadError> {
-    let mut section = top.section("credential")?;
-    let env: Option<String> = section.optional("env")?;
-    let file: Option<PathBuf> = section.optional("file")?;
-    let source = match (env, file) {
-        (Some(env), None) => CredentialSource::Env(env),
-        (None, Some(file)) => CredentialSource::File(file),
-        _ => return Err(section.error("", "needs exactly one of `env` and `file`")),
-    };
-    let credential = CredentialRef {
-        source,
-        header: section.required("header")?,
-        prefix: section.optional("prefix")?.unwrap_or_default(),
-    };
-    let token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if credential.header.is_empty() || !credential.header.chars().all(token) {
-        return Err(section.error("header", "is no HTTP header's name: write one like `Authorization`"));
-    }
-    section.finish()?;
-    Ok(credential)
+    Ok(Connection { ca_file, proxy, proxy_login })
 }
 
 fn addresses(top: &mut Section) -> Result<Vec<String>, LoadError> {

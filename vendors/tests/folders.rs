@@ -197,3 +197,41 @@ fn a_folder_that_is_not_whole_is_refused() {
     assert!(matches!(Catalogue::load(empty.path()), Err(LoadError::Layout { .. })));
     assert!(matches!(Catalogue::load("/no/such/folder"), Err(LoadError::Read { .. })));
 }
+
+#[test]
+fn accounts_secrets_and_tokens_are_references_that_are_whole() {
+    let wrong = |added: &str, field: &str| {
+        let text = format!("{}\n[budget]", added.trim_end());
+        let error = changed("vendor.toml", "[budget]", &text);
+        assert!(error.to_string().contains(&format!("`{field}`")), "{added}: {error}");
+    };
+    wrong("[accounts.acme]\nenv = \"A\"", "accounts.acme.customers");
+    wrong("[accounts.acme]\nenv = \"A\"\ncustomers = []", "accounts.acme.customers");
+    wrong("[accounts.acme]\ncustomers = [\"acme\"]", "accounts.acme");
+    wrong("[accounts.acme]\nenv = \"A\"\ncustomers = [\"acme\"]\nbudget = \"A b\"", "accounts.acme.budget");
+    wrong("[accounts.\"a.b\"]\nenv = \"A\"\ncustomers = [\"acme\"]", "accounts.a.b");
+    wrong("[proxy_login]\nenv = \"A\"", "proxy_login");
+    wrong("[credential.oauth]\npath = \"/token\"", "credential.oauth");
+    wrong("[credential.oauth]\npath = \"token\"\nform = {}", "credential.oauth.path");
+    let error = changed("vendor.toml", "env = \"WANWRIGHT_SIMWAN_SECRETS\"", "dir = \"/a\"\nenv = \"B\"");
+    assert!(error.to_string().contains("`secrets`"), "{error}");
+    let vendor = Vendor::load(&committed().join("simwan")).unwrap();
+    assert_eq!(vendor.secrets.unwrap().fields, ["psk"], "what is sensitive is one");
+}
+
+#[test]
+fn a_secrets_name_is_asked_for_and_what_stands_there_is_not_repeated() {
+    let vendor = Vendor::load(&committed().join("simwan")).unwrap();
+    let schema = &vendor.schemas["tunnel"];
+    let read = |psk: serde_json::Value| schema.read(SchemaVersion::FIRST, &json!({"psk": psk}), None);
+    assert_eq!(read(json!("secret:oslo-1")).unwrap(), json!({"mtu": 1400, "psk": "secret:oslo-1"}));
+    for wrong in
+        [json!("Pl41n-K3y"), json!("secret:../Pl41n"), json!(41_414_141), json!(["Pl41n"]), json!("secret:")]
+    {
+        let error = format!("{:?}", read(wrong).unwrap_err());
+        assert!(
+            error.contains("settings.psk") && !error.contains("Pl41n") && !error.contains("4141"),
+            "{error}"
+        );
+    }
+}

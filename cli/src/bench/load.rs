@@ -1,6 +1,7 @@
 //! The load of a soak: changes of devices and tunnels, each sent under its id until it has an outcome.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,26 @@ pub struct Accepted {
     pub asked_again: u64,
 }
 
+/// How the load reaches the system.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// The system's folder.
+    pub home: PathBuf,
+    /// Where NATS is reached, if something stands before it.
+    pub nats: Option<SocketAddr>,
+}
+
+impl Reach {
+    /// Where everything is, seen from here.
+    pub fn endpoints(&self) -> Result<Endpoints> {
+        let mut endpoints = Endpoints::read(&self.home)?;
+        if let Some(nats) = self.nats {
+            endpoints.nats = format!("nats://{nats}");
+        }
+        Ok(endpoints)
+    }
+}
+
 /// What may be changed in the demo's fleet.
 fn subjects() -> Vec<Subject> {
     let device =
@@ -58,7 +79,7 @@ fn subjects() -> Vec<Subject> {
 
 /// Changes things until told to stop; every change that was begun is brought to its outcome.
 pub async fn run(
-    home: PathBuf,
+    reach: Reach,
     seed: u64,
     accepted: Arc<Mutex<Accepted>>,
     stop: CancellationToken,
@@ -77,7 +98,7 @@ pub async fn run(
             if abandon.is_cancelled() {
                 return Ok(());
             }
-            match ask(&home, &mut connection, &subject, id, &body).await {
+            match ask(&reach, &mut connection, &subject, id, &body).await {
                 Ok(Some(Answer::Accepted { recorded })) => {
                     let mut accepted = accepted.lock().await;
                     let name = of.object.replace('/', ".");
@@ -109,14 +130,14 @@ enum Answer {
 
 /// Asks once. `None`: nobody is there to ask.
 async fn ask(
-    home: &std::path::Path,
+    reach: &Reach,
     connection: &mut Option<wanwright_nats::Nats>,
     subject: &CommandSubject,
     id: CommandId,
     body: &str,
 ) -> Result<Option<Answer>> {
     if connection.is_none() {
-        let Ok(endpoints) = Endpoints::read(home) else { return Ok(None) };
+        let Ok(endpoints) = reach.endpoints() else { return Ok(None) };
         *connection = Some(
             wanwright_nats::connect(
                 endpoints.access(Login::Role(Role::Admin))?,

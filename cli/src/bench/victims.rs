@@ -30,6 +30,11 @@ impl Victim {
         Victim::Role("postgres"),
     ];
 
+    /// Those of [`Victim::ALL`] that have this name, or all.
+    pub fn called(name: Option<&str>) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|victim| name.is_none_or(|name| victim.name() == name)).collect()
+    }
+
     /// The victim's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -47,17 +52,26 @@ struct Process {
 
 /// The processes whose arguments name something in the home folder.
 fn processes(home: &Path) -> Vec<Process> {
-    let home = home.display().to_string();
+    let (home, starters) = (home.display().to_string(), starters());
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let read = |entry: std::fs::DirEntry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
         let args: Vec<String> =
             line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
-        let ours = args.iter().any(|arg| arg.contains(&home)) && u32::try_from(pid) != Ok(std::process::id());
+        let ours = args.iter().any(|arg| arg.contains(&home)) && !starters.contains(&pid);
         ours.then_some(Process { pid, args })
     };
     entries.filter_map(read).collect()
+}
+
+/// This process, and whoever started it: a shell or a test that names the folder as well.
+fn starters() -> Vec<i32> {
+    let parent = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    std::iter::successors(i32::try_from(std::process::id()).ok(), parent).collect()
 }
 
 /// How many processes of an installation there are.
@@ -90,6 +104,27 @@ pub fn strike(home: &Path, role: &str, nth: usize, blow: Blow) -> bool {
     let whom = if blow == Blow::Kill { std::slice::from_ref(one) } else { &running[..] };
     whom.iter().filter_map(|pid| Pid::from_raw(*pid)).filter(|pid| kill_process(*pid, signal).is_ok()).count()
         > 0
+}
+
+/// The port that the Postgres of an installation listens on, while it runs.
+pub fn postgres_port(home: &Path) -> Option<u16> {
+    let port = |process: &Process| {
+        let is_server = Path::new(process.args.first()?).file_name()?.to_str()? == "postgres";
+        let at = process.args.iter().position(|arg| arg == "-p").filter(|_| is_server)?;
+        process.args.get(at + 1)?.parse().ok()
+    };
+    processes(home).iter().find_map(port)
+}
+
+/// The port that the nats-server of an installation listens on, as it wrote it down when it began to.
+pub fn nats_port(home: &Path) -> Option<u16> {
+    let files = std::fs::read_dir(home.join("nats/ports")).ok()?.flatten();
+    let port = |file: std::fs::DirEntry| {
+        let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
+        let url = ports.pointer("/nats/0")?.as_str()?.trim_end_matches('/').to_owned();
+        url.rsplit(':').next()?.parse().ok()
+    };
+    files.filter_map(port).next()
 }
 
 /// The roles of an installation that run, and its servers: each process with the name of what it is.

@@ -28,8 +28,8 @@ pub enum BenchWhat {
     Fleet(FleetArgs),
     /// Let several writers race on one customer while a server dies, then judge the history; 0 if every rule held.
     Races(RacesArgs),
-    /// Kill and stop parts of a working system while its vendor has troubles, then compare histories, tables and vendor;
-    /// 0 if all agree.
+    /// Kill and stop parts of a working system and cut their connections while its vendor has troubles, then compare
+    /// histories, tables and vendor; 0 if all agree.
     Soak(SoakArgs),
 }
 
@@ -130,7 +130,16 @@ pub struct SoakArgs {
     /// Executor processes.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
     pub executors: u16,
-    /// Seed of the kills and the load: the same seed is the same plan.
+    /// Longest time between two blows, in seconds.
+    #[arg(long, default_value_t = 9.0, value_name = "SECONDS")]
+    pub life: f64,
+    /// Strike this part only, for example `executors`.
+    #[arg(long, value_name = "PART")]
+    pub only: Option<String>,
+    /// Leave the connections between the roles and the servers alone.
+    #[arg(long)]
+    pub without_cuts: bool,
+    /// Seed of the kills, the cuts and the load: the same seed is the same plan.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
     /// Folder for the system; a temporary one, removed when all was well, when none is given.

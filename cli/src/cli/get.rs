@@ -22,6 +22,8 @@ pub enum Rows {
     /// Orders: what is waiting, running, done or failed, and why.
     #[value(alias = "operation")]
     Operations,
+    /// Changes that wait before there is an order for them: for a window, an approval, `resume` or another object.
+    Held,
     /// Drift reports.
     Drift,
     /// What happened to a customer, newest first.
@@ -42,7 +44,7 @@ pub enum Rows {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wanwright get sites -c acme\n  wanwright get devices --health Degraded -o json\n  \
-    wanwright get operations --state failed\n  wanwright get budgets\n  wanwright get customers acme -o json"
+    wanwright get operations --state failed\n  wanwright get held -c acme\n  wanwright get budgets\n  wanwright get customers acme -o json"
 )]
 pub struct GetArgs {
     #[command(flatten)]

@@ -22,7 +22,7 @@ pub use nats::{AccountWhat, ApplyArgs, KindOfUser, NatsArgs, NatsWhat, Repartiti
 pub use send::SendArgs;
 pub use serve::{Role, ServeArgs, SimulatorArgs};
 pub use shared::{Connection, Home, MasterKey, OutcomeFormat, RowFormat, StateKey, Vendors};
-pub use up::{DemoArgs, DoctorArgs, PartitionsArg, Profile, UpArgs, UrlArgs, UrlOf};
+pub use up::{Between, DemoArgs, DoctorArgs, PartitionsArg, Profile, UpArgs, UrlArgs, UrlOf};
 
 /// An event-sourced control plane for multi-vendor SD-WAN.
 ///

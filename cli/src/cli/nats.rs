@@ -27,6 +27,9 @@ pub enum NatsWhat {
     Apply(ApplyArgs),
     /// Spread the customers over another number of partitions. All roles must be stopped.
     Repartition(RepartitionArgs),
+    /// Say that what VERDICTS lost is known. Commands that were refused with StorageDamaged, because they may have been
+    /// answered before, are decided again from then on.
+    Accept,
     /// The accounts of customers: made, shown, taken away.
     #[command(subcommand)]
     Account(AccountWhat),

@@ -1,5 +1,7 @@
 //! `wanwright up` and `demo`, and what is asked about an installation.
 
+use std::net::SocketAddr;
+
 use clap::{Args, ValueEnum};
 
 use super::shared::{Connection, Home, Vendors};
@@ -32,6 +34,32 @@ pub struct UpArgs {
     /// What survives a loss of power.
     #[arg(long, value_enum, default_value_t = Profile::Durable, env = "WANWRIGHT_PROFILE")]
     pub profile: Profile,
+    #[command(flatten)]
+    pub between: Between,
+}
+
+/// What stands between the roles and the servers, for campaigns that cut their connections.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Between {
+    /// Where the roles find NATS, instead of where it is.
+    #[arg(long, value_name = "HOST:PORT", hide = true)]
+    pub nats_through: Option<SocketAddr>,
+    /// Where the roles find Postgres, instead of where it is.
+    #[arg(long, value_name = "HOST:PORT", hide = true)]
+    pub postgres_through: Option<SocketAddr>,
+}
+
+impl Between {
+    /// The address of NATS as the roles are told it.
+    pub fn nats(&self, direct: &str) -> String {
+        self.nats_through.map_or_else(|| direct.to_owned(), |through| format!("nats://{through}"))
+    }
+
+    /// The URL of Postgres as the roles are told it; `address` is the part of it that says where it is.
+    pub fn postgres(&self, direct: &str, address: &str) -> String {
+        let through = self.postgres_through.map(|through| through.to_string());
+        direct.replace(address, through.as_deref().unwrap_or(address))
+    }
 }
 
 /// What a message that was acknowledged survives.

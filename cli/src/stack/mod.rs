@@ -125,9 +125,9 @@ impl Stack {
             let mut role = Role::new(name, &["serve", name])
                 .args(["--home".to_owned(), home.display().to_string()])
                 .args(["--vendors".to_owned(), vendors.display().to_string()])
-                .env("WANWRIGHT_NATS", &endpoints.nats)
+                .env("WANWRIGHT_NATS", &args.between.nats(&endpoints.nats))
                 .env("WANWRIGHT_NATS_CREDS", &keys.role(login).to_string_lossy())
-                .env("WANWRIGHT_POSTGRES", &endpoints.postgres);
+                .env("WANWRIGHT_POSTGRES", &args.between.postgres(&endpoints.postgres, &postgres.address()));
             if name == "executors" {
                 role = role
                     .env("WANWRIGHT_SIMWAN_TOKEN", &tokens.token)

@@ -26,7 +26,7 @@ pub const HEALTHY: Duration = Duration::from_secs(60);
 pub const MOST_DEATHS: u32 = 20;
 
 /// What of our own environment the roles get.
-const HANDED_ON: [&str; 9] = [
+const HANDED_ON: [&str; 10] = [
     "PATH",
     "HOME",
     "TMPDIR",
@@ -35,6 +35,7 @@ const HANDED_ON: [&str; 9] = [
     "WANWRIGHT_AUDIT_DIR",
     "WANWRIGHT_MASTER_KEY_FILE",
     "WANWRIGHT_STATE_KEY_FILE",
+    "WANWRIGHT_SIMWAN_SECRETS",
     "RUST_BACKTRACE",
 ];
 

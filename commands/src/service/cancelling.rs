@@ -15,7 +15,7 @@ use wanwright_nats::topology::ATTEMPTS;
 use wanwright_nats::{Lease, Leases, Nats, NatsError, OrderTable, trace};
 use wanwright_schemas::order::Order;
 use wanwright_schemas::run::{RUN_VERSION, RunEvent, RunRecord};
-use wanwright_schemas::{Command, CommandId, CustomerId, VendorId, subjects};
+use wanwright_schemas::{Command, CommandId, CustomerId, VendorId, headers, subjects};
 
 use crate::cancel::{self, Standing};
 use crate::customer::Customer;
@@ -38,7 +38,11 @@ pub(super) struct Hold {
 struct Note {
     phase: String,
     #[serde(default)]
+    row: u64,
+    #[serde(default)]
     unsure: bool,
+    #[serde(default)]
+    unsettled: bool,
 }
 
 impl Hold {
@@ -85,9 +89,14 @@ impl Hold {
         let note = store.get(&self.row).await.map_err(NatsError::failed(doing.clone()))?;
         let begun = format!("begun.{vendor}.{customer}.{kind}.{id}");
         let begun = store.get(begun).await.map_err(NatsError::failed(doing))?;
-        // A note that cannot be read tells of a try all the same.
+        let present = OrderTable::new(self.nats.clone()).get(&self.row).await?;
+        let ended = present.as_ref().and_then(|row| row.headers.get(headers::ENDED_ROW));
+        let ended = ended.and_then(|sequence| sequence.as_str().parse::<u64>().ok());
+        // A try that ended well is not noted again: the row says which version of it has ended. A note that cannot be read
+        // tells of a try all the same.
         let tells = |note: &[u8]| match serde_json::from_slice::<Note>(note) {
-            Ok(note) => note.unsure || note.phase != "done",
+            Ok(note) if note.row != 0 && ended == Some(note.row) => false,
+            Ok(note) => note.unsure || note.unsettled || note.phase != "done",
             Err(_) => true,
         };
         let tried = begun.is_some() || note.is_some_and(|note| tells(&note));
@@ -111,7 +120,11 @@ impl Hold {
             if order.as_ref().is_some_and(|order| order.position.sequence > sequence) {
                 return Ok(());
             }
-            if table.done(&self.row, present.sequence).await? {
+            let mut head = HeaderMap::new();
+            if let Some(ended) = present.headers.get(headers::ENDED_ROW) {
+                head.insert(headers::ENDED_ROW, ended.clone());
+            }
+            if table.end(&self.row, present.sequence, head).await? {
                 if let Some(order) = order {
                     self.record(&order, &present.headers, by).await;
                 }

@@ -52,6 +52,9 @@ const REST: Duration = Duration::from_secs(2);
 /// How often is looked whether the connection is still the same when nothing comes.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How many commands are looked for at once that are not delivered.
+const LOOKED_FOR: usize = 256;
+
 /// How long to wait before the inbox is opened again after the connection was lost.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -132,6 +135,8 @@ struct Open<'a> {
     done: mpsc::UnboundedSender<Handled>,
     waiting: Waiting,
     book: Book,
+    /// What was delivered before it was known whether something is lost.
+    held: Vec<(Read, jetstream::Message, Place)>,
 }
 
 /// Hands commands to the lanes until told to stop, but for those that were buried. Notes which one came last.
@@ -158,11 +163,11 @@ async fn drain(
     let (done, mut handled) = mpsc::unbounded_channel();
     let opened = CancellationToken::new();
     let _ended = opened.clone().drop_guard();
-    let mut open = Open { nats, lanes, opened, done, waiting, book };
+    let mut open = Open { nats, lanes, opened, done, waiting, book, held: Vec::new() };
     let mut fetches = FuturesUnordered::new();
     let mut writing = FuturesUnordered::new();
     let mut look = tokio::time::interval(LOOK);
-    let mut is_looked_at = true;
+    let (mut is_looked_at, mut is_quiet) = (true, false);
     loop {
         if !is_looked_at {
             // What was on its way is lost, and would be delivered behind what is not.
@@ -175,10 +180,16 @@ async fn drain(
             biased;
             () = stop.cancelled() => break,
             message = messages.next() => {
+                is_quiet = false;
                 *last = open.take(message).await?.max(*last);
                 is_looked_at = connected == connects();
             }
-            _ = look.tick() => is_looked_at = connected == connects(),
+            _ = look.tick() => {
+                is_looked_at = connected == connects();
+                if std::mem::replace(&mut is_quiet, true) {
+                    open.await_no_more().await?;
+                }
+            }
             Some(written) = writing.next() => open.written(written?).await,
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 while let Ok(handled) = handled.try_recv() {
@@ -190,6 +201,12 @@ async fn drain(
             Some(handled) = handled.recv() => open.book.handled(handled),
             Some((customer, sequence)) = free.recv() => open.waiting.free(&customer, sequence),
             Some(fetched) = fetches.next() => open.fetched(fetched?).await?,
+        }
+        if !open.book.is_checked() {
+            continue;
+        }
+        for (read, message, place) in std::mem::take(&mut open.held) {
+            open.hand(read, message, place);
         }
         while let Some(turn) = open.waiting.turn() {
             fetches.push(fetch(nats, turn));
@@ -256,9 +273,28 @@ impl Open<'_> {
             self.book.delivered(sequence, read.received_millis, pending);
         }
         if let Admitted::Now(place) = admitted {
-            self.hand(read, message, place);
+            self.held.push((read, message, place));
         }
         Ok(sequence)
+    }
+
+    /// Looks for what should have been delivered and is not, though nothing is delivered any more: the server may go on
+    /// counting what it cannot deliver.
+    async fn await_no_more(&mut self) -> Result<(), NatsError> {
+        let stream = self.nats.js.get_stream_no_info(COMMANDS).await.map_err(failed)?;
+        let mut missing = Vec::new();
+        for sequence in self.book.awaited(LOOKED_FOR) {
+            match stream.get_raw_message(sequence).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => missing.push(sequence),
+                // One that is there and cannot be read ends the connection when it is delivered.
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if !missing.is_empty() {
+            self.book.are_missing(&missing);
+        }
+        Ok(())
     }
 
     /// Hands what was fetched of a customer to its lane.
@@ -276,7 +312,8 @@ impl Open<'_> {
                 }
             };
             match read(&message) {
-                Ok(read) => self.hand(read, message, place),
+                // Not before what is gone is reported.
+                Ok(read) => self.held.push((read, message, place)),
                 Err(refusal) => bury(self.nats, &message, &refusal).await?,
             }
         }

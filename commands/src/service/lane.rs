@@ -22,7 +22,8 @@ use wanwright_vendors::Vendors;
 use super::adapter::{Judged, Recorded};
 use super::cancelling::Hold;
 use super::discovery::Counts;
-use super::door::Asked;
+use super::door::{Answer, Asked};
+use super::inventory::Gate;
 use super::oldest::Oldest;
 use super::sealing::{ERASE, Says, Sealed, Sealing};
 use super::serials::Seen;
@@ -38,6 +39,8 @@ pub(super) enum Trouble {
     Conflict,
     /// NATS did not do its part.
     Nats(Box<dyn std::error::Error + Send + Sync>),
+    /// What the decision would rest on was asked over a connection that is not there any more.
+    Reconnected,
     /// The partition is somebody else's by now, who will be asked again.
     NotHeld,
     /// The customer's history cannot be trusted or read.
@@ -80,6 +83,7 @@ pub(super) struct Lane {
     pub(super) claims: Claims,
     pub(super) counts: Arc<Counts>,
     pub(super) sealing: Sealing,
+    pub(super) gate: Gate,
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
     pub(super) oldest: Oldest,
@@ -89,6 +93,7 @@ impl Lane {
     /// Finds the outcome of a command: the one it has, or the one it gets now. Notes in `fresh` what it claimed.
     pub(super) async fn judge(&self, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
         let (customer, command) = (&asked.subject.customer, asked.headers.command);
+        let connection = self.gate.pass().await?;
         let mut loaded = match asked.headers.dry_run {
             // Not even a snapshot is made for it.
             true => self.store.look_at(customer).await?,
@@ -97,7 +102,14 @@ impl Lane {
         let horizon = verdict::horizon(self.window, self.oldest.millis());
         loaded.head.recent.forget_before(horizon);
         let decided_on = loaded.head.sequence;
-        let sealed = self.sealing.seal(asked, &loaded.head.state).await?;
+        let sealed = match self.sealing.seal(asked, &loaded.head.state).await {
+            Err(Trouble::Unreadable(error)) => {
+                // Unless somebody else has ended the key meanwhile.
+                self.store.check_head(customer, decided_on).await?;
+                return Err(Trouble::Unreadable(error));
+            }
+            sealed => sealed?,
+        };
         let says = sealed.says;
         if let Some(recent) = loaded.head.recent.get(command) {
             return self.repeat(asked, says, recent, loaded).await;
@@ -112,7 +124,11 @@ impl Lane {
                 self.store.keep(loaded);
                 verdict::refused(asked, refusal)
             }
-            None => self.decide(asked, sealed, loaded, fresh).await?,
+            None if self.is_in_doubt(asked).await? => {
+                self.store.keep(loaded);
+                return Ok(verdict::in_doubt(asked));
+            }
+            None => self.decide(asked, connection, sealed, loaded, fresh).await?,
         };
         if asked.headers.dry_run || outcome.position().is_some() {
             return Ok(outcome);
@@ -130,6 +146,21 @@ impl Lane {
             Some((first, said)) => said_again(asked, first, said, says),
             None => outcome,
         })
+    }
+
+    /// Whether a command that nothing is known of may have been answered before. What is still in the inbox was told to
+    /// nobody but by the stream of outcomes.
+    async fn is_in_doubt(&self, asked: &Asked) -> Result<bool, NatsError> {
+        let command = asked.headers.command;
+        if !self.gate.doubts(command) {
+            return Ok(false);
+        }
+        match asked.answer {
+            Answer::Reply(_) => Ok(true),
+            Answer::Inbox(_) => {
+                Ok(outcomes::first(&self.nats, &asked.subject.customer, command).await?.is_some())
+            }
+        }
     }
 
     /// A command whose events are in the history: its outcome, rebuilt from them if need be.
@@ -194,6 +225,7 @@ impl Lane {
     async fn decide(
         &self,
         asked: &Asked,
+        connection: u64,
         sealed: Sealed,
         loaded: Loaded,
         fresh: &mut Vec<Seen>,
@@ -212,7 +244,8 @@ impl Lane {
         };
         let (customer, state) = (&subject.customer, &loaded.head.state);
         let hold = Hold::take(&self.nats, customer, state, &command, asked.headers.dry_run).await?;
-        let decided = self.decide_held(asked, sealed, loaded, command, hold.as_ref(), fresh).await;
+        let decided =
+            self.decide_held(asked, connection, sealed, loaded, (command, hold.as_ref()), fresh).await;
         if let Some(hold) = hold {
             hold.release().await;
         }
@@ -223,10 +256,10 @@ impl Lane {
     async fn decide_held(
         &self,
         asked: &Asked,
+        connection: u64,
         sealed: Sealed,
         mut loaded: Loaded,
-        command: Command,
-        hold: Option<&Hold>,
+        (command, hold): (Command, Option<&Hold>),
         fresh: &mut Vec<Seen>,
     ) -> Result<Outcome, Trouble> {
         let subject = &asked.subject;
@@ -267,6 +300,9 @@ impl Lane {
                 Err(refusal) => verdict::refused(asked, refusal),
             });
         }
+        if !self.gate.is_open(connection) {
+            return Err(Trouble::Reconnected);
+        }
         if let Err(refusal) = serials::claim(&self.claims, &subject.customer, &events, fresh).await? {
             return Ok(verdict::refused(asked, refusal));
         }
@@ -274,6 +310,10 @@ impl Lane {
         let removed = serials::removed(&loaded.head.state, leaving, &events);
         let removed = serials::see(&self.claims, &subject.customer, removed).await?;
         self.sealing.prepare(&subject.customer, &events, sealed.new_key.as_ref()).await?;
+        // A free serial number, or a customer without a key, may be what a server lost that was started meanwhile.
+        if !self.gate.is_open(connection) {
+            return Err(Trouble::Reconnected);
+        }
         let before = loaded.head.sequence;
         if let Some(hold) = hold {
             hold.withdraw(before, asked.headers.command).await?;

@@ -53,9 +53,11 @@ use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
+pub use inventory::accept_losses;
 pub use store::{CustomerStore, Loaded, key};
 
 use discovery::{Counts, Discovery};
+use inventory::Gate;
 use partitions::Partitions;
 use queue::Lanes;
 use sealing::Sealing;
@@ -97,10 +99,13 @@ impl Default for Options {
 /// What all partitions of a process work with.
 struct Parts {
     nats: Nats,
+    /// What comes from outside comes over a connection of its own: headers that are none end it.
+    doors: Nats,
     vendors: Vendors,
     claims: Claims,
     counts: Arc<Counts>,
     sealing: Sealing,
+    gate: Gate,
     shared: Shared,
     options: Options,
 }
@@ -135,23 +140,35 @@ pub async fn run(
     let keys = open_keys(&nats, &options).await?;
     let sealing = Sealing::new(keys.clone());
     let shared = Shared::new(nats.clone(), options.cache_bytes, options.evidence.clone());
-    let unmapped = requests::open_unmapped(&nats).await?;
+    let doors = nats.another("doors").await?;
+    let unmapped = requests::open_unmapped(&doors).await?;
     let member = CommandId::mint().to_string();
     let counts = Arc::new(Counts::default());
-    let discovery = Discovery::open(&nats, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let discovery = Discovery::open(&doors, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
     let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
     let most_waiting = options.most_waiting;
     let onlooker = shared.onlooker(&nats);
     let known = vendors.clone();
-    let parts = Parts { nats: nats.clone(), vendors, claims, counts, sealing, shared, options };
+    let gate = Gate::new(nats.clone(), claims.clone(), keys);
+    let parts = Parts {
+        nats: nats.clone(),
+        doors: doors.clone(),
+        vendors,
+        claims,
+        counts,
+        sealing,
+        gate,
+        shared,
+        options,
+    };
     let parts = Arc::new(parts);
-    // Before anybody can claim what was lost.
-    inventory::look(&nats, &parts.claims).await?;
-    let watch = inventory::keep(nats.clone(), parts.claims.clone(), keys, stop.clone());
+    // Before anybody can claim what was lost, or hear otherwise than before.
+    parts.gate.pass().await?;
+    let watch = parts.gate.clone().keep(stop.clone());
     let partitions = Partitions::open(parts, member).await?;
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
-    side_door::open(&nats, onlooker, most_waiting, known, &stop, &mut others).await?;
+    side_door::open((&nats, &doors), onlooker, most_waiting, known, &stop, &mut others).await?;
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     others.spawn(sweeps);
     others.spawn(watch);

@@ -78,7 +78,7 @@ async fn serve(
     let nats = &parts.nats;
     // Asked while the lease is held, which keeps the count from being changed until it is given back.
     nats.check_partitions().await?;
-    let verdicts = Verdicts::open(nats, number, verdict::now_millis()).await?;
+    let verdicts = Verdicts::open(nats, number, verdict::now_millis(), parts.gate.clone()).await?;
     let oldest = Oldest::of(nats, number).await?;
     let lane = Lane {
         nats: nats.clone(),
@@ -88,6 +88,7 @@ async fn serve(
         counts: Arc::clone(&parts.counts),
         claims: parts.claims.clone(),
         sealing: parts.sealing.clone(),
+        gate: parts.gate.clone(),
         lease: Arc::clone(lease),
         window: parts.options.window,
         oldest: oldest.clone(),
@@ -99,7 +100,7 @@ async fn serve(
         tasks.spawn(queue::work(lane.clone(), queue, stop.clone()));
     }
     let inbox = inbox::open(nats, number).await?;
-    let requests = requests::open(nats, number).await?;
+    let requests = requests::open(&parts.doors, number).await?;
     let own = Some((number, lanes.clone()));
     tasks.spawn(requests::serve(requests, own, nats.clone(), stop.clone()));
     tasks.spawn(oldest.keep(parts.options.window, stop.clone()));

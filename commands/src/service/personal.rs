@@ -164,6 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::spoilt::spoilt;
 
     fn taken(kind: &str, verb: &str, body: &str) -> Body {
         let object = match kind {
@@ -240,28 +241,6 @@ mod tests {
         "]",
     ];
 
-    /// Ways to spoil bytes: cut them, turn a bit, put a byte or a piece in, say a part twice.
-    fn spoilt(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
-        let spoil = (0..5u8, any::<prop::sample::Index>(), any::<u8>());
-        prop::collection::vec(spoil, 0..5).prop_map(move |spoils| {
-            spoils.iter().fold(whole.clone(), |mut bytes, (what, place, with)| {
-                let at = place.index(bytes.len() + 1);
-                match what {
-                    0 => bytes.truncate(at),
-                    1 if at < bytes.len() => bytes[at] ^= with | 1,
-                    2 => bytes.insert(at, *with),
-                    3 => drop(bytes.splice(at..at, PIECES[usize::from(*with) % PIECES.len()].bytes())),
-                    _ => {
-                        let end = (at + usize::from(*with)).min(bytes.len());
-                        let twice = bytes[at..end].to_vec();
-                        drop(bytes.splice(at..at, twice));
-                    }
-                }
-                bytes
-            })
-        })
-    }
-
     fn has_contact(value: &Value) -> bool {
         match value {
             Value::Object(fields) => {
@@ -280,7 +259,7 @@ mod tests {
         /// Whatever comes, what goes on has no text of a contact, and no refusal repeats one.
         #[test]
         fn hostile_bodies(
-            body in prop_oneof![4 => spoilt(BODY.into()), 1 => prop::collection::vec(any::<u8>(), 0..200)],
+            body in prop_oneof![4 => spoilt(BODY.into(), &PIECES), 1 => prop::collection::vec(any::<u8>(), 0..200)],
             is_site in any::<bool>(),
             verb in prop::sample::select(vec!["create", "change", "retry", "report"]),
         ) {

@@ -240,6 +240,13 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a key cannot be opened");
                 return Some(sealing::unreadable(asked));
             }
+            Trouble::Reconnected => {
+                if !fresh.is_empty() {
+                    lane.give_back(asked, &std::mem::take(&mut fresh)).await;
+                }
+                tries += 1;
+                ("the connection was lost again and again".into(), PAUSE, tries >= TRIES)
+            }
             Trouble::Conflict => {
                 conflicts += 1;
                 (

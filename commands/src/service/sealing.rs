@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use wanwright_nats::keys::{Current, DataKey, Keys, Place};
 use wanwright_nats::{KeyError, NatsError};
-use wanwright_schemas::contact::{ContactField, KeyId};
+use wanwright_schemas::contact::{ContactField, HasContact, KeyId};
 use wanwright_schemas::envelope::{Digest, command_digest};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::policy::CustomerChange;
@@ -134,7 +134,8 @@ impl Sealing {
     async fn about(&self, asked: &Asked, state: &Customer) -> Result<Option<KeyId>, Trouble> {
         let Some(keys) = &self.keys else { return Ok(None) };
         let customer = &asked.subject.customer;
-        let key = keys.current(customer).await?.key;
+        // Where that is lost, what it sealed still tells which one it was.
+        let key = keys.current(customer).await?.key.or_else(|| in_use(state));
         if let Some(key) = key.filter(|key| !asked.headers.dry_run && state.erased.contains(key)) {
             keys.destroy(customer, key).await?;
             keys.erased(customer).await?;
@@ -228,6 +229,14 @@ fn ended(events: &[Event]) -> impl Iterator<Item = KeyId> + '_ {
     })
 }
 
+/// The newest key that sealed what the customer says of people now.
+fn in_use(state: &Customer) -> Option<KeyId> {
+    let sites = state.sites.values().filter_map(|site| site.spec.contact());
+    let devices = state.devices.values().filter_map(|device| device.spec.contact());
+    let keys = sites.chain(devices).flat_map(|contact| contact.fields().map(|(_, text)| text.key()));
+    keys.filter(|key| !state.erased.contains(key)).max()
+}
+
 /// The key to seal with; with what it takes the place of, if it is a new one.
 async fn key(
     keys: &Keys,
@@ -242,9 +251,13 @@ async fn key(
         Some(key) if state.erased.contains(&key) => keys.destroy(customer, key).await?,
         Some(key) => match keys.get(customer, key).await? {
             Some(key) => return Ok((key, None)),
-            None => tracing::error!(%customer, %key, "the key of a customer is gone, and no event says why"),
+            None => return Err(KeyError::Gone { customer: customer.clone(), key }),
         },
-        None => {}
+        None => {
+            if let Some(key) = in_use(state) {
+                return Err(KeyError::Gone { customer: customer.clone(), key });
+            }
+        }
     }
     Ok((DataKey::mint()?, Some(current)))
 }

@@ -18,27 +18,27 @@ use super::{controls, history, ingress, lookup, requests, verdict};
 /// The queue group: each request reaches one command service.
 const QUEUE: &str = "services";
 
-/// Subscribes to the services and serves them.
+/// Subscribes to the services over the connection for what comes from outside, and serves them.
 pub(super) async fn open(
-    nats: &Nats,
+    (nats, doors): (&Nats, &Nats),
     store: CustomerStore,
     most_waiting: u64,
     vendors: Vendors,
     stop: &CancellationToken,
     parts: &mut JoinSet<&'static str>,
 ) -> Result<(), NatsError> {
-    let submitted = subscribe(nats, services::SUBMIT_ALL).await?;
+    let submitted = subscribe(doors, services::SUBMIT_ALL).await?;
     parts.spawn(ingress::serve(
         submitted,
         nats.clone(),
         Quota::new(nats.clone(), most_waiting),
         stop.clone(),
     ));
-    let asked = subscribe(nats, services::HISTORY_ALL).await?;
+    let asked = subscribe(doors, services::HISTORY_ALL).await?;
     parts.spawn(history::serve(asked, nats.clone(), stop.clone()));
-    let asked = subscribe(nats, services::OUTCOME_ALL).await?;
+    let asked = subscribe(doors, services::OUTCOME_ALL).await?;
     parts.spawn(lookup::serve(asked, nats.clone(), store, stop.clone()));
-    let asked = subscribe(nats, services::CONTROL_ALL).await?;
+    let asked = subscribe(doors, services::CONTROL_ALL).await?;
     parts.spawn(controls::serve(asked, nats.clone(), vendors, stop.clone()));
     Ok(())
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wanwright_nats::evidence::check::{Evidence, Unproven};
-use wanwright_nats::{AppendError, History, Nats, Snapshot, Snapshots, StoredMessage};
+use wanwright_nats::{AppendError, History, Nats, NatsError, Snapshot, Snapshots, StoredMessage};
 use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
 use wanwright_schemas::outcome::Position;
@@ -171,7 +171,7 @@ impl CustomerStore {
     /// # Errors
     /// A conflict where it does not.
     pub(super) async fn check_head(&self, customer: &CustomerId, sequence: u64) -> Result<(), Failed> {
-        let head = self.history.head(customer).await.map_err(unavailable)?;
+        let head = self.history.head(customer).await.map_err(unread)?;
         if head == sequence { Ok(()) } else { Err(AggregateError::AggregateConflict) }
     }
 
@@ -192,14 +192,14 @@ impl CustomerStore {
             self.history.head(customer),
             self.thaw(customer)
         );
-        let (proven, target) = (proven.map_err(unproven)?, target.map_err(unavailable)?);
+        let (proven, target) = (proven.map_err(unproven)?, target.map_err(unread)?);
         let mut loading = self.begun_here(customer, thawed?, proven.incarnation);
         let mut proof = self.shared.seen.proof(customer);
         proof.ends_at(target).map_err(damaged)?;
         loading.ends_at(target).map_err(damaged)?;
         let (deadline, unreadable) = (Instant::now() + CATCH_UP, Instant::now() + CATCH_UP / 5);
         if let Some(seen) = proof.before(loading.after() + 1)
-            && let Some(message) = self.history.message(customer, seen).await.map_err(unavailable)?
+            && let Some(message) = self.history.message(customer, seen).await.map_err(unread)?
         {
             proof.passes(seen, Some(Digest::of(&message.payload)));
         }
@@ -208,7 +208,7 @@ impl CustomerStore {
             return Ok(Head::default());
         }
         loop {
-            for message in self.history.load(customer, loading.after()).await.map_err(unavailable)? {
+            for message in self.history.load(customer, loading.after()).await.map_err(unread)? {
                 loading.pass(message.sequence, &message.payload).map_err(damaged)?;
                 let (sequence, digest) = loading.passed();
                 proof.passes(sequence, digest);
@@ -305,7 +305,7 @@ impl CustomerStore {
         sequence: u64,
     ) -> Result<StoredMessage, Failed> {
         let missing = || format!("the message of {customer} at {sequence} is not there").into();
-        let message = self.history.message(customer, sequence).await.map_err(unavailable)?;
+        let message = self.history.message(customer, sequence).await.map_err(unread)?;
         message.ok_or_else(|| AggregateError::DatabaseConnectionError(missing()))
     }
 
@@ -319,6 +319,14 @@ fn unproven(error: Unproven) -> Failed {
     match error {
         Unproven::Nats(error) => unavailable(error),
         other => damaged(other),
+    }
+}
+
+/// A message of the history is there and cannot be read, or NATS did not do its part.
+fn unread(error: NatsError) -> Failed {
+    match error {
+        NatsError::Malformed { .. } => damaged(error),
+        error => unavailable(error),
     }
 }
 
@@ -380,7 +388,7 @@ impl EventStore<Customer> for CustomerStore {
     async fn load_events(&self, aggregate_id: &str) -> Result<Vec<EventEnvelope<Customer>>, Failed> {
         let customer: CustomerId = aggregate_id.parse().map_err(unavailable)?;
         let mut loaded = Vec::new();
-        for message in self.history.load(&customer, 0).await.map_err(unavailable)? {
+        for message in self.history.load(&customer, 0).await.map_err(unread)? {
             let envelope = Envelope::decode(&message.payload).map_err(damaged)?;
             let by = envelope.command;
             let metadata = HashMap::from([(key::SEQUENCE.to_owned(), message.sequence.to_string())]);

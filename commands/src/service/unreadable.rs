@@ -3,12 +3,10 @@
 //!
 //! Such a command is reported by name and removed, so that those behind it are delivered.
 
-use async_nats::jetstream::context::RequestError;
-use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
-use serde::Deserialize;
 use serde_json::json;
 use wanwright_nats::topology::COMMANDS;
+use wanwright_nats::unreadable::{Place, is_unreadable, place};
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::subjects;
 
@@ -16,19 +14,6 @@ use super::inventory;
 
 /// How many commands behind the last one that came are looked at: more are never on their way at once.
 const LOOKED_AT: usize = 512;
-
-/// Of a stored message what can always be read.
-#[derive(Debug, Deserialize)]
-struct Stored {
-    message: Place,
-}
-
-#[derive(Debug, Deserialize)]
-struct Place {
-    subject: String,
-    #[serde(rename = "seq")]
-    sequence: u64,
-}
 
 /// Looks through what comes next behind this sequence, and buries what cannot be read. Answers which those were.
 ///
@@ -70,16 +55,12 @@ async fn bury(
     error: RawMessageError,
 ) -> Result<Option<u64>, NatsError> {
     let doing = || "looking at a durable command that cannot be read".to_owned();
-    let source = std::error::Error::source(&error);
-    if source.is_none_or(|source| source.is::<RequestError>()) {
+    if !is_unreadable(&error) {
         return Err(NatsError::failed(doing())(error));
     }
-    let asked = nats.js.request(format!("STREAM.MSG.GET.{COMMANDS}"), request).await;
-    let place = match asked.map_err(NatsError::failed(doing()))? {
-        Response::Ok(Stored { message }) => message,
-        Response::Err { .. } => return Ok(None),
+    let Some(Place { subject, sequence }) = place(&nats.js, COMMANDS, request).await? else {
+        return Ok(None);
     };
-    let Place { subject, sequence } = place;
     let why =
         format!("1 of the durable commands cannot be read and is removed: {}", wanwright_nats::chain(&error));
     let lost = json!({ "stream": COMMANDS, "lost": 1, "sequences": [sequence], "subject": subject });

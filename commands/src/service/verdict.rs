@@ -150,6 +150,17 @@ pub(super) fn unreadable(asked: &Asked, error: &Cause) -> Outcome {
     refused(asked, Refusal::new(Reason::StorageDamaged, message))
 }
 
+/// It may be one that was answered before, and whose answer is lost.
+pub(super) fn in_doubt(asked: &Asked) -> Outcome {
+    let command = asked.headers.command;
+    let message = format!(
+        "command {command} is not decided: VERDICTS lacks answers that it had, and one of them may be this command's"
+    );
+    let next = "Look whether it was carried out, and if not, send it under a new id; under this one it is decided once an \
+        administrator has said `wanwright nats accept`.";
+    refused(asked, Refusal::new(Reason::StorageDamaged, message).next(next))
+}
+
 pub(super) fn reused(asked: &Asked) -> Refusal {
     let message = format!("command {} was another command before", asked.headers.command);
     Refusal::new(Reason::CommandIdReused, message)

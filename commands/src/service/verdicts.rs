@@ -12,14 +12,16 @@ use async_nats::jetstream::context::RequestError;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use futures::TryStreamExt;
 use wanwright_nats::publish::{CheckedError, publish_expecting};
-use wanwright_nats::topology::VERDICTS;
+use wanwright_nats::topology::{VERDICT_TIME, VERDICTS};
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::envelope::Digest;
 use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::subjects;
 
-use super::outcomes;
+use super::inventory::Gate;
+use super::verdict::now_millis;
+use super::{CLOCK_SKEW, outcomes};
 
 /// How many ids are kept in memory for a partition; beyond it the server is asked.
 const MOST: usize = 250_000;
@@ -29,6 +31,7 @@ const MOST: usize = 250_000;
 pub(super) struct Verdicts {
     nats: Nats,
     known: Mutex<Known>,
+    gate: Gate,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +72,12 @@ impl Verdicts {
     ///
     /// # Errors
     /// [`NatsError`], when the server cannot be asked.
-    pub(super) async fn open(nats: &Nats, partition: u16, now_millis: u64) -> Result<Self, NatsError> {
+    pub(super) async fn open(
+        nats: &Nats,
+        partition: u16,
+        now_millis: u64,
+        gate: Gate,
+    ) -> Result<Self, NatsError> {
         let doing = || format!("reading the verdicts of partition {partition}");
         let stream = nats.js.get_stream_no_info(VERDICTS).await.map_err(NatsError::failed(doing()))?;
         let filter = subjects::verdicts_of_partition(partition);
@@ -78,9 +86,10 @@ impl Verdicts {
         while let Some((subject, _)) = subjects.try_next().await.map_err(NatsError::failed(doing()))? {
             if let Some((_, id)) = subjects::command_of_verdict(&subject) {
                 known.note(id, now_millis);
+                gate.note(id);
             }
         }
-        Ok(Self { nats: nats.clone(), known: Mutex::new(known) })
+        Ok(Self { nats: nats.clone(), known: Mutex::new(known), gate })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -91,21 +100,27 @@ impl Verdicts {
     ///
     /// # Errors
     /// [`NatsError`], when the server cannot be asked; [`NatsError::Malformed`], when the outcome is there and cannot be
-    /// read.
+    /// read, or was there and is too young to be gone.
     pub(super) async fn first(
         &self,
         customer: &CustomerId,
         command: CommandId,
         horizon_millis: u64,
     ) -> Result<Option<(Outcome, Option<Digest>)>, NatsError> {
-        {
+        let is_known = {
             let mut known = self.known();
             known.forget_before(horizon_millis);
-            if !known.is_partial && !known.ids.contains_key(&command) {
+            let is_known = known.ids.contains_key(&command);
+            if !known.is_partial && !is_known {
                 return Ok(None);
             }
+            is_known
+        };
+        let found = self.known_one(customer, command).await?;
+        if found.is_none() && is_known && is_young(command, now_millis()) {
+            return Err(gone(&subjects::verdict(customer, command, self.nats.partitions)));
         }
-        self.known_one(customer, command).await
+        Ok(found)
     }
 
     /// A verdict that should be there; none when it came to its age.
@@ -152,6 +167,7 @@ impl Verdicts {
             Err(CheckedError::Failed(error)) => return Err(error),
         };
         self.known().note(command, now_millis);
+        self.gate.note(command);
         Ok(first)
     }
 }
@@ -181,6 +197,17 @@ pub(super) async fn read(
         }
         Err(error) => Err(NatsError::failed(doing)(error)),
     }
+}
+
+/// Whether the verdict of a command cannot have come to its age yet. Nothing tells the age of a foreign id.
+fn is_young(command: CommandId, now_millis: u64) -> bool {
+    let kept = u64::try_from((VERDICT_TIME - 2 * CLOCK_SKEW).as_millis()).unwrap_or_default();
+    !command.is_foreign() && command.unix_millis() + kept > now_millis
+}
+
+fn gone(subject: &str) -> NatsError {
+    let what = "it was there and is gone".to_owned();
+    NatsError::Malformed { doing: format!("the verdict on {subject}"), what }
 }
 
 fn unreadable(subject: &str) -> NatsError {

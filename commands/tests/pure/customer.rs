@@ -46,9 +46,26 @@ fn an_account_is_names_at_a_known_vendor() {
     assert!(!refusal.message.contains("S3cret"), "{refusal}");
     let half = r#"{"accounts":{"northwan":{"credential":"a"}}}"#;
     world.refuse(change, half, MissingField, "accounts.northwan.budget");
+    let other = |from: &str, to: &str| ACCOUNT.replace(from, to);
+    let unknown = "accounts.northwan.credential";
+    let refusal = world.refuse(change, &other("acme-north", "nobodys"), UnknownAccount, unknown);
+    assert!(refusal.message.ends_with("it has a, acme, acme-north"), "{refusal}");
+    // Another customer's account looks like one that is not there.
+    let theirs = world.refuse(change, &other("acme-north", "globex"), UnknownAccount, unknown);
+    assert_eq!(theirs.message, refusal.message.replace("nobodys", "globex"));
+    world.refuse(change, &other(r#":"acme""#, r#":"b""#), UnknownAccount, "accounts.northwan.budget");
     world.refuse(change, r#"{"polic":{}}"#, UnknownField, "polic");
     world.refuse(change, r#"{"policy":{"site":"ask"}}"#, InvalidValue, "policy.site");
     world.refuse(change, "7", WrongType, "");
+}
+
+#[test]
+fn an_account_that_is_gone_stands_in_the_way_of_nothing_else() {
+    let mut world = World::given(&[("customer.acme.change", ACCOUNT)]);
+    world.vendors = &VENDORS_LATER;
+    world.accept("customer.acme.change", r#"{"policy":{"site":"approve"}}"#);
+    world.accept("customer.acme.change", r#"{"accounts":null}"#);
+    world.refuse("customer.acme.change", ACCOUNT, UnknownAccount, "accounts.northwan.credential");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub async fn noted(world: &World, subject: &str, is_it: impl Fn(&serde_json::Val
     tokio::time::timeout(LIMIT, noted).await.unwrap_or_else(|_| panic!("{subject} was not written"));
 }
 
-async fn remove(world: &World, stream: &str, sequence: u64) {
+pub async fn remove(world: &World, stream: &str, sequence: u64) {
     let stream = world.nats.js.get_stream(stream).await.unwrap();
     assert!(stream.delete_message(sequence).await.unwrap());
 }

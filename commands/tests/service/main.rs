@@ -9,6 +9,7 @@ mod dry_runs;
 mod erasing;
 mod handover;
 mod inventory;
+mod losses;
 mod neighbours;
 mod personal;
 mod proxy;

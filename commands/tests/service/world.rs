@@ -65,7 +65,19 @@ impl World {
 
     /// Without a command service.
     pub async fn empty(extra: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::over(tempfile::tempdir().unwrap(), extra).await
+    }
+
+    /// The same files under a server that is started again, when something was done to them meanwhile. Services have to be
+    /// stopped before.
+    pub async fn started_again(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let Self { _server: server, _dir: dir, .. } = self;
+        server.stop(LIMIT).await;
+        meanwhile(dir.path());
+        Self::over(dir, "").await
+    }
+
+    async fn over(dir: tempfile::TempDir, extra: &str) -> Self {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let mut options = NatsOptions::new(dir.path(), cache);
         options.sync_interval = SyncInterval::Lazy;

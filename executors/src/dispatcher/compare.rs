@@ -145,6 +145,7 @@ impl Compare {
                 return Ok(Compared::Equal);
             }
             let after = after(&head.state, order, present.as_ref());
+            let mut head_of_row = present.as_ref().map(ended).unwrap_or_default();
             let waiting = present.filter(|present| !present.is_done());
             let older: Option<(Order, TableRow)> =
                 waiting.and_then(|present| Some((serde_json::from_slice(&present.payload).ok()?, present)));
@@ -166,7 +167,6 @@ impl Compare {
                 None => {}
             }
             let body = serde_json::to_vec(order)?;
-            let mut head_of_row = HeaderMap::new();
             if let Some(trace) = trace {
                 trace::write(trace, &mut head_of_row);
             }
@@ -212,7 +212,7 @@ impl Compare {
         if order.as_ref().is_ok_and(|order| order.position.sequence > head) {
             return Ok(());
         }
-        self.table.done(row, present.sequence).await?;
+        self.table.end(row, present.sequence, ended(&present)).await?;
         if let Ok(order) = order {
             let context = records::context_of(&order, trace::read(&present.headers));
             records::write(&self.nats, &context, RunEvent::Withdrawn).await;
@@ -225,6 +225,15 @@ impl Compare {
 fn is_dead(row: &TableRow, order: &Order) -> bool {
     let dead = row.headers.get(headers::DEAD_ORDER).and_then(|id| id.as_str().parse::<OrderId>().ok());
     row.is_done() && dead == Some(order.id)
+}
+
+/// Which version of a row was the last whose run ended, for the headers of its next version.
+fn ended(row: &TableRow) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(sequence) = row.headers.get(headers::ENDED_ROW) {
+        headers.insert(headers::ENDED_ROW, sequence.clone());
+    }
+    headers
 }
 
 /// The newest generation of the target that was brought or tried before this order. What waits in the row was neither, so

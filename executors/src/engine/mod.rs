@@ -6,7 +6,6 @@ mod scans;
 mod together;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use wanwright_nats::Nats;
 use wanwright_schemas::command::ObjectRef;
@@ -14,16 +13,12 @@ use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs};
 use wanwright_schemas::run::RunEvent;
-use wanwright_vendors::{ClientError, ClientOptions, ResourceClient, Vendor, VendorHttp};
+use wanwright_vendors::{ClientError, ResourceClient, Vendor, VendorHttp};
 
-use crate::gateway::{Opened, RunContext, journal};
-use crate::records;
+use crate::gateway::{Opened, journal};
 
 pub use scans::Scans;
 pub use together::Together;
-
-/// Longer than the gateway lets a call wait and a vendor answer, so that it is the gateway that gives up first.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -58,6 +53,8 @@ pub struct Run<'a> {
     pub together: &'a Together,
     /// Which try this is, from 1.
     pub attempt: u32,
+    /// Whether the effect journal may name changes of earlier runs whose answers nobody knows.
+    pub unsettled: bool,
     /// Where the run's log goes.
     pub log: Log<'a>,
 }
@@ -66,19 +63,19 @@ pub struct Run<'a> {
 #[derive(Debug, Clone)]
 pub struct Log<'a> {
     nats: &'a Nats,
-    context: &'a RunContext,
+    run: &'a Opened,
 }
 
 impl<'a> Log<'a> {
-    /// The log of a run.
-    pub fn new(nats: &'a Nats, context: &'a RunContext) -> Self {
-        Self { nats, context }
+    /// The log of the run that has this path.
+    pub fn new(nats: &'a Nats, run: &'a Opened) -> Self {
+        Self { nats, run }
     }
 
     /// Adds a line. `level` is `info`, `warn` or `error`.
     pub async fn line(&self, level: &str, message: impl Into<String>) {
         let event = RunEvent::Log { level: level.to_owned(), message: message.into() };
-        records::write(self.nats, self.context, event).await;
+        self.run.records().add(event).await;
     }
 }
 
@@ -90,10 +87,11 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
         }
         Outcome::Done(findings) => {
             let whole = !findings.iter().any(|found| matches!(found.finding, Finding::Failed { .. }));
-            // What dead runs left unknown has been observed by this one.
+            // What earlier runs left unknown has been observed by this one.
             if whole
                 && run.order.changes()
-                && let Err(error) = journal::settle(run.log.nats, run.log.context).await
+                && (run.unsettled || run.gateway.has_unanswered())
+                && let Err(error) = journal::settle(run.log.nats, run.gateway.context()).await
             {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -108,17 +106,12 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
 /// A client of one kind of object at the run's vendor. `None` if the vendor's folder does not describe the kind.
 pub(crate) fn client(run: &Run<'_>, kind: &str) -> Result<Option<ResourceClient>, ClientError> {
     let Some(api) = run.vendor.api.get(kind) else { return Ok(None) };
-    Ok(Some(ResourceClient::new(connections(run.gateway.base_url())?, Arc::clone(api))))
+    Ok(Some(ResourceClient::new(connection(run.gateway)?, Arc::clone(api))))
 }
 
-/// Connections to a path through the gateway.
-fn connections(base_url: &str) -> Result<VendorHttp, ClientError> {
-    VendorHttp::new(&ClientOptions {
-        base_url: base_url.to_owned(),
-        connect_timeout: Duration::from_secs(5),
-        call_timeout: CALL_TIMEOUT,
-        headers: Vec::new(),
-    })
+/// A path through the gateway, in this process.
+fn connection(gateway: &Opened) -> Result<VendorHttp, ClientError> {
+    VendorHttp::carried(gateway.base_url(), gateway.carrier())
 }
 
 /// Deletes what the vendor has under this name, and says whether there was anything.

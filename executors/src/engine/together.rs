@@ -198,7 +198,7 @@ impl Line {
             let shares: Vec<Share> = batch.iter().map(|waiting| waiting.run.clone()).collect();
             let opened = self.together.gateway.open_together(&shares);
             let items: Vec<BulkItem> = batch.iter().map(|waiting| waiting.item.clone()).collect();
-            let called = match super::connections(opened.base_url()) {
+            let called = match super::connection(&opened) {
                 Ok(http) => self.client.clone().through(http).bulk(self.key.change, &items).await,
                 Err(error) => Err(error),
             };

@@ -13,6 +13,7 @@ use super::Lane;
 use super::budget::LONGEST_PENALTY;
 use super::credential::Secret;
 use super::run::Run;
+use super::secrets::Known;
 use super::target::Address;
 
 /// What the vendor answered.
@@ -22,6 +23,20 @@ pub(super) struct Answered {
     pub(super) body: Bytes,
     /// What was asked.
     pub(super) asked: Url,
+}
+
+/// What nobody may see of an answer.
+pub(super) struct Hidden<'a> {
+    pub(super) credential: &'a Secret,
+    pub(super) secrets: &'a Known,
+}
+
+impl Hidden<'_> {
+    fn header(&self, value: &HeaderValue) -> HeaderValue {
+        let masked = self.secrets.masked(value.as_bytes());
+        let masked = masked.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+        self.credential.mask_header(masked.as_ref().unwrap_or(value))
+    }
 }
 
 /// An answer of the gateway itself.
@@ -35,7 +50,7 @@ pub(super) fn problem(status: u16, what: &str) -> Response {
 
 /// The vendor's answer without the secret, and with its own addresses as the run has to ask for them. A redirect to
 /// anywhere else, or an address of anywhere else where one is followed, is not passed on.
-pub(super) fn respond(lane: &Lane, run: &Run, secret: &Secret, answered: Answered) -> Response {
+pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Answered) -> Response {
     let Answered { status, headers, body, asked } = answered;
     let address = |value: &HeaderValue| {
         let text = value.to_str().ok()?;
@@ -54,19 +69,20 @@ pub(super) fn respond(lane: &Lane, run: &Run, secret: &Secret, answered: Answere
         Ok(Some(rewritten)) => rewritten.into(),
         Err(()) => return problem(502, "the vendor's answer names an address that is not its own"),
     };
-    let mut response = Response::new(Body::from(secret.mask(body)));
+    let body = hidden.credential.mask(lane.secrets.hide(hidden.secrets, body));
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ETAG];
     for (name, value) in &headers {
         if kept.contains(name) || name.as_str().starts_with("idempotent-") {
-            response.headers_mut().append(name.clone(), secret.mask_header(value));
+            response.headers_mut().append(name.clone(), hidden.header(value));
         }
     }
     let links = headers.get_all(header::LINK).iter();
     let links = links.filter_map(|value| lane.base.links(value, &asked, &run.base_url));
     let links: Vec<_> = links.map(|value| (header::LINK, value)).collect();
     for (name, value) in location.flatten().map(|value| (header::LOCATION, value)).into_iter().chain(links) {
-        response.headers_mut().append(name, secret.mask_header(&value));
+        response.headers_mut().append(name, hidden.header(&value));
     }
     response
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use tokio::time::Instant;
 use url::Url;
 use wanwright_nats::NatsError;
@@ -15,14 +15,14 @@ use wanwright_schemas::headers::TRACE_PARENT;
 use wanwright_schemas::run::{RunEvent, SharedCall};
 use wanwright_vendors::LOOKS_HEADER;
 
-use super::answer::{self, Answered, problem, respond};
+use super::answer::{self, Answered, Hidden, problem, respond};
 use super::budget::{Class, Ticket, Turn, time};
 use super::credential::Secret;
 use super::journal::{self, Change};
 use super::run::Run;
+use super::secrets::Known;
 use super::wire::Unanswered;
 use super::{Inner, Lane};
-use crate::records;
 
 /// Longest time a call waits for its turn and through the vendor's `Retry-After`, before its caller is told to try
 /// again later.
@@ -65,7 +65,7 @@ pub(super) struct Call {
 }
 
 /// An answer of the gateway itself because of something that is ours: the vendor has not done anything wrong.
-fn ours(run: &Run, what: &str) -> Response {
+pub(super) fn ours(run: &Run, what: &str) -> Response {
     run.failed_by_us();
     problem(503, what)
 }
@@ -83,29 +83,46 @@ enum Try {
     Again(Duration),
 }
 
-pub(super) async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
-    let Some(lane) = inner.lanes.get(&run.context.vendor) else {
-        return ours(
-            run,
-            "the gateway has no credential of the run's vendor: set it and start the executors again",
-        );
+/// Forwards a call and finishes it even if its caller goes away: what it did at the vendor has to be known.
+pub(super) async fn surely(inner: Arc<Inner>, run: Arc<Run>, call: Call) -> Response {
+    let forwarded = tokio::spawn(async move { forward(&inner, &run, call).await }).await;
+    forwarded.unwrap_or_else(|_| problem(500, "the gateway failed to forward the call"))
+}
+
+async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
+    let lane = match inner.lanes.of(&run.context) {
+        Ok(lane) => lane,
+        Err(none) => return ours(run, &none.refusal().message),
     };
+    let lane = &*lane;
     let url = match lane.base.target(&call.path, call.query.as_deref()) {
         Ok(url) => url,
         Err(what) => return problem(421, what),
     };
-    let call = Made { class: lane.budget.class(&call.method, &call.path, &call.body), url, call };
+    let filled = lane.secrets.fill(&run.context.customer, &call.body);
+    let known = lane.secrets.known(&run.context.customer, &run.context.secrets);
+    let (body, secrets) = match (filled, known) {
+        (Ok((body, used)), Ok(known)) => (body, known.and(used)),
+        (Err(missing), _) | (_, Err(missing)) => return ours(run, &missing.message),
+    };
+    let class = lane.budget.class(&call.method, &call.path, &call.body);
+    let call = Made { class, url, body, secrets, call };
     let deadline = Instant::now() + MAX_WAIT;
     let mut attempt = 0;
     loop {
         attempt += 1;
+        // Before the turn: a slot is used when it is given.
+        let secret = match lane.credential.ready(run, lane, deadline).await {
+            Ok(secret) => secret,
+            Err(response) => return response,
+        };
         let asked = Instant::now();
         let ticket = match wait(run, lane, &call.class, deadline).await {
             Ok(ticket) => ticket,
             Err(response) => return response,
         };
         let counted = Attempt { number: attempt, waited: asked.elapsed(), deadline };
-        match once(inner, run, lane, &call, &counted, ticket).await {
+        match once(inner, run, lane, &call, &counted, ticket, secret).await {
             Try::Answer(response) => return response,
             Try::Again(pause) => tokio::time::sleep(pause).await,
         }
@@ -117,6 +134,9 @@ struct Made {
     call: Call,
     url: Url,
     class: Class,
+    /// The body with its secrets, and those that may come back.
+    body: Bytes,
+    secrets: Known,
 }
 
 /// Which try of a call this is.
@@ -151,8 +171,15 @@ async fn wait(run: &Run, lane: &Lane, class: &Class, deadline: Instant) -> Resul
 }
 
 /// Uses a turn, and says what to do with the answer.
-async fn once(inner: &Inner, run: &Run, lane: &Lane, made: &Made, attempt: &Attempt, ticket: Ticket) -> Try {
-    let secret = lane.credential.secret();
+async fn once(
+    inner: &Inner,
+    run: &Run,
+    lane: &Lane,
+    made: &Made,
+    attempt: &Attempt,
+    ticket: Ticket,
+    secret: Arc<Secret>,
+) -> Try {
     let answered = match perform(inner, run, lane, made, attempt, &secret).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(what)) => {
@@ -163,8 +190,11 @@ async fn once(inner: &Inner, run: &Run, lane: &Lane, made: &Made, attempt: &Atte
         Err(response) => return Try::Answer(response),
     };
     let status = answered.status.as_u16();
+    if status != 401 {
+        secret.works();
+    }
     match status {
-        401 if lane.credential.refused(&secret) => {
+        401 if lane.credential.refused(&secret).await => {
             drop(ticket);
             if attempt.number < TRIES {
                 return Try::Again(Duration::ZERO);
@@ -185,7 +215,7 @@ async fn once(inner: &Inner, run: &Run, lane: &Lane, made: &Made, attempt: &Atte
         return if Instant::now() + penalty < attempt.deadline {
             Try::Again(Duration::ZERO)
         } else if status == 429 {
-            Try::Answer(respond(lane, run, &secret, answered))
+            Try::Answer(respond(lane, run, &Hidden { credential: &secret, secrets: &made.secrets }, answered))
         } else {
             Try::Answer(answer::busy(penalty))
         };
@@ -196,7 +226,7 @@ async fn once(inner: &Inner, run: &Run, lane: &Lane, made: &Made, attempt: &Atte
             return Try::Again(pause);
         }
     }
-    Try::Answer(respond(lane, run, &secret, answered))
+    Try::Answer(respond(lane, run, &Hidden { credential: &secret, secrets: &made.secrets }, answered))
 }
 
 /// Whether the call may be made twice: it changes nothing, says what should be, or carries a key.
@@ -228,9 +258,13 @@ async fn perform(
     let took = began.elapsed();
     let status = result.as_ref().map_or(0, |answered| answered.status.as_u16());
     if let Some(change) = &change {
+        if status == 0 {
+            run.left_unanswered();
+        }
         let id = result.as_ref().ok().and_then(id_of);
         // Without this half the change stays unknown, which the next run finds out.
         if let Err(error) = write_all(inner, run, change, &Phase::After { status, id }).await {
+            run.left_unanswered();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the journal has a change without its answer"
@@ -246,8 +280,7 @@ async fn perform(
         attempt: attempt.number,
         shared: shared(run, change.as_ref()),
     };
-    let contexts = run.contexts().into_iter();
-    join_all(contexts.map(|context| records::write(&inner.nats, context, event.clone()))).await;
+    run.record(event).await;
     Ok(result.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "a call to a vendor failed");
         "the vendor gave no answer"
@@ -325,7 +358,7 @@ async fn send(run: &Run, lane: &Lane, made: &Made, secret: &Secret) -> Result<An
     if let Some(parent) = traceparent(run) {
         headers.insert(TRACE_PARENT, parent);
     }
-    let (status, headers, body) = lane.wire.send(&call.method, &made.url, headers, call.body.clone()).await?;
+    let (status, headers, body) = lane.wire.send(&call.method, &made.url, headers, made.body.clone()).await?;
     Ok(Answered { status, headers, body, asked: made.url.clone() })
 }
 

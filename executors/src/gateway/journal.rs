@@ -47,8 +47,8 @@ pub(crate) async fn settle(nats: &Nats, context: &RunContext) -> Result<(), Nats
     write(nats, context, &Change::default(), Phase::Settled).await
 }
 
-/// The changes of a target that were asked for and never answered: what a run that died may have done.
-pub(crate) async fn unanswered(nats: &Nats, context: &RunContext) -> Result<Vec<Effect>, NatsError> {
+/// The journal of a target.
+pub(crate) async fn of_target(nats: &Nats, context: &RunContext) -> Result<Vec<Effect>, NatsError> {
     let subject = subjects::effect(&context.customer, &context.target);
     let mut effects = Vec::new();
     for message in load_subject(nats, EFFECTS, &subject, 0).await? {
@@ -59,11 +59,19 @@ pub(crate) async fn unanswered(nats: &Nats, context: &RunContext) -> Result<Vec<
             }
         }
     }
-    Ok(open(effects))
+    Ok(effects)
 }
 
-/// The changes without an answer, those before the target was last settled left out.
-fn open(effects: Vec<Effect>) -> Vec<Effect> {
+/// The changes that were answered from then on, with the vendor's status.
+pub(crate) fn answered(effects: &[Effect], since: Timestamp) -> impl Iterator<Item = (&Effect, u16)> {
+    effects.iter().filter(move |effect| effect.time >= since).filter_map(|effect| match effect.phase {
+        Phase::After { status, .. } if status != 0 => Some((effect, status)),
+        _ => None,
+    })
+}
+
+/// The changes without an answer, those before the target was last settled left out: what a run that died may have done.
+pub(crate) fn open(effects: Vec<Effect>) -> Vec<Effect> {
     let mut open: Vec<Effect> = Vec::new();
     for effect in effects {
         open.retain(|before| before.call != effect.call);
@@ -108,6 +116,20 @@ mod tests {
 
     fn after(status: u16) -> Phase {
         Phase::After { status, id: None }
+    }
+
+    #[test]
+    fn what_a_dead_run_heard_is_told_by_its_time() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let effects =
+            [(1, Phase::Before), (1, after(201)), (2, after(0)), (3, after(409)), (4, Phase::Withheld)];
+        let effects: Vec<Effect> = effects
+            .into_iter()
+            .zip(1..)
+            .map(|((call, phase), second)| Effect { time: at(second), ..effect(call, phase) })
+            .collect();
+        let heard = |since| answered(&effects, at(since)).map(|(_, status)| status).collect::<Vec<_>>();
+        assert_eq!((heard(0), heard(3), heard(5)), (vec![201, 409], vec![409], vec![]));
     }
 
     #[test]

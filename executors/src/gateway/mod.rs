@@ -1,17 +1,21 @@
 //! The gateway: every call to a vendor goes through it, Terraform's providers included.
 //!
-//! It listens on loopback. Each run gets a path of its own, which stands for one order; the gateway adds the
-//! credential, spends the budget that all processes share, keeps the effect journal and records each call against the
+//! It listens on loopback, and has a door for the engines of this process. Each run gets a path of its own, which stands
+//! for one order; the gateway adds the credential, spends the budget that all processes share, keeps the effect journal and records each call against the
 //! order. A call can only go below the vendor's base URL, whatever it or an answer says.
 
 mod admit;
 mod answer;
 mod budget;
 mod credential;
+mod door;
 pub(crate) mod fair;
 mod forward;
 pub(crate) mod journal;
+mod lanes;
+mod oauth;
 mod run;
+mod secrets;
 mod target;
 mod wire;
 
@@ -29,21 +33,19 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Budgets, Nats};
 use wanwright_schemas::VendorId;
 use wanwright_schemas::order::Intent;
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::Vendors;
 
 pub use admit::{Admitted, Expected};
 pub use budget::{
     Admission, Counts, Level, LimitStanding, Open, Priority, RECORD_VERSION, Record, Standing, Trial,
     record_key,
 };
+pub use lanes::{AccountKey, NoLane};
 pub use run::{Opened, RunContext, Share};
 
-use admit::Admissions;
-use budget::Budget;
-use credential::Credential;
-use target::Base;
-use wire::Wire;
+use lanes::{Lane, Lanes};
 
+use crate::records::Records;
 use crate::vital;
 
 /// Largest request or answer that passes, in bytes.
@@ -79,22 +81,11 @@ pub enum GatewayError {
     },
 }
 
-/// One vendor as the gateway reaches it.
-struct Lane {
-    base: Base,
-    wire: Wire,
-    credential: Credential,
-    budget: Budget,
-    admissions: Admissions,
-    /// Where answers have addresses of the vendor's, as JSON pointers.
-    addresses: Vec<String>,
-}
-
 struct Inner {
     nats: Nats,
     /// Where we listen, as callers have to name us.
     host: String,
-    lanes: HashMap<VendorId, Lane>,
+    lanes: Lanes,
     runs: Mutex<HashMap<String, Arc<run::Run>>>,
 }
 
@@ -119,7 +110,7 @@ impl Gateway {
     /// [`GatewayError`], before anything is served.
     pub async fn start(
         nats: Nats,
-        vendors: &Catalogue,
+        vendors: impl Into<Vendors>,
         urls: &HashMap<String, String>,
         stop: CancellationToken,
     ) -> Result<Self, GatewayError> {
@@ -128,38 +119,8 @@ impl Gateway {
         let budgets = Budgets::open(&nats).await;
         let budgets = budgets
             .map_err(|error| GatewayError::Start { doing: "reach the budgets", source: error.into() })?;
-        // Unique, so that a process that was started again is not taken for the one that died.
-        let process = uuid::Uuid::new_v4().simple().to_string();
         let failed_early = CancellationToken::new();
-        let mut lanes = HashMap::new();
-        for vendor in vendors.iter() {
-            let id: VendorId =
-                vendor.name.parse().map_err(|error: wanwright_schemas::ids::InvalidToken| {
-                    GatewayError::Credential { vendor: vendor.name.clone(), what: error.to_string() }
-                })?;
-            // A vendor that nobody has an account at is no reason to serve none of the others.
-            let credential = match Credential::read(&vendor.name, &vendor.credential) {
-                Ok(credential) => credential,
-                Err(error) => {
-                    tracing::warn!(%error, "the gateway makes no calls to this vendor");
-                    continue;
-                }
-            };
-            let url = urls.get(&vendor.name).unwrap_or(&vendor.base_url);
-            let budget = Budget::start(vendor, &process[..12], budgets.clone(), &stop, &failed_early);
-            let admissions = Admissions::start(budget.standing(), &vendor.budget, &stop, &failed_early);
-            let lane = Lane {
-                base: Base::new(url)
-                    .map_err(|what| GatewayError::Vendor { vendor: vendor.name.clone(), what })?,
-                wire: Wire::new(url, &vendor.connection)
-                    .map_err(|what| GatewayError::Vendor { vendor: vendor.name.clone(), what })?,
-                credential,
-                budget,
-                admissions,
-                addresses: vendor.addresses.clone(),
-            };
-            lanes.insert(id, lane);
-        }
+        let lanes = Lanes::start(vendors.into(), urls.clone(), budgets, stop.clone(), failed_early.clone())?;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed("listen"))?;
         let address = listener.local_addr().map_err(failed("listen"))?;
         let inner =
@@ -186,15 +147,24 @@ impl Gateway {
 
     /// Opens a path of its own for a run. It closes when the answer is dropped.
     pub fn open(&self, context: RunContext) -> Opened {
-        self.open_as(|base_url| run::Run::new(context, base_url))
+        self.open_with(Records::new(self.inner.nats.clone(), context.clone()), context)
+    }
+
+    /// The same for a run whose records are gathered already.
+    pub(crate) fn open_with(&self, records: Records, context: RunContext) -> Opened {
+        self.open_as(|base_url| run::Run::new(context, records, base_url))
     }
 
     /// Opens a path for calls that are made for all of these runs, of which there is at least one: each has them in its
     /// journal and among its records. They are of one customer, vendor and account; the budget pays once.
     pub fn open_together(&self, runs: &[Share]) -> Opened {
         let members: Vec<_> = runs.iter().map(|run| Arc::clone(&run.0)).collect();
-        let context = runs[0].0.context.clone();
-        self.open_as(|base_url| run::Run::of_many(context, base_url, members))
+        let mut context = runs[0].0.context.clone();
+        context.secrets = runs.iter().flat_map(|run| run.0.context.secrets.iter().cloned()).collect();
+        context.secrets.sort();
+        context.secrets.dedup();
+        let records = Records::new(self.inner.nats.clone(), context.clone());
+        self.open_as(|base_url| run::Run::of_many(context, records, base_url, members))
     }
 
     fn open_as(&self, run: impl FnOnce(String) -> run::Run) -> Opened {
@@ -205,47 +175,64 @@ impl Gateway {
             runs.insert(token.clone(), Arc::clone(&run));
         }
         let inner = Arc::clone(&self.inner);
+        let door = Arc::new(door::Door { inner: Arc::clone(&inner), run: Arc::clone(&run) });
         let close = move || {
             if let Ok(mut runs) = inner.runs.lock() {
                 runs.remove(&token);
             }
         };
-        Opened::new(run, close)
+        Opened::new(run, door, close)
     }
 
-    /// Whether a vendor may be called now; none for a vendor that the gateway does not know.
-    pub fn admits(&self, vendor: &VendorId) -> Option<Admission> {
-        Some(self.inner.lanes.get(vendor)?.budget.standing().borrow().admission.clone())
+    /// Whether there is a way to a run's vendor with the account of its order, and the secrets that the order names are there.
+    ///
+    /// # Errors
+    /// [`NoLane`], with what to do.
+    pub fn reaches(&self, context: &RunContext) -> Result<(), NoLane> {
+        let lane = self.inner.lanes.of(context)?;
+        lane.secrets.known(&context.customer, &context.secrets).map(drop).map_err(NoLane::Refused)
     }
 
-    /// How a vendor's budget stands.
+    /// Whether a vendor may be called now with the account of a run; none where there is no way to it.
+    pub fn admits(&self, context: &RunContext) -> Option<Admission> {
+        Some(self.inner.lanes.of(context).ok()?.budget.standing().borrow().admission.clone())
+    }
+
+    /// How the budget of a vendor's own account stands.
     pub fn standing(&self, vendor: &VendorId) -> Option<Standing> {
-        Some(self.inner.lanes.get(vendor)?.budget.standing().borrow().clone())
+        Some(self.watch(vendor)?.borrow().clone())
     }
 
     /// The same each time it changes.
     pub fn watch(&self, vendor: &VendorId) -> Option<watch::Receiver<Standing>> {
-        Some(self.inner.lanes.get(vendor)?.budget.standing())
+        Some(self.inner.lanes.main(vendor)?.budget.standing())
+    }
+
+    /// Every budget in use by this process, each time it changes. The other answer changes when there is another one.
+    pub fn standings(&self) -> (Vec<(AccountKey, watch::Receiver<Standing>)>, watch::Receiver<usize>) {
+        // In this order: one that is opened meanwhile is missing from the list, and changes what was subscribed before.
+        let opened = self.inner.lanes.opened();
+        (self.inner.lanes.standings(), opened)
     }
 
     /// The calls to expect of a run: what runs about such a target with such an intent made lately.
     pub fn expected(&self, context: &RunContext, intent: &Intent) -> Expected {
-        let lane = self.inner.lanes.get(&context.vendor);
+        let lane = self.inner.lanes.of(context);
         lane.map(|lane| lane.admissions.expected(context.target.kind(), intent)).unwrap_or_default()
     }
 
     /// Waits until a run with so many calls can be served, so that none of them waits past its caller's time-out: until
     /// the calls admitted before are served within half of it. The right ends when the answer is dropped. `None`: the
-    /// gateway stops, or does not know the vendor.
+    /// gateway stops, or has no way to the vendor.
     pub async fn admit(&self, context: &RunContext, expected: Expected) -> Option<Admitted> {
-        let lane = self.inner.lanes.get(&context.vendor)?;
+        let lane = self.inner.lanes.of(context).ok()?;
         lane.admissions.admit(context.priority, &context.customer, expected).await
     }
 
     /// Remembers how many calls a run made, for [`Gateway::expected`]. For runs that succeeded: others say too little.
     pub fn learn(&self, run: &Opened, intent: &Intent) {
         let context = run.context();
-        if let Some(lane) = self.inner.lanes.get(&context.vendor) {
+        if let Ok(lane) = self.inner.lanes.of(context) {
             lane.admissions.learn(context.target.kind(), intent, &run.counted());
         }
     }
@@ -280,7 +267,5 @@ async fn serve(
     // The raw path: what the caller percent-encoded stays so.
     let raw = uri.path().split_once(&token).map_or_else(|| format!("/{path}"), |(_, rest)| rest.to_owned());
     let call = forward::Call { method, path: raw, query: uri.query().map(str::to_owned), headers, body };
-    // The call is finished even if its caller goes away: what it did at the vendor has to be known.
-    let forwarded = tokio::spawn(async move { forward::forward(&inner, &run, call).await }).await;
-    forwarded.unwrap_or_else(|_| answer::problem(500, "the gateway failed to forward the call"))
+    forward::surely(inner, run, call).await
 }

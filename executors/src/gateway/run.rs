@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wanwright_schemas::order::Target;
+use wanwright_schemas::policy::Account;
+use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{CustomerId, OrderId, VendorId};
+use wanwright_vendors::Carrier;
 
 use super::budget::{Class, Priority};
+use crate::records::Records;
 
 /// Whose calls a path stands for.
 #[derive(Debug, Clone)]
@@ -22,6 +26,10 @@ pub struct RunContext {
     pub order: OrderId,
     /// What the order is about.
     pub target: Target,
+    /// The customer's own account at the vendor, if it has one.
+    pub account: Option<Account>,
+    /// Names of the secrets that what is wanted names.
+    pub secrets: Vec<String>,
     /// Why the calls are made.
     pub priority: Priority,
     /// The trace of the event that caused the order; calls name its `traceparent` to the vendor.
@@ -31,6 +39,8 @@ pub struct RunContext {
 /// A run with its count of calls.
 pub(super) struct Run {
     pub(super) context: RunContext,
+    /// What is recorded about it.
+    pub(super) records: Records,
     /// Its path, as the whole URL that stands for the vendor's base URL.
     pub(super) base_url: String,
     /// Cancelled when the run has ended: what it still has in the queue is not sent any more.
@@ -39,26 +49,39 @@ pub(super) struct Run {
     /// The same for each limit that counted some.
     counted: Mutex<HashMap<String, u32>>,
     ours: AtomicBool,
+    unanswered: AtomicBool,
     /// The runs that its calls are made for; none where it is one itself.
     members: Vec<Arc<Run>>,
 }
 
 impl Run {
-    pub(super) fn new(context: RunContext, base_url: String) -> Self {
+    pub(super) fn new(context: RunContext, records: Records, base_url: String) -> Self {
         Self {
             context,
+            records,
             base_url,
             closed: CancellationToken::new(),
             calls: AtomicU64::new(0),
             counted: Mutex::default(),
             ours: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
             members: Vec::new(),
         }
     }
 
+    /// The last part of its path, which nobody else knows.
+    pub(super) fn token(&self) -> &str {
+        self.base_url.rsplit('/').next().unwrap_or_default()
+    }
+
     /// A path whose calls are made for many runs at once.
-    pub(super) fn of_many(context: RunContext, base_url: String, members: Vec<Arc<Self>>) -> Self {
-        Self { members, ..Self::new(context, base_url) }
+    pub(super) fn of_many(
+        context: RunContext,
+        records: Records,
+        base_url: String,
+        members: Vec<Arc<Self>>,
+    ) -> Self {
+        Self { members, ..Self::new(context, records, base_url) }
     }
 
     /// Whose calls these are.
@@ -93,6 +116,27 @@ impl Run {
         }
     }
 
+    /// Notes that a change was asked for whose answer is not in the journal.
+    pub(super) fn left_unanswered(&self) {
+        self.unanswered.store(true, Ordering::Relaxed);
+        self.members.iter().for_each(|member| member.left_unanswered());
+    }
+
+    /// Adds a record to those of each run that its calls are made for.
+    pub(super) async fn record(&self, event: RunEvent) {
+        let runs: Vec<&Self> = match self.members.as_slice() {
+            [] => vec![self],
+            members => members.iter().map(AsRef::as_ref).collect(),
+        };
+        for run in runs {
+            run.records.add(event.clone()).await;
+            if run.closed.is_cancelled() {
+                // Nobody else writes it any more.
+                run.records.store().await;
+            }
+        }
+    }
+
     /// Notes that a call failed for a reason of ours.
     pub(super) fn failed_by_us(&self) {
         self.ours.store(true, Ordering::Relaxed);
@@ -120,6 +164,7 @@ impl Share {
 /// A path that is open for a run; it closes when this is dropped.
 pub struct Opened {
     run: Arc<Run>,
+    door: Arc<dyn Carrier>,
     close: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
@@ -131,8 +176,17 @@ impl std::fmt::Debug for Opened {
 }
 
 impl Opened {
-    pub(super) fn new(run: Arc<Run>, close: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { run, close: Some(Box::new(close)) }
+    pub(super) fn new(
+        run: Arc<Run>,
+        door: Arc<dyn Carrier>,
+        close: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { run, door, close: Some(Box::new(close)) }
+    }
+
+    /// What takes calls to the vendor from within this process.
+    pub fn carrier(&self) -> Arc<dyn Carrier> {
+        Arc::clone(&self.door)
     }
 
     /// The base URL that stands for the vendor.
@@ -148,6 +202,21 @@ impl Opened {
     /// Whose calls these are.
     pub fn context(&self) -> &RunContext {
         &self.run.context
+    }
+
+    /// What is recorded about the run.
+    pub(crate) fn records(&self) -> &Records {
+        &self.run.records
+    }
+
+    /// Writes down what was recorded about the run until now; that happens by itself when the path closes.
+    pub async fn store_records(&self) {
+        self.run.records.store().await;
+    }
+
+    /// Whether a change was asked for whose answer is not in the journal.
+    pub fn has_unanswered(&self) -> bool {
+        self.run.unanswered.load(Ordering::Relaxed)
     }
 
     /// How many calls each limit counted.
@@ -173,5 +242,7 @@ impl Drop for Opened {
         if let Some(close) = self.close.take() {
             close();
         }
+        // Whoever ends a run in order has written them; one that was given up in the middle has not.
+        self.run.records.store_later();
     }
 }

@@ -6,20 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::{Client, Error};
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use url::Url;
-use wanwright_vendors::Connection;
+use wanwright_vendors::{Connection, CredentialSource, Proxy};
 
 use super::MAX_BODY;
+use super::credential::{Seen, look_at, read};
 
 /// Longest time a vendor may take for one answer. With the longest wait for a turn it stays well below what callers
 /// wait (120 s), so that it is the gateway that gives up first and knows what became of the call.
@@ -50,7 +54,13 @@ type Plain = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 type Proxied = Client<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>;
 
 /// The connections to one vendor.
-pub(super) enum Wire {
+pub(super) struct Wire {
+    client: Way,
+    /// The proxy's login, and what its file looked like when it was read.
+    login: Option<(CredentialSource, Option<Seen>)>,
+}
+
+enum Way {
     Direct(Plain),
     Proxied(Proxied),
 }
@@ -67,13 +77,23 @@ impl Wire {
         tcp.set_nodelay(true);
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
-        Ok(match &connection.proxy {
-            None => Self::Direct(client.build(HttpsConnector::from((tcp, tls)))),
-            Some(proxy) => {
-                let proxy: Uri = proxy.parse().map_err(|error| format!("`{proxy}` is no proxy: {error}"))?;
-                Self::Proxied(client.build(HttpsConnector::from((Tunnel::new(proxy, tcp), tls))))
+        let login = connection.proxy_login.as_ref().map(|login| (login.clone(), look_at(login)));
+        let client = match proxy(base_url, connection)? {
+            None => Way::Direct(client.build(HttpsConnector::from((tcp, tls)))),
+            Some((proxy, login)) => {
+                let mut tunnel = Tunnel::new(proxy, tcp);
+                if let Some(login) = login {
+                    tunnel = tunnel.with_auth(login);
+                }
+                Way::Proxied(client.build(HttpsConnector::from((tunnel, tls))))
             }
-        })
+        };
+        Ok(Self { client, login })
+    }
+
+    /// Whether the proxy's login still is the one that was read.
+    pub(super) fn is_current(&self) -> bool {
+        self.login.as_ref().is_none_or(|(login, seen)| look_at(login) == *seen)
     }
 
     /// Makes a call and reads the whole answer.
@@ -89,9 +109,9 @@ impl Wire {
         *request.headers_mut() = headers;
         request.headers_mut().entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let answer = async {
-            let answered = match self {
-                Self::Direct(client) => client.request(request).await,
-                Self::Proxied(client) => client.request(request).await,
+            let answered = match &self.client {
+                Way::Direct(client) => client.request(request).await,
+                Way::Proxied(client) => client.request(request).await,
             };
             let (parts, body) = answered.map_err(Unanswered::Http)?.into_parts();
             let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
@@ -101,6 +121,40 @@ impl Wire {
         };
         tokio::time::timeout(CALL_TIMEOUT, answer).await.unwrap_or(Err(Unanswered::Late))
     }
+}
+
+/// The proxy to go through with its login, if there is one. The environment counts only where the folder says so.
+fn proxy(base_url: &str, connection: &Connection) -> Result<Option<(Uri, Option<HeaderValue>)>, String> {
+    let login = connection.proxy_login.as_ref().map(login).transpose()?;
+    match &connection.proxy {
+        None => Ok(None),
+        Some(Proxy::Fixed(proxy)) => {
+            let proxy: Uri = proxy.parse().map_err(|error| format!("`{proxy}` is no proxy: {error}"))?;
+            Ok(Some((proxy, login)))
+        }
+        Some(Proxy::Environment) => {
+            let vendor: Uri = base_url.parse().map_err(|error| format!("`{base_url}` is no URL: {error}"))?;
+            let of =
+                |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+            let matcher = Matcher::builder()
+                .https(of(["HTTPS_PROXY", "https_proxy"]))
+                .http(of(["HTTPS_PROXY", "https_proxy"]))
+                .no(of(["NO_PROXY", "no_proxy"]))
+                .build();
+            let Some(found) = matcher.intercept(&vendor) else { return Ok(None) };
+            let login = login.or_else(|| found.basic_auth().cloned());
+            Ok(Some((found.uri().clone(), login)))
+        }
+    }
+}
+
+/// A proxy's login as its header says it.
+fn login(source: &CredentialSource) -> Result<HeaderValue, String> {
+    let text = read(source).map_err(|what| format!("its proxy's login {what}"))?;
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(text.trim_end())))
+        .map_err(|_| "its proxy's login is none".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Whom to believe: the authorities of the file and no others, or those of the machine.

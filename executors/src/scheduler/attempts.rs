@@ -4,8 +4,8 @@ use async_nats::jetstream::kv;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_nats::topology::ATTEMPTS;
-use wanwright_nats::{Nats, NatsError};
-use wanwright_schemas::{Order, OrderId};
+use wanwright_nats::{Nats, NatsError, TableRow};
+use wanwright_schemas::{Order, OrderId, headers};
 
 /// Where a try stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,12 @@ pub(super) enum Phase {
 pub(super) struct Attempt {
     /// The order that was tried.
     pub(super) order: OrderId,
+    /// The sequence of the row's version that had it; 0 in what older executors wrote.
+    #[serde(default)]
+    pub(super) row: u64,
+    /// When it began, by the clock of whoever is at it.
+    #[serde(default)]
+    pub(super) began: Option<Timestamp>,
     /// The generation of the target that it brings.
     #[serde(default)]
     pub(super) generation: u64,
@@ -45,6 +51,9 @@ pub(super) struct Attempt {
     pub(super) refused: u32,
     /// Whether a run of this target died and none has succeeded since: what there is at the vendor has to be looked for.
     pub(super) unsure: bool,
+    /// Whether the effect journal may name changes of earlier runs of this target whose answers nobody knows.
+    #[serde(default)]
+    pub(super) unsettled: bool,
     /// Where it stands.
     #[serde(flatten)]
     pub(super) phase: Phase,
@@ -59,17 +68,27 @@ impl Attempt {
         }
     }
 
-    /// The try that comes now, after the last one of the row.
-    pub(super) fn begin(last: Option<&Self>, order: &Order, executor: &str) -> Self {
+    /// Whether it has ended well, by what this version of the row says. A try that ends well is not written again: the
+    /// row's next version tells.
+    pub(super) fn has_ended(&self, row: &TableRow) -> bool {
+        let ended = row.headers.get(headers::ENDED_ROW).and_then(|sequence| sequence.as_str().parse().ok());
+        self.row != 0 && ended == Some(self.row)
+    }
+
+    /// The try that comes now, after the last one of the row, of the version of it with this sequence.
+    pub(super) fn begin(last: Option<&Self>, order: &Order, row: u64, executor: &str) -> Self {
         let same = last.filter(|last| last.order == order.id);
         Self {
             order: order.id,
+            row,
+            began: Some(Timestamp::now()),
             generation: order.generation(),
             number: same.map_or(1, |last| last.number.saturating_add(1)),
             failures: same.map_or(0, |last| last.failures),
             deaths: same.map_or(0, |last| last.deaths.saturating_add(u32::from(last.died().is_some()))),
             refused: same.map_or(0, |last| last.refused),
             unsure: last.is_some_and(|last| last.unsure || last.died().is_some()),
+            unsettled: last.is_some_and(|last| last.unsettled || last.phase != Phase::Done),
             phase: Phase::Running { executor: executor.to_owned() },
         }
     }
@@ -81,7 +100,21 @@ impl Attempt {
 
     /// The same try, ended well.
     pub(super) fn done(&self) -> Self {
-        Self { deaths: 0, unsure: false, phase: Phase::Done, ..self.clone() }
+        Self { deaths: 0, unsure: false, unsettled: false, phase: Phase::Done, ..self.clone() }
+    }
+
+    /// What is kept of an order that failed for good and left changes without an answer.
+    pub(super) fn left_unsettled(&self) -> Self {
+        // Without its row: the version that follows says that this one ended, which is not all there is to know.
+        Self {
+            row: 0,
+            number: 0,
+            failures: 0,
+            refused: 0,
+            unsure: self.unsure,
+            unsettled: true,
+            ..self.done()
+        }
     }
 }
 
@@ -120,6 +153,8 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::HeaderMap;
+
     use super::*;
 
     fn order(generation: u64) -> Order {
@@ -133,28 +168,66 @@ mod tests {
     #[test]
     fn a_death_is_remembered_until_a_run_succeeds_but_not_held_against_the_order() {
         let (order, newer) = (order(1), order(2));
-        let first = Attempt::begin(None, &order, "one");
+        let first = Attempt::begin(None, &order, 1, "one");
         assert_eq!((first.number, first.failures, first.unsure), (1, 0, false));
-        let second = Attempt::begin(Some(&first), &order, "two");
+        let second = Attempt::begin(Some(&first), &order, 1, "two");
         assert_eq!((second.number, second.failures, second.unsure), (2, 0, true));
         let waiting = second.waiting(Timestamp::UNIX_EPOCH, 1);
-        let third = Attempt::begin(Some(&waiting), &order, "two");
+        let third = Attempt::begin(Some(&waiting), &order, 1, "two");
         assert_eq!((third.number, third.failures, third.unsure), (3, 1, true));
-        let other = Attempt::begin(Some(&waiting), &newer, "two");
+        let other = Attempt::begin(Some(&waiting), &newer, 2, "two");
         assert_eq!((other.number, other.failures, other.unsure), (1, 0, true));
-        let done = Attempt::begin(Some(&third.done()), &newer, "two");
+        let done = Attempt::begin(Some(&third.done()), &newer, 2, "two");
         assert!(!done.unsure, "what dead runs left unknown has been observed");
+    }
+
+    #[test]
+    fn the_row_says_of_a_try_that_it_has_ended() {
+        let row = |ended: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(ended) = ended {
+                headers.insert(headers::ENDED_ROW, ended);
+            }
+            TableRow { sequence: 9, time: Timestamp::UNIX_EPOCH, headers, payload: Vec::new().into() }
+        };
+        let attempt = Attempt::begin(None, &order(1), 7, "one");
+        assert!(attempt.has_ended(&row(Some("7"))));
+        for other in [None, Some("6"), Some("8"), Some("0"), Some("")] {
+            assert!(!attempt.has_ended(&row(other)), "{other:?}");
+        }
+        let from_before = Attempt { row: 0, ..attempt };
+        assert!(
+            !from_before.has_ended(&row(Some("0"))),
+            "an older executor did not say which version it had"
+        );
+    }
+
+    #[test]
+    fn changes_without_an_answer_are_remembered_until_a_run_succeeds() {
+        let order = order(1);
+        let first = Attempt::begin(None, &order, 1, "one");
+        assert!(!first.unsettled);
+        let second = Attempt::begin(Some(&first.waiting(Timestamp::UNIX_EPOCH, 1)), &order, 1, "one");
+        assert!(second.unsettled, "the first try may have left some");
+        assert!(!Attempt::begin(Some(&second.done()), &order, 2, "one").unsettled);
+        let next = Attempt::begin(Some(&second.left_unsettled()), &order, 2, "one");
+        assert_eq!((next.number, next.failures, next.unsure, next.unsettled), (1, 0, false, true));
+        let died = Attempt::begin(Some(&first), &order, 1, "two");
+        assert!(
+            Attempt::begin(Some(&died.left_unsettled()), &order, 2, "two").unsure,
+            "nobody has looked yet"
+        );
     }
 
     #[test]
     fn deaths_in_a_row_are_counted_until_a_try_ends() {
         let order = order(1);
-        let mut attempt = Attempt::begin(None, &order, "one");
+        let mut attempt = Attempt::begin(None, &order, 1, "one");
         for deaths in 1..5 {
-            attempt = Attempt::begin(Some(&attempt), &order, "one");
+            attempt = Attempt::begin(Some(&attempt), &order, 1, "one");
             assert_eq!(attempt.deaths, deaths);
         }
-        attempt = Attempt::begin(Some(&attempt.waiting(Timestamp::UNIX_EPOCH, 1)), &order, "one");
+        attempt = Attempt::begin(Some(&attempt.waiting(Timestamp::UNIX_EPOCH, 1)), &order, 1, "one");
         assert_eq!(attempt.deaths, 0);
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Leases, NatsError, OrderTable, TableRow, trace};
+use wanwright_schemas::effect::Effect;
 use wanwright_schemas::headers;
 use wanwright_schemas::order::Order;
 use wanwright_schemas::reason::Reason;
@@ -15,17 +16,24 @@ use wanwright_vendors::{Engine, Vendor};
 
 use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
-use super::ending::{Trouble, Work};
+use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
 use crate::engine::{self, Log, Outcome, Run, Scans, Together};
-use crate::gateway::{Admission, Admitted, RunContext, journal};
-use crate::records;
+use crate::gateway::{Admission, Admitted, NoLane, RunContext, journal};
+use crate::records::{self, Records};
 
-/// How long a row waits whose target somebody else is at, or that met trouble with NATS.
-const BUSY: Duration = Duration::from_secs(2);
+/// How long a row waits whose target somebody else is at: a look and a change of the same target share its lease, and one
+/// who wants a change does not wait for seconds behind a look that takes a call.
+const BUSY: Duration = Duration::from_millis(200);
+
+/// How long a row waits that met trouble with NATS.
+pub(super) const TROUBLE: Duration = Duration::from_secs(2);
 
 /// How far the server's clock may be ahead of ours: a timer that fired is believed.
 const SKEW: Duration = Duration::from_secs(1);
+
+/// A row that was read so lately is not read again before its run begins.
+const FRESH: Duration = Duration::from_millis(50);
 
 /// How long a run waits at the gateway before that is written down.
 const SAY_WAITING: Duration = Duration::from_secs(1);
@@ -36,6 +44,8 @@ pub(super) struct Attendant {
     pub(super) attempts: Attempts,
     pub(super) config: Config,
     pub(super) scans: Scans,
+    /// Terraform runs need a core each, whatever lanes they are of.
+    pub(super) terraforms: Semaphore,
     pub(super) together: Together,
 }
 
@@ -45,6 +55,8 @@ pub(super) enum Next {
     Finished,
     /// It waits until then; a NATS timer has been set.
     Later,
+    /// Somebody else is at its target.
+    Busy,
     /// It waits a moment; nobody has set a timer.
     Soon,
 }
@@ -58,20 +70,22 @@ impl Attendant {
         stop: &CancellationToken,
         tell: &mpsc::Sender<News>,
     ) -> Ended {
-        match self.try_attend(row, lease, stop).await {
+        let pause = match self.try_attend(row, lease, stop).await {
             Ok(Next::Finished) => return Ended::Finished,
             Ok(Next::Later) => return Ended::Parked,
-            Ok(Next::Soon) => {}
+            Ok(Next::Busy) => BUSY,
+            Ok(Next::Soon) => TROUBLE,
             Err(error) => {
                 tracing::warn!(row, error = &error as &dyn std::error::Error, "an order waits a moment");
+                TROUBLE
             }
-        }
-        wake(row.to_owned(), tell.clone(), stop.clone());
+        };
+        wake(row.to_owned(), pause, tell.clone(), stop.clone());
         Ended::Parked
     }
 
     async fn try_attend(&self, row: &str, lease: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
-        let Some(lease) = self.leases.take(lease).await? else { return Ok(Next::Soon) };
+        let Some(lease) = self.leases.take(lease).await? else { return Ok(Next::Busy) };
         let next = tokio::select! {
             next = self.work(row, stop) => next,
             () = lease.lost() => {
@@ -81,21 +95,25 @@ impl Attendant {
                 return Ok(Next::Soon);
             }
         };
-        lease.release().await?;
+        lease.release_untold().await?;
         next
     }
 
     /// Works a row off; its target is leased.
     async fn work(&self, row: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
-        let Some(newest) = self.table.get(row).await?.filter(|newest| !newest.is_done()) else {
-            self.attempts.clear(row).await?;
+        let (newest, last) = tokio::join!(self.table.get(row), self.attempts.get(row));
+        let newest = newest?;
+        let last = last?.filter(|last| newest.as_ref().is_none_or(|newest| !last.has_ended(newest)));
+        let Some(newest) = newest.filter(|newest| !newest.is_done()) else {
+            if last.is_some() {
+                self.attempts.clear(row).await?;
+            }
             return Ok(Next::Finished);
         };
         let order: Order = match serde_json::from_slice(&newest.payload) {
             Ok(order) => order,
             Err(error) => return self.bury_unreadable(row, &newest, &error).await,
         };
-        let last = self.attempts.get(row).await?;
         if let Some(Attempt { order: same, phase: Phase::Waiting { not_before }, .. }) = &last
             && *same == order.id
             && *not_before > Timestamp::now() + SKEW
@@ -105,12 +123,15 @@ impl Attendant {
             return Ok(Next::Later);
         }
         let context = records::context_of(&order, trace::read(&newest.headers));
-        if let Some((number, executor)) = last.as_ref().and_then(|last| Some((last.number, last.died()?))) {
-            self.note_death(&context, number, executor.to_owned()).await?;
+        let records = Records::new(self.config.nats.clone(), context.clone());
+        if let Some(last) = &last
+            && let Some(executor) = last.died()
+        {
+            self.note_death(&records, last, executor).await?;
         }
-        let attempt = Attempt::begin(last.as_ref(), &order, &self.config.executor);
+        let attempt = Attempt::begin(last.as_ref(), &order, newest.sequence, &self.config.executor);
         let work =
-            Work { row, sequence: newest.sequence, order: &order, context: &context, attempt: &attempt };
+            Work { row, sequence: newest.sequence, order: &order, records: &records, attempt: &attempt };
         let patience = self.config.patience;
         let vendors = self.config.vendors.snapshot();
         let Some(vendor) = vendors.get(order.vendor.as_str()) else {
@@ -126,8 +147,16 @@ impl Attendant {
             let message = format!("its run ended the executor {} times in a row", attempt.deaths);
             return self.bury(row, &newest, &order, &context, (Reason::RunDied, message)).await;
         }
+        if let Err(none) = self.config.gateway.reaches(&context) {
+            return self.no_lane(&work, none).await;
+        }
+        let asked = Instant::now();
         let Some(admitted) = self.admit(&context, &order).await else { return Ok(Next::Soon) };
-        if self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence) {
+        let terraform = vendor.engine(order.target().kind().as_str()) == Some(Engine::Terraform);
+        let _core = if terraform { Some(self.terraforms.acquire().await) } else { None };
+        if asked.elapsed() > FRESH
+            && self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence)
+        {
             // The newest version is the one that runs. The board has heard of it, or is about to.
             return Ok(Next::Finished);
         }
@@ -137,9 +166,9 @@ impl Attendant {
             executor: self.config.executor.clone(),
             replaced: replaced(&order, &newest, last.as_ref()),
         };
-        records::write(&self.config.nats, &context, started).await;
+        records.add(started).await;
         let began = Instant::now();
-        let opened = self.config.gateway.open(context.clone());
+        let opened = self.config.gateway.open_with(records.clone(), context.clone());
         let run = Run {
             order: &order,
             vendor,
@@ -148,22 +177,26 @@ impl Attendant {
             scans: &self.scans,
             together: &self.together,
             attempt: attempt.number,
-            log: Log::new(&self.config.nats, &context),
+            unsettled: attempt.unsettled,
+            log: Log::new(&self.config.nats, &opened),
         };
-        let outcome = self.carry_out(&run, vendor, stop).await;
-        let calls = opened.calls();
+        let outcome = tokio::select! {
+            outcome = self.carry_out(&run, vendor, stop) => outcome,
+            never = records.keep_storing() => match never {},
+        };
+        let (calls, has_unanswered) = (opened.calls(), opened.has_unanswered());
         if matches!(outcome, Outcome::Done(_)) {
             self.config.gateway.learn(&opened, &order.intent);
         }
         drop((opened, admitted));
         match outcome {
             Outcome::Done(findings) => {
-                self.finish(&work, findings, RunEvent::Succeeded { calls, millis: millis(began.elapsed()) })
-                    .await
+                let ending = RunEvent::Succeeded { calls, millis: millis(began.elapsed()) };
+                self.finish(&work, findings, Ran { ending, has_unanswered }).await
             }
             Outcome::Passing { code, message, ours } => {
                 // What fails because the vendor is down says nothing about the order.
-                let ours = ours || (is_about_vendor(code) && self.is_closed(&order));
+                let ours = ours || (is_about_vendor(code) && self.is_closed(&context));
                 let failures = attempt.failures + u32::from(!ours);
                 if failures < patience.failures {
                     return self.later(&work, failures, Trouble { code, message, ours }).await;
@@ -172,7 +205,26 @@ impl Attendant {
                 // A look that fails says nothing about the object, so there is nothing to report.
                 let findings =
                     if order.changes() { engine::failed(&order, code, &message) } else { Vec::new() };
-                self.finish(&work, findings, RunEvent::Failed { code, message }).await
+                let ending = RunEvent::Failed { code, message };
+                self.finish(&work, findings, Ran { ending, has_unanswered }).await
+            }
+        }
+    }
+
+    /// There is no way to the vendor with the order's account: for good where that was refused, else until it is there.
+    async fn no_lane(&self, work: &Work<'_>, none: NoLane) -> Result<Next, NatsError> {
+        let (code, message) = (none.refusal().code, none.refusal().message.clone());
+        match none {
+            NoLane::Away(_) => {
+                self.later(work, work.attempt.failures, Trouble { code, message, ours: true }).await
+            }
+            NoLane::Refused(_) => {
+                // A look that cannot be made says nothing about the object, so there is nothing to report.
+                let order = work.order;
+                let findings =
+                    if order.changes() { engine::failed(order, code, &message) } else { Vec::new() };
+                let ending = RunEvent::Failed { code, message };
+                self.finish(work, findings, Ran { ending, has_unanswered: false }).await
             }
         }
     }
@@ -185,7 +237,7 @@ impl Attendant {
         if let Ok(admitted) = tokio::time::timeout(SAY_WAITING, &mut admitted).await {
             return admitted;
         }
-        let why = match gateway.admits(&order.vendor) {
+        let why = match gateway.admits(context) {
             Some(Admission::HeldBack { .. } | Admission::Trial { .. } | Admission::Away) => Wait::Breaker,
             Some(Admission::Open | Admission::Blocked { .. }) | None => Wait::Budget,
         };
@@ -193,26 +245,29 @@ impl Attendant {
         admitted.await
     }
 
-    fn is_closed(&self, order: &Order) -> bool {
-        let admission = self.config.gateway.admits(&order.vendor);
+    fn is_closed(&self, context: &RunContext) -> bool {
+        let admission = self.config.gateway.admits(context);
         admission.is_some_and(|admission| breakers::is_closed(&admission, Timestamp::now()))
     }
 
-    /// Notes that a run died, with what the effect journal says it may have done.
-    async fn note_death(
-        &self,
-        context: &RunContext,
-        attempt: u32,
-        executor: String,
-    ) -> Result<(), NatsError> {
-        let nats = &self.config.nats;
-        records::write(nats, context, RunEvent::Unknown { attempt, executor }).await;
-        for effect in journal::unanswered(nats, context).await? {
-            let key = effect.key.map(|key| format!(" under the key {key}")).unwrap_or_default();
-            let what =
-                format!("unknown: {} {}{key} was asked for and never answered", effect.method, effect.path);
-            Log::new(nats, context).line("warn", what).await;
+    /// Notes that a run died, with what the effect journal says it did and may have done: what it had recorded itself last
+    /// may be lost.
+    async fn note_death(&self, records: &Records, died: &Attempt, executor: &str) -> Result<(), NatsError> {
+        records.add(RunEvent::Unknown { attempt: died.number, executor: executor.to_owned() }).await;
+        let effects = journal::of_target(&self.config.nats, records.context()).await?;
+        let line = |level: &str, message| RunEvent::Log { level: level.to_owned(), message };
+        for (effect, status) in died.began.iter().flat_map(|began| journal::answered(&effects, *began)) {
+            let Effect { method, path, .. } = effect;
+            let message = format!("before it died, {method} {path} was answered with {status}");
+            records.add(line("info", message)).await;
         }
+        for effect in journal::open(effects) {
+            let key = effect.key.map(|key| format!(" under the key {key}")).unwrap_or_default();
+            let message =
+                format!("unknown: {} {}{key} was asked for and never answered", effect.method, effect.path);
+            records.add(line("warn", message)).await;
+        }
+        records.store().await;
         Ok(())
     }
 
@@ -235,11 +290,11 @@ fn is_about_vendor(code: Reason) -> bool {
 }
 
 /// Brings a row back after a moment.
-pub(super) fn wake(row: String, tell: mpsc::Sender<News>, stop: CancellationToken) {
+pub(super) fn wake(row: String, pause: Duration, tell: mpsc::Sender<News>, stop: CancellationToken) {
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(BUSY) => drop(tell.send(News::Due(row)).await),
+            () = tokio::time::sleep(pause) => drop(tell.send(News::Due(row)).await),
         }
     });
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use wanwright_schemas::{CustomerId, VendorId};
+use wanwright_schemas::CustomerId;
 use wanwright_vendors::Engine;
 
 use super::holds::Holds;
 use super::share::Share;
-use crate::gateway::Priority;
 use crate::gateway::fair::FairQueue;
+use crate::gateway::{AccountKey, Priority};
 
 /// Where a row stands in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +27,17 @@ enum Standing {
     Elsewhere,
 }
 
-/// A lane: runs of one engine at one vendor. A slow vendor fills its own lanes only.
+/// A lane: runs of one engine with one account at a vendor. A slow vendor, or one that lets an account wait, fills its own
+/// lanes only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LaneKey {
-    pub(super) vendor: VendorId,
+    pub(super) account: AccountKey,
     pub(super) terraform: bool,
 }
 
 impl LaneKey {
-    pub(super) fn new(vendor: VendorId, engine: Engine) -> Self {
-        Self { vendor, terraform: engine == Engine::Terraform }
+    pub(super) fn new(account: AccountKey, engine: Engine) -> Self {
+        Self { account, terraform: engine == Engine::Terraform }
     }
 }
 
@@ -88,8 +89,8 @@ impl Board {
         match self.rows.get_mut(&row) {
             Some((_, Standing::Running { again } | Standing::Resting { again })) => *again = true,
             // Whoever takes it reads the newest version.
-            Some((_, Standing::Waiting | Standing::Held)) => {}
-            Some((_, Standing::Parked | Standing::Elsewhere)) | None => self.queue(row, place),
+            Some((before, Standing::Waiting | Standing::Held)) if before.lane == place.lane => {}
+            Some(_) | None => self.queue(row, place),
         }
     }
 
@@ -150,15 +151,15 @@ impl Board {
         self.release();
     }
 
-    /// A vendor is held back, or called again.
-    pub(super) fn close(&mut self, vendor: VendorId, closed: bool) {
-        self.holds = std::mem::take(&mut self.holds).with_vendor(vendor, closed);
+    /// An account is held back, or called again.
+    pub(super) fn close(&mut self, account: AccountKey, closed: bool) {
+        self.holds = std::mem::take(&mut self.holds).with_account(account, closed);
         self.release();
     }
 
     /// Queues what is held no more.
     fn release(&mut self) {
-        let is_free = |place: &Place, holds: &Holds| !holds.hold(&place.lane.vendor, &place.customer);
+        let is_free = |place: &Place, holds: &Holds| !holds.hold(&place.lane.account, &place.customer);
         let held = self.rows.iter().filter(|(_, (_, standing))| *standing == Standing::Held);
         let free = held.filter(|(_, (place, _))| is_free(place, &self.holds));
         let free: Vec<_> = free.map(|(row, (place, _))| (row.clone(), place.clone())).collect();
@@ -192,12 +193,15 @@ impl Board {
     /// The next row to carry out, with its place, if a lane has a free slot and something waits.
     pub(super) fn next(&mut self) -> Option<(String, Place)> {
         loop {
-            let mut lanes = self.lanes.values_mut();
-            let lane = lanes.find(|lane| lane.running < lane.slots && !lane.queue.is_empty())?;
+            let mut lanes = self.lanes.iter_mut();
+            let (key, lane) = lanes.find(|(_, lane)| lane.running < lane.slots && !lane.queue.is_empty())?;
             let row = lane.queue.pop()?;
             // A place in the queue that the row does not wait at any more.
             let Some((place, standing @ Standing::Waiting)) = self.rows.get_mut(&row) else { continue };
-            if self.holds.hold(&place.lane.vendor, &place.customer) {
+            if place.lane != *key {
+                continue;
+            }
+            if self.holds.hold(&place.lane.account, &place.customer) {
                 *standing = Standing::Held;
                 continue;
             }
@@ -213,6 +217,7 @@ impl Board {
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.running -= 1;
         }
+        self.lanes.retain(|_, lane| lane.running > 0 || !lane.queue.is_empty());
         let Some((place, standing)) = self.rows.get_mut(row) else { return false };
         let again = *standing == (Standing::Running { again: true });
         if ended == Ended::Parked && !again {
@@ -241,7 +246,7 @@ mod tests {
         Place {
             slots,
             lease: String::new(),
-            lane: LaneKey::new("simwan".parse().expect("an id"), Engine::Api),
+            lane: LaneKey::new(AccountKey::new("simwan".parse().expect("an id"), None), Engine::Api),
             customer: customer.parse().expect("an id"),
             priority: Priority::Intent,
         }
@@ -387,11 +392,11 @@ mod tests {
         board.hold(Holds::default());
         assert_eq!(rows(&mut board), ["a"]);
         board.ended("a", &lane, Ended::Finished, false);
-        board.close(lane.vendor.clone(), true);
+        board.close(lane.account.clone(), true);
         board.hold(Holds::default());
         board.arrived("a".into(), place("acme"));
         assert!(board.next().is_none(), "a breaker is no pause");
-        board.close(lane.vendor, false);
+        board.close(lane.account, false);
         assert_eq!(rows(&mut board), ["a"]);
     }
 }

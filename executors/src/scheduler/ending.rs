@@ -12,8 +12,9 @@ use wanwright_schemas::run::RunEvent;
 use super::attempts::Attempt;
 use super::attend::{Attendant, Next};
 use super::backoff;
-use crate::gateway::{RunContext, journal};
-use crate::{records, reporting};
+use crate::gateway::journal;
+use crate::records::Records;
+use crate::reporting;
 
 /// A row at work.
 pub(super) struct Work<'a> {
@@ -21,8 +22,16 @@ pub(super) struct Work<'a> {
     /// The version of the row that is carried out.
     pub(super) sequence: u64,
     pub(super) order: &'a Order,
-    pub(super) context: &'a RunContext,
+    pub(super) records: &'a Records,
     pub(super) attempt: &'a Attempt,
+}
+
+/// What a run that ended leaves behind.
+pub(super) struct Ran {
+    /// How it ended, where none of its objects failed.
+    pub(super) ending: RunEvent,
+    /// Whether it asked for a change whose answer is not in the journal.
+    pub(super) has_unanswered: bool,
 }
 
 /// Why a try has to be made again.
@@ -39,19 +48,23 @@ impl Attendant {
         &self,
         work: &Work<'_>,
         findings: Vec<ObjectFinding>,
-        succeeded: RunEvent,
+        ran: Ran,
     ) -> Result<Next, NatsError> {
         let nats = &self.config.nats;
-        let ending = failure_among(&findings).unwrap_or(succeeded);
+        let context = work.records.context();
+        let failure = failure_among(&findings);
+        let unsettled = failure.is_some() && (work.attempt.unsettled || ran.has_unanswered);
+        let ending = failure.unwrap_or(ran.ending);
         let gone = matches!(work.order.intent, Intent::Remove)
             && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
         if !findings.is_empty()
             && let Err(unreported) =
-                reporting::report(nats, work.order, findings, work.context.trace.as_ref()).await
+                reporting::report(nats, work.order, findings, context.trace.as_ref()).await
         {
             let refused = work.attempt.refused + 1;
             if refused >= self.config.patience.refusals {
-                let Work { row, sequence, order, context, .. } = work;
+                work.records.store().await;
+                let Work { row, sequence, order, .. } = work;
                 return self.bury_report(row, *sequence, order, context, unreported).await;
             }
             // The state still wants the order, so the order stays.
@@ -64,15 +77,18 @@ impl Attendant {
                 .later(&work, attempt.failures, Trouble { code: refusal.code, message, ours: true })
                 .await;
         }
-        records::write(nats, work.context, ending).await;
+        work.records.add(ending).await;
+        work.records.store().await;
         if gone {
-            journal::forget(nats, work.context).await?;
+            journal::forget(nats, context).await?;
         }
         let mut head = HeaderMap::new();
         head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
-        if self.table.end(work.row, work.sequence, head).await? {
-            self.attempts.clear(work.row).await?;
-        } else {
+        head.insert(headers::ENDED_ROW, work.sequence.to_string().as_str());
+        let ended = self.table.end(work.row, work.sequence, head).await?;
+        if unsettled {
+            self.attempts.put(work.row, &work.attempt.left_unsettled()).await?;
+        } else if !ended {
             // What was written meanwhile begins behind this generation.
             self.attempts.put(work.row, &work.attempt.done()).await?;
         }
@@ -94,7 +110,8 @@ impl Attendant {
         self.set_timer(work.row, work.order, at).await?;
         self.attempts.put(work.row, &work.attempt.waiting(at, failures)).await?;
         let retrying = RunEvent::Retrying { attempt: work.attempt.number, code, message, at };
-        records::write(&self.config.nats, work.context, retrying).await;
+        work.records.add(retrying).await;
+        work.records.store().await;
         Ok(Next::Later)
     }
 

@@ -1,17 +1,19 @@
-//! Whose orders must not begin now, whatever waits: what people have paused, and vendors that are held back because calls
-//! only fail.
+//! Whose orders must not begin now, whatever waits: what people have paused, and vendors' accounts that are held back because
+//! calls only fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use wanwright_schemas::CustomerId;
 use wanwright_schemas::control::Scope;
-use wanwright_schemas::{CustomerId, VendorId};
+
+use crate::gateway::AccountKey;
 
 /// What is paused, each until a time if it has one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Holds {
     paused: BTreeMap<Scope, Option<Timestamp>>,
-    closed: BTreeSet<VendorId>,
+    closed: BTreeSet<AccountKey>,
 }
 
 impl Holds {
@@ -21,17 +23,17 @@ impl Holds {
         Self { paused: in_force.collect(), closed: BTreeSet::new() }
     }
 
-    /// The same vendors held back, and this paused.
+    /// The same accounts held back, and this paused.
     pub(super) fn with_paused(self, Self { paused, .. }: Self) -> Self {
         Self { paused, ..self }
     }
 
-    /// The same, with a vendor held back or called again.
-    pub(super) fn with_vendor(mut self, vendor: VendorId, closed: bool) -> Self {
+    /// The same, with an account held back or called again.
+    pub(super) fn with_account(mut self, account: AccountKey, closed: bool) -> Self {
         if closed {
-            self.closed.insert(vendor);
+            self.closed.insert(account);
         } else {
-            self.closed.remove(&vendor);
+            self.closed.remove(&account);
         }
         self
     }
@@ -41,11 +43,11 @@ impl Holds {
         self.paused.values().flatten().min().copied()
     }
 
-    /// Whether an order of this customer at this vendor has to wait.
-    pub(super) fn hold(&self, vendor: &VendorId, customer: &CustomerId) -> bool {
-        self.closed.contains(vendor)
+    /// Whether an order of this customer with this account has to wait.
+    pub(super) fn hold(&self, account: &AccountKey, customer: &CustomerId) -> bool {
+        self.closed.contains(account)
             || !self.paused.is_empty()
-                && (self.paused.contains_key(&Scope::Vendor(vendor.clone()))
+                && (self.paused.contains_key(&Scope::Vendor(account.vendor.clone()))
                     || self.paused.contains_key(&Scope::Customer(customer.clone())))
     }
 }

@@ -12,20 +12,21 @@ mod holds;
 mod presence;
 mod share;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::lease::key_of_target;
 use wanwright_nats::topology::{ORDERS, TIMERS};
 use wanwright_nats::{Follower, Leases, Nats, NatsError, OrderTable, StoredMessage};
-use wanwright_schemas::{VendorId, subjects};
+use wanwright_schemas::policy::Account;
+use wanwright_schemas::subjects;
 use wanwright_vendors::{Catalogue, Engine, Vendor, Vendors};
 
-use crate::gateway::{Gateway, Priority};
+use crate::gateway::{AccountKey, Gateway, Priority};
 use crate::terraform::TerraformEngine;
 use attempts::Attempts;
 use attend::Attendant;
@@ -82,6 +83,14 @@ pub struct Config {
     pub patience: Patience,
 }
 
+/// How many Terraform runs there are at once, of all lanes: those that wait for their vendor's budget left out.
+fn terraforms() -> usize {
+    // Asking the system reads files, and the board asks at every piece of news.
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)));
+    *CORES
+}
+
 /// How many runs of the API engine a lane has at once: they wait for the vendor.
 const API_SLOTS: usize = 32;
 
@@ -92,7 +101,7 @@ const MOST_API_SLOTS: usize = 256;
 /// there are enough for a call under way, for the next one, and for as many that report or begin.
 fn slots(vendor: Option<&Vendor>, engine: Engine) -> usize {
     if engine == Engine::Terraform {
-        return std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        return terraforms();
     }
     let bulks = vendor
         .into_iter()
@@ -111,7 +120,7 @@ enum News {
     Ended { row: String, lane: LaneKey, ended: Ended, began: Instant },
     Others(Vec<String>),
     Holds(Holds),
-    Closed(VendorId, bool),
+    Closed(AccountKey, bool),
 }
 
 /// Runs the scheduler until it is told to stop. `ready` is called once, when the table is being watched.
@@ -130,6 +139,7 @@ pub async fn run(
         attempts: Attempts::open(nats).await?,
         config: config.clone(),
         scans: crate::engine::Scans::default(),
+        terraforms: Semaphore::new(terraforms()),
         together: crate::engine::Together::new(config.gateway.clone()),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
@@ -151,12 +161,7 @@ pub async fn run(
     watchers.spawn(watch_timers);
     watchers.spawn(controls.keep(tell.clone(), stop.clone()));
     watchers.spawn(presence.keep(tell.clone(), stop.clone()));
-    for vendor in config.vendors.snapshot().names() {
-        let Ok(vendor) = vendor.parse::<VendorId>() else { continue };
-        if let Some(standing) = config.gateway.watch(&vendor) {
-            watchers.spawn(breakers::keep(vendor, standing, tell.clone(), stop.clone()));
-        }
-    }
+    watchers.spawn(breakers::keep_all(config.gateway.clone(), tell.clone(), stop.clone()));
     ready();
     let mut runs = JoinSet::new();
     loop {
@@ -197,7 +202,7 @@ fn note(board: &mut Board, what: News, tell: &mpsc::Sender<News>) {
         News::Rested(row) => board.rested(&row),
         News::Others(others) => board.others(others),
         News::Holds(holds) => board.hold(holds),
-        News::Closed(vendor, closed) => board.close(vendor, closed),
+        News::Closed(account, closed) => board.close(account, closed),
         News::Ended { row, lane, ended, began } => {
             let until = began + REST;
             if board.ended(&row, &lane, ended, until > Instant::now()) {
@@ -231,7 +236,7 @@ async fn attend(
         Err(error) => {
             // Its lease was not given back: whoever comes next finds a try that never ended, and looks what it did.
             tracing::error!(row, %error, "a run ended by itself");
-            attend::wake(row.clone(), tell.clone(), stop);
+            attend::wake(row.clone(), attend::TROUBLE, tell.clone(), stop);
             Ended::Parked
         }
     };
@@ -266,6 +271,15 @@ async fn watch(
     }
 }
 
+/// The customer's own account in an order. What cannot be read has none; whoever attends to it says why.
+fn account_of(message: &StoredMessage) -> Option<Account> {
+    #[derive(serde::Deserialize)]
+    struct Part {
+        account: Option<Account>,
+    }
+    serde_json::from_slice::<Part>(&message.payload).ok()?.account
+}
+
 /// Where a row of the table belongs. One that cannot be read belongs to whom its subject names.
 fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
     let row = message.subject.clone();
@@ -280,7 +294,7 @@ fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
     let engine = folder.and_then(|folder| folder.engine(kind.as_str())).unwrap_or(Engine::Api);
     let slots = slots(folder, engine);
     let lease = key_of_target(&vendor, &customer, kind, id);
-    let lane = LaneKey::new(vendor, engine);
+    let lane = LaneKey::new(AccountKey::new(vendor, account_of(message).as_ref()), engine);
     let priority = if is_look { Priority::Drift } else { Priority::Intent };
     Some(News::Row(row, Place { lane, slots, customer, priority, lease }))
 }

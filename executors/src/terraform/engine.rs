@@ -16,6 +16,7 @@ use wanwright_vendors::{ClientError, Vendors};
 
 use super::findings::Stack;
 use super::inputs;
+use super::left::{ERRORED, RUNS, VARIABLES};
 use super::messages::Said;
 use super::process::{Surroundings, Terraform, output};
 use super::provider::{self, Provider};
@@ -30,11 +31,6 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// How long Terraform has to write its state after it was asked to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(6);
-
-/// What Terraform leaves in its folder when the state backend did not take its last write.
-const ERRORED: &str = "errored.tfstate";
-
-const VARIABLES: &str = "variables.json";
 
 const APPLY: [&str; 5] = ["apply", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
 const DESTROY: [&str; 6] =
@@ -94,11 +90,13 @@ impl TerraformError {
 pub struct Config {
     /// Where states are kept.
     pub pool: PgPool,
-    /// Where their second copies are.
+    /// Where their second copies are, and where it is noted which states wait for Postgres.
     pub nats: Nats,
     /// What seals them.
     pub keys: StateKeys,
-    /// A folder of its own, on a disk that keeps what was synced.
+    /// A folder of its own, on a disk that keeps what was synced. Executors whose folders are beside each other take over
+    /// what one of them leaves that is never started again; each holds a [`DirLock`](wanwright_supervisor::DirLock) on its
+    /// own.
     pub work: PathBuf,
     /// The vendors.
     pub vendors: Vendors,
@@ -161,20 +159,21 @@ impl TerraformEngine {
     /// # Errors
     /// [`TerraformError`].
     pub async fn start(config: Config) -> Result<Self, TerraformError> {
-        let runs = config.work.join("runs");
+        let runs = config.work.join(RUNS);
         private(&config.work).await?;
         private(&runs).await?;
         let sockets = sockets_of(&config.work);
         // What a process that was killed left there.
         let _ = fs::remove_dir_all(&sockets).await;
         private(&sockets).await?;
-        let spool = config.work.join("spool");
-        let store = Store { pool: config.pool, keys: config.keys, copies: StateCopies::new(config.nats) };
+        let copies = StateCopies::new(config.nats.clone());
+        let store = Store { pool: config.pool, keys: config.keys, copies };
         for what in wanwright_supervisor::missing_confinement() {
             tracing::warn!(what, "Terraform and its providers are not confined as they should be");
         }
         store.check().await.map_err(|error| TerraformError::State(error.into()))?;
-        let states = StateServer::start(store, &spool).await.map_err(io("serving states from", &spool))?;
+        let states = StateServer::start(store, config.nats, &config.work);
+        let states = states.await.map_err(io("serving states from", &config.work))?;
         let engine = Self {
             terraform: Terraform { program: config.program, version: config.version },
             vendors: config.vendors,
@@ -183,48 +182,14 @@ impl TerraformEngine {
             runs,
             sockets,
         };
-        engine.clear_runs().await?;
+        let cleared = engine.states.clear(&engine.runs).await;
+        cleared.map_err(|error| TerraformError::State(error.into()))?;
         Ok(engine)
     }
 
     /// Waits until a part of the engine ended that was not told to: runs then have no state.
     pub async fn failed(&self) {
         self.states.failed().await;
-    }
-
-    /// Removes the run folders of the process before this one.
-    async fn clear_runs(&self) -> Result<(), TerraformError> {
-        let mut left = fs::read_dir(&self.runs).await.map_err(io("reading", &self.runs))?;
-        while let Some(entry) = left.next_entry().await.map_err(io("reading", &self.runs))? {
-            let dir = entry.path();
-            match self.adopt_left(&dir).await {
-                Ok(()) => {
-                    let _ = fs::remove_dir_all(&dir).await;
-                }
-                Err(StoreError::NoState(what)) => {
-                    tracing::error!(dir = %dir.display(), what, "a run's folder is kept: its state cannot be read");
-                }
-                Err(error) => return Err(TerraformError::State(error.into())),
-            }
-        }
-        Ok(())
-    }
-
-    async fn adopt_left(&self, dir: &Path) -> Result<(), StoreError> {
-        let Ok(body) = fs::read(dir.join(ERRORED)).await else { return Ok(()) };
-        let order = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let variables: Value = fs::read(dir.join(VARIABLES))
-            .await
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
-        let stack = variables.pointer("/site/uid").and_then(Value::as_str);
-        let stack = stack.ok_or_else(|| StoreError::NoState("its folder names no site".to_owned()))?;
-        match self.states.adopt(stack, &order, body).await {
-            // It was set aside.
-            Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// Runs an order about a site's stack.

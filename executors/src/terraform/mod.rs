@@ -5,7 +5,9 @@ mod engine;
 mod findings;
 mod inputs;
 mod keeper;
+mod left;
 mod messages;
+mod neighbours;
 mod process;
 mod provider;
 mod remains;
@@ -15,7 +17,9 @@ mod store;
 mod template;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use archive::{Resealed, Restored, StateRow, StateVersion, States};
 pub use engine::{Config, TerraformEngine, TerraformError};
 pub use store::StoreError;
+pub use waiting::{WaitingState, host, waiting_states};

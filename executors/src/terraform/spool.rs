@@ -68,18 +68,39 @@ pub(super) fn read(keys: &StateKeys, stack: &str, bytes: &[u8]) -> Result<Versio
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError::Spool { doing, source }
+    StoreError::spool(doing)
 }
 
 impl Spool {
+    /// Its folder in that of its executor.
+    pub(super) const FOLDER: &str = "spool";
+
     /// Opens the spool in this folder.
     pub(super) async fn open(dir: &Path, keys: StateKeys) -> io::Result<Self> {
         fs::create_dir_all(dir).await?;
         Ok(Self { dir: dir.to_owned(), keys })
     }
 
+    /// Another executor's spool, with the same keys.
+    pub(super) async fn beside(&self, dir: &Path) -> io::Result<Self> {
+        Self::open(dir, self.keys.clone()).await
+    }
+
+    /// The name of a stack's file.
+    pub(super) fn file(stack: &str) -> String {
+        format!("{stack}.json")
+    }
+
+    /// Whether any version waits in a spool in this folder.
+    pub(super) fn is_waiting(dir: &Path) -> bool {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries
+            .into_iter()
+            .any(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(".json")))
+    }
+
     fn path(&self, stack: &str) -> PathBuf {
-        self.dir.join(format!("{stack}.json"))
+        self.dir.join(Self::file(stack))
     }
 
     /// Puts a version on disk, for good.

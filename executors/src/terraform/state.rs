@@ -16,10 +16,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::Nats;
 
 use super::keeper::Keeper;
+use super::left;
+use super::neighbours::Neighbours;
 use super::spool::Spool;
 use super::store::{Mark, Store, StoreError, Version};
+use super::waiting::Waiting;
 use crate::vital;
 
 /// Largest state, in bytes.
@@ -66,10 +70,11 @@ pub(super) struct StateSession {
 }
 
 impl StateServer {
-    /// Serves states until [`StateServer::stop`].
-    pub(super) async fn start(store: Store, spool: &Path) -> io::Result<Self> {
-        let spool = Spool::open(spool, store.keys.clone()).await?;
-        let keeper = Arc::new(Keeper::new(store, spool));
+    /// Serves states until [`StateServer::stop`]. `work` is the folder of this executor.
+    pub(super) async fn start(store: Store, nats: Nats, work: &Path) -> io::Result<Self> {
+        let spool = Spool::open(&work.join(Spool::FOLDER), store.keys.clone()).await?;
+        let (neighbours, waiting) = (Neighbours::of(work), Waiting::new(Some(nats), work));
+        let keeper = Arc::new(Keeper::new(store, spool, neighbours, waiting));
         let inner = Arc::new(Inner { keeper: Arc::clone(&keeper), sessions: Mutex::new(HashMap::new()) });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -123,9 +128,9 @@ impl StateServer {
         serde_json::from_slice(&version.body).map_err(|error| StoreError::NoState(error.to_string()))
     }
 
-    /// Takes in a state that a run of a process before this one left on disk.
-    pub(super) async fn adopt(&self, stack: &str, order: &str, body: Vec<u8>) -> Result<(), StoreError> {
-        self.inner.keeper.adopt(stack, order, body, None).await
+    /// Takes in what runs of a process before this one left in their folders.
+    pub(super) async fn clear(&self, runs: &Path) -> Result<(), StoreError> {
+        left::clear(&self.inner.keeper, runs).await
     }
 }
 

@@ -92,6 +92,12 @@ pub enum StoreError {
         /// Lineage and serial in NATS.
         nats: (String, i64),
     },
+    /// The newest state is another executor's to bring.
+    #[error("the stack's newest state waits in {}, whose executor is running", .folder.display())]
+    Elsewhere {
+        /// The folder of the other executor.
+        folder: std::path::PathBuf,
+    },
     /// Not a state.
     #[error("not a Terraform state: {0}")]
     NoState(String),
@@ -104,6 +110,13 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl StoreError {
+    /// Trouble with a spool.
+    pub(super) fn spool(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Spool { doing, source }
+    }
 }
 
 impl Version {
@@ -268,7 +281,21 @@ impl Store {
         row.map(|row| self.open(&sealed(&row)?)).transpose()
     }
 
-    /// Stores a version behind the very one it was made from. The same version again changes nothing.
+    /// Whether Postgres has this very version, others behind it or not.
+    async fn has(
+        &self,
+        connection: impl sqlx::PgExecutor<'_>,
+        version: &Version,
+    ) -> Result<bool, StoreError> {
+        let sql = format!("SELECT {SEALED} FROM terraform.states WHERE stack = $1 AND serial = $2");
+        let row = sqlx::query(&sql).bind(&version.stack).bind(version.serial);
+        let row = row.fetch_optional(connection).await?;
+        let there = row.map(|row| self.open(&sealed(&row)?)).transpose()?;
+        Ok(there.is_some_and(|there| there.body == version.body))
+    }
+
+    /// Stores a version behind the very one it was made from. The same version again changes nothing, also when others
+    /// have gone on from it meanwhile: who stored it may have died before it could forget it.
     pub(super) async fn store(&self, version: &Version) -> Result<(), StoreError> {
         let sealed = self.seal(version)?;
         let mut transaction = self.pool.begin().await?;
@@ -279,6 +306,9 @@ impl Store {
             .await?;
         let present = self.in_postgres(&mut *transaction, &version.stack).await?;
         if present.as_ref().is_none_or(|present| present.body != version.body) {
+            if self.has(&mut *transaction, version).await? {
+                return Ok(());
+            }
             if !version.follows(present.as_ref()) {
                 return Err(version.conflict(present.as_ref()));
             }

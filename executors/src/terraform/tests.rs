@@ -10,8 +10,10 @@ use wanwright_supervisor::{NatsOptions, Postgres, PostgresOptions, SyncInterval}
 
 use super::archive::{Restored, States};
 use super::keeper::Keeper;
+use super::neighbours::Neighbours;
 use super::spool::Spool;
 use super::store::{Mark, Store, StoreError, Version};
+use super::waiting::Waiting;
 
 const TABLE: &str = include_str!("../../../migrations/0007_terraform_states.sql");
 const SEALED: &str = include_str!("../../../migrations/0021_sealed_states.sql");
@@ -52,7 +54,8 @@ async fn world() -> World {
     store.check().await.expect("a key file");
     let spool = dir.path().join("spool");
     let opened = Spool::open(&spool, keys.clone()).await.expect("a spool");
-    let keeper = Keeper::new(store, opened);
+    let work = dir.path().join("executor");
+    let keeper = Keeper::new(store, opened, Neighbours::of(&work), Waiting::new(None, &work));
     World { postgres, pool, nats, keys, keeper, spool, _server: server, _dir: dir }
 }
 

@@ -37,7 +37,8 @@ pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Ou
         scans: &Scans::default(),
         together: &Together::new(world.gateway.clone()),
         attempt: 1,
-        log: Log::new(&world.nats, &context),
+        unsettled: true,
+        log: Log::new(&world.nats, &opened),
     };
     api::run(&run).await
 }

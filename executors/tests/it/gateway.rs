@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use wanwright_executors::gateway::{Gateway, RunContext};
 use wanwright_schemas::effect::Phase;
+use wanwright_schemas::run::{RunEvent, RunRecord};
 use wanwright_schemas::trace::TraceContext;
 
 use crate::world::World;
@@ -20,7 +21,7 @@ async fn a_queued_call_of_a_run_that_ended_is_not_sent() {
     // The vendor wants to be left alone for longer than this test lasts, so the call waits for another turn.
     world.storm(25).await;
     let waiting = tokio::spawn(World::create_site(world.http.clone(), base.clone(), "acme.one"));
-    while world.recorded(&context).await != [429] {
+    while world.recorded(&opened).await != [429] {
         tokio::task::yield_now().await;
     }
     assert!(!waiting.is_finished());
@@ -48,7 +49,7 @@ async fn a_429_is_waited_out() {
     let (status, body) =
         World::create_site(world.http.clone(), opened.base_url().to_owned(), "acme.storm").await;
     assert_eq!(status, 201, "{body}");
-    let recorded = world.recorded(&context).await;
+    let recorded = world.recorded(&opened).await;
     assert_eq!((recorded.first(), recorded.last()), (Some(&429), Some(&201)));
     let journal = world.journal(&context).await;
     assert!(
@@ -59,6 +60,34 @@ async fn a_429_is_waited_out() {
     assert!(stats.totals.stormed >= 1);
     assert_eq!(stats.totals.above_limit, 0);
     assert!(!opened.failed_by_us());
+}
+
+#[tokio::test]
+async fn the_records_of_a_run_are_few_messages_and_none_is_lost_with_it() {
+    let world = World::new(50).await;
+    let (context, opened) = world.run("edge-01");
+    let base = opened.base_url().to_owned();
+    for name in ["acme.one", "acme.two"] {
+        let (status, body) = World::create_site(world.http.clone(), base.clone(), name).await;
+        assert_eq!(status, 201, "{body}");
+    }
+    assert_eq!(world.stored(&context).await.len(), 0);
+    opened.store_records().await;
+    opened.store_records().await;
+    let stored = world.stored(&context).await;
+    assert_eq!(stored.iter().map(Vec::len).collect::<Vec<_>>(), [2], "both calls are one message");
+    let (status, _) = World::create_site(world.http.clone(), base, "acme.three").await;
+    assert_eq!(status, 201);
+    // The run is given up, as when its lease is lost.
+    drop(opened);
+    while world.stored(&context).await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let stored = world.stored(&context).await;
+    assert!(
+        matches!(&stored[1][..], [RunRecord { event: RunEvent::Call { status: 201, .. }, .. }]),
+        "{stored:?}"
+    );
 }
 
 #[tokio::test]

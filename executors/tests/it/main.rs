@@ -1,6 +1,7 @@
 //! The dispatcher on a real nats-server; the gateway and the API engine between one and the simulated vendor.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod api;
 mod breaker;
 mod budget;
@@ -9,5 +10,8 @@ mod doors;
 mod faults;
 mod gateway;
 mod made_up;
+mod oauth;
+mod placeholders;
+mod standin;
 mod tls;
 mod world;

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -50,8 +52,8 @@ async fn vendor(tls: TlsAcceptor) -> (u16, Arc<AtomicU64>) {
     (port, heard)
 }
 
-/// A proxy that leads every `CONNECT` to this port: its own port, and what it was asked for.
-async fn proxy(to: u16) -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
+/// A proxy that leads every `CONNECT` with this login, if it wants one, to this port: its own port, and what it was asked.
+async fn proxy(to: u16, login: Option<&'static str>) -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let (port, asked) = (listener.local_addr().unwrap().port(), Arc::default());
     let noted: Arc<std::sync::Mutex<Vec<String>>> = Arc::clone(&asked);
@@ -61,8 +63,18 @@ async fn proxy(to: u16) -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
             while !request.ends_with(b"\r\n\r\n") {
                 request.push(stream.read_u8().await.unwrap());
             }
-            let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
-            noted.lock().unwrap().push(line);
+            let request = String::from_utf8_lossy(&request).into_owned();
+            noted.lock().unwrap().push(request.lines().next().unwrap_or_default().to_owned());
+            let given = request.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("proxy-authorization").then(|| value.to_owned())
+            });
+            let basic = login.map(|login| format!("Basic {}", STANDARD.encode(login)));
+            if given != basic {
+                let refused = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(refused).await.unwrap();
+                continue;
+            }
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
             tokio::spawn(async move {
                 let mut vendor = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
@@ -107,10 +119,70 @@ async fn a_proxy_is_asked_for_the_vendor_and_sees_no_call() {
     let dir = tempfile::tempdir().unwrap();
     let ours = dir.path().join("ours.pem");
     let (port, heard) = vendor(authority(&ours, "vendor.example")).await;
-    let (proxy, asked) = proxy(port).await;
+    let (proxy, asked) = proxy(port, None).await;
     let folder = format!("[tls]\nca_file = \"{}\"\n", ours.display());
     let world = World::with_proxy(&budget(&folder), &format!("http://127.0.0.1:{proxy}")).await;
     assert_eq!(called(&world, "https://vendor.example").await, 200);
+    assert_eq!(*asked.lock().unwrap(), ["CONNECT vendor.example:443 HTTP/1.1"]);
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxys_login_is_read_where_the_folder_says_and_again_when_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, login) = (dir.path().join("ours.pem"), dir.path().join("login"));
+    let (port, heard) = vendor(authority(&ours, "vendor.example")).await;
+    let (proxy, asked) = proxy(port, Some("wan:s3cret pass")).await;
+    std::fs::write(&login, "wan:another\n").unwrap();
+    let (ours, file) = (ours.display(), login.display());
+    let folder = format!("[tls]\nca_file = \"{ours}\"\n[proxy_login]\nfile = \"{file}\"\n");
+    let world = World::with_proxy(&budget(&folder), &format!("http://127.0.0.1:{proxy}")).await;
+    let process = world.process_to("https://vendor.example").await;
+    let call = async || {
+        let run = process.gateway.open(World::context("edge-01"));
+        let answer = world.http.get(format!("{}/x", run.base_url())).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, body) = call().await;
+    assert_eq!((status, heard.load(Ordering::SeqCst)), (502, 0), "{body}");
+    assert!(!body.contains("another"), "{body}");
+    std::fs::write(&login, "wan:s3cret pass\n").unwrap();
+    assert_eq!(call().await.0, 200);
+    assert_eq!((heard.load(Ordering::SeqCst), asked.lock().unwrap().len()), (1, 2));
+    process.stop.cancel();
+}
+
+/// Environment variables belong to a whole process, so this test runs itself again in one of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environments_proxy_counts_where_the_folder_says_so_only() {
+    const INNER: &str = "WANWRIGHT_TEST_PROXY";
+    let dir = tempfile::tempdir().unwrap();
+    if let Ok(facts) = std::env::var(INNER) {
+        let mut facts = facts.split(' ');
+        let mut next = || facts.next().unwrap().to_owned();
+        let (ours, port) = (next(), next());
+        let tls = format!("[tls]\nca_file = \"{ours}\"\n");
+        let told = World::with_proxy(&budget(&tls), "environment").await;
+        assert_eq!(called(&told, "https://vendor.example").await, 200);
+        let direct = format!("https://localhost:{port}");
+        assert_eq!(called(&told, &direct).await, 502, "NO_PROXY: asked itself, whose name is another");
+        let untold = World::with(&budget(&tls), 50, 50).await;
+        assert_eq!(called(&untold, "https://vendor.example").await, 502, "there is no such host");
+        return;
+    }
+    let ours = dir.path().join("ours.pem");
+    let (port, heard) = vendor(authority(&ours, "vendor.example")).await;
+    let (proxy, asked) = proxy(port, Some("wan:s3cret")).await;
+    let name = "tls::the_environments_proxy_counts_where_the_folder_says_so_only";
+    let run = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(INNER, format!("{} {port}", ours.display()))
+        .env("HTTPS_PROXY", format!("http://wan:s3cret@127.0.0.1:{proxy}"))
+        .env("NO_PROXY", "localhost,127.0.0.1")
+        .output();
+    let run = run.await.unwrap();
+    let said = [run.stdout, run.stderr].concat();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&said));
     assert_eq!(*asked.lock().unwrap(), ["CONNECT vendor.example:443 HTTP/1.1"]);
     assert_eq!(heard.load(Ordering::SeqCst), 1);
 }

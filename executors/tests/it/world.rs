@@ -12,7 +12,7 @@ use wanwright_executors::gateway::{Gateway, Opened, Priority, RunContext};
 use wanwright_nats::{Nats, load_subject, topology};
 use wanwright_schemas::effect::{Effect, Phase};
 use wanwright_schemas::order::Target;
-use wanwright_schemas::run::{RunEvent, RunRecord};
+use wanwright_schemas::run::{self, RunEvent, RunRecord};
 use wanwright_schemas::{OrderId, subjects};
 use wanwright_simulator::{Config, Limit, Running, Simulator, Stats};
 use wanwright_supervisor::NatsOptions;
@@ -60,7 +60,7 @@ fn vendors(dir: &Path, budget: &str, proxy: Option<&str>, device_api: &str) -> C
     Catalogue::load(dir.join("vendors")).unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (entry, to) = (entry.unwrap().path(), to);
@@ -142,6 +142,15 @@ impl World {
         Process { gateway, stop }
     }
 
+    /// Changes the vendor's folder; gateways that are started from now on see it.
+    pub fn replace_in_folder(&mut self, from: &str, to: &str) {
+        let file = self.dir.path().join("vendors/simwan/vendor.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(file, text.replace(from, to)).unwrap();
+        self.catalogue = Catalogue::load(self.dir.path().join("vendors")).unwrap();
+    }
+
     /// Kills the nats-server.
     pub async fn stop_nats(&mut self) {
         if let Some(server) = self.server.take() {
@@ -172,6 +181,8 @@ impl World {
             vendor: "simwan".parse().unwrap(),
             order: OrderId::of_digest([7; 32]),
             target: Target::Device(device.parse().unwrap()),
+            account: None,
+            secrets: Vec::new(),
             priority: Priority::Intent,
             trace: None,
         }
@@ -197,15 +208,25 @@ impl World {
         effects.into_iter().map(|effect| effect.phase).collect()
     }
 
-    /// The statuses of the calls that were recorded for an order.
-    pub async fn recorded(&self, of: &RunContext) -> Vec<u16> {
+    /// The statuses of the calls that were recorded for a run.
+    pub async fn recorded(&self, run: &Opened) -> Vec<u16> {
+        run.store_records().await;
+        let of = run.context();
         let subject = subjects::run(&of.customer, of.order, "call");
-        let records: Vec<RunRecord> = self.loaded(topology::RUNS, &subject).await;
-        let calls = records.into_iter().filter_map(|record| match record.event {
+        let messages = load_subject(&self.nats, topology::RUNS, &subject, 0).await.unwrap();
+        let records = messages.iter().flat_map(|message| run::read(&message.payload).unwrap());
+        let calls = records.filter_map(|record| match record.event {
             RunEvent::Call { status, .. } => Some(status),
             _ => None,
         });
         calls.collect()
+    }
+
+    /// The records about a run that are stored, message by message.
+    pub async fn stored(&self, of: &RunContext) -> Vec<Vec<RunRecord>> {
+        let subject = subjects::run(&of.customer, of.order, "*");
+        let messages = load_subject(&self.nats, topology::RUNS, &subject, 0).await.unwrap();
+        messages.iter().map(|message| run::read(&message.payload).unwrap()).collect()
     }
 
     fn back_door(&self, path: &str) -> String {

@@ -52,7 +52,7 @@ pub enum Finding {
         why: String,
     },
     /// What stands between two heads is not what was signed.
-    #[error("messages {from} to {to} are not what was signed on {time}")]
+    #[error("messages {from} to {to} are not what was signed on {time:.0}")]
     Rewritten {
         /// The first message that may be another one.
         from: u64,
@@ -62,7 +62,7 @@ pub enum Finding {
         time: Timestamp,
     },
     /// Less is there than was signed.
-    #[error("it ends at {last}, and {sequence} messages were signed on {time}")]
+    #[error("it ends at {last}, and {sequence} messages were signed on {time:.0}")]
     Truncated {
         /// The last message.
         last: u64,

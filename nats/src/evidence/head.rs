@@ -92,9 +92,14 @@ impl SignedHead {
 }
 
 #[cfg(test)]
+#[path = "../../../schemas/tests/wire/spoilt.rs"]
+mod spoilt;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::spoilt::spoilt;
     use super::*;
 
     #[test]
@@ -122,28 +127,6 @@ mod tests {
 
     const PIECES: [&str; 4] = [r#""v":1,"#, "{", "null", r#""sequence":2,"#];
 
-    /// Ways to spoil bytes: cut them, turn a bit, put a byte or a piece in, say a part twice.
-    fn spoilt(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
-        let spoil = (0..5u8, any::<prop::sample::Index>(), any::<u8>());
-        prop::collection::vec(spoil, 0..5).prop_map(move |spoils| {
-            spoils.iter().fold(whole.clone(), |mut bytes, (what, place, with)| {
-                let at = place.index(bytes.len() + 1);
-                match what {
-                    0 => bytes.truncate(at),
-                    1 if at < bytes.len() => bytes[at] ^= with | 1,
-                    2 => bytes.insert(at, *with),
-                    3 => drop(bytes.splice(at..at, PIECES[usize::from(*with) % PIECES.len()].bytes())),
-                    _ => {
-                        let end = (at + usize::from(*with)).min(bytes.len());
-                        let twice = bytes[at..end].to_vec();
-                        drop(bytes.splice(at..at, twice));
-                    }
-                }
-                bytes
-            })
-        })
-    }
-
     fn line() -> (SignedHead, SigningKey) {
         let key = SigningKey::from_seed([7; 32]).expect("a key");
         let of = Rolling::default().with(1, Digest::of(b"leaf"));
@@ -164,7 +147,7 @@ mod tests {
 
         /// Whatever a line of heads says, what counts as signed is what was signed.
         #[test]
-        fn hostile_lines(line in spoilt(serde_json::to_vec(&line().0).expect("JSON")), any in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn hostile_lines(line in spoilt(serde_json::to_vec(&line().0).expect("JSON"), &PIECES), any in prop::collection::vec(any::<u8>(), 0..300)) {
             let (head, key) = self::line();
             for bytes in [line, any] {
                 let Ok(read) = serde_json::from_slice::<SignedHead>(&bytes) else { continue };

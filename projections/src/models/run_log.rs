@@ -26,7 +26,7 @@ pub struct RunLogRow {
     pub customer: CustomerId,
     /// The order.
     pub order_id: OrderId,
-    /// The sequence in RUNS.
+    /// Its place among all lines: the sequence of its message in RUNS times 1024, and which record of that message it is.
     pub sequence: u64,
     /// When it happened.
     pub time: Timestamp,
@@ -58,7 +58,7 @@ impl Table for RunLogRow {
 }
 
 impl RunLogRow {
-    /// The line of a record.
+    /// The line of a record, at this place.
     pub fn of(record: &RunRecord, sequence: u64) -> Self {
         let (level, message) = describe(&record.event);
         let mut row = Self {

@@ -1,6 +1,6 @@
 //! Rebuild and verify, while the tables serve.
 
-use wanwright_nats::{Follower, Nats, stream_info};
+use wanwright_nats::{Follower, stream_info};
 use wanwright_projections::{customer_overview, rebuild, rebuild_all, rebuild_customer, verify};
 use wanwright_schemas::{CustomerId, subjects};
 
@@ -91,7 +91,7 @@ async fn another_partition_count_stops_the_readers_until_everything_is_folded_ag
         let name = subjects::events_stream(partition);
         create_stream(&world.nats, &name, &subjects::events_of_partition(partition)).await;
     }
-    let nats = Nats { partitions: to, ..world.nats.clone() };
+    let nats = world.nats.with_partitions(to);
     let mut moved = None;
     for customer in ["acme", "globex", "initech-0"] {
         let of = id::<CustomerId>(customer);

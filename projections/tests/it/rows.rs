@@ -6,7 +6,7 @@ use serde_json::json;
 use wanwright_projections::models::Health;
 use wanwright_projections::read::{self, Filter, Page};
 use wanwright_projections::{WaitError, customer_overview, migrate, wait_for};
-use wanwright_schemas::run::{RUN_VERSION, RunEvent, RunRecord};
+use wanwright_schemas::run::{RUN_BATCH_VERSION, RUN_VERSION, RunBatch, RunEntry, RunEvent, RunRecord};
 use wanwright_schemas::{Outcome, Position, Reason, Refusal, Target, subjects};
 
 use crate::given::*;
@@ -101,6 +101,27 @@ async fn runs_verdicts_and_dead_letters_become_rows() {
         let subject = subjects::run(&id("acme"), id(&order(1)), event.word());
         world.publish((subject, serde_json::to_vec(&record(event)).unwrap())).await;
     }
+    // What a second try did is one message.
+    let entry = |event| RunEntry { time: jiff::Timestamp::now(), event };
+    let RunRecord { customer, vendor, order: of, target, .. } = record(RunEvent::Withdrawn);
+    let call = |status| RunEvent::Call {
+        method: "PUT".into(),
+        path: "/v1/sites/1".into(),
+        status,
+        millis: 3,
+        waited_millis: 20,
+        attempt: 1,
+        shared: None,
+    };
+    let records = vec![
+        entry(RunEvent::Started { attempt: 2, executor: "e1".into(), replaced: None }),
+        entry(call(503)),
+        entry(call(200)),
+        entry(RunEvent::Failed { code: Reason::VendorRefused, message: "no again".into() }),
+    ];
+    let batch = RunBatch { v: RUN_BATCH_VERSION, customer, vendor, order: of, target, records };
+    let subject = subjects::run(&id("acme"), of, "failed");
+    world.publish((subject, serde_json::to_vec(&batch).unwrap())).await;
     let refusal = Refusal::new(Reason::SiteMissing, "there is no site x");
     let outcome = Outcome::refused(Some(command(1)), None, refusal);
     let subject = subjects::verdict(&id("acme"), command(1), PARTITIONS);
@@ -114,7 +135,13 @@ async fn runs_verdicts_and_dead_letters_become_rows() {
     assert_eq!(operations.rows.len(), 1);
     assert_eq!(operations.rows[0].error_code.as_deref(), Some("VendorRefused"));
     let log = read::run_log(&world.pool, &id("acme"), id(&order(1)), &all.1).await.unwrap();
-    assert_eq!(log.rows.len(), 4);
+    let words: Vec<&str> = log.rows.iter().map(|line| line.what.as_str()).collect();
+    assert_eq!(words, ["queued", "started", "log", "failed", "started", "call", "call", "failed"]);
+    let statuses: Vec<_> = log.rows.iter().filter_map(|line| line.status).collect();
+    assert_eq!(statuses, [503, 200], "each call has its line, in their order");
+    assert!(log.rows.iter().map(|line| line.sequence).is_sorted_by(|before, after| before < after));
+    let operation = &operations.rows[0];
+    assert_eq!((operation.calls, operation.budget_wait_millis, operation.attempts), (2, 40, 2));
     let outcome = read::outcome(&world.pool, &id("acme"), command(1)).await.unwrap().unwrap();
     assert_eq!((outcome.status.as_str(), outcome.number), ("refused", Some(2008)));
     assert_eq!((outcome.stream.as_str(), outcome.sequence), ("VERDICTS", 1));
@@ -132,7 +159,7 @@ async fn runs_verdicts_and_dead_letters_become_rows() {
 
     let none = Duration::ZERO;
     let keep = wanwright_projections::Keep { runs: none, outcomes: none, dead_letters: none };
-    assert_eq!(wanwright_projections::prune(&world.pool, keep).await.unwrap(), 4 + 1 + 1 + 1);
+    assert_eq!(wanwright_projections::prune(&world.pool, keep).await.unwrap(), 8 + 1 + 1 + 1);
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ pub async fn connect(server: &wanwright_supervisor::Nats) -> Nats {
             .await
             .unwrap();
     let js = jetstream::ContextBuilder::new().timeout(Duration::from_secs(1)).build(client.clone());
-    Nats { client, js, partitions: PARTITIONS }
+    Nats::over(client, js, PARTITIONS)
 }
 
 impl World {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use wanwright_schemas::command::{Ask, Command, CommandBody};
 use wanwright_schemas::effect::Effect;
 use wanwright_schemas::policy::CustomerAsk;
-use wanwright_schemas::run::RunRecord;
+use wanwright_schemas::run::{RunBatch, RunRecord};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{Envelope, Event, Order, Outcome, Refusal};
 
@@ -30,6 +30,7 @@ pub const FILES: &[Frozen] = &[
     Frozen { schema: "outcome", text: include_str!("../../frozen/outcome.v1.jsonl"), again: json::<Outcome> },
     Frozen { schema: "order", text: include_str!("../../frozen/order.v1.jsonl"), again: json::<Order> },
     Frozen { schema: "run", text: include_str!("../../frozen/run.v1.jsonl"), again: json::<RunRecord> },
+    Frozen { schema: "run-batch", text: include_str!("../../frozen/run.v2.jsonl"), again: json::<RunBatch> },
     Frozen { schema: "effect", text: include_str!("../../frozen/effect.v2.jsonl"), again: json::<Effect> },
 ];
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use wanwright_executors::scheduler::Patience;
+use wanwright_nats::{load_subject, topology};
 use wanwright_schemas::run::{Generations, RunEvent};
 use wanwright_tests::level;
 
@@ -38,6 +39,7 @@ async fn a_hundred_edits_are_few_runs_and_the_last_one_wins() {
         match record.event {
             RunEvent::Queued { generation, .. } => brought.push((record.order, generation)),
             RunEvent::Started { replaced: Some(range), .. } => replaced.push((record.order, range)),
+            RunEvent::Unknown { .. } => panic!("every run has ended: {record:?}"),
             _ => {}
         }
     }
@@ -60,4 +62,20 @@ async fn a_hundred_edits_are_few_runs_and_the_last_one_wins() {
     assert!(covered.contains(&101));
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_left_nothing_open_has_nothing_to_settle() {
+    let world = World::new(5).await;
+    let acme = world.customer("acme").await;
+    let one = world.scheduler("one", Patience::default()).await;
+    world.device(&acme, "edge").await;
+    world.until_event(&acme, "edge", "DeviceApplied").await;
+    world.until_done("acme").await;
+    let words: Vec<&str> = world.records("acme").await.iter().map(|record| record.event.word()).collect();
+    assert!(words.ends_with(&["started", "call", "succeeded"]), "{words:?}");
+    let journal =
+        load_subject(&world.nats, topology::EFFECTS, "wan.effect.acme.device.edge", 0).await.unwrap();
+    assert_eq!(journal.len(), 2, "before and after; nothing was open that had to be settled");
+    one.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Schedulers, one or several, between the real command service and dispatcher and the simulated vendor.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod cancelled;
 mod child;
 mod dead;

@@ -28,7 +28,7 @@ use wanwright_vendors::Vendors;
 
 pub const PARTITIONS: u16 = 8;
 pub const LIMIT: Duration = Duration::from_secs(120);
-const TOKEN: &str = "the-vendors-token";
+pub const TOKEN: &str = "the-vendors-token";
 const ADMIN: &str = "admin";
 
 /// What a scheduler needs to find its way, wherever it runs.
@@ -50,10 +50,14 @@ pub async fn schedule(
 ) {
     let nats = wanwright_nats::connect(&place.nats, &place.name, PARTITIONS).await.unwrap();
     let vendors = Vendors::open(&place.vendors).unwrap();
+    let _watching = vendors.watch(|found| println!("{found:?}"));
     let urls = HashMap::from([("simwan".to_owned(), place.vendor_url)]);
-    let gateway = Gateway::start(nats.clone(), &vendors.snapshot(), &urls, stop.clone()).await.unwrap();
+    let gateway = Gateway::start(nats.clone(), vendors.clone(), &urls, stop.clone()).await.unwrap();
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+    // With a key file at hand nobody asks Postgres whether there ought to be one.
     let keys = StateKeys::new(place.work.join("state.key"));
+    std::fs::create_dir_all(&place.work).unwrap();
+    keys.check(None).unwrap();
     let terraform = terraform::Config {
         pool,
         nats: nats.clone(),
@@ -91,6 +95,7 @@ pub struct World {
     _service: JoinHandle<Result<(), NatsError>>,
     _dispatcher: JoinHandle<Result<(), NatsError>>,
     _stop: DropGuard,
+    vendors: Vendors,
     dir: TempDir,
 }
 
@@ -160,7 +165,8 @@ impl World {
         let service = service::run(nats.clone(), known.clone(), options, stop.clone(), ready);
         let service = tokio::spawn(service);
         tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap();
-        let dispatcher = tokio::spawn(dispatcher::run(nats.clone(), known, None, stop.clone(), || ()));
+        let dispatcher =
+            tokio::spawn(dispatcher::run(nats.clone(), known.clone(), None, stop.clone(), || ()));
         Self {
             table: OrderTable::new(nats.clone()),
             nats,
@@ -170,6 +176,7 @@ impl World {
             _service: service,
             _dispatcher: dispatcher,
             _stop: stop.drop_guard(),
+            vendors: known,
             dir,
         }
     }
@@ -202,6 +209,27 @@ impl World {
         let reply =
             self.nats.client.request_with_headers(format!("wan.do.{tail}"), head, body).await.unwrap();
         serde_json::from_slice(&reply.payload).unwrap()
+    }
+
+    /// A file of the vendor's folder.
+    pub fn folder(&self, file: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join("vendors/simwan").join(file)).unwrap()
+    }
+
+    /// Replaces it at once, as an operator would.
+    pub fn write_folder(&self, file: &str, text: &str) {
+        let new = self.dir.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.dir.path().join("vendors/simwan").join(file)).unwrap();
+    }
+
+    /// Sends a command until it is accepted: the vendor's folder has changed, and roles look at it once a second.
+    pub async fn until_accepted(&self, tail: &str, body: &Value) {
+        let accepted = async || {
+            self.vendors.refresh();
+            Ok(self.ask(tail, body).await.refusal().is_none())
+        };
+        level::until(tail, LIMIT, accepted).await.unwrap();
     }
 
     /// Sends a command that has to be accepted.

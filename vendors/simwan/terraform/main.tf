@@ -23,7 +23,7 @@ variable "tunnels" {
     peer_address = string
     local_asn    = number
     peer_asn     = number
-    settings     = object({ mtu = number })
+    settings     = object({ mtu = number, psk = optional(string) })
   }))
 }
 
@@ -43,6 +43,7 @@ resource "wanwright_simwan_tunnel" "tunnel" {
   local_asn       = each.value.local_asn
   peer_asn        = each.value.peer_asn
   mtu             = each.value.settings.mtu
+  psk             = each.value.settings.psk
   idempotency_key = each.value.uid
 }
 

@@ -39,8 +39,8 @@ impl Answer {
 pub(super) fn judge(
     api: &ResourceApi,
     status: u16,
-    headers: HeaderMap,
     retry_after: Option<Duration>,
+    headers: HeaderMap,
     body: Vec<u8>,
 ) -> Result<Answer, ClientError> {
     let success = (200..300).contains(&status);

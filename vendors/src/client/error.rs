@@ -65,7 +65,7 @@ pub enum ClientError {
         /// Whether a connection was made, so that the call may have had an effect.
         connected: bool,
         /// What failed.
-        source: Arc<reqwest::Error>,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The vendor answered something that makes no sense here: another 5xx, a redirect, JSON of another form.
     #[error("unexpected answer from the vendor: {message}")]

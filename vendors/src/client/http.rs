@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 use serde_json::Value;
 
 use super::answer::{self, Answer};
+use super::carrier::{Carried, Carrier};
 use super::error::ClientError;
 use crate::resource::ResourceApi;
 
@@ -46,8 +47,16 @@ pub struct ClientOptions {
 /// Connections to one base URL, shared by the clients of its kinds. A clone shares them too.
 #[derive(Clone)]
 pub struct VendorHttp {
-    client: Client,
+    way: Way,
     base: Arc<str>,
+}
+
+/// How a call gets to whoever stands for the vendor.
+#[derive(Clone)]
+enum Way {
+    Connection(Client),
+    /// It is in this process.
+    Carrier(Arc<dyn Carrier>),
 }
 
 impl std::fmt::Debug for VendorHttp {
@@ -83,29 +92,45 @@ impl VendorHttp {
             .default_headers(headers)
             .build()
             .map_err(|error| ClientError::configuration(error.to_string()))?;
-        Ok(Self { client, base: base.into() })
+        Ok(Self { way: Way::Connection(client), base: base.into() })
+    }
+
+    /// The same where whoever stands for the vendor is in this process: nothing is sent to get there. The carrier knows
+    /// the base URL as its own, and bounds each call in time and size.
+    ///
+    /// # Errors
+    /// [`ClientError::Configuration`] if the base URL is not valid.
+    pub fn carried(base_url: &str, carrier: Arc<dyn Carrier>) -> Result<Self, ClientError> {
+        let base = base_url.trim_end_matches('/');
+        url(base, "/", &[])?;
+        Ok(Self { way: Way::Carrier(carrier), base: base.into() })
     }
 
     /// One call. Anything but a success with a whole answer is an error.
     pub(super) async fn call(&self, api: &ResourceApi, call: &Call<'_>) -> Result<Answer, ClientError> {
-        let mut request = self.client.request(call.method.clone(), url(&self.base, &call.path, &call.query)?);
-        for (name, value) in &api.headers {
-            request = request.header(name, value);
-        }
-        if let Some((name, value)) = call.header {
-            request = request.header(name, value);
-        }
-        if call.looks && call.method != Method::GET {
-            request = request.header(LOOKS_HEADER, "true");
-        }
-        if let Some(body) = &call.body {
-            request = request.json(body);
-        }
-        let response = request.send().await.map_err(network)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let retry_after = retry_after(&response);
-        let body = bounded(response).await?;
-        answer::judge(api, status, headers, retry_after, body)
+        let url = url(&self.base, &call.path, &call.query)?;
+        let headers = headers(api, call)?;
+        let body = call.body.as_ref().map(serde_json::to_vec).transpose();
+        let body = body.map_err(|error| ClientError::configuration(error.to_string()))?;
+        let (status, headers, body) = match &self.way {
+            Way::Connection(client) => {
+                let mut request = client.request(call.method.clone(), url).headers(headers);
+                if let Some(body) = body {
+                    request = request.body(body);
+                }
+                let response = request.send().await.map_err(network)?;
+                let (status, headers) = (response.status().as_u16(), response.headers().clone());
+                (status, headers, bounded(response).await?)
+            }
+            Way::Carrier(carrier) => {
+                let body = body.unwrap_or_default();
+                let call = Carried { method: call.method.clone(), url, headers, body };
+                let brought = carrier.carry(call).await;
+                // What it asked for may have been done, whatever became of the answer.
+                brought.map_err(|source| ClientError::Network { connected: true, source: source.into() })?
+            }
+        };
+        answer::judge(api, status, retry_after(&headers), headers, body)
     }
 
     /// The parameters of a link to another page of a list. Only they are taken from a link: neither its host nor its
@@ -119,6 +144,24 @@ impl VendorHttp {
         }
         Ok(link.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
+}
+
+fn headers(api: &ResourceApi, call: &Call<'_>) -> Result<HeaderMap, ClientError> {
+    let mut headers = HeaderMap::new();
+    let own = api.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in own.chain(call.header) {
+        let pair = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+        let (name, value) =
+            pair.ok_or_else(|| ClientError::configuration(format!("header `{name}` is not valid")))?;
+        headers.append(name, value);
+    }
+    if call.looks && call.method != Method::GET {
+        headers.insert(LOOKS_HEADER, HeaderValue::from_static("true"));
+    }
+    if call.body.is_some() {
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    }
+    Ok(headers)
 }
 
 fn network(source: reqwest::Error) -> ClientError {
@@ -145,8 +188,8 @@ async fn bounded(mut response: Response) -> Result<Vec<u8>, ClientError> {
 }
 
 /// Only the form in seconds: the other one needs a clock that agrees with the vendor's.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
 }
 

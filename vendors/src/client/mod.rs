@@ -3,6 +3,7 @@
 mod answer;
 mod bulk;
 mod call;
+mod carrier;
 mod error;
 mod http;
 mod job;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 pub use bulk::{BulkAnswer, BulkChange, BulkItem};
+pub use carrier::{Brought, Carried, Carrier};
 pub use error::{ClientError, CreateError};
 pub use http::{ClientOptions, LOOKS_HEADER, VendorHttp};
 pub use job::{JobNote, JobNotes, JobOf};

@@ -68,6 +68,13 @@ fn visit(node: &Node, path: &str, value: &Value, errors: &mut Vec<FieldError>) -
     if errors.len() >= MOST_ERRORS {
         return Value::Null;
     }
+    if node.secret {
+        // Nothing of it is repeated: it may be the secret itself.
+        if !value.as_str().is_some_and(|text| crate::secret_name(text).is_some()) {
+            push(errors, NotAllowed, path, "is no name of a secret".to_owned(), expected(node));
+        }
+        return value.clone();
+    }
     let before = errors.len();
     let found = match (&node.shape, value) {
         (Shape::Object { properties, required }, Value::Object(map)) => {
@@ -203,6 +210,9 @@ fn within<T: PartialOrd + std::fmt::Display>(
 }
 
 pub(super) fn expected(node: &Node) -> String {
+    if node.secret {
+        return "`secret:` and the secret's name, 1 to 63 of a-z, 0-9 and -".to_owned();
+    }
     if let Some(choices) = &node.choices {
         let choices: Vec<String> = choices.iter().map(shown).collect();
         return format!("one of {}", choices.join(", "));

@@ -80,6 +80,8 @@ struct Node {
     shape: Shape,
     default: Option<Value>,
     choices: Option<Vec<Value>>,
+    /// Whether it is the name of a secret, never one itself.
+    secret: bool,
     rules: Vec<rules::Rule>,
     /// Whether this place or one below it has a rule.
     has_rules: bool,

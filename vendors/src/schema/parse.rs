@@ -13,6 +13,9 @@ const DEEPEST: usize = 16;
 /// Keywords every place may have.
 const COMMON: &[&str] = &["type", "default", "enum", "description", rules::KEY];
 
+/// The keyword of texts that name a secret.
+const SECRET: &str = "x-secret";
+
 /// Longest name of a property, in bytes.
 const LONGEST_NAME: usize = 64;
 
@@ -59,7 +62,12 @@ fn node(json: &Value, path: &str, at: At) -> Result<Node, SchemaError> {
         Shape::Array { items, .. } => items.has_rules,
         _ => false,
     };
-    let mut node = Node { shape, default: None, choices: None, rules: Vec::new(), has_rules: below };
+    let secret = match fields.get(SECRET) {
+        None => false,
+        Some(Value::Bool(secret)) => *secret,
+        Some(_) => return Err(error(path, SECRET, "is neither true nor false")),
+    };
+    let mut node = Node { shape, default: None, choices: None, secret, rules: Vec::new(), has_rules: below };
     node.choices = choices(&node, fields, path)?;
     node.rules = rules::read(&node, fields, path, at.in_list)?;
     node.has_rules |= !node.rules.is_empty();
@@ -92,7 +100,7 @@ fn shape(
             let longest = bound(fields, "maxLength", path, Value::as_u64)?;
             ordered(&shortest, &longest, path, "minLength")?;
             let shortest = shortest.unwrap_or(0);
-            (Shape::String { shortest, longest }, &["minLength", "maxLength"])
+            (Shape::String { shortest, longest }, &["minLength", "maxLength", SECRET])
         }
         "integer" => {
             let minimum = bound(fields, "minimum", path, Value::as_i64)?;

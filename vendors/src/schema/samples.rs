@@ -13,6 +13,9 @@ pub(super) fn of(node: &Node) -> Vec<Value> {
     if let Some(choices) = &node.choices {
         return choices.clone();
     }
+    if node.secret {
+        return vec![Value::from("secret:a"), Value::from("secret:b-2")];
+    }
     let mut found: Vec<Value> = node.default.iter().cloned().collect();
     match &node.shape {
         Shape::Object { properties, required } => objects(properties, required, &mut found),

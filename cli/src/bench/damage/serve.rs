@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_nats::HeaderMap;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::service;
@@ -39,6 +40,7 @@ const TRIED: usize = 5;
 pub async fn serve(base: &Base, nats: &Nats, evidence: Evidence, judged: &mut Judged) -> Result<()> {
     let claimed = base::claims(nats).await.unwrap_or_default();
     let lost: Vec<String> = base.claims.keys().filter(|key| !claimed.contains_key(*key)).cloned().collect();
+    let began = Timestamp::now();
     let stop = CancellationToken::new();
     let (open, opened) = tokio::sync::oneshot::channel();
     let (master_key, evidence) = (Some(base.master_key()), Some(evidence));
@@ -58,7 +60,7 @@ pub async fn serve(base: &Base, nats: &Nats, evidence: Evidence, judged: &mut Ju
         opened = tokio::time::timeout(READY, opened) => opened.is_ok_and(|opened| opened.is_ok()),
     };
     let looked = match is_ready {
-        true => look(base, nats, &lost, judged).await,
+        true => look(base, nats, &lost, began, judged).await,
         false => {
             judged.silent.push("the command service hangs".to_owned());
             Ok(())
@@ -69,17 +71,20 @@ pub async fn serve(base: &Base, nats: &Nats, evidence: Evidence, judged: &mut Ju
     looked
 }
 
-async fn look(base: &Base, nats: &Nats, lost: &[String], judged: &mut Judged) -> Result<()> {
-    // Before anything else happens: the moment in which somebody else could take what is nobody's.
+async fn look(
+    base: &Base,
+    nats: &Nats,
+    lost: &[String],
+    began: Timestamp,
+    judged: &mut Judged,
+) -> Result<()> {
+    // Before anything else happens: the moment in which somebody else could take what is nobody's, and in which what is
+    // lost could be judged anew.
     thieves(nats, lost, judged).await?;
-    inbox(nats, judged).await?;
-    durable(base, nats, judged).await?;
     refused(base, nats, judged).await?;
-    let keys = Keys::new(nats.clone(), base.master_key());
-    match base::keys(&keys).await {
-        Ok(there) => judged.missing("keys", base.keys.iter().filter(|key| !holds(&there, key)).count()),
-        Err(error) => judged.reported.push(format!("keys: {error:#}")),
-    }
+    keyed(base, nats, judged).await?;
+    inbox(nats, judged).await?;
+    durable(base, nats, began, judged).await?;
     let claims = base::claims(nats).await?;
     let missing = base.claims.iter().filter(|claim| !holds(&claims, claim)).count();
     judged.missing("claims", missing);
@@ -173,18 +178,49 @@ async fn inbox(nats: &Nats, judged: &mut Judged) -> Result<()> {
     }
 }
 
+/// What was reported of the inbox.
+async fn reports(nats: &Nats) -> Result<Vec<StoredMessage>> {
+    Ok(load_subject(nats, DEAD, &subjects::dead("inbox", Reason::StorageDamaged), 0).await?)
+}
+
 /// How many durable commands were reported as lost.
 async fn reported(nats: &Nats) -> Result<u64> {
-    let reports = load_subject(nats, DEAD, &subjects::dead("inbox", Reason::StorageDamaged), 0).await?;
     let lost = |report: &StoredMessage| {
         let body: serde_json::Value = serde_json::from_slice(&report.payload).ok()?;
         body["lost"].as_u64()
     };
-    Ok(reports.iter().filter_map(lost).sum())
+    Ok(reports(nats).await?.iter().filter_map(lost).sum())
+}
+
+/// Changes a contact of whoever has none of their keys any more: it is not sealed with another one.
+async fn keyed(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
+    let keys = Keys::new(nats.clone(), base.master_key());
+    let there = match base::keys(&keys).await {
+        Ok(there) => there,
+        Err(error) => {
+            judged.reported.push(format!("keys: {error:#}"));
+            return Ok(());
+        }
+    };
+    for (customer, _) in base.keys.iter().filter(|key| !holds(&there, key)) {
+        judged.missing("keys", 1);
+        let subject = send::subject("bench", "site", "change", &format!("{customer}/oslo"))?;
+        let body = json!({ "contact": { "name": "Somebody else" } }).to_string();
+        match send::request(nats, &subject, HeaderMap::new(), body.into_bytes()).await {
+            Ok(answer) if answer.position().is_some() => {
+                judged.silent.push(format!("{customer} got another key"));
+            }
+            Ok(answer) => {
+                judged.reported.extend(answer.refusal().map(|why| format!("KEYS: {}", why.message)))
+            }
+            Err(error) => judged.unanswered.push(format!("keys: changing a contact: {error:#}")),
+        }
+    }
+    Ok(())
 }
 
 /// Looks whether every durable command was decided once, in its order, or buried with a reason.
-async fn durable(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
+async fn durable(base: &Base, nats: &Nats, began: Timestamp, judged: &mut Judged) -> Result<()> {
     let busy: CustomerId = BUSY.parse()?;
     let stream = subjects::events_stream(subjects::partition(&busy, PARTITIONS));
     if judged.different.contains(&stream) {
@@ -214,10 +250,26 @@ async fn durable(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
         judged.silent.push(format!("{lost} durable commands are lost, and {said} are reported"));
     }
     judged.missing("inbox", lost);
+    let is_lost = |id: &CommandId| !handled.contains(id);
+    let Some(first) = base.told.durable.iter().position(is_lost) else { return Ok(()) };
+    // What was decided here, and not when the base was made, and came behind the first that is lost.
+    let is_behind = |message: &&StoredMessage| {
+        let id = Envelope::decode(&message.payload).map(|envelope| envelope.command).ok();
+        id.and_then(|id| places.get(&id)).is_some_and(|place| *place > first)
+    };
+    let decided = history.iter().filter(|message| message.time > began).filter(is_behind);
+    let (decided, said) = (decided.map(|message| message.time).min(), reports(nats).await?);
+    if let (Some(decided), Some(said)) = (decided, said.first())
+        && decided < said.time
+    {
+        judged
+            .silent
+            .push("what came behind a lost durable command was decided before it was reported".to_owned());
+    }
     Ok(())
 }
 
-/// Sends what was refused again: it is refused with the same words, or the verdicts are known to lack something.
+/// Sends what was refused again: it is refused with the same words, or because the verdicts are known to lack something.
 async fn refused(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
     let (kind, verb, id) = REFUSED;
     let mut anew = 0;
@@ -240,6 +292,8 @@ async fn refused(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
         let is_same = again.repeated && again.refusal() == outcome.refusal();
         anew += usize::from(!is_same && !is_damaged);
     }
-    judged.missing("VERDICTS", anew);
+    if anew > 0 {
+        judged.silent.push(format!("{anew} refused commands were judged anew"));
+    }
     Ok(())
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::figures;
-use crate::cli::{FleetArgs, Home, PartitionsArg, Profile, UpArgs, Vendors};
+use crate::cli::{Between, FleetArgs, Home, PartitionsArg, Profile, UpArgs, Vendors};
 use crate::exit::Exit;
 use crate::output::{line, note};
 use crate::stack::Stack;
@@ -40,6 +40,7 @@ async fn with_executors(args: &FleetArgs, executors: u16) -> Result<Value> {
         partitions: PartitionsArg::default(),
         executors,
         profile: Profile::Durable,
+        between: Between::default(),
     };
     let failed = CancellationToken::new();
     let stack = Stack::start(&up, failed.clone()).await?;

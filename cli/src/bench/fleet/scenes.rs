@@ -33,6 +33,9 @@ const EDITS: u32 = 100;
 /// Calls that many edits of one device may cost.
 const WRITES: usize = 3;
 
+/// How long the tables may take to have what has happened.
+const RECORDED: Duration = Duration::from_secs(20);
+
 /// Single changes behind a queue, one after the other.
 const SINGLES: u32 = 5;
 
@@ -140,15 +143,38 @@ impl<'a> Scenes<'a> {
         tokio::time::sleep(SINGLE).await;
         listener.listen().await?;
         let writes = listener.calls().iter().filter(|call| call.method != "GET").count();
+        let others = EDITS.saturating_sub(u32::try_from(writes)?);
+        let superseded = self.superseded(&device, others).await?;
         let is_last = self.door.field("device", &name(&device), "vlan").await? == Some(json!(100 + EDITS));
         Ok(json!({
             "edits": EDITS,
             "sent_in_seconds": figures::seconds(sent.as_secs_f64()),
             "vendor_writes": writes,
             "last_edit_wins": is_last,
+            "superseded": superseded,
             "last_edit_there_after_seconds": figures::seconds(last.as_secs_f64()),
-            "good": writes <= WRITES && is_last,
+            "good": writes <= WRITES && is_last && superseded >= others,
         }))
+    }
+
+    /// How many generations of a device are recorded as superseded, as soon as the tables have what has happened.
+    async fn superseded(&self, device: &str, at_least: u32) -> Result<u32> {
+        let (customer, id) = device.split_once('/').context("a device of a customer")?;
+        let began = Instant::now();
+        loop {
+            let superseded: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM superseded_generations WHERE customer = $1 AND kind = 'device' AND id = $2",
+            )
+            .bind(customer)
+            .bind(id)
+            .fetch_one(&self.stack.pool)
+            .await?;
+            let superseded = u32::try_from(superseded)?;
+            if superseded >= at_least || began.elapsed() >= RECORDED {
+                return Ok(superseded);
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Single changes while every device is looked at.
@@ -180,17 +206,25 @@ impl<'a> Scenes<'a> {
     }
 
     async fn singles(&self, value: u32) -> Result<Value> {
-        let mut taken = Vec::new();
+        let (mut taken, mut before) = (Vec::new(), Vec::new());
         for number in 1..=SINGLES {
             let device = sender::device(&customer(number), 0);
+            let id = self.door.field("device", &name(&device), "id").await?;
+            let id = id.as_ref().and_then(Value::as_str).context("the vendor has no such device")?.to_owned();
+            let mut listener = Listener::begin(&self.door).await?;
             let began = Instant::now();
             sender::vlan(&self.stack.nats, &device, value + number).await?;
             self.arrived(&device, value + number, self.limit(1000)).await?;
             taken.push(began.elapsed());
+            listener.listen().await?;
+            let ours = |call: &&Call| call.method != "GET" && call.path.ends_with(&id);
+            let last = listener.calls().iter().find(ours).context("the vendor forgot the change's call")?.seq;
+            let others = listener.calls().iter().filter(|call| call.seq < last && !call.path.ends_with(&id));
+            before.push(others.count());
         }
         let longest = taken.iter().max().copied().unwrap_or_default();
         let taken: Vec<f64> = taken.iter().map(|time| figures::seconds(time.as_secs_f64())).collect();
-        Ok(json!({ "seconds": taken, "good": longest <= SINGLE }))
+        Ok(json!({ "seconds": taken, "others_calls_before": before, "good": longest <= SINGLE }))
     }
 
     /// Waits until the vendor has this vlan for a device, and says how long that took.

@@ -103,7 +103,7 @@ impl Book {
     ) -> Result<Self, NatsError> {
         let record = Record::new(&subjects::inventory_of_inbox(partition));
         let (newest, said) = record.read(nats).await?;
-        let mut book = Self::compare(record, newest, said, inbox);
+        let mut book = Self::compare(record, newest, said.known(), inbox);
         book.expected.retain(|sequence| !buried.contains(sequence));
         if pending == 0 {
             book.caught_up();
@@ -135,6 +135,24 @@ impl Book {
             book.change();
         }
         book
+    }
+
+    /// Whether nothing is lost that was not reported yet. Until then nothing more of the inbox is decided: it may be behind
+    /// what is lost.
+    pub(in super::super) fn is_checked(&self) -> bool {
+        self.expected.is_empty() && self.missing.is_empty()
+    }
+
+    /// What should have been delivered by now, the first so many.
+    pub(in super::super) fn awaited(&self, most: usize) -> Vec<u64> {
+        self.expected.iter().copied().take(most).collect()
+    }
+
+    /// These are not delivered, because they are not there.
+    pub(in super::super) fn are_missing(&mut self, sequences: &[u64]) {
+        self.expected.retain(|sequence| !sequences.contains(sequence));
+        self.missing.extend(sequences);
+        self.change();
     }
 
     /// Notes what was delivered, and misses what should have come before.
@@ -184,6 +202,10 @@ impl Book {
     }
 
     fn change(&mut self) {
+        if !self.missing.is_empty() {
+            // Others wait until it is reported.
+            self.due = Some(Instant::now());
+        }
         let waiting = self.held.len() + self.expected.len();
         let slower = Duration::from_millis(waiting as u64 / SLOWER);
         self.due.get_or_insert_with(|| Instant::now() + PAUSE + slower);

@@ -31,7 +31,7 @@ struct Customers {
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
 pub(in super::super) async fn count_keys(nats: &Nats, keys: &Keys, record: &Record) -> Result<(), NatsError> {
-    let (_, said) = record.read::<Customers>(nats).await?;
+    let said = record.read::<Customers>(nats).await?.1.known();
     let keyed = keys.customers().await.map_err(NatsError::failed("counting the keys"))?;
     let now = Customers { v: super::VERSION, keyed };
     let fewer = said.map_or(0, |said| said.keyed.saturating_sub(keyed));

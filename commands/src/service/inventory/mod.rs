@@ -4,10 +4,13 @@
 //! The records are messages of their own in the stream INVENTORY, the newest of each kind. They are written behind what they
 //! tell of, by moments; what is lost within those moments is not missed by them.
 
+mod gate;
 mod inbox;
 mod keys;
 mod record;
 mod streams;
+
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use serde::Serialize;
@@ -16,11 +19,16 @@ use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::{headers, subjects};
 
+pub(super) use gate::Gate;
+pub use gate::accept_losses;
 pub(super) use inbox::{Book, Handled, Written};
-pub(super) use streams::{keep, look};
 
 /// The version of these records.
 const VERSION: u8 = 1;
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Says that something is gone: in the log, and among the dead letters, where it stays.
 pub(super) async fn report<T: Serialize>(

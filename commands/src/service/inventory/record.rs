@@ -21,6 +21,27 @@ use wanwright_schemas::{CommandId, subjects};
 /// How often a record is asked for, five seconds each time, before it counts as one that cannot be read.
 const TRIES: u32 = 2;
 
+/// What somebody wrote down.
+#[derive(Debug)]
+pub(in super::super) enum Said<T> {
+    /// Nobody wrote anything.
+    Nothing,
+    /// It is there and cannot be read, which is reported.
+    Unreadable,
+    /// This.
+    This(T),
+}
+
+impl<T> Said<T> {
+    /// What can be read.
+    pub(in super::super) fn known(self) -> Option<T> {
+        match self {
+            Self::This(said) => Some(said),
+            Self::Nothing | Self::Unreadable => None,
+        }
+    }
+}
+
 /// Where somebody writes a record.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Record {
@@ -40,22 +61,22 @@ impl Record {
         Self { of: of.to_owned(), own, is_tidy: Arc::default() }
     }
 
-    /// What anybody wrote down last, with its sequence; nothing where that cannot be read: then nothing is missed this
-    /// time, which is reported, and everything else goes on.
+    /// What anybody wrote down last, with its sequence. Where that cannot be read, nothing is missed this time, which is
+    /// reported, and everything else goes on.
     ///
     /// # Errors
     /// [`NatsError`], when the server cannot be asked at all.
     pub(in super::super) async fn read<T: DeserializeOwned>(
         &self,
         nats: &Nats,
-    ) -> Result<(u64, Option<T>), NatsError> {
+    ) -> Result<(u64, Said<T>), NatsError> {
         let doing = format!("reading {}", self.of);
         let stream = nats.js.get_stream_no_info(INVENTORY).await.map_err(NatsError::failed(doing))?;
         let mut tries = 1;
         loop {
             match stream.get_last_raw_message_by_subject(&subjects::inventory_by(&self.of, "*")).await {
                 Ok(message) => match serde_json::from_slice(&message.payload) {
-                    Ok(said) => return Ok((message.sequence, Some(said))),
+                    Ok(said) => return Ok((message.sequence, Said::This(said))),
                     Err(error) => return self.unreadable(nats, message.sequence, &error).await,
                 },
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
@@ -63,7 +84,7 @@ impl Record {
                     return if self.is_written(nats).await? {
                         self.unreadable(nats, 0, &error).await
                     } else {
-                        Ok((0, None))
+                        Ok((0, Said::Nothing))
                     };
                 }
                 Err(_) if tries < TRIES => tries += 1,
@@ -85,12 +106,12 @@ impl Record {
         nats: &Nats,
         sequence: u64,
         error: &(dyn std::fmt::Display + Sync),
-    ) -> Result<(u64, Option<T>), NatsError> {
+    ) -> Result<(u64, Said<T>), NatsError> {
         let of = &self.of;
         let why =
             format!("INVENTORY: {of} cannot be read, so what it tells of is not missed this time: {error}");
         super::report(nats, "inventory", &why, &json!({ "stream": INVENTORY, "of": of })).await?;
-        Ok((sequence, None))
+        Ok((sequence, Said::Unreadable))
     }
 
     /// Writes down what there is, and answers its sequence. After an error another writer has to go on.

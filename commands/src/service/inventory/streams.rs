@@ -6,26 +6,17 @@
 //! - `COMMANDS` and `KEYS`: what is in them goes for good reasons; their last sequence never goes back.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::topology::{CLAIMS, COMMANDS, KEYS, VERDICT_TIME, VERDICTS};
-use wanwright_nats::{Keys, Nats, NatsError, StreamInfo, stream_info};
-use wanwright_schemas::subjects;
+use wanwright_nats::{Nats, NatsError, StreamInfo, stream_info};
 
 use super::super::sweeper;
 use super::super::verdict::now_millis;
-use super::keys::{count_keys, read_keys};
-use super::record::Record;
-
-/// How often the server is asked.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// How many times that is until every key is read: at the start, and every hour.
-const SELDOM: u64 = 60 * 60;
+use super::gate::{Doubt, accepted};
+use super::record::{Record, Said};
 
 /// How far apart in time the marks are that tell how old the sequences of a stream are, in milliseconds.
 const MARKS: u64 = 6 * 60 * 60 * 1000;
@@ -51,6 +42,12 @@ pub struct Facts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct All {
     v: u8,
+    /// When the youngest id was minted that a verdict had, in milliseconds since 1970.
+    #[serde(default)]
+    minted: u64,
+    /// Which verdicts may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    doubt: Option<Doubt>,
     streams: BTreeMap<String, Facts>,
 }
 
@@ -115,22 +112,35 @@ fn bucket_of_claims() -> String {
     format!("KV_{CLAIMS}")
 }
 
+/// What a look found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Which verdicts may be lost.
+    pub(super) doubt: Option<Doubt>,
+    /// How far KEYS goes.
+    pub(super) keys: u64,
+}
+
 /// Looks whether anything is gone, reports that, and writes down what there is. Claims that are gone are given
-/// back to the devices that have them; as long as that fails they are found to be gone again. Answers how far
-/// KEYS goes.
+/// back to the devices that have them; as long as that fails they are found to be gone again. `minted` is the youngest id of
+/// a verdict that is known here.
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
-pub(in super::super) async fn look(nats: &Nats, claims: &Claims) -> Result<u64, NatsError> {
-    look_with(nats, claims, &Record::new(subjects::INVENTORY_OF_STREAMS)).await
-}
-
-async fn look_with(nats: &Nats, claims: &Claims, record: &Record) -> Result<u64, NatsError> {
+pub(super) async fn look(
+    nats: &Nats,
+    claims: &Claims,
+    record: &Record,
+    minted: u64,
+) -> Result<Found, NatsError> {
     // Before the streams are asked: what is written down is never newer than what they answer.
-    let said = record.read::<All>(nats).await?.1.unwrap_or_default();
-    let millis = now_millis();
+    let said = record.read::<All>(nats).await?.1;
+    let is_unreadable = matches!(said, Said::Unreadable);
+    let said = said.known().unwrap_or_default();
+    let (millis, minted) = (now_millis(), minted.max(said.minted));
     let mut keys = 0;
-    let (mut now, mut lacking) = (All { v: super::VERSION, ..All::default() }, Vec::new());
+    let mut now = All { v: super::VERSION, minted, ..All::default() };
+    let mut lacking = Vec::new();
     for name in [VERDICTS.to_owned(), bucket_of_claims(), COMMANDS.to_owned(), KEYS.to_owned()] {
         let info = stream_info(&nats.js, &name).await?;
         if name == KEYS {
@@ -142,50 +152,22 @@ async fn look_with(nats: &Nats, claims: &Claims, record: &Record) -> Result<u64,
         }
         now.streams.insert(name, Facts::of(&info, was, millis));
     }
+    let lacks = |name: &str| lacking.iter().any(|lacking| lacking.stream == name);
+    // Where nobody can say what was there, anything may be lost.
+    now.doubt = Doubt::after(said.doubt, is_unreadable || lacks(VERDICTS), millis, minted);
+    if let Some(doubt) = now.doubt {
+        now.doubt = doubt.accepted(accepted(nats).await?);
+    }
     for lacking in &lacking {
         super::report(nats, "stream", &format!("{}: {}", lacking.stream, lacking.why), lacking).await?;
     }
-    if lacking.iter().any(|lacking| lacking.stream == bucket_of_claims()) {
+    if lacks(&bucket_of_claims()) {
         sweeper::restore_all(nats, claims).await?;
     }
     if now != said {
         record.write(nats, &now).await?;
     }
-    Ok(keys)
-}
-
-/// Looks again and again until told to stop.
-pub(in super::super) async fn keep(
-    nats: Nats,
-    claims: Claims,
-    keys: Option<Keys>,
-    stop: CancellationToken,
-) -> &'static str {
-    let (mut times, mut seen) = (0_u64, None);
-    let records = || [subjects::INVENTORY_OF_STREAMS, subjects::INVENTORY_OF_KEYS].map(Record::new);
-    let [mut of_streams, mut of_keys] = records();
-    while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
-        let looked = async {
-            let end = look_with(&nats, &claims, &of_streams).await?;
-            if let Some(keys) = &keys {
-                if seen != Some(end) {
-                    count_keys(&nats, keys, &of_keys).await?;
-                    seen = Some(end);
-                }
-                if times.is_multiple_of(SELDOM) {
-                    read_keys(&nats, keys).await?;
-                }
-            }
-            times += 1;
-            Ok::<_, NatsError>(())
-        };
-        if let Some(Err(error)) = stop.run_until_cancelled(looked).await {
-            let error = wanwright_nats::chain(&error);
-            tracing::warn!(error, "whether the streams are whole cannot be told now");
-            [of_streams, of_keys] = records();
-        }
-    }
-    "the watch on the streams"
+    Ok(Found { doubt: now.doubt, keys })
 }
 
 #[cfg(test)]

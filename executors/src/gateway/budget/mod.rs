@@ -1,4 +1,4 @@
-//! The budget of one vendor, shared by all processes: calls wait here, fairly, until the vendor may be called.
+//! The budget of one account at a vendor, shared by all processes: calls wait here, fairly, until the vendor may be called.
 //!
 //! `record` is what all share, `desk` what one process knows and decides, `keeper` the task between the two; `pace` makes
 //! rates of a folder's limits, `class` says which limits count a call, `clock` what time the server has.
@@ -12,6 +12,8 @@ mod graphql;
 mod interleavings;
 mod keeper;
 mod pace;
+#[cfg(test)]
+mod processes;
 mod record;
 mod standing;
 
@@ -48,8 +50,8 @@ pub enum Priority {
     Drift,
 }
 
-/// The account that the gateway calls every vendor with.
-const ACCOUNT: &str = "default";
+/// The budget of the account that a vendor's folder names as its own.
+pub(super) const MAIN_ACCOUNT: &str = "default";
 
 /// The address that all processes are taken to call from: behind one door to the internet they do.
 const ADDRESS: &str = "shared";
@@ -79,7 +81,7 @@ enum Message {
     Block { limits: Vec<String>, time: Duration },
 }
 
-/// A vendor's budget.
+/// An account's budget.
 pub(super) struct Budget {
     limits: Limits,
     messages: mpsc::UnboundedSender<Message>,
@@ -95,6 +97,7 @@ impl Budget {
     /// Starts handing out turns. `failed` is cancelled should that end before `stop`.
     pub(super) fn start(
         vendor: &Vendor,
+        account: &str,
         process: &str,
         budgets: Budgets,
         stop: &CancellationToken,
@@ -104,7 +107,7 @@ impl Budget {
         let (tell, standing) = watch::channel(Standing::unknown());
         let (messages, inbox) = mpsc::unbounded_channel();
         let desk = Desk::new(process.to_owned(), limits(), vendor.breaker);
-        let key = record_key(&vendor.name, ACCOUNT);
+        let key = record_key(&vendor.name, account);
         let keeper = Keeper { budgets, key, desk, messages: inbox, tell };
         vital::spawn("budget", stop, failed, keeper.keep(stop.clone()));
         Self { limits: limits(), messages, standing }

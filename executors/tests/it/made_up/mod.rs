@@ -84,6 +84,8 @@ impl World {
             vendor: vendor.parse().unwrap(),
             order: OrderId::of_digest([7; 32]),
             target: Target::Device("edge-01".parse().unwrap()),
+            account: None,
+            secrets: Vec::new(),
             priority: Priority::Intent,
             trace: None,
         };
@@ -99,7 +101,8 @@ impl World {
             scans: &self.scans,
             together: &Together::new(self.gateway.clone()),
             attempt: 1,
-            log: Log::new(&self.nats, &context),
+            unsettled: true,
+            log: Log::new(&self.nats, &opened),
         };
         api::run(&run).await
     }

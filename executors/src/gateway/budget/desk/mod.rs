@@ -31,6 +31,9 @@ const LARGEST_ERROR: i64 = 20_000;
 /// Shortest pause between two such questions.
 const ASK_TIME: Duration = Duration::from_secs(10);
 
+/// Longest pause after a write in which others have a try, in microseconds.
+const MOST_COURTESY: i64 = LEAD / 2;
+
 /// How many writes are remembered until it is told when they were stored.
 const REMEMBERED: usize = 16;
 
@@ -126,6 +129,10 @@ pub(super) struct Desk {
     write_time: i64,
     asked_time: Option<Instant>,
     not_before: Option<Instant>,
+    /// The revision that the write under way takes the place of.
+    instead_of: u64,
+    /// Until then others have a try at the record before we take more slots.
+    courteous: Option<Instant>,
     next_plan: Option<i64>,
     written: VecDeque<(u64, Instant, Instant)>,
     seen: VecDeque<(u64, i64)>,
@@ -157,11 +164,20 @@ impl Desk {
             write_time: 5_000,
             asked_time: None,
             not_before: None,
+            instead_of: 0,
+            courteous: None,
             next_plan: None,
             written: VecDeque::new(),
             seen: VecDeque::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// Without the limiters that read a clock of their own.
+    #[cfg(test)]
+    pub(super) fn without_walls(mut self) -> Self {
+        self.walls.are_open = true;
+        self
     }
 
     /// The record as it is known here.
@@ -299,7 +315,7 @@ impl Desk {
             self.counts.reads += 1;
             return Some(Work::Read);
         }
-        if !wanted {
+        if !wanted || (self.wishes.is_empty() && self.courteous.is_some_and(|until| at < until)) {
             return None;
         }
         self.plan(known?)
@@ -315,8 +331,12 @@ impl Desk {
         let Draft { record, slots, wishes } = draft;
         self.wishes.drain(..wishes);
         self.note_breaker(&record);
-        self.steps = Some(record.steps);
-        self.view = Some((record, revision));
+        self.courteous = self.courtesy(&record).map(|pause| heard + pause);
+        // Somebody may have gone on from it already, and the news of that have come before.
+        if self.view.as_ref().is_none_or(|(_, known)| *known < revision) {
+            self.steps = Some(record.steps);
+            self.view = Some((record, revision));
+        }
         for (class, at) in slots {
             self.slots.entry(class).or_default().push_back(at);
         }
@@ -324,11 +344,19 @@ impl Desk {
         self.obey();
     }
 
-    /// Notes that somebody else wrote before: the record has to be read.
+    /// How long others have a try after a write of ours. Whoever has just written knows the record before everybody else
+    /// does, and would write again before them, again and again.
+    fn courtesy(&self, record: &Record) -> Option<Duration> {
+        let others = i64::try_from(record.takers(&self.process)).unwrap_or(i64::MAX) - 1;
+        let pause = self.write_time.saturating_mul(others).clamp(0, MOST_COURTESY).unsigned_abs();
+        (others > 0).then(|| Duration::from_micros(pause))
+    }
+
+    /// Notes that somebody else wrote before: the record has to be read, unless its news came already.
     pub(super) fn outrun(&mut self) {
         self.counts.outrun += 1;
         self.writing = false;
-        self.stale = true;
+        self.stale = self.view.as_ref().is_none_or(|(_, known)| *known <= self.instead_of);
     }
 
     /// Notes that the server could not be asked; whether it stored something is not known. Slots that it may have stored
@@ -382,7 +410,8 @@ impl Desk {
         let due = self.slots.iter().filter(|(class, _)| waited(class)).filter_map(|(_, slots)| slots.front());
         let due = due.copied().chain(self.next_plan.map(|first| first - LEAD - self.ahead() + 1)).min();
         let due = due.and_then(|due| self.clock.when(due));
-        let again = self.not_before.filter(|time| *time > Instant::now());
+        let later = [self.not_before, self.courteous].into_iter().flatten();
+        let again = later.filter(|time| *time > Instant::now());
         due.into_iter().chain(again).min()
     }
 

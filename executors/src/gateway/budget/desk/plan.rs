@@ -49,6 +49,7 @@ impl Desk {
         };
         self.counts.writes += 1;
         self.writing = true;
+        self.instead_of = revision;
         let draft = Box::new(Draft { record, slots, wishes: self.wishes.len() });
         Some(Work::Put { value, revision, draft })
     }

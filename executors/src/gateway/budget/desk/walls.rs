@@ -11,19 +11,29 @@ use super::super::pace::Pace;
 
 /// A limiter for each limit of the record that this process called within.
 #[derive(Default)]
-pub(super) struct Walls(HashMap<String, DefaultDirectRateLimiter>);
+pub(super) struct Walls {
+    limiters: HashMap<String, DefaultDirectRateLimiter>,
+    /// They read a clock of their own, which a test that plays time has to do without.
+    #[cfg(test)]
+    pub(super) are_open: bool,
+}
 
 impl Walls {
     /// Whether a call of this class may leave now. It counts as one that did.
     pub(super) fn passes(&mut self, limits: &Limits, class: &Class) -> bool {
-        if self.0.len() > 4 * limits.all().len().max(64) {
+        #[cfg(test)]
+        if self.are_open {
+            return true;
+        }
+        if self.limiters.len() > 4 * limits.all().len().max(64) {
             // Those of single operations: there may be any number.
-            self.0.retain(|name, _| !name.contains('/'));
+            self.limiters.retain(|name, _| !name.contains('/'));
         }
         limits.of(class).all(|(name, pace)| {
             let limit = limits.all().iter().find(|limit| limit.name == limit_name(name));
             let Some(limit) = limit else { return true };
-            let passes = self.0.entry(name.to_owned()).or_insert_with(|| wall(limit, pace)).check().is_ok();
+            let passes =
+                self.limiters.entry(name.to_owned()).or_insert_with(|| wall(limit, pace)).check().is_ok();
             if !passes {
                 tracing::error!(
                     limit = name,

@@ -1,0 +1,152 @@
+//! What becomes of a command.
+
+use wanwright_schemas::Reason::*;
+
+use super::windows::windowed;
+use super::{Answer, End, Kind, Model};
+
+#[derive(Clone, Debug)]
+pub enum Ask {
+    CreateSite {
+        site: u8,
+        vendor: usize,
+        lan: Vec<usize>,
+    },
+    ChangeSite {
+        site: u8,
+        lan: Vec<usize>,
+    },
+    CreateTunnel {
+        tunnel: u8,
+        site: u8,
+        end: End,
+        inside: usize,
+    },
+    ChangeTunnel {
+        tunnel: u8,
+        end: End,
+        inside: usize,
+    },
+    CreateDevice {
+        device: u8,
+        site: u8,
+        serial: u8,
+        model: usize,
+    },
+    ChangeDevice {
+        device: u8,
+        hostname: bool,
+    },
+    Decommission(Kind, u8),
+    DecommissionAll(u8),
+    DecommissionCustomer {
+        cascade: bool,
+    },
+    Retry(Kind, u8),
+    Check(Kind, u8),
+    CheckAll,
+    Suspend(Kind, u8),
+    Resume(Kind, u8),
+    SuspendCustomer,
+    ResumeCustomer,
+    Protect(Kind, u8, bool),
+    /// The generation is the one that waits, plus this.
+    Approve(Kind, u8, u64),
+    /// The generation is the one that waits, plus this.
+    Reject(Kind, u8, u64),
+    /// How many approvals changes of a kind wait for.
+    Policy(Kind, usize),
+    /// Approves the policy that waits; its generation plus this.
+    ApprovePolicy(u64),
+    RejectPolicy(u64),
+    /// From now plus the first to now plus the second, in minutes.
+    Freeze(u8, i64, i64),
+    Unfreeze(u8),
+    /// The change window of sites or of devices: a narrow one, a wide one around it, or none.
+    Windows(Kind, usize),
+    Release(Kind, u8),
+    /// To the generation that is so many before the present one, or behind it.
+    Revert(Kind, u8, i64),
+    /// Takes back what was not begun; whether it was tried.
+    Cancel(Kind, u8, bool),
+    Acknowledge(Kind, u8),
+    Note(Kind, u8),
+}
+
+impl Model {
+    /// What becomes of a command that this person sends at this minute.
+    pub fn ask(&mut self, ask: &Ask, who: &'static str, now: i64) -> Answer {
+        if matches!(
+            ask,
+            Ask::Check(Kind::Tunnel, _)
+                | Ask::Suspend(Kind::Tunnel, _)
+                | Ask::Resume(Kind::Tunnel, _)
+                | Ask::Release(Kind::Tunnel, _)
+        ) {
+            return Err(UnknownVerb);
+        }
+        if self.frozen(ask, now) {
+            return Err(Frozen);
+        }
+        let creates =
+            matches!(ask, Ask::CreateSite { .. } | Ask::CreateTunnel { .. } | Ask::CreateDevice { .. });
+        if (creates || matches!(ask, Ask::Revert(..) | Ask::Cancel(..))) && self.leaving {
+            return Err(BeingRemoved);
+        }
+        let before = self.things.len();
+        self.answer(ask, who, now)?;
+        if self.things.len() > before {
+            self.wait(before, who);
+            self.postpone(before, now);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, ask: &Ask, who: &'static str, now: i64) -> Answer {
+        match ask.clone() {
+            Ask::CreateSite { site, vendor, lan } => self.create_site(site, vendor, lan),
+            Ask::ChangeSite { site, lan } => self.change_site(site, lan, who, now),
+            Ask::CreateTunnel { tunnel, site, end, inside } => self.create_tunnel(tunnel, site, end, inside),
+            Ask::ChangeTunnel { tunnel, end, inside } => self.change_tunnel((tunnel, end, inside), who, now),
+            Ask::CreateDevice { device, site, serial, model } => {
+                self.create_device(device, site, serial, model)
+            }
+            Ask::ChangeDevice { device, hostname } => self.change_device(device, hostname, who, now),
+            Ask::Decommission(kind, name) => self.decommission(kind, name, who, now),
+            Ask::DecommissionAll(site) => self.decommission_all(site, who, now),
+            Ask::DecommissionCustomer { cascade } => self.decommission_customer(cascade, who, now),
+            Ask::Retry(kind, name) => self.retry(kind, name, now),
+            Ask::Check(kind, name) => self.check(kind, name),
+            Ask::CheckAll => self.check_all(),
+            Ask::Suspend(kind, name) => self.suspend(kind, name),
+            Ask::Resume(kind, name) => self.resume(kind, name, now),
+            Ask::SuspendCustomer => {
+                self.suspended = true;
+                Ok(())
+            }
+            Ask::ResumeCustomer => self.resume_customer(now),
+            Ask::Protect(kind, name, protected) => self.protect(kind, name, protected),
+            Ask::Approve(kind, name, off) => self.approve(kind, name, off, who, now),
+            Ask::Reject(kind, name, off) => self.reject(kind, name, off),
+            Ask::Policy(kind, needs) => {
+                let mut rules = self.rules;
+                rules[kind as usize] = needs;
+                self.settings(rules, self.windows, who, now)
+            }
+            Ask::Windows(kind, rank) => {
+                let mut windows = self.windows;
+                windows[windowed(kind)] = rank;
+                self.settings(self.rules, windows, who, now)
+            }
+            Ask::Release(kind, name) => self.release(kind, name, now),
+            Ask::Revert(kind, name, back) => self.revert(kind, name, back, who, now),
+            Ask::Cancel(kind, name, tried) => self.cancel(kind, name, tried, now),
+            Ask::Acknowledge(kind, name) => self.acknowledge(kind, name),
+            Ask::Note(kind, name) => self.find(kind, name).map(|_| ()).ok_or(NotFound),
+            Ask::ApprovePolicy(off) => self.approve_policy(off, who, now),
+            Ask::RejectPolicy(off) => self.reject_policy(off),
+            Ask::Freeze(name, from, to) => self.freeze(name, from, to, now),
+            Ask::Unfreeze(name) => self.unfreeze(name, now),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The rules once more, as simply as they can be said: lists, ranges, flags. It shares no code with what it judges.
+
+mod approvals;
+mod ask;
+mod holds;
+mod removal;
+mod reports;
+mod windows;
+mod wishes;
+
+use wanwright_schemas::Reason::{self, *};
+
+use approvals::Waits;
+pub use ask::Ask;
+pub use windows::WINDOWS;
+use windows::windowed;
+pub use wishes::{HOST_BITS, MODELS, PREFIXES, VENDORS};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Site,
+    Tunnel,
+    Device,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Site(u8),
+    Hub,
+    NoHub,
+}
+
+const NO_WINDOW: usize = 2;
+
+/// What a thing is to be.
+#[derive(Clone, Debug, PartialEq)]
+struct Wish {
+    prefixes: Vec<usize>,
+    end: End,
+    hostname: bool,
+}
+
+/// Anything: a site has networks, a tunnel a site, an end and an inside, a device a site and a serial number.
+#[derive(Clone, Debug)]
+struct Thing {
+    kind: Kind,
+    name: u8,
+    vendor: usize,
+    prefixes: Vec<usize>,
+    site: u8,
+    end: End,
+    serial: u8,
+    hostname: bool,
+    generation: u64,
+    observed: u64,
+    leaving: bool,
+    failed: bool,
+    drifted: bool,
+    again: bool,
+    /// Whether something newer than what was applied failed, or was tried.
+    tried: bool,
+    suspended: bool,
+    protected: bool,
+    /// What waits for approval.
+    waits: Option<Waits>,
+    /// Whether it waits for a window, and whether it need not.
+    late: bool,
+    released: bool,
+    /// Whether somebody knows of a failure, or of a drift.
+    known: Option<bool>,
+    /// What it was to be, by generation.
+    past: Vec<(u64, Wish)>,
+}
+
+impl Thing {
+    /// Whether it is going, and nobody said no.
+    fn goes(&self) -> bool {
+        self.leaving && !self.rejected()
+    }
+
+    fn rejected(&self) -> bool {
+        self.waits.as_ref().is_some_and(|waits| waits.rejected)
+    }
+
+    fn wish(&self) -> Wish {
+        Wish { prefixes: self.prefixes.clone(), end: self.end, hostname: self.hostname }
+    }
+
+    /// Whether there is something to be done about it.
+    fn pending(&self) -> bool {
+        !self.failed && (self.leaving || self.again || self.observed != self.generation)
+    }
+
+    fn begins_anew(&mut self) {
+        (self.late, self.released) = (false, false);
+    }
+
+    /// Which of the windows it waits for.
+    fn windowed(&self) -> usize {
+        windowed(self.kind)
+    }
+}
+
+/// Kind and name, generation, observed generation; leaving, failed, drifted, suspended, protected, waiting for approval,
+/// waiting for a window, released, acknowledged.
+pub type Row = (String, u64, u64, [bool; 9]);
+
+#[derive(Clone, Debug)]
+pub struct Model {
+    things: Vec<Thing>,
+    suspended: bool,
+    leaving: bool,
+    /// How many approvals the changes of sites, tunnels and devices need.
+    rules: [usize; 3],
+    /// The windows of sites and of devices.
+    windows: [usize; 2],
+    /// Rules and windows that wait for approval.
+    looser: Option<([usize; 3], [usize; 2], Waits)>,
+    /// How many times rules were asked for.
+    asked: u64,
+    /// Name, first minute, first minute after it.
+    freezes: Vec<(u8, i64, i64)>,
+    /// The generations of things that are gone.
+    gone: Vec<(Kind, u8, u64)>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            things: Vec::new(),
+            suspended: false,
+            leaving: false,
+            rules: [0; 3],
+            windows: [NO_WINDOW; 2],
+            looser: None,
+            asked: 0,
+            freezes: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
+}
+
+type Answer = Result<(), Reason>;
+
+impl Model {
+    fn find(&self, kind: Kind, name: u8) -> Option<usize> {
+        self.things.iter().position(|thing| thing.kind == kind && thing.name == name)
+    }
+
+    fn absent(&self, kind: Kind, name: u8) -> Answer {
+        match self.find(kind, name) {
+            None => Ok(()),
+            Some(at) if self.things[at].leaving => Err(BeingRemoved),
+            Some(_) => Err(AlreadyExists),
+        }
+    }
+
+    fn there(&self, kind: Kind, name: u8) -> Result<usize, Reason> {
+        let at = self.find(kind, name).ok_or(NotFound)?;
+        if self.things[at].leaving { Err(BeingRemoved) } else { Ok(at) }
+    }
+
+    fn change(&mut self, at: usize, who: &'static str, now: i64) {
+        let thing = &mut self.things[at];
+        thing.generation += 1;
+        (thing.failed, thing.known) = (false, None);
+        if !thing.leaving {
+            thing.past.push((thing.generation, thing.wish()));
+        }
+        self.wait(at, who);
+        self.postpone(at, now);
+    }
+
+    /// The generation of a thing; 0 when there is none.
+    pub fn generation(&self, kind: Kind, name: u8) -> u64 {
+        self.find(kind, name).map_or(0, |at| self.things[at].generation)
+    }
+
+    /// The generation of the customer's rules: the one that waits, where one does.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// What waits for approval.
+    pub fn waiting(&self) -> Vec<(Kind, u8)> {
+        let waiting = self.things.iter().filter(|thing| thing.waits.is_some());
+        waiting.map(|thing| (thing.kind, thing.name)).collect()
+    }
+
+    /// Whether a thing waits for another generation, because the present one was rejected.
+    pub fn is_rejected(&self, kind: Kind, name: u8) -> bool {
+        let waits = self.find(kind, name).and_then(|at| self.things[at].waits.as_ref());
+        waits.is_some_and(|waits| waits.rejected)
+    }
+
+    /// The freezes there are.
+    pub fn freezes(&self) -> Vec<u8> {
+        self.freezes.iter().map(|(name, _, _)| *name).collect()
+    }
+
+    /// Whether the customer is suspended, whether it is to go, how many freezes it has, whether rules wait.
+    pub fn own(&self) -> (bool, bool, usize, bool) {
+        (self.suspended, self.leaving, self.freezes.len(), self.looser.is_some())
+    }
+
+    /// What there is.
+    pub fn summary(&self) -> Vec<Row> {
+        let mut all: Vec<_> = self
+            .things
+            .iter()
+            .map(|thing| {
+                let name = format!("{:?} {}", thing.kind, thing.name).to_lowercase();
+                let flags = [
+                    thing.leaving,
+                    thing.failed,
+                    thing.drifted,
+                    thing.suspended,
+                    thing.protected,
+                    thing.waits.is_some(),
+                    thing.late,
+                    thing.released,
+                    thing.known.is_some(),
+                ];
+                (name, thing.generation, thing.observed, flags)
+            })
+            .collect();
+        all.sort();
+        all
+    }
+}

@@ -1,0 +1,147 @@
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sqlx::Executor as _;
+use wanwright_nats::{StateCopies, StateKeys, topology};
+use wanwright_supervisor::{DirLock, NatsOptions, Postgres, PostgresOptions, SyncInterval};
+
+use super::*;
+
+const TABLE: &str = include_str!("../../../../migrations/0007_terraform_states.sql");
+const SEALED: &str = include_str!("../../../../migrations/0021_sealed_states.sql");
+
+/// The folders of executors beside each other, and a Postgres that can be taken away. Only one of it: a server is not
+/// started for each test.
+struct World {
+    options: PostgresOptions,
+    postgres: Option<Postgres>,
+    store: Store,
+    _server: wanwright_supervisor::Nats,
+    dir: tempfile::TempDir,
+}
+
+/// An executor, as far as it keeps states.
+struct Executor {
+    keeper: Keeper,
+    spool: PathBuf,
+    _lock: DirLock,
+}
+
+impl World {
+    async fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        // Postgres does not run as root, so another user has to enter.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+        let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/programs");
+        let mut server = NatsOptions::new(dir.path().join("nats"), cache.clone());
+        server.sync_interval = SyncInterval::Lazy;
+        let server = wanwright_supervisor::Nats::start(&server).await.expect("a NATS");
+        let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.expect("a connection");
+        topology::apply(&nats, 1).await.expect("the streams");
+        let mut options = PostgresOptions::new(dir.path().join("postgres"), cache);
+        options.settings = vec![("fsync".into(), "off".into())];
+        let postgres = Postgres::start(&options).await.expect("a Postgres");
+        let limits = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
+        let pool = limits.connect(&postgres.url()).await.expect("a connection");
+        let create = TABLE.split("COMMENT ON").next().expect("the table");
+        pool.execute(create).await.expect("a table");
+        pool.execute(SEALED).await.expect("a column");
+        let keys = StateKeys::new(dir.path().join("state.key"));
+        let store = Store { pool, keys, copies: StateCopies::new(nats) };
+        store.check().await.expect("a key file");
+        Self { options, postgres: Some(postgres), store, _server: server, dir }
+    }
+
+    async fn executor(&self, name: &str) -> Executor {
+        let work = self.dir.path().join(name);
+        let lock = DirLock::acquire(&work).expect("a folder of its own");
+        let spool = work.join(Spool::FOLDER);
+        let opened = Spool::open(&spool, self.store.keys.clone()).await.expect("a spool");
+        let (neighbours, waiting) = (Neighbours::of(&work), Waiting::new(None, &work));
+        let keeper = Keeper::new(self.store.clone(), opened, neighbours, waiting);
+        Executor { keeper, spool, _lock: lock }
+    }
+
+    /// Takes Postgres away.
+    async fn stop(&mut self) {
+        if let Some(postgres) = self.postgres.take() {
+            postgres.stop(Duration::from_secs(10)).await;
+        }
+    }
+}
+
+fn version(serial: i64, what: &str, after: Option<Mark>) -> Version {
+    let body = json!({"version": 4, "serial": serial, "lineage": "l", "outputs": what}).to_string();
+    Version::read("stack", "order", body.into_bytes(), vec![after]).expect("a state")
+}
+
+fn names(spool: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(spool).expect("the spool").flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_a_dead_executor_had_is_taken_over_and_what_a_living_one_has_is_waited_for() {
+    let mut world = World::new().await;
+    let (one, two) = (world.executor("executor").await, world.executor("executor-2").await);
+    let first = version(1, "one", None);
+    one.keeper.keep(first.clone()).await.expect("the first");
+
+    // Without Postgres the next one is on the disk of the first executor only.
+    world.stop().await;
+    let second = version(2, "two", Some(first.mark()));
+    one.keeper.keep(second.clone()).await.expect("spooled");
+
+    // While that one lives, nobody else goes on from the first.
+    let elsewhere = two.keeper.newest("stack").await;
+    assert!(matches!(elsewhere, Err(StoreError::Elsewhere { .. })), "{elsewhere:?}");
+    two.keeper.flush_once().await;
+    assert_eq!((names(&one.spool), names(&two.spool)), (vec!["stack.json".to_owned()], Vec::new()));
+
+    // When it is dead, whoever asks first has it, and goes on from there.
+    let left = one.spool.clone();
+    drop(one);
+    let newest = two.keeper.newest("stack").await.expect("taken over").map(|found| found.mark());
+    assert_eq!(newest, Some(second.mark()));
+    assert_eq!((names(&left), names(&two.spool)), (Vec::new(), vec!["stack.json".to_owned()]));
+    let third = version(3, "three", Some(second.mark()));
+    two.keeper.keep(third.clone()).await.expect("spooled");
+
+    // An older copy that comes to light again, and what Terraform could not hand over to the dead one.
+    let folder = left.parent().expect("a folder");
+    let dead = two.keeper.spool.beside(&left).await.expect("a spool");
+    dead.put(&second).await.expect("put back");
+    let run = folder.join(left::RUNS).join("order-1");
+    std::fs::create_dir_all(&run).expect("a folder");
+    let fourth = version(4, "four", None);
+    std::fs::write(run.join(left::ERRORED), &fourth.body).expect("written");
+    std::fs::write(run.join(left::VARIABLES), r#"{"site":{"uid":"stack"}}"#).expect("written");
+    two.keeper.flush_once().await;
+    assert_eq!(names(&left), [""; 0], "known already");
+    assert!(!run.exists(), "its state is taken in");
+
+    // With Postgres everything is there, in line, and nothing was set aside.
+    world.postgres = Some(Postgres::start(&world.options).await.expect("a Postgres"));
+    two.keeper.flush_once().await;
+    let newest = two.keeper.newest("stack").await.expect("stored").map(|found| found.mark());
+    assert_eq!(newest, Some(fourth.mark()));
+    assert_eq!(names(&two.spool), [""; 0]);
+
+    // Whoever died between storing and forgetting left a copy of what others have gone on from: no conflict.
+    two.keeper.spool.put(&first).await.expect("put back");
+    let newest = two.keeper.newest("stack").await.expect("stored").map(|found| found.mark());
+    assert_eq!((newest, names(&two.spool)), (Some(fourth.mark()), Vec::new()));
+
+    // What another executor has made from the same version meanwhile is not written over.
+    drop(two);
+    let three = world.executor("executor-3").await;
+    dead.put(&version(5, "stranger", Some(third.mark()))).await.expect("left behind");
+    three.keeper.flush_once().await;
+    assert_eq!((names(&left), names(&three.spool)), (Vec::new(), vec!["stack.5.conflict".to_owned()]));
+    let newest = three.keeper.newest("stack").await.expect("stored").map(|found| found.mark());
+    assert_eq!(newest, Some(fourth.mark()));
+}

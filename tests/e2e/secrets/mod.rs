@@ -1,0 +1,175 @@
+//! Secrets of vendors and tunnels are nowhere but at the gateway, whatever vendors answer.
+
+mod search;
+mod vendors;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wanwright_tests::{Running, Timing, level};
+
+use crate::support::{home, program};
+use search::{Canary, search};
+use vendors::{Quoting, copy, director, proxy};
+
+const TOKEN: &str = "Zq1-Api+Token/9f";
+const CLIENT_SECRET: &str = "Zq2\"Client/Secret+7e";
+const ACCESS_TOKEN: &str = "Zq3-Access-Token-4c";
+const PROXY_PASSWORD: &str = "Zq4-Proxy/Pass+2b";
+const KEY: &str = "Zq5 Pre\"Shared\\Key/1d";
+const OTHERS_KEY: &str = "Zq6-Somebody-Elses-Key";
+const TYPED_KEY: &str = "Zq7-Typed-By-Mistake";
+
+fn canaries() -> Vec<Canary> {
+    [
+        ("the API token", TOKEN),
+        ("the client secret", CLIENT_SECRET),
+        ("the access token", ACCESS_TOKEN),
+        ("the proxy's password", PROXY_PASSWORD),
+        ("the pre-shared key", KEY),
+        ("the vendor's other key", OTHERS_KEY),
+        ("the key that was typed", TYPED_KEY),
+    ]
+    .map(|(name, secret)| Canary::new(name, secret))
+    .into()
+}
+
+/// The vendors' folders and their secrets, all of it outside of the home.
+fn folders(dir: &Path, quoting: &str, director: &str, proxy: &str) -> Result<()> {
+    let from = program().vendors().to_owned();
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.join(name), text).map(|()| format!("file = \"{}\"", dir.join(name).display()))
+    };
+    std::fs::create_dir_all(dir.join("keys/acme"))?;
+    std::fs::write(dir.join("keys/acme/oslo"), KEY)?;
+    let (token, login) = (write("token", TOKEN)?, write("proxy", &format!("wan:{PROXY_PASSWORD}"))?);
+    let client =
+        json!({"client_id": "c", "client_secret": CLIENT_SECRET, "username": "u", "password": "Zq2"});
+    let client = write("client", &client.to_string())?;
+    let keys = format!("dir = \"{}\"", dir.join("keys").display());
+    copy(&from.join("simwan"), &dir.join("vendors/simwan"), &|text| text)?;
+    copy(&from.join("simwan"), &dir.join("vendors/quoting"), &|text| {
+        text.replace("simwan", "quoting")
+            .replace("http://127.0.0.1:9000", quoting)
+            .replace("env = \"WANWRIGHT_SIMWAN_TOKEN\"", &token)
+            .replace("env = \"WANWRIGHT_SIMWAN_SECRETS\"", &keys)
+    })?;
+    copy(&from.join("versa"), &dir.join("vendors/versa"), &|text| {
+        text.replace("https://director.example.net:9183", director)
+            .replace("env = \"WANWRIGHT_VERSA_LOGIN\"", &client)
+            .replace("\n[engines]", &format!("\n[proxy_login]\n{login}\n[engines]"))
+            .replace("name = \"versa\"\n", &format!("name = \"versa\"\nproxy = \"{proxy}\"\n"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
+    let timing = Timing::of("secrets");
+    let dir = tempfile::tempdir()?;
+    let quoting = Quoting::start(TOKEN).await?;
+    let (director, directed) = director(ACCESS_TOKEN).await?;
+    let (proxy, led) = proxy(&format!("wan:{PROXY_PASSWORD}")).await?;
+    folders(dir.path(), &quoting.url, &director, &proxy)?;
+    let at = dir.path().join("vendors").display().to_string();
+    let program = program().with("WANWRIGHT_VENDORS", &at).with("WANWRIGHT_LOG", "debug");
+    let running = Running::up(&program, &home()?).await?;
+    let behind: Value = serde_json::from_str(&running.home.read("simulator/tokens.json")).unwrap_or_default();
+    let behind = behind["token"].as_str().context("the simulated vendor's token")?.to_owned();
+    let _ = quoting.behind.set((running.endpoints.simulator.clone(), behind));
+    let (customer, rows, vendor) =
+        (running.customer("acme").await?, running.rows().await?, running.vendor()?);
+
+    let tunnel = |psk: &str| json!({"site": "oslo", "peer": {"hub": "hub-eu"}, "inside": "169.254.0.0/30", "settings": {"psk": psk}});
+    let site = json!({"vendor": "quoting", "lan": ["10.1.0.0/24"]});
+    customer.send("site.oslo.create", &site).await?.accepted()?;
+    let typed = customer.send("tunnel.t1.create", &tunnel(TYPED_KEY)).await?.refused("InvalidValue")?;
+    ensure!(!format!("{typed:?}").contains(TYPED_KEY), "{typed:?}");
+    customer.send("tunnel.t1.create", &tunnel("secret:oslo")).await?.accepted()?;
+    let device = json!({"site": "oslo", "serial": "SN-Q-1", "model": "edge-100"});
+    customer.send("device.d1.create", &device).await?.accepted()?;
+    rows.healthy("acme", 3, level::LONG).await?;
+    let kept = vendor.object("tunnel", "acme.t1").await?.context("the tunnel")?;
+    ensure!(kept["psk"] == KEY, "the vendor has another key: {kept:?}");
+    let none = running.call(&["drift", "acme"]).await?.code(0)?;
+    ensure!(none.out.trim() == "no drift", "{}", none.out);
+
+    // Calls that fail quote everything they carried.
+    customer.send("tunnel.t1.change", &json!({"settings": {"mtu": 1300}})).await?.accepted()?;
+    quoting.quotes(500).await?;
+    rows.healthy("acme", 3, level::LONG).await?;
+    for (status, vlan) in [(401, 7), (500, 8), (422, 9)] {
+        customer.send("device.d1.change", &json!({"settings": {"vlan": vlan}})).await?.accepted()?;
+        quoting.quotes(status).await?;
+    }
+    customer.send("tunnel.t1.change", &json!({"settings": {"mtu": 1200}})).await?.accepted()?;
+    quoting.quotes(422).await?;
+    let failed = "SELECT count(*) FROM timeline WHERE type IN ('TunnelFailed', 'SiteFailed', 'DeviceFailed')";
+    level::until("what is refused fails", level::LONG, async || Ok(rows.number(failed).await? > 0)).await?;
+    // Somebody at the vendor has changed the key.
+    vendor.drift("tunnel", "acme.t1", &json!({"psk": OTHERS_KEY})).await?;
+    for object in ["tunnel.t1", "site.oslo", "device.d1"] {
+        // What has not failed needs none.
+        let _ = customer.send(&format!("{object}.retry"), &json!({})).await?;
+    }
+    rows.healthy("acme", 3, level::LONG).await?;
+    let kept = vendor.object("tunnel", "acme.t1").await?.context("the tunnel")?;
+    ensure!(kept["psk"] == KEY, "a changed key is no difference: {kept:?}");
+    vendor.drift("tunnel", "acme.t1", &json!({"psk": OTHERS_KEY})).await?;
+    let seen = running.call(&["drift", "acme", "-o", "json"]).await?.code(1)?;
+    ensure!(seen.out.contains("secret:oslo") && seen.out.contains("psk"), "{}", seen.out);
+    // A secret that is not there fails its own order.
+    let other = json!({"vendor": "quoting", "lan": ["10.2.0.0/24"]});
+    customer.send("site.rome.create", &other).await?.accepted()?;
+    let mut missing = tunnel("secret:nowhere");
+    missing["site"] = "rome".into();
+    missing["inside"] = "169.254.0.4/30".into();
+    customer.send("tunnel.t2.create", &missing).await?.accepted()?;
+    let reason = "SELECT count(*) FROM operations WHERE error_code = 'SecretMissing'";
+    rows.reach("the missing secret is named", reason, 1, level::LONG).await?;
+
+    let settings = json!({"organization": "o", "template": "t"});
+    let bern = json!({"vendor": "versa", "lan": ["10.3.0.0/24"], "settings": settings});
+    customer.send("site.bern.create", &bern).await?.accepted()?;
+    level::until("the Director quotes", level::LONG, async || Ok(directed.load(Ordering::SeqCst) > 1))
+        .await?;
+    ensure!(led.load(Ordering::SeqCst) > 0, "the proxy led nobody");
+    customer.send("device.d1.decommission", &json!({})).await?.accepted()?;
+    let gone = "SELECT count(*) FROM timeline WHERE type = 'DeviceRemoved'";
+    rows.reach("the device is gone", gone, 1, level::LONG).await?;
+
+    let found = search(&running, &canaries()).await?;
+    timing.say(format_args!(
+        "{} messages, {} rows and {} files, {} MB, without one of {} secrets",
+        found.messages,
+        found.rows,
+        found.files,
+        found.bytes / 1_000_000,
+        canaries().len()
+    ));
+    ensure!(found.hits.is_empty(), "{:#?}", found.hits);
+    ensure!(
+        found.messages > 20 && found.rows > 20 && found.files > 50,
+        "there was hardly anything to look through"
+    );
+
+    // The same search finds what is there.
+    let nats = running.nats().await?;
+    let percent = "Zq1%2DApi%2BToken%2F9f";
+    nats.js.get_key_value("attempts").await?.put("canary", percent.into()).await?;
+    sqlx::query("CREATE TABLE planted AS SELECT $1 AS text")
+        .bind(KEY.replace('\\', "\\\\").replace('"', "\\\""))
+        .execute(&rows.pool)
+        .await?;
+    std::fs::write(running.home.join("logs/planted.log"), format!("at {ACCESS_TOKEN}."))?;
+    let found = search(&running, &canaries()).await?.hits;
+    for planted in [
+        "the API token in stream KV_attempts",
+        "the pre-shared key in table public.planted",
+        "the access token in ",
+    ] {
+        ensure!(found.iter().any(|hit| hit.starts_with(planted)), "{planted}: {found:?}");
+    }
+    Ok(())
+}
