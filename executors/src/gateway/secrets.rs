@@ -13,11 +13,14 @@ use wanwright_vendors::{SecretsRef, secret_name};
 
 use super::credential::{MASK, SHORTEST, Seen, forms, look, masked};
 
+/// What was read, and which file it was.
+type Read = (Option<Seen>, Arc<Plain>);
+
 /// The secrets of a vendor's customers, each read when it is needed and again when its file is another one.
 #[derive(Default)]
 pub(super) struct Secrets {
     folder: Option<SecretsRef>,
-    read: Mutex<HashMap<(CustomerId, String), (Option<Seen>, Arc<Plain>)>>,
+    read: Mutex<HashMap<(CustomerId, String), Read>>,
 }
 
 /// A secret with every form in which it may come back.

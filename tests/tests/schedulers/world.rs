@@ -50,7 +50,7 @@ pub async fn schedule(
 ) {
     let nats = wanwright_nats::connect(&place.nats, &place.name, PARTITIONS).await.unwrap();
     let vendors = Vendors::open(&place.vendors).unwrap();
-    let _watching = vendors.watch(|found| println!("{found:?}"));
+    let _watching = vendors.watch(|_| {});
     let urls = HashMap::from([("simwan".to_owned(), place.vendor_url)]);
     let gateway = Gateway::start(nats.clone(), vendors.clone(), &urls, stop.clone()).await.unwrap();
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();

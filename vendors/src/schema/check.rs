@@ -70,7 +70,7 @@ fn visit(node: &Node, path: &str, value: &Value, errors: &mut Vec<FieldError>) -
     }
     if node.secret {
         // Nothing of it is repeated: it may be the secret itself.
-        if !value.as_str().is_some_and(|text| crate::secret_name(text).is_some()) {
+        if value.as_str().is_none_or(|text| crate::secret_name(text).is_none()) {
             push(errors, NotAllowed, path, "is no name of a secret".to_owned(), expected(node));
         }
         return value.clone();
