@@ -34,6 +34,9 @@ async fn a_whole_system_goes_on_with_more_partitions() -> Result<()> {
     let acme = running.customer("acme").await?;
     let (id, change) = (mint(), json!({ "settings": { "vlan": 20 } }));
     acme.ask(&id, "device.oslo-d0.change", &change).await?.accepted()?;
+    // The row of a change that is only accepted is still as healthy as before.
+    let changed = "SELECT count(*) FROM devices WHERE customer = 'acme' AND observed_generation = 2";
+    rows.reach("the change is made", changed, 1, level::LONG).await?;
     rows.healthy("acme", 2, level::LONG).await?;
     for name in NAMES {
         histories.push(running.customer(name).await?.history().await?);

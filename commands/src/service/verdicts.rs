@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::error::Error as _;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::HeaderMap;
@@ -37,14 +38,23 @@ pub(super) struct Verdicts {
 #[derive(Debug, Default)]
 struct Known {
     /// When each was learnt, in milliseconds since 1970.
-    ids: HashMap<CommandId, u64>,
-    order: VecDeque<CommandId>,
+    ids: HashMap<Whose, u64>,
+    order: VecDeque<Whose>,
+    customers: RandomState,
     /// Whether some had to be left out.
     is_partial: bool,
 }
 
+/// A customer's command: another customer's may have the same id. The customer is a hash of its name, under keys that
+/// nobody else knows.
+type Whose = (u64, CommandId);
+
 impl Known {
-    fn note(&mut self, id: CommandId, millis: u64) {
+    fn whose(&self, customer: &CustomerId, id: CommandId) -> Whose {
+        (self.customers.hash_one(customer), id)
+    }
+
+    fn note(&mut self, id: Whose, millis: u64) {
         if self.ids.insert(id, millis).is_none() {
             self.order.push_back(id);
         }
@@ -84,8 +94,8 @@ impl Verdicts {
         let mut subjects = stream.info_with_subjects(filter).await.map_err(NatsError::failed(doing()))?;
         let mut known = Known::default();
         while let Some((subject, _)) = subjects.try_next().await.map_err(NatsError::failed(doing()))? {
-            if let Some((_, id)) = subjects::command_of_verdict(&subject) {
-                known.note(id, now_millis);
+            if let Some((customer, id)) = subjects::command_of_verdict(&subject) {
+                known.note(known.whose(&customer, id), now_millis);
                 gate.note(id);
             }
         }
@@ -110,7 +120,7 @@ impl Verdicts {
         let is_known = {
             let mut known = self.known();
             known.forget_before(horizon_millis);
-            let is_known = known.ids.contains_key(&command);
+            let is_known = known.ids.contains_key(&known.whose(customer, command));
             if !known.is_partial && !is_known {
                 return Ok(None);
             }
@@ -166,7 +176,10 @@ impl Verdicts {
             Err(CheckedError::Conflict) => self.known_one(customer, command).await?,
             Err(CheckedError::Failed(error)) => return Err(error),
         };
-        self.known().note(command, now_millis);
+        let mut known = self.known();
+        let whose = known.whose(customer, command);
+        known.note(whose, now_millis);
+        drop(known);
         self.gate.note(command);
         Ok(first)
     }
@@ -221,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_asked_for() {
-        let id = |number: usize| CommandId::of_message(7, number as u64);
+        let id = |number: usize| (1, CommandId::of_message(7, number as u64));
         let mut known = Known::default();
         (0..MOST).for_each(|number| known.note(id(number), number as u64));
         assert!(!known.is_partial);
@@ -231,5 +244,7 @@ mod tests {
         assert!(!known.is_partial);
         known.note(id(1), MOST as u64);
         assert!(known.is_partial && known.ids.len() == MOST && !known.ids.contains_key(&id(10)));
+        let [acme, globex] = ["acme", "globex"].map(|name| known.whose(&name.parse().unwrap(), id(1).1));
+        assert_ne!(acme, globex, "another customer's command may have the same id");
     }
 }

@@ -92,10 +92,18 @@ impl Found {
         let tables = "SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables \
                       WHERE table_schema NOT IN ('pg_catalog', 'information_schema')";
         for table in rows.texts(tables).await? {
-            for row in rows.texts(&format!("SELECT t::text FROM {table} t")).await.context(table.clone())? {
-                self.rows += 1;
-                self.look(canaries, &format!("table {table}"), row.as_bytes());
+            // Column by column, as the text of a whole row has quotes and backslashes twice.
+            let columns = format!(
+                "SELECT format('%I', attname) FROM pg_attribute \
+                 WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+            );
+            for column in rows.texts(&columns).await? {
+                let values = format!("SELECT {column}::text FROM {table} WHERE {column} IS NOT NULL");
+                for value in rows.texts(&values).await.context(table.clone())? {
+                    self.look(canaries, &format!("table {table}"), value.as_bytes());
+                }
             }
+            self.rows += usize::try_from(rows.number(&format!("SELECT count(*) FROM {table}")).await?)?;
         }
         Ok(())
     }
