@@ -29,7 +29,6 @@ mod secrets;
 mod send;
 mod services;
 mod soak;
-mod spools;
 mod states;
 mod stopping;
 mod storage;

@@ -160,8 +160,8 @@ impl World {
     pub async fn at_rest(&self) -> Result<BTreeMap<String, String>> {
         let mut before = self.fingerprint().await?;
         for _ in 0..100 {
-            // What is on its way takes a moment, and looks like rest.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // What is on its way takes a moment, and looks like rest; the inventory is written a second later.
+            tokio::time::sleep(Duration::from_millis(2500)).await;
             let now = self.fingerprint().await?;
             if now == before {
                 return Ok(now);
