@@ -58,6 +58,8 @@ pub struct StreamInfo {
     pub last_millis: u64,
     /// How many messages it holds.
     pub messages: u64,
+    /// How many servers keep it.
+    pub replicas: usize,
 }
 
 impl StreamInfo {
@@ -71,6 +73,7 @@ impl StreamInfo {
             last_millis: u64::try_from(info.state.last_timestamp.unix_timestamp_nanos() / 1_000_000)
                 .unwrap_or_default(),
             messages: info.state.messages,
+            replicas: info.config.num_replicas,
         }
     }
 }

@@ -47,7 +47,7 @@ async fn the_service_is_found_as_any_nats_service() {
     assert_eq!(device["subject"], "wan.do.*.*.device.*.*");
     assert_eq!(device["queue_group"], "commands");
     let metadata = &device["metadata"];
-    assert!(metadata["verbs"].as_str().unwrap().starts_with("create,change,revert,approve"));
+    assert!(metadata["verbs"].as_str().unwrap().starts_with("create,change,cancel,revert,approve"));
     assert!(!metadata["verbs"].as_str().unwrap().contains("report"));
     assert_eq!(metadata["schema"], "wan.explain.<vendor>.device");
     assert!(metadata["versions"].as_str().unwrap().contains("simwan: v1 v2 (stored v2)"), "{metadata}");

@@ -103,7 +103,13 @@ impl Book {
     ) -> Result<Self, NatsError> {
         let record = Record::new(&subjects::inventory_of_inbox(partition));
         let (newest, said) = record.read(nats).await?;
-        let mut book = Self::compare(record, newest, said.known(), inbox);
+        let said: Option<Waits> = said.known();
+        let ends_early = |inbox: &StreamInfo| {
+            let said = said.as_ref().filter(|said| said.stream == inbox.incarnation);
+            said.is_some_and(|said| said.seen.max(said.sequences().last().unwrap_or(0)) > inbox.last)
+        };
+        let inbox = super::settled(nats, inbox.clone(), ends_early).await?;
+        let mut book = Self::compare(record, newest, said, &inbox);
         book.expected.retain(|sequence| !buried.contains(sequence));
         if pending == 0 {
             book.caught_up();
@@ -299,6 +305,7 @@ mod tests {
     fn info(created: i64, last: u64) -> StreamInfo {
         let incarnation = Timestamp::from_second(created).expect("a time");
         StreamInfo {
+            replicas: 1,
             name: "COMMANDS".to_owned(),
             incarnation,
             first: 1,

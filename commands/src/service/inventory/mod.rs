@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use serde::Serialize;
+use tokio::time::Instant;
 use wanwright_nats::publish::publish;
-use wanwright_nats::{Nats, NatsError};
+use wanwright_nats::{Nats, NatsError, StreamInfo, stream_info};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::{headers, subjects};
 
@@ -25,6 +26,27 @@ pub(super) use inbox::{Book, Handled, Written};
 
 /// The version of these records.
 const VERSION: u8 = 1;
+
+/// How long the servers that keep a stream are given to agree on what is in it: one that has just begun to lead may not
+/// have taken in yet all that was stored.
+const AGREED: Duration = Duration::from_secs(6);
+
+/// The facts about a stream, asked for again as long as something lacks that another server may still bring.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
+async fn settled(
+    nats: &Nats,
+    mut info: StreamInfo,
+    lacks: impl Fn(&StreamInfo) -> bool,
+) -> Result<StreamInfo, NatsError> {
+    let end = Instant::now() + AGREED;
+    while info.replicas > 1 && lacks(&info) && Instant::now() < end {
+        tokio::time::sleep(AGREED / 20).await;
+        info = stream_info(&nats.js, &info.name).await?;
+    }
+    Ok(info)
+}
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

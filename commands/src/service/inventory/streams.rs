@@ -142,11 +142,12 @@ pub(super) async fn look(
     let mut now = All { v: super::VERSION, minted, ..All::default() };
     let mut lacking = Vec::new();
     for name in [VERDICTS.to_owned(), bucket_of_claims(), COMMANDS.to_owned(), KEYS.to_owned()] {
-        let info = stream_info(&nats.js, &name).await?;
+        let was = said.streams.get(&name);
+        let lacks = |info: &StreamInfo| was.is_some_and(|was| was.lacking(&name, info, millis).is_some());
+        let info = super::settled(nats, stream_info(&nats.js, &name).await?, lacks).await?;
         if name == KEYS {
             keys = info.last;
         }
-        let was = said.streams.get(&name);
         if let Some(why) = was.and_then(|was| was.lacking(&name, &info, millis)) {
             lacking.push(Lacking { stream: name.clone(), why });
         }
@@ -178,7 +179,15 @@ mod tests {
 
     fn info(first: u64, last: u64, messages: u64) -> StreamInfo {
         let incarnation = Timestamp::UNIX_EPOCH;
-        StreamInfo { name: String::new(), incarnation, first, last, last_millis: 10 * DAY, messages }
+        StreamInfo {
+            name: String::new(),
+            incarnation,
+            first,
+            last,
+            last_millis: 10 * DAY,
+            messages,
+            replicas: 1,
+        }
     }
 
     #[test]
