@@ -103,11 +103,15 @@ async fn one_account_that_has_to_wait_holds_up_no_other_and_one_that_is_gone_fai
             }
         }
     };
-    let failed = world.records("globex").await.into_iter().find_map(|record| match record.event {
-        RunEvent::Failed { code, message } => Some((code, message)),
-        _ => None,
+    // A run's last records are written behind its report.
+    let failed = level::reach("its end is recorded", LIMIT, async || {
+        let failed = world.records("globex").await.into_iter().find_map(|record| match record.event {
+            RunEvent::Failed { code, message } => Some((code, message)),
+            _ => None,
+        });
+        Ok(failed)
     });
-    let (code, message) = failed.unwrap();
+    let ((code, message), _) = failed.await.unwrap();
     assert_eq!(code, Reason::UnknownAccount);
     assert!(message.contains("no account `globex` for globex"), "{message}");
     world.write_folder("vendor.toml", &(without + &accounts));

@@ -19,7 +19,7 @@ use wanwright_executors::terraform::{self, TerraformEngine};
 use wanwright_nats::{Nats, NatsError, OrderTable, StateKeys, StoredMessage, load_subject, topology};
 use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
-use wanwright_schemas::run::RunRecord;
+use wanwright_schemas::run::{self, RunRecord};
 use wanwright_schemas::{CommandId, CustomerId, ObjectRef, Outcome, headers, subjects};
 use wanwright_simulator::{Config, Faults, KindStats, Limit, Running, Simulator, Stats};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
@@ -303,8 +303,7 @@ impl World {
     pub async fn records(&self, customer: &str) -> Vec<RunRecord> {
         let messages =
             load_subject(&self.nats, topology::RUNS, &format!("wan.run.{customer}.*.*"), 0).await.unwrap();
-        let read = |message: &StoredMessage| serde_json::from_slice(&message.payload).unwrap();
-        messages.iter().map(read).collect()
+        messages.iter().flat_map(|message| run::read(&message.payload).unwrap()).collect()
     }
 
     pub async fn letters(&self) -> Vec<StoredMessage> {
