@@ -30,28 +30,44 @@ struct World {
     _dir: tempfile::TempDir,
 }
 
-async fn world() -> World {
+/// A Postgres, how it was started, and a NATS, with a store in them, below a folder that every user can enter.
+pub(super) struct Servers {
+    pub(super) options: PostgresOptions,
+    pub(super) postgres: Postgres,
+    pub(super) server: wanwright_supervisor::Nats,
+    pub(super) nats: Nats,
+    pub(super) store: Store,
+    pub(super) dir: tempfile::TempDir,
+}
+
+pub(super) async fn servers() -> Servers {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("a folder");
     // Postgres does not run as root, so another user has to enter.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/programs");
-    let mut options = PostgresOptions::new(dir.path().join("postgres"), cache.clone());
+    let mut settings = NatsOptions::new(dir.path().join("nats"), cache.clone());
+    settings.sync_interval = SyncInterval::Lazy;
+    let server = wanwright_supervisor::Nats::start(&settings).await.expect("a NATS");
+    let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.expect("a connection");
+    topology::apply(&nats, 1).await.expect("the streams");
+    let mut options = PostgresOptions::new(dir.path().join("postgres"), cache);
     options.settings = vec![("fsync".into(), "off".into())];
     let postgres = Postgres::start(&options).await.expect("a Postgres");
-    let options = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
-    let pool = options.connect(&postgres.url()).await.expect("a connection");
+    let limits = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
+    let pool = limits.connect(&postgres.url()).await.expect("a connection");
     let create = TABLE.split("COMMENT ON").next().expect("the table");
     pool.execute(create).await.expect("a table");
     pool.execute(SEALED).await.expect("a column");
-    let mut options = NatsOptions::new(dir.path().join("nats"), cache);
-    options.sync_interval = SyncInterval::Lazy;
-    let server = wanwright_supervisor::Nats::start(&options).await.expect("a NATS");
-    let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.expect("a connection");
-    topology::apply(&nats, 1).await.expect("the streams");
     let keys = StateKeys::new(dir.path().join("state.key"));
-    let store = Store { pool: pool.clone(), keys: keys.clone(), copies: StateCopies::new(nats.clone()) };
+    let store = Store { pool, keys, copies: StateCopies::new(nats.clone()) };
     store.check().await.expect("a key file");
+    Servers { options, postgres, server, nats, store, dir }
+}
+
+async fn world() -> World {
+    let Servers { postgres, server, nats, store, dir, .. } = servers().await;
+    let (pool, keys) = (store.pool.clone(), store.keys.clone());
     let spool = dir.path().join("spool");
     let opened = Spool::open(&spool, keys.clone()).await.expect("a spool");
     let work = dir.path().join("executor");
@@ -92,11 +108,11 @@ fn of(stack: &str, serial: i64, what: &str, after: Option<Mark>) -> Version {
     Version::read(stack, "order", body.into_bytes(), vec![after]).expect("a state")
 }
 
-fn version(serial: i64, what: &str, after: Option<Mark>) -> Version {
+pub(super) fn version(serial: i64, what: &str, after: Option<Mark>) -> Version {
     of("stack", serial, what, after)
 }
 
-fn names(spool: &Path) -> Vec<String> {
+pub(super) fn names(spool: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(spool).expect("the spool").flatten();
     let mut names: Vec<String> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

@@ -1,14 +1,9 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde_json::json;
-use sqlx::Executor as _;
-use wanwright_nats::{StateCopies, StateKeys, topology};
-use wanwright_supervisor::{DirLock, NatsOptions, Postgres, PostgresOptions, SyncInterval};
+use wanwright_supervisor::{DirLock, Postgres, PostgresOptions};
 
 use super::*;
-
-const TABLE: &str = include_str!("../../../../migrations/0007_terraform_states.sql");
-const SEALED: &str = include_str!("../../../../migrations/0021_sealed_states.sql");
+use crate::terraform::tests::{Servers, names, servers, version};
 
 /// The folders of executors beside each other, and a Postgres that can be taken away. Only one of it: a server is not
 /// started for each test.
@@ -29,27 +24,7 @@ struct Executor {
 
 impl World {
     async fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().expect("a folder");
-        // Postgres does not run as root, so another user has to enter.
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
-        let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp/programs");
-        let mut server = NatsOptions::new(dir.path().join("nats"), cache.clone());
-        server.sync_interval = SyncInterval::Lazy;
-        let server = wanwright_supervisor::Nats::start(&server).await.expect("a NATS");
-        let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.expect("a connection");
-        topology::apply(&nats, 1).await.expect("the streams");
-        let mut options = PostgresOptions::new(dir.path().join("postgres"), cache);
-        options.settings = vec![("fsync".into(), "off".into())];
-        let postgres = Postgres::start(&options).await.expect("a Postgres");
-        let limits = sqlx::postgres::PgPoolOptions::new().acquire_timeout(Duration::from_millis(500));
-        let pool = limits.connect(&postgres.url()).await.expect("a connection");
-        let create = TABLE.split("COMMENT ON").next().expect("the table");
-        pool.execute(create).await.expect("a table");
-        pool.execute(SEALED).await.expect("a column");
-        let keys = StateKeys::new(dir.path().join("state.key"));
-        let store = Store { pool, keys, copies: StateCopies::new(nats) };
-        store.check().await.expect("a key file");
+        let Servers { options, postgres, server, store, dir, .. } = servers().await;
         Self { options, postgres: Some(postgres), store, _server: server, dir }
     }
 
@@ -69,19 +44,6 @@ impl World {
             postgres.stop(Duration::from_secs(10)).await;
         }
     }
-}
-
-fn version(serial: i64, what: &str, after: Option<Mark>) -> Version {
-    let body = json!({"version": 4, "serial": serial, "lineage": "l", "outputs": what}).to_string();
-    Version::read("stack", "order", body.into_bytes(), vec![after]).expect("a state")
-}
-
-fn names(spool: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(spool).expect("the spool").flatten();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 #[tokio::test]
