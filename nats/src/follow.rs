@@ -103,7 +103,13 @@ pub struct Follower {
     messages: Option<consumer::pull::Ordered>,
     /// How many connections there had been when something came last.
     connects: u64,
+    /// The same when messages were last asked for.
+    subscribed: u64,
 }
+
+/// How often a reader looks whether the connection is another one. A server that was started again knows its consumer no
+/// more, which the client library finds out after three silent heartbeats only.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// How many messages are looked at when the connection was lost over one of them: more are never on their way at once.
 const LOOKED_AT: usize = 512;
@@ -132,7 +138,7 @@ impl Follower {
     ) -> Result<Self, NatsError> {
         let connects = connects(&js);
         let (stream, next) = (stream.to_owned(), from.max(1));
-        let mut follower = Self { js, stream, filter, next, messages: None, connects };
+        let mut follower = Self { js, stream, filter, next, messages: None, connects, subscribed: connects };
         // Whoever opens again behind a message that ended the connection does not have it ended once more.
         follower.look(2).await?;
         follower.subscribe().await?;
@@ -141,6 +147,7 @@ impl Follower {
 
     async fn subscribe(&mut self) -> Result<(), NatsError> {
         let doing = format!("reading stream {} from {}", self.stream, self.next);
+        let over = connects(&self.js);
         let config = consumer::pull::OrderedConfig {
             filter_subject: self.filter.clone(),
             deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: self.next },
@@ -152,7 +159,18 @@ impl Follower {
             .await
             .map_err(NatsError::failed(doing.clone()))?;
         self.messages = Some(consumer.messages().await.map_err(NatsError::failed(doing))?);
+        self.subscribed = over;
         Ok(())
+    }
+
+    /// Asks for messages again when the connection is not the one over which that was done.
+    async fn subscribe_over_another_connection(&mut self) -> Result<(), NatsError> {
+        if self.subscribed == connects(&self.js) {
+            return Ok(());
+        }
+        // The connection may have ended over the next message, and would again.
+        self.look(LOOKED_AT).await?;
+        self.subscribe().await
     }
 
     /// Waits up to `wait` for a message, then answers what is there in order: at most `max` messages, none when the
@@ -188,11 +206,16 @@ impl Follower {
         if self.messages.is_none() {
             self.subscribe().await?;
         }
+        self.subscribe_over_another_connection().await?;
         let doing = format!("reading stream {}", self.stream);
         while batch.len() < max {
             let Some(messages) = self.messages.as_mut() else { return Ok(()) };
             let next = if batch.is_empty() {
-                messages.next().await
+                let Ok(next) = tokio::time::timeout(GLANCE, messages.next()).await else {
+                    self.subscribe_over_another_connection().await?;
+                    continue;
+                };
+                next
             } else {
                 messages.next().now_or_never().flatten()
             };

@@ -24,6 +24,11 @@ use seccompiler::{
 /// The newest Landlock that is made use of: what it can do is asked for, and left out where the kernel has less.
 const WANTED: ABI = ABI::V9;
 
+/// What Landlock keeps inside the child's own domain. Not signals: it takes asking whether a process lives for one, and
+/// Terraform asks that every second of the process that serves a provider, and gives up where it gets no answer. The
+/// filter of calls tells the two apart.
+const SCOPE: Scope = Scope::AbstractUnixSocket;
+
 /// What a confined child may touch; nothing else.
 #[derive(Debug, Clone)]
 pub struct Confinement {
@@ -102,14 +107,14 @@ pub fn missing_confinement() -> Vec<&'static str> {
         let asked = match abi {
             ABI::V1 => strict.handle_access(AccessFs::from_all(ABI::V1)),
             ABI::V4 => strict.handle_access(AccessNet::from_all(ABI::V4)),
-            _ => strict.scope(Scope::from_all(ABI::V6)),
+            _ => strict.scope(SCOPE),
         };
         asked.and_then(Ruleset::create).is_ok()
     };
     let wanted = [
         (ABI::V1, "files: the kernel has no Landlock (5.13, and `lsm=landlock` at boot)"),
         (ABI::V4, "TCP ports: the kernel's Landlock knows no network (6.7)"),
-        (ABI::V6, "signals and abstract sockets: the kernel's Landlock knows no scopes (6.12)"),
+        (ABI::V6, "abstract sockets: the kernel's Landlock knows no scopes (6.12)"),
     ];
     wanted.into_iter().filter(|(abi, _)| !has(*abi)).map(|(_, what)| what).collect()
 }
@@ -159,7 +164,7 @@ fn ruleset(asked: &Confinement) -> Result<RulesetCreated, landlock::RulesetError
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)?
         .handle_access(AccessNet::from_all(WANTED))?
-        .scope(Scope::from_all(WANTED))?
+        .scope(SCOPE)?
         .create()?;
     let named = [
         (&asked.read, reading),
@@ -180,6 +185,10 @@ fn ruleset(asked: &Confinement) -> Result<RulesetCreated, landlock::RulesetError
     }
     Ok(ruleset)
 }
+
+/// Requests that name who gets a file's signals.
+const FIOSETOWN: u64 = 0x8901;
+const SIOCSPGRP: u64 = 0x8902;
 
 /// Calls that no confined child makes.
 const REFUSED: [i64; 61] = [
@@ -266,6 +275,7 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     let calls = REFUSED.into_iter().chain(REFUSED_OLDER);
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (call, Vec::new())).collect();
     refused.insert(libc::SYS_socket, sockets()?);
+    refused.extend(signals()?);
     let new_user = value(libc::CLONE_NEWUSER);
     refused.insert(
         libc::SYS_clone,
@@ -282,6 +292,32 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
             .try_into()
     };
     Ok([program(refused, libc::EPERM)?, program(unknown, libc::ENOSYS)?])
+}
+
+/// Signals that are refused: all to anybody, but for asking whether a process is there (which is signal 0), and for the one
+/// with which Go stops its own threads and which everybody else ignores. Having the kernel send one counts as well.
+fn signals() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    const SET_SIGNAL: i32 = 10;
+    const SET_OWNER_BY_KIND: i32 = 15;
+    let sent = |argument| condition(argument, SeccompCmpOp::Ne, 0);
+    let to_a_thread = SeccompRule::new(vec![
+        sent(2)?,
+        condition(2, SeccompCmpOp::Ne, value(libc::SIGURG))?,
+    ])?;
+    let one_of = |commands: &[u64]| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+        let rule = |command: &u64| SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, *command)?]);
+        commands.iter().map(rule).collect()
+    };
+    Ok(BTreeMap::from([
+        (libc::SYS_kill, vec![SeccompRule::new(vec![sent(1)?])?]),
+        (libc::SYS_tkill, vec![SeccompRule::new(vec![sent(1)?])?]),
+        (libc::SYS_tgkill, vec![to_a_thread]),
+        (libc::SYS_rt_sigqueueinfo, vec![SeccompRule::new(vec![sent(1)?])?]),
+        (libc::SYS_rt_tgsigqueueinfo, vec![SeccompRule::new(vec![sent(2)?])?]),
+        (libc::SYS_pidfd_send_signal, vec![SeccompRule::new(vec![sent(1)?])?]),
+        (libc::SYS_fcntl, one_of(&[libc::F_SETOWN, SET_SIGNAL, SET_OWNER_BY_KIND].map(value))?),
+        (libc::SYS_ioctl, one_of(&[FIOSETOWN, SIOCSPGRP])?),
+    ]))
 }
 
 /// Sockets that are refused: everything but TCP and streams inside this machine. Landlock knows the ports of TCP only.

@@ -42,7 +42,17 @@ async fn a_vendor_that_was_down_gets_everything_later() -> Result<()> {
     vendor.heal().await?;
     let took = running.rows().await?.healthy("down", 5, level::LONG).await?;
     timing.say(format_args!("healthy {took:.1?} after the vendor was back"));
-    vendor.judge("down.", 5).await
+    vendor.judge("down.", 5).await?;
+    // One that is only slow: Terraform waits for it, for longer than it takes to ask whether a provider still lives.
+    vendor.faults(&json!({ "latency_ms": 2500 })).await?;
+    let slow = running.customer("slow").await?;
+    slow.site("far", 3, 1, 0).await?;
+    running.rows().await?.healthy("slow", 2, level::LONG).await?;
+    vendor.heal().await?;
+    running.rows().await?.all_running().await?;
+    let again = "SELECT count(*) FROM run_log WHERE customer = 'slow' AND what = 'retrying'";
+    ensure!(running.rows().await?.number(again).await? == 0, "a slow vendor's run was cut short");
+    vendor.judge("slow.", 2).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

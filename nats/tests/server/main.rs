@@ -44,6 +44,23 @@ async fn a_follower_never_goes_back() {
 }
 
 #[tokio::test]
+async fn a_follower_asks_again_as_soon_as_the_server_is_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (killed, nats) = server(dir.path()).await;
+    let config = stream::Config { name: "S".into(), subjects: vec!["s".into()], ..stream::Config::default() };
+    nats.js.create_stream(config).await.unwrap();
+    let mut follower = Follower::open(nats.js.clone(), "S", 1).await.unwrap();
+    assert!(follower.next_batch(10, Duration::from_millis(200)).await.unwrap().is_empty());
+    killed.child().signal(wanwright_supervisor::Signal::KILL);
+    drop(killed);
+    let (_server, other) = server(dir.path()).await;
+    other.js.publish("s", "1".into()).await.unwrap().await.unwrap();
+    // The client library alone takes three heartbeats, 15 s.
+    let batch = follower.next_batch(10, Duration::from_secs(8)).await.unwrap();
+    assert_eq!(batch.len(), 1);
+}
+
+#[tokio::test]
 async fn a_claim_that_was_claimed_again_is_not_given_back_as_it_was_seen() {
     let dir = tempfile::tempdir().unwrap();
     let (_server, nats) = server(dir.path()).await;

@@ -165,6 +165,14 @@ const ATTEMPTS: &[Attempt] = {
         ("send a local datagram", Anybody, |_| UnixDatagram::unbound().map(drop)),
         ("signal the parent", Anybody, |p| unchecked(rustix::process::kill_process(p.parent, Signal::CONT))),
         ("signal everybody", Root, |_| unchecked(rustix::process::kill_process(Pid::INIT, Signal::CONT))),
+        ("signal through a handle", Anybody, |p| {
+            let handle = rustix::process::pidfd_open(p.parent, rustix::process::PidfdFlags::empty())?;
+            unchecked(rustix::process::pidfd_send_signal(handle, Signal::CONT))
+        }),
+        ("have the kernel signal the parent", Anybody, |p| {
+            let script = "socketpair(my $a, my $b, 1, 1, 0) or exit 2; exit !fcntl($a, 8, $ARGV[0] + 0)";
+            run("/usr/bin/perl", &["-e", script, &p.parent.to_string()])
+        }),
         ("leave the session", Anybody, |_| run("/usr/bin/setsid", &["/bin/true"])),
         ("leave the process group", Anybody, |_| {
             use std::os::unix::process::CommandExt;
@@ -206,6 +214,10 @@ fn allowed(place: &Place) -> Result<()> {
     fs::read(place.outside.join("readable/template"))?;
     fs::write("/dev/null", "x")?;
     run("/bin/true", &[])?;
+    // A process that serves a provider is asked for every second.
+    rustix::process::test_kill_process(place.parent)?;
+    let handle = rustix::process::pidfd_open(place.parent, rustix::process::PidfdFlags::empty())?;
+    drop(handle);
     TcpStream::connect((Ipv4Addr::LOCALHOST, place.allowed))?;
     UnixStream::connect(place.outside.join("socket"))?;
     std::thread::spawn(|| 1).join().map_err(|_| Error::other("no threads"))?;
