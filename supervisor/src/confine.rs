@@ -300,10 +300,7 @@ fn signals() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendErro
     const SET_SIGNAL: i32 = 10;
     const SET_OWNER_BY_KIND: i32 = 15;
     let sent = |argument| condition(argument, SeccompCmpOp::Ne, 0);
-    let to_a_thread = SeccompRule::new(vec![
-        sent(2)?,
-        condition(2, SeccompCmpOp::Ne, value(libc::SIGURG))?,
-    ])?;
+    let to_a_thread = SeccompRule::new(vec![sent(2)?, condition(2, SeccompCmpOp::Ne, value(libc::SIGURG))?])?;
     let one_of = |commands: &[u64]| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         let rule = |command: &u64| SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, *command)?]);
         commands.iter().map(rule).collect()

@@ -39,7 +39,7 @@ pub(super) enum Trouble {
     Conflict,
     /// NATS did not do its part.
     Nats(Box<dyn std::error::Error + Send + Sync>),
-    /// What the decision would rest on was asked over a connection that is not there any more.
+    /// What the decision would rest on was asked over a connection that is not there any more, or of another leader.
     Reconnected,
     /// The partition is somebody else's by now, who will be asked again.
     NotHeld,
@@ -93,7 +93,7 @@ impl Lane {
     /// Finds the outcome of a command: the one it has, or the one it gets now. Notes in `fresh` what it claimed.
     pub(super) async fn judge(&self, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
         let (customer, command) = (&asked.subject.customer, asked.headers.command);
-        let connection = self.gate.pass().await?;
+        let source = self.gate.pass().await?;
         let mut loaded = match asked.headers.dry_run {
             // Not even a snapshot is made for it.
             true => self.store.look_at(customer).await?,
@@ -128,7 +128,7 @@ impl Lane {
                 self.store.keep(loaded);
                 return Ok(verdict::in_doubt(asked));
             }
-            None => self.decide(asked, connection, sealed, loaded, fresh).await?,
+            None => self.decide(asked, source, sealed, loaded, fresh).await?,
         };
         if asked.headers.dry_run || outcome.position().is_some() {
             return Ok(outcome);
@@ -225,7 +225,7 @@ impl Lane {
     async fn decide(
         &self,
         asked: &Asked,
-        connection: u64,
+        source: u64,
         sealed: Sealed,
         loaded: Loaded,
         fresh: &mut Vec<Seen>,
@@ -244,8 +244,7 @@ impl Lane {
         };
         let (customer, state) = (&subject.customer, &loaded.head.state);
         let hold = Hold::take(&self.nats, customer, state, &command, asked.headers.dry_run).await?;
-        let decided =
-            self.decide_held(asked, connection, sealed, loaded, (command, hold.as_ref()), fresh).await;
+        let decided = self.decide_held(asked, source, sealed, loaded, (command, hold.as_ref()), fresh).await;
         if let Some(hold) = hold {
             hold.release().await;
         }
@@ -256,7 +255,7 @@ impl Lane {
     async fn decide_held(
         &self,
         asked: &Asked,
-        connection: u64,
+        source: u64,
         sealed: Sealed,
         mut loaded: Loaded,
         (command, hold): (Command, Option<&Hold>),
@@ -300,7 +299,7 @@ impl Lane {
                 Err(refusal) => verdict::refused(asked, refusal),
             });
         }
-        if !self.gate.is_open(connection) {
+        if !self.gate.is_open(source) {
             return Err(Trouble::Reconnected);
         }
         if let Err(refusal) = serials::claim(&self.claims, &subject.customer, &events, fresh).await? {
@@ -311,7 +310,7 @@ impl Lane {
         let removed = serials::see(&self.claims, &subject.customer, removed).await?;
         self.sealing.prepare(&subject.customer, &events, sealed.new_key.as_ref()).await?;
         // A free serial number, or a customer without a key, may be what a server lost that was started meanwhile.
-        if !self.gate.is_open(connection) {
+        if !self.gate.is_open(source) {
             return Err(Trouble::Reconnected);
         }
         let before = loaded.head.sequence;

@@ -99,8 +99,11 @@ impl Role {
 const LOOKS: [&str; 4] =
     ["$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>"];
 
+/// Where servers tell which of them leads a stream now; the stream's name is the last part.
+pub const LEADER_ELECTED: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*";
+
 /// What the command service takes in: requests, what the server's mapping makes of them, and the services beside.
-const COMMANDS_HEARS: [&str; 10] = [
+const COMMANDS_HEARS: [&str; 11] = [
     subjects::DO_ALL,
     "wan.decide.>",
     services::SUBMIT_ALL,
@@ -111,6 +114,7 @@ const COMMANDS_HEARS: [&str; 10] = [
     "$SRV.>",
     services::CONTROL_ALL,
     subjects::MEMBERS,
+    LEADER_ELECTED,
 ];
 
 fn commands() -> Vec<String> {

@@ -20,7 +20,7 @@ pub use authority::{AccountInfo, Authority};
 pub use claims::AccountLimits;
 pub use creds::Credentials;
 pub use error::AccountError;
-pub use grants::{Grants, RESERVED, Role, UserKind};
+pub use grants::{Grants, LEADER_ELECTED, RESERVED, Role, UserKind};
 pub use server::matches;
 pub use users::UserInfo;
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wanwright_tests::{Running, Timing, level};
 
 use crate::support::{home, program};
-use search::{Canary, search};
+use search::{Canary, Onlooker, search};
 use vendors::{Quoting, copy, director, proxy};
 
 const TOKEN: &str = "Zq1-Api+Token/9f";
@@ -74,6 +74,7 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     folders(dir.path(), &quoting.url, &director, &proxy)?;
     let at = dir.path().join("vendors").display().to_string();
     let program = program().with("WANWRIGHT_VENDORS", &at).with("WANWRIGHT_LOG", "debug");
+    let onlooker = Onlooker::start(canaries());
     let running = Running::up(&program, &home()?).await?;
     let behind: Value = serde_json::from_str(&running.home.read("simulator/tokens.json")).unwrap_or_default();
     let behind = behind["token"].as_str().context("the simulated vendor's token")?.to_owned();
@@ -144,9 +145,11 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     let gone = "SELECT count(*) FROM timeline WHERE type = 'DeviceRemoved'";
     rows.reach("the device is gone", gone, 1, level::LONG).await?;
 
+    let (in_processes, processes) = onlooker.end()?;
+    ensure!(in_processes.is_empty(), "{in_processes:#?}");
     let found = search(&running, &canaries()).await?;
     timing.say(format_args!(
-        "{} messages, {} rows and {} files, {} MB, without one of {} secrets",
+        "{} messages, {} rows, {} files and {processes} processes, {} MB, without one of {} secrets",
         found.messages,
         found.rows,
         found.files,
@@ -155,11 +158,14 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     ));
     ensure!(found.hits.is_empty(), "{:#?}", found.hits);
     ensure!(
-        found.messages > 20 && found.rows > 20 && found.files > 50,
+        found.messages > 20 && found.rows > 20 && found.files > 50 && processes > 10,
         "there was hardly anything to look through"
     );
 
     // The same search finds what is there.
+    let onlooker = Onlooker::start(canaries());
+    let given = std::process::Command::new("/bin/sleep").arg("1").env("KEY", KEY).status()?;
+    ensure!(given.success() && onlooker.end()?.0.contains("the pre-shared key in process sleep"));
     let nats = running.nats().await?;
     let percent = "Zq1%2DApi%2BToken%2F9f";
     nats.js.get_key_value("attempts").await?.put("canary", percent.into()).await?;

@@ -1,6 +1,11 @@
 //! Looking for secrets wherever the running system keeps anything.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -107,6 +112,54 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Looks at what every process of this machine was started with and has in its environment, again and again until it is
+/// asked: what Terraform and its providers get is there for moments only.
+pub struct Onlooker {
+    stop: Arc<AtomicBool>,
+    looking: JoinHandle<(BTreeSet<String>, usize)>,
+}
+
+impl Onlooker {
+    pub fn start(canaries: Vec<Canary>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let looking = std::thread::spawn(move || {
+            let (mut hits, mut seen) = (BTreeSet::new(), HashMap::new());
+            while !stopped.load(Ordering::Relaxed) {
+                for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+                    let known = seen.entry(entry.file_name()).or_default();
+                    look_at_process(&entry.path(), known, &canaries, &mut hits);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            (hits, seen.values().filter(|texts: &&Vec<_>| !texts.is_empty()).count())
+        });
+        Self { stop, looking }
+    }
+
+    /// What was found, and in how many processes it was looked for.
+    pub fn end(self) -> Result<(BTreeSet<String>, usize)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.looking.join().map_err(|_| anyhow::anyhow!("the onlooker panicked"))
+    }
+}
+
+/// Looks at a process, if that is not what it was when it was looked at before.
+fn look_at_process(dir: &Path, known: &mut Vec<u8>, canaries: &[Canary], hits: &mut BTreeSet<String>) {
+    let mut now = Vec::new();
+    for part in ["cmdline", "environ"] {
+        now.extend(std::fs::read(dir.join(part)).unwrap_or_default());
+    }
+    if now.is_empty() || now == *known {
+        return;
+    }
+    for canary in canaries.iter().filter(|canary| canary.is_in(&now)) {
+        let name = std::fs::read_to_string(dir.join("comm")).unwrap_or_default();
+        hits.insert(format!("{} in process {}", canary.name, name.trim()));
+    }
+    *known = now;
 }
 
 /// Looks through all streams and buckets, all tables, and every file of the home and of Postgres: stores, logs, work

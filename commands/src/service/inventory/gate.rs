@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::topology::VERDICT_TIME;
@@ -78,8 +80,11 @@ struct Inner {
     nats: Nats,
     claims: Claims,
     keys: Option<Keys>,
-    /// Which connection the streams were last compared over: how many there had been; 0 before the first time.
+    /// Which connection the streams were last compared over, and under whose lead: [`Gate::source`] as it was; 0 before the
+    /// first time.
     compared: AtomicU64,
+    /// How often a stream got another leader, or seemed to lack something.
+    doubted: AtomicU64,
     /// Up to when the verdicts of ids may be lost; 0 when none is.
     doubtful: AtomicU64,
     /// When the youngest id of all verdicts was minted.
@@ -106,31 +111,47 @@ impl Looking {
 impl Gate {
     /// A gate that is shut until the streams are compared.
     pub(in super::super) fn new(nats: Nats, claims: Claims, keys: Option<Keys>) -> Self {
-        let [compared, doubtful, minted] = [(); 3].map(|()| AtomicU64::new(0));
+        let [compared, doubted, doubtful, minted] = [(); 4].map(|()| AtomicU64::new(0));
         let looking = Mutex::new(Looking::new());
-        Self { inner: Arc::new(Inner { nats, claims, keys, compared, doubtful, minted, looking }) }
+        Self { inner: Arc::new(Inner { nats, claims, keys, compared, doubted, doubtful, minted, looking }) }
     }
 
-    fn connection(&self) -> u64 {
-        self.inner.nats.client.statistics().connects.load(Ordering::Acquire)
+    /// A number that is another one when what the streams answer may come from elsewhere than before.
+    fn source(&self) -> u64 {
+        let connects = self.inner.nats.client.statistics().connects.load(Ordering::Acquire);
+        connects + self.inner.doubted.load(Ordering::Acquire)
     }
 
-    /// Goes through when the streams were compared over the present connection, which is done here where it was not.
-    /// Answers which connection that is.
+    /// Has the streams compared before anything else is decided.
+    fn doubt(&self) {
+        self.inner.doubted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Goes through when the streams were compared over the present connection and under their present leaders, which is done
+    /// here where it was not. Answers which those are.
     ///
     /// # Errors
     /// [`NatsError`], when the server cannot be asked: then nothing may be decided.
     pub(in super::super) async fn pass(&self) -> Result<u64, NatsError> {
-        let connection = self.connection();
-        if self.inner.compared.load(Ordering::Acquire) == connection {
-            return Ok(connection);
+        let source = self.source();
+        if self.inner.compared.load(Ordering::Acquire) == source {
+            return Ok(source);
         }
         self.look(false).await
     }
 
-    /// Whether what was asked over this connection is still what the server has.
-    pub(in super::super) fn is_open(&self, connection: u64) -> bool {
-        self.connection() == connection
+    /// Whether what was asked since then is still what the server has.
+    pub(in super::super) fn is_open(&self, source: u64) -> bool {
+        self.source() == source
+    }
+
+    /// Hears which streams got another leader.
+    async fn elections(&self) -> Option<async_nats::Subscriber> {
+        let heard = self.inner.nats.client.subscribe(wanwright_nats::accounts::LEADER_ELECTED).await;
+        if let Err(error) = &heard {
+            tracing::warn!(%error, "changes of a stream's leader are noticed by what it lacks only");
+        }
+        heard.ok()
     }
 
     /// Whether this command, of which nothing is known, may be one whose verdict is lost.
@@ -148,9 +169,9 @@ impl Gate {
 
     async fn look(&self, is_due: bool) -> Result<u64, NatsError> {
         let mut looking = self.inner.looking.lock().await;
-        let connection = self.connection();
-        if !is_due && self.inner.compared.load(Ordering::Acquire) == connection {
-            return Ok(connection);
+        let source = self.source();
+        if !is_due && self.inner.compared.load(Ordering::Acquire) == source {
+            return Ok(source);
         }
         let looked = self.compare(&mut looking).await;
         if looked.is_err() {
@@ -158,14 +179,14 @@ impl Gate {
             *looking = Looking::new();
         }
         looked?;
-        self.inner.compared.store(connection, Ordering::Release);
-        Ok(connection)
+        self.inner.compared.store(source, Ordering::Release);
+        Ok(source)
     }
 
     async fn compare(&self, looking: &mut Looking) -> Result<(), NatsError> {
         let Inner { nats, claims, keys, doubtful, minted, .. } = &*self.inner;
         let youngest = minted.load(Ordering::Relaxed);
-        let found = streams::look(nats, claims, &looking.of_streams, youngest).await?;
+        let found = streams::look(nats, claims, &looking.of_streams, youngest, || self.doubt()).await?;
         doubtful.store(found.doubt.map_or(0, |doubt| doubt.until), Ordering::Release);
         if let Some(keys) = keys
             && looking.counted != Some(found.keys)
@@ -176,10 +197,25 @@ impl Gate {
         Ok(())
     }
 
+    /// Waits until the streams are to be compared again: for a while, or until one of them has another leader.
+    async fn pause(&self, elections: &mut Option<async_nats::Subscriber>) {
+        let pause = Instant::now() + PAUSE;
+        if let Some(elections) = elections {
+            while let Ok(Some(elected)) = tokio::time::timeout_at(pause, elections.next()).await {
+                if streams::is_compared(&elected.subject) {
+                    self.doubt();
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep_until(pause).await;
+    }
+
     /// Compares again and again until told to stop.
     pub(in super::super) async fn keep(self, stop: CancellationToken) -> &'static str {
         let mut times = 0_u64;
-        while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
+        let mut elections = self.elections().await;
+        while stop.run_until_cancelled(self.pause(&mut elections)).await.is_some() {
             let looked = async {
                 self.look(true).await?;
                 if let Some(keys) = self.inner.keys.as_ref().filter(|_| times.is_multiple_of(SELDOM)) {

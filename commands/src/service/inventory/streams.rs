@@ -112,6 +112,16 @@ fn bucket_of_claims() -> String {
     format!("KV_{CLAIMS}")
 }
 
+/// The streams that are compared with what was known of them.
+fn compared() -> [String; 4] {
+    [VERDICTS.to_owned(), bucket_of_claims(), COMMANDS.to_owned(), KEYS.to_owned()]
+}
+
+/// Whether a server's message is about one of them: the stream is the last part of its subject.
+pub(super) fn is_compared(subject: &str) -> bool {
+    subject.rsplit('.').next().is_some_and(|stream| compared().iter().any(|name| name == stream))
+}
+
 /// What a look found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -123,7 +133,7 @@ pub(super) struct Found {
 
 /// Looks whether anything is gone, reports that, and writes down what there is. Claims that are gone are given
 /// back to the devices that have them; as long as that fails they are found to be gone again. `minted` is the youngest id of
-/// a verdict that is known here.
+/// a verdict that is known here. `doubt` is called where something lacks that another server may still bring.
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
@@ -132,6 +142,7 @@ pub(super) async fn look(
     claims: &Claims,
     record: &Record,
     minted: u64,
+    doubt: impl Fn(),
 ) -> Result<Found, NatsError> {
     // Before the streams are asked: what is written down is never newer than what they answer.
     let said = record.read::<All>(nats).await?.1;
@@ -141,10 +152,14 @@ pub(super) async fn look(
     let mut keys = 0;
     let mut now = All { v: super::VERSION, minted, ..All::default() };
     let mut lacking = Vec::new();
-    for name in [VERDICTS.to_owned(), bucket_of_claims(), COMMANDS.to_owned(), KEYS.to_owned()] {
+    for name in compared() {
         let was = said.streams.get(&name);
         let lacks = |info: &StreamInfo| was.is_some_and(|was| was.lacking(&name, info, millis).is_some());
-        let info = super::settled(nats, stream_info(&nats.js, &name).await?, lacks).await?;
+        let info = stream_info(&nats.js, &name).await?;
+        if info.replicas > 1 && lacks(&info) {
+            doubt();
+        }
+        let info = super::settled(nats, info, lacks).await?;
         if name == KEYS {
             keys = info.last;
         }
