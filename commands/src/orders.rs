@@ -183,7 +183,8 @@ fn of_stack(
         let vendor = site.spec.vendor.clone();
         let desired = stack.desired(customer, id, site, &settings);
         let account = state.own.spec.accounts.get(&vendor);
-        Order::new(customer.clone(), vendor, intent, retries, desired, position.clone()).under(account)
+        let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
+        order.under(account).of_applied(site.observed.is_some())
     };
     let behind = site.pending() || stack.pending;
     let change = match (behind, site.leaving) {
@@ -341,7 +342,9 @@ fn of_device(
         });
         let vendor = site.spec.vendor.clone();
         let account = state.own.spec.accounts.get(&vendor);
-        Order::new(customer.clone(), vendor, intent, device.retries, desired, position.clone()).under(account)
+        let retries = device.retries;
+        let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
+        order.under(account).of_applied(device.observed.is_some())
     };
     let change = match (device.pending() || device_moved(state, device), device.leaving) {
         (true, true) => Some(order(Intent::Remove)),

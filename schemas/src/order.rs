@@ -171,6 +171,14 @@ pub struct Order {
     /// The customer's own account at the vendor, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+    /// Whether the target was applied before: then there is a state of its stack, or it was lost. No part of the id.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub applied: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Order {
@@ -185,7 +193,8 @@ impl Order {
     ) -> Self {
         let wish = serde_json::json!([customer, vendor, intent, retries, desired]);
         let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
-        Self { v: ORDER_VERSION, id, customer, vendor, intent, retries, desired, position, account: None }
+        let (v, account, applied) = (ORDER_VERSION, None, false);
+        Self { v, id, customer, vendor, intent, retries, desired, position, account, applied }
     }
 
     /// The same order under an account. An order without one keeps the id it always had.
@@ -195,6 +204,11 @@ impl Order {
         let wish = serde_json::json!([customer, vendor, intent, retries, desired, account]);
         let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
         Self { id, account: Some(account.clone()), ..self }
+    }
+
+    /// The same order about a target that was applied before, or was not.
+    pub fn of_applied(self, applied: bool) -> Self {
+        Self { applied, ..self }
     }
 
     /// What the order is about.

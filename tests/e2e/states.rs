@@ -75,6 +75,19 @@ async fn they_are_sealed_shown_compared_and_restored() -> Result<()> {
     rows.reach("the change is made", &CHANGED.replace("10.2", "10.3"), 1, level::LONG).await?;
     ensure!(rows.number(&older).await? == 0, "something is sealed with the older key");
     running.call(&["state", "diff", "acme/oslo"]).await?.code(1)?;
+
+    // Both stores lose it: Terraform must not make everything once more.
+    running.call(&["state", "begin", "acme/oslo"]).await?.code(1)?;
+    sqlx::query("DELETE FROM terraform.states").execute(&admin).await?;
+    let nats = running.nats().await?;
+    nats.js.get_stream("STATES").await?.purge().await?;
+    customer.send("site.oslo.change", &json!({ "lan": ["10.4.0.0/24"] })).await?.accepted()?;
+    rows.reach("the change waits and says why", waits, 1, level::LONG).await?;
+    let said = running.call(&["state", "begin", "acme/oslo"]).await?.code(0)?;
+    ensure!(said.out.starts_with("begun"), "{}", said.out);
+    rows.reach("the change is made", &CHANGED.replace("10.2", "10.4"), 1, level::LONG).await?;
+    running.vendor()?.judge("acme.", 1).await?;
+    timing.say("lost and begun again");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use wanwright_executors::terraform::{Restored, StateRow, StateVersion, States};
+use wanwright_executors::terraform::{Restored, StateRow, StateVersion, States, waiting_states};
 use wanwright_nats::StateKeys;
 use wanwright_nats::accounts::Role;
 use wanwright_nats::keys::state_key_file;
@@ -93,6 +93,12 @@ enum What {
         /// The stack.
         stack: String,
     },
+    /// Give a stack whose state was lost an empty one: its next run finds by keys and names what the vendor has. Refused
+    /// where there is a state.
+    Begin {
+        /// The stack.
+        stack: String,
+    },
     /// Seal the versions that a wanwright before this one wrote unsealed. Needed once.
     Seal,
 }
@@ -117,7 +123,7 @@ impl StateKey {
 pub async fn run(args: StateArgs) -> Result<Exit> {
     let pool = args.connection.postgres(2).await?;
     let nats = args.connection.nats(Login::Role(Role::Admin), "wanwright-state").await?;
-    let states = States::new(pool.clone(), nats, args.key.keys(&args.connection.home));
+    let states = States::new(pool.clone(), nats.clone(), args.key.keys(&args.connection.home));
     match args.what {
         What::List { customer, output } => list(&states, &pool, customer.as_deref(), output).await,
         What::History { stack, output } => {
@@ -146,6 +152,25 @@ pub async fn run(args: StateArgs) -> Result<Exit> {
         What::Restore { stack } => {
             let stack = stack_of(&pool, &stack).await?;
             Ok(restored(&stack, states.restore(&stack).await?))
+        }
+        What::Begin { stack } => {
+            let stack = stack_of(&pool, &stack).await?;
+            if let Some(waiting) = waiting_states(&nats).await?.iter().find(|waiting| waiting.stack == stack)
+            {
+                output::note(format!(
+                    "stack {stack} has a state that waits on {}; start wanwright there",
+                    waiting.host
+                ));
+                return Ok(Exit::Different);
+            }
+            if !states.begin(&stack).await? {
+                output::note(format!("stack {stack} has a state; `wanwright state show {stack}` shows it"));
+                return Ok(Exit::Different);
+            }
+            output::line(format!(
+                "begun  stack {stack} has an empty state; its next run finds what is there"
+            ));
+            Ok(Exit::Done)
         }
         What::Seal => {
             let done = states.reseal(true).await?;

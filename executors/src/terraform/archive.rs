@@ -2,6 +2,7 @@
 //! stored, or its key is to be replaced.
 
 use jiff::Timestamp;
+use serde_json::json;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use wanwright_nats::{Nats, SealedState, StateCopies, StateKeys};
@@ -172,6 +173,22 @@ impl States {
         self.0.insert(&mut *transaction, &self.0.seal(&copy)?).await?;
         transaction.commit().await?;
         Ok(Restored::Done(copy.serial))
+    }
+
+    /// Gives a stack that has no state an empty one, so that its next run finds by keys and names what is there. `false`:
+    /// it has one.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is stored then.
+    pub async fn begin(&self, stack: &str) -> Result<bool, StoreError> {
+        if self.0.newest(stack).await?.is_some() {
+            return Ok(false);
+        }
+        let lineage = uuid::Uuid::new_v4().to_string();
+        let state = json!({ "version": 4, "terraform_version": "1.0.0", "serial": 1, "lineage": lineage,
+            "outputs": {}, "resources": [] });
+        let version = Version::read(stack, "by hand", state.to_string().into_bytes(), vec![None])?;
+        self.0.store(&version).await.map(|()| true)
     }
 
     /// Seals with the newest key what an older one seals, and what an earlier wanwright did not seal where `unsealed` is

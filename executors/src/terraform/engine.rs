@@ -78,7 +78,8 @@ impl TerraformError {
             Some(
                 StoreError::Key(KeyError::StateChanged { .. })
                 | StoreError::Unsealed { .. }
-                | StoreError::Apart { .. },
+                | StoreError::Apart { .. }
+                | StoreError::Gone { .. },
             ) => Reason::StateDamaged,
             _ => Reason::Internal,
         }
@@ -217,6 +218,10 @@ impl TerraformEngine {
         let session = self.states.open(&uid, &run.order.id.to_string());
         let ready = self.templates.get(&self.terraform, template, &session).await?;
         let before = self.state(&uid).await?;
+        if before.is_null() && run.order.applied {
+            // Terraform would make everything once more.
+            return Err(TerraformError::State(StoreError::Gone { stack: uid }.into()));
+        }
         if run.order.changes()
             && let Err(error) = remains::clear_tunnels(run, &stack, &before).await
         {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::OwnedMutexGuard;
 
 use super::left;
@@ -20,6 +21,9 @@ use super::waiting::Waiting;
 
 /// How often the spool is looked through for what Postgres did not take at once.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How often old versions of states are removed.
+const THIN: Duration = Duration::from_secs(60 * 60);
 
 /// Longest wait for Postgres while Terraform waits for us.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -254,8 +258,15 @@ impl Keeper {
 
     /// Brings to Postgres and NATS what waits for them, that of dead neighbours included, again and again.
     pub(super) async fn flush(self: Arc<Self>) {
+        let mut thin = tokio::time::interval(THIN);
         loop {
             self.flush_once().await;
+            if thin.tick().now_or_never().is_some()
+                && let Err(error) = self.store.thin().await
+            {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "old versions of states are removed later");
+            }
             tokio::time::sleep(FLUSH).await;
         }
     }

@@ -92,6 +92,15 @@ pub enum StoreError {
         /// Lineage and serial in NATS.
         nats: (String, i64),
     },
+    /// The stack was applied before, and nobody has a state of it.
+    #[error(
+        "stack {stack} was applied before and has no state, neither in Postgres nor in NATS: bring one of them back from a \
+         backup, or run `wanwright state begin {stack}` to have Terraform find what is there by keys and names"
+    )]
+    Gone {
+        /// The stack.
+        stack: String,
+    },
     /// The newest state is another executor's to bring.
     #[error("the stack's newest state waits in {}, whose executor is running", .folder.display())]
     Elsewhere {
@@ -316,6 +325,14 @@ impl Store {
             transaction.commit().await?;
         }
         Ok(self.copies.put(&sealed).await?)
+    }
+
+    /// Removes versions that are older than 90 days and not among the newest twenty serials of their stack. Answers how many
+    /// there were.
+    pub(super) async fn thin(&self) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM terraform.states old WHERE written_at < now() - interval '90 days' \
+                   AND serial <= (SELECT max(serial) - 20 FROM terraform.states newer WHERE newer.stack = old.stack)";
+        Ok(sqlx::query(sql).execute(&self.pool).await?.rows_affected())
     }
 
     pub(super) async fn insert(

@@ -284,3 +284,35 @@ async fn what_an_earlier_version_did_not_seal_is_sealed_when_it_is_asked_for() {
     assert_eq!(world.states().reseal(true).await.expect("done").versions, 1);
     assert_eq!(world.newest("stack").await.expect("readable"), Some(version(1, "old", None).mark()));
 }
+
+#[tokio::test]
+async fn old_versions_go_and_the_newest_twenty_stay() {
+    let world = world().await;
+    let mut last = None;
+    for serial in 1..=25 {
+        let next = of("many", serial, &serial.to_string(), last);
+        last = Some(next.mark());
+        world.keeper.keep(next).await.expect("kept");
+    }
+    let store = Store {
+        pool: world.pool.clone(),
+        keys: world.keys.clone(),
+        copies: StateCopies::new(world.nats.clone()),
+    };
+    assert_eq!(store.thin().await.expect("thinned"), 0, "they are young");
+    world.sql("UPDATE terraform.states SET written_at = now() - interval '91 days'").await;
+    assert_eq!(store.thin().await.expect("thinned"), 5);
+    assert_eq!(world.newest("many").await.expect("a state"), last);
+    assert_eq!(world.states().history("many").await.expect("rows").len(), 20);
+}
+
+#[tokio::test]
+async fn only_a_stack_without_a_state_is_begun_again() {
+    let world = world().await;
+    world.three("a").await;
+    assert!(!world.states().begin("a").await.expect("an answer"), "it has one");
+    assert!(world.states().begin("b").await.expect("an answer"));
+    assert!(!world.states().begin("b").await.expect("an answer"), "it has one now");
+    let begun = world.states().copy("b").await.expect("a copy").expect("a copy");
+    assert_eq!(world.newest("b").await.expect("a state").map(|mark| mark.serial), Some(begun.serial));
+}

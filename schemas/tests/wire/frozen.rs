@@ -49,9 +49,10 @@ fn stored_reports_read_and_write_as_they_were() {
 fn an_order_keeps_its_id() {
     for line in include_str!("../../frozen/order.v1.jsonl").lines() {
         let order: Order = serde_json::from_str(line).unwrap();
-        let Order { customer, vendor, intent, retries, desired, position, account, .. } = order.clone();
+        let Order { customer, vendor, intent, retries, desired, position, account, applied, .. } =
+            order.clone();
         let again = Order::new(customer, vendor, intent, retries, desired, position);
-        assert_eq!(again.under(account.as_ref()), order, "{line}");
+        assert_eq!(again.under(account.as_ref()).of_applied(applied), order, "{line}");
     }
 }
 
