@@ -170,6 +170,7 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
     findings.good(format!("customers are spread over {} partitions", nats.partitions));
     folders(args, &nats, findings).await;
     paused(&nats, findings).await;
+    lost(&nats, findings).await;
     states::look(&nats, there.postgres.as_deref(), findings).await;
     streams(&nats, there.keys.map(|(_, system)| system), findings).await;
     match there.postgres {
@@ -189,6 +190,23 @@ async fn paused(nats: &Nats, findings: &mut Findings) {
             });
         }
         Err(error) => findings.bad("controls", error),
+    }
+}
+
+/// What damaged storage has taken that nobody can make again.
+async fn lost(nats: &Nats, findings: &mut Findings) {
+    match wanwright_commands::service::doubt(nats).await {
+        Ok(None) => {}
+        Ok(Some(doubt)) => {
+            let what = format!(
+                "a loss was found at {:.0}; commands of which nothing is known and whose ids are from before {:.0} are refused \
+                 as StorageDamaged. See `wanwright dead list`; `wanwright nats accept` says that the loss is known",
+                doubt.found(),
+                doubt.until()
+            );
+            findings.bad("outcomes of refused commands", what);
+        }
+        Err(error) => findings.bad("inventory", error),
     }
 }
 

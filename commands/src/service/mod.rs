@@ -53,7 +53,7 @@ use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
-pub use inventory::accept_losses;
+pub use inventory::{Doubt, accept_losses, doubt};
 pub use store::{CustomerStore, Loaded, key};
 
 use discovery::{Counts, Discovery};

@@ -1,6 +1,6 @@
 //! Where something is lost, nothing is decided that may rest on it: neither behind a restart nor behind a new connection.
 
-use wanwright_commands::service::{Options, accept_losses};
+use wanwright_commands::service::{Options, accept_losses, doubt};
 use wanwright_nats::topology::{self, CLAIMS, COMMANDS, KEYS, VERDICTS};
 use wanwright_nats::{Nats, load_subject};
 use wanwright_schemas::{CommandId, Reason, subjects};
@@ -78,7 +78,10 @@ async fn a_command_whose_verdict_may_be_lost_is_not_judged_anew() {
     // It is still so for the next one, until somebody says that it is known.
     let service = world.serve().await;
     assert_eq!(code(&world.ask(NOWHERE, lost, "").await), Some(Reason::StorageDamaged));
+    let told = doubt(&world.nats).await.unwrap().expect("a doubt");
+    assert!(told.found() <= told.until() && told.until() <= jiff::Timestamp::now(), "{told:?}");
     accept_losses(&world.nats).await.unwrap();
+    assert_eq!(doubt(&world.nats).await.unwrap(), None);
     service.stop().await;
     let service = world.serve().await;
     let anew = world.ask(NOWHERE, lost, "").await;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -55,10 +56,24 @@ impl Doubt {
         Some(Self { found: now, until: now.max(minted) })
     }
 
+    /// When the last loss was found.
+    pub fn found(self) -> Timestamp {
+        moment(self.found)
+    }
+
+    /// Up to when an id was minted whose verdict may be lost.
+    pub fn until(self) -> Timestamp {
+        moment(self.until)
+    }
+
     /// What is left of it when somebody said at this time that the losses are known.
     pub(super) fn accepted(self, at: u64) -> Option<Self> {
         (self.found > at).then_some(self)
     }
+}
+
+fn moment(millis: u64) -> Timestamp {
+    i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok()).unwrap_or_default()
 }
 
 /// An administrator's word that what is lost is known.

@@ -21,8 +21,9 @@ use wanwright_schemas::reason::Reason;
 use wanwright_schemas::{headers, subjects};
 
 pub(super) use gate::Gate;
-pub use gate::accept_losses;
+pub use gate::{Doubt, accept_losses};
 pub(super) use inbox::{Book, Handled, Written};
+pub use streams::doubt;
 
 /// The version of these records.
 const VERSION: u8 = 1;

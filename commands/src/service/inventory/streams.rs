@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use wanwright_nats::claim::Claims;
 use wanwright_nats::topology::{CLAIMS, COMMANDS, KEYS, VERDICT_TIME, VERDICTS};
 use wanwright_nats::{Nats, NatsError, StreamInfo, stream_info};
+use wanwright_schemas::subjects;
 
 use super::super::sweeper;
 use super::super::verdict::now_millis;
@@ -129,6 +130,19 @@ pub(super) struct Found {
     pub(super) doubt: Option<Doubt>,
     /// How far KEYS goes.
     pub(super) keys: u64,
+}
+
+/// Which verdicts may be lost, as the command services wrote it down last; none when all are there or the losses are known.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
+pub async fn doubt(nats: &Nats) -> Result<Option<Doubt>, NatsError> {
+    let said = Record::new(subjects::INVENTORY_OF_STREAMS).read::<All>(nats).await?.1;
+    let doubt = said.known().and_then(|said| Doubt::after(said.doubt, false, now_millis(), 0));
+    Ok(match doubt {
+        Some(doubt) => doubt.accepted(accepted(nats).await?),
+        None => None,
+    })
 }
 
 /// Looks whether anything is gone, reports that, and writes down what there is. Claims that are gone are given
