@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub use bench::{
     BenchArgs, BenchWhat, CommandsArgs, CustomersArgs, DamageArgs, FleetArgs, RacesArgs, SoakArgs,
+    TerraformArgs,
 };
 pub use explain::{ExplainArgs, SchemaArgs};
 pub use get::{DriftArgs, GetArgs, RebuildArgs, ReplayArgs, Rows, WatchArgs};
