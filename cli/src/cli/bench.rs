@@ -136,6 +136,10 @@ pub struct SoakArgs {
     /// Longest time between two blows, in seconds.
     #[arg(long, default_value_t = 9.0, value_name = "SECONDS")]
     pub life: f64,
+    /// Have stacks made, changed and destroyed so often while Terraform, executors or everything is killed and Postgres is
+    /// cut off, instead of everything else; then compare every state with the vendor, field by field.
+    #[arg(long, value_name = "APPLIES", conflicts_with_all = ["only", "without_cuts"])]
+    pub terraform: Option<u32>,
     /// Strike this part only, for example `executors`.
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
