@@ -96,6 +96,12 @@ impl StateServer {
         Ok(Self { inner, address, stop, failed })
     }
 
+    /// What it serves from.
+    #[cfg(test)]
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.inner.keeper
+    }
+
     /// Ends serving.
     pub(super) fn stop(&self) {
         self.stop.cancel();
