@@ -113,7 +113,7 @@ impl<'a> Executor<'a> {
 
     async fn run(&self, number: u32) {
         let session = self.states.open(STACK, &number.to_string());
-        if number % REAL == 0 {
+        if number.is_multiple_of(REAL) {
             self.shared.real.fetch_add(1, Ordering::SeqCst);
             let count = format!("-var=count_of_runs={}", number + 1);
             return self.real(&session, &["apply", "-input=false", "-auto-approve", "-json", &count]).await;

@@ -14,10 +14,14 @@ use super::super::Campaign;
 use super::super::cuts::Between;
 use super::Plan;
 use crate::bench::victims::{self, Blow};
+use crate::endpoints::Endpoints;
 use crate::output::note;
 
 /// How long a blow waits for a run to meet.
 const FOR_A_RUN: Duration = Duration::from_secs(3);
+
+/// How long a blow waits for everything to be there again.
+const FOR_A_START: Duration = Duration::from_secs(60);
 
 /// Longest time that Postgres is cut off.
 const CUT_OFF: Duration = Duration::from_millis(2500);
@@ -118,6 +122,8 @@ impl<'a> Kills<'a> {
                 system.kill().await;
                 campaign.orphans += campaign.wait_until_gone().await + terraforms(&home).len();
                 *system = campaign.start()?;
+                // What starts up has no run yet that a blow could meet.
+                started(&home, system).await;
                 true
             }
             Whom::Postgres => {
@@ -133,6 +139,15 @@ impl<'a> Kills<'a> {
         // What it did took time as well.
         self.next = self.next.max(Instant::now());
         Ok(())
+    }
+}
+
+/// Waits until a system that was started is there, or has ended; for a while.
+async fn started(home: &Path, system: &Child) {
+    let deadline = Instant::now() + FOR_A_START;
+    let is_there = || Endpoints::read(home).is_ok_and(|endpoints| endpoints.pid == system.id());
+    while Instant::now() < deadline && system.try_wait().is_none() && !is_there() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
