@@ -55,7 +55,7 @@ async fn a_run_is_followed_measured_and_logged() -> Result<()> {
     let last: Value = serde_json::from_str(records.lines().last().context("records")?)?;
     ensure!(last["what"] == "succeeded" && last["usage"]["processes"]["cpu_millis"].is_u64(), "{last}");
     let table = running.call(&["get", "operations", "-c", "measured"]).await?.code(0)?.out;
-    ensure!(table.contains("resources") && table.contains("cpu ms"), "{table}");
+    ensure!(table.contains("RESOURCES") && table.contains("CPU MS"), "{table}");
     running.call(&["log", "366040cb-7be2-87fe-b066-83ff228ab910"]).await?.code(1)?;
     running.call(&["log", "nothing"]).await?.code(2)?;
     Ok(())

@@ -36,6 +36,13 @@ struct Plan {
     settled: AtomicU32,
 }
 
+impl Plan {
+    /// Whether every apply was begun.
+    fn is_ending(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) >= self.applies
+    }
+}
+
 /// Runs the campaign.
 pub async fn run(args: &SoakArgs, mut campaign: Campaign, applies: u32) -> Result<Exit> {
     let began = Instant::now();
@@ -61,7 +68,8 @@ pub async fn run(args: &SoakArgs, mut campaign: Campaign, applies: u32) -> Resul
     let stacks = loop {
         tokio::select! {
             done = &mut work => break done?.into_iter().collect::<Result<Vec<_>>>()?,
-            () = kills.wait() => kills.deal(&mut campaign, &mut system, &between).await?,
+            // The last ones come to their end: else every blow would be theirs, until they are given up for that.
+            () = kills.wait(), if !plan.is_ending() => kills.deal(&mut campaign, &mut system, &between).await?,
         }
         anyhow::ensure!(
             Instant::now() < limit,
