@@ -197,7 +197,10 @@ fn left_behind(home: &Path, verdict: &mut Verdict) {
     let executors = std::fs::read_dir(home).into_iter().flatten().flatten().map(|entry| entry.path());
     for spool in executors.map(|folder| folder.join("spool")) {
         let files = std::fs::read_dir(&spool).into_iter().flatten().flatten();
-        verdict.left_behind.extend(files.map(|file| file.path().display().to_string()));
+        // What was not written to its end was never answered, so Terraform did not take it for kept.
+        let whole =
+            files.map(|file| file.path()).filter(|path| path.extension().is_none_or(|end| end != "tmp"));
+        verdict.left_behind.extend(whole.map(|path| path.display().to_string()));
     }
 }
 
