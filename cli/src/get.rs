@@ -94,7 +94,10 @@ const OPERATIONS: &[Column] = &[
     ("why waiting", "/waiting_for"),
     ("next", "/next_at"),
     ("tries", "/attempts"),
+    ("resources", "/resources_total"),
     ("calls", "/calls"),
+    ("cpu ms", "/cpu_millis"),
+    ("MB", "/peak_kib"),
     ("problem", "/error_message"),
 ];
 const HELD: &[Column] = &[
@@ -331,6 +334,12 @@ fn shown(row: &Value, pointer: &str) -> Option<Value> {
             let limit =
                 |item: &Value| format!("{} {}/s", cell(item.get("name")), cell(item.get("per_second")));
             Some(Value::from(items.iter().map(limit).collect::<Vec<_>>()))
+        }
+        Value::Number(total) if pointer == "/resources_total" => {
+            Some(Value::from(format!("{}/{total}", cell(row.get("resources_done")))))
+        }
+        Value::Number(kib) if pointer == "/peak_kib" => {
+            kib.as_u64().map(|kib| Value::from(kib.div_ceil(1024)))
         }
         Value::Number(from) if pointer == "/replaced_from" => {
             Some(Value::from(format!("{from}-{}", cell(row.get("replaced_to")))))

@@ -13,6 +13,7 @@ mod erase;
 mod exit;
 mod explain;
 mod get;
+mod log;
 mod output;
 mod pause;
 mod repartition;
@@ -38,7 +39,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    log(&cli.log);
+    trace_to_stderr(&cli.log);
     let built = threads(&cli.mode).enable_all().build();
     let done = built.map_err(Into::into).and_then(|runtime| runtime.block_on(run(cli.mode)));
     match done {
@@ -76,6 +77,7 @@ async fn run(mode: Mode) -> anyhow::Result<Exit> {
         Mode::Pause(args) => pause::pause(args).await,
         Mode::Resume(args) => pause::resume(args).await,
         Mode::Watch(args) => watch::run(args).await,
+        Mode::Log(args) => log::run(args).await,
         Mode::Drift(args) => drift::run(args).await,
         Mode::Replay(args) => replay::run(args).await,
         Mode::Rebuild(args) => get::rebuild(args).await,
@@ -90,7 +92,7 @@ async fn run(mode: Mode) -> anyhow::Result<Exit> {
     }
 }
 
-fn log(filter: &str) {
+fn trace_to_stderr(filter: &str) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

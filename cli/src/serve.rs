@@ -115,8 +115,8 @@ fn service_options(args: &ServeArgs) -> Result<Options> {
     if args.role != Role::Commands && (args.window.is_some() || args.cache.is_some()) {
         return Err(Usage("--window and --cache are for `serve commands`".to_owned()).into());
     }
-    if args.role != Role::Executors && args.work.is_some() {
-        return Err(Usage("--work is for `serve executors`".to_owned()).into());
+    if args.role != Role::Executors && (args.work.is_some() || args.terraforms.is_some()) {
+        return Err(Usage("--work and --terraforms are for `serve executors`".to_owned()).into());
     }
     let usual = Options::default();
     Ok(Options {
@@ -192,6 +192,7 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         terraform: Arc::clone(&terraform),
         executor,
         patience: scheduler::Patience::default(),
+        terraforms: args.terraforms.unwrap_or_else(scheduler::usual_terraforms),
     };
     tokio::select! {
         ended = scheduler::run(config, stop, ready) => Ok(ended?),

@@ -96,8 +96,9 @@ fn runs(message: &StoredMessage) -> Vec<String> {
     run::read(&message.payload).unwrap_or_default().iter().map(line).collect()
 }
 
-fn line(record: &RunRecord) -> String {
-    let detail = match &record.event {
+/// What a record says, without control characters: a vendor's text must not steer a terminal.
+pub fn detail(event: &RunEvent) -> String {
+    let detail = match event {
         RunEvent::Queued { intent, generation } => format!("{intent} generation {generation}"),
         RunEvent::Superseded { .. } => "a newer order took its place".to_owned(),
         RunEvent::Withdrawn => "not wanted any more".to_owned(),
@@ -111,12 +112,23 @@ fn line(record: &RunRecord) -> String {
         RunEvent::Call { method, path, status, millis, .. } => {
             format!("{method} {path} {status} in {millis} ms")
         }
+        RunEvent::Log { message, resource: Some(step), .. } => {
+            format!("{message} ({} of {} done)", step.done, step.total)
+        }
         RunEvent::Log { message, .. } => message.clone(),
         RunEvent::Retrying { code, message, at, .. } => format!("{code}: {message}; again at {at:.0}"),
-        RunEvent::Succeeded { calls, millis } => format!("{calls} calls, {millis} ms"),
-        RunEvent::Failed { code, message } => format!("{code}: {message}"),
+        RunEvent::Succeeded { calls, millis, .. } => format!("{calls} calls, {millis} ms"),
+        RunEvent::Failed { code, message, .. } => format!("{code}: {message}"),
     };
-    let detail: String = detail.chars().filter(|c| !c.is_control()).collect();
+    let detail = match event.usage() {
+        Some(usage) => format!("{detail}; {usage}"),
+        None => detail,
+    };
+    detail.chars().filter(|c| !c.is_control()).collect()
+}
+
+fn line(record: &RunRecord) -> String {
+    let detail = detail(&record.event);
     let time = record.time.strftime("%H:%M:%S");
     format!(
         "{time}  {:<12} {:<22} {:<26} {detail}",

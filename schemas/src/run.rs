@@ -61,6 +61,91 @@ pub struct SharedCall {
     pub orders: u32,
 }
 
+/// How far a resource of a stack is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ResourceState {
+    /// The plan does something to it.
+    Planned,
+    /// That was begun.
+    Applying,
+    /// That is done.
+    Done,
+    /// That failed.
+    Failed,
+}
+
+impl ResourceState {
+    /// The state in one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Applying => "applying",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A step of one resource, and how far its run is with all that it does something to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct ResourceStep {
+    /// The resource, as Terraform names it.
+    pub address: String,
+    /// What is done to it: `create`, `update`, `delete`, `replace` and the like.
+    pub action: String,
+    /// How far it is.
+    pub state: ResourceState,
+    /// How many resources are done.
+    pub done: u32,
+    /// How many the plan does something to; while it is planned, those that are known.
+    pub total: u32,
+}
+
+/// What a try took, up to the record that says how it ended. Its parts follow each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct RunUsage {
+    /// Reading the order, noting the try, making the run's folder, in milliseconds.
+    pub preparing_millis: u64,
+    /// Waiting for room in the vendor's limits and for a core, in milliseconds.
+    pub waiting_millis: u64,
+    /// Terraform, or the API engine's calls, in milliseconds.
+    pub running_millis: u64,
+    /// Taking the state in and reporting, in milliseconds.
+    pub finishing_millis: u64,
+    /// What the processes of the try took; none where it started none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<ProcessUsage>,
+}
+
+impl std::fmt::Display for RunUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { preparing_millis, waiting_millis, running_millis, finishing_millis, processes } = self;
+        write!(
+            f,
+            "{preparing_millis} ms preparing, {waiting_millis} ms waiting, {running_millis} ms running, \
+             {finishing_millis} ms finishing"
+        )?;
+        if let Some(ProcessUsage { cpu_millis, peak_kib }) = processes {
+            write!(f, ", {cpu_millis} ms of processor time, {} MB at most", peak_kib / 1024)?;
+        }
+        Ok(())
+    }
+}
+
+/// What processes took, with those that they started and waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct ProcessUsage {
+    /// Processor time, user and system, of all of them together, in milliseconds.
+    pub cpu_millis: u64,
+    /// The most memory that one of them had resident, in KiB.
+    pub peak_kib: u64,
+}
+
 /// What happened while an order waited or ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
@@ -131,6 +216,9 @@ pub enum RunEvent {
         level: String,
         /// The line.
         message: String,
+        /// The step of a resource that the line tells of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<ResourceStep>,
     },
     /// The try failed in passing; there will be another.
     Retrying {
@@ -142,6 +230,9 @@ pub enum RunEvent {
         message: String,
         /// When the next try begins at the earliest.
         at: Timestamp,
+        /// What the try took.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<RunUsage>,
     },
     /// The order is done.
     Succeeded {
@@ -149,6 +240,9 @@ pub enum RunEvent {
         calls: u64,
         /// How long the try took, in milliseconds.
         millis: u64,
+        /// What the try took.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<RunUsage>,
     },
     /// The order failed for good.
     Failed {
@@ -156,10 +250,56 @@ pub enum RunEvent {
         code: Reason,
         /// Why, in a sentence.
         message: String,
+        /// What the try took.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<RunUsage>,
     },
 }
 
 impl RunEvent {
+    /// A line of the log.
+    pub fn log(level: &str, message: impl Into<String>) -> Self {
+        Self::Log { level: level.to_owned(), message: message.into(), resource: None }
+    }
+
+    /// A failure for good of which nothing was measured.
+    pub fn failed(code: Reason, message: impl Into<String>) -> Self {
+        Self::Failed { code, message: message.into(), usage: None }
+    }
+
+    /// Whether nothing more happens to the order after it, unless it is wanted again.
+    pub fn is_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Superseded { .. }
+                | Self::Withdrawn
+                | Self::Cancelled { .. }
+                | Self::Succeeded { .. }
+                | Self::Failed { .. }
+        )
+    }
+
+    /// What the try took that it ends.
+    pub fn usage(&self) -> Option<&RunUsage> {
+        match self {
+            Self::Succeeded { usage, .. } | Self::Failed { usage, .. } | Self::Retrying { usage, .. } => {
+                usage.as_ref()
+            }
+            _ => None,
+        }
+    }
+
+    /// The same with what the try took, where it ends one.
+    #[must_use]
+    pub fn measured(mut self, took: RunUsage) -> Self {
+        if let Self::Succeeded { usage, .. } | Self::Failed { usage, .. } | Self::Retrying { usage, .. } =
+            &mut self
+        {
+            *usage = Some(took);
+        }
+        self
+    }
+
     /// The last token of the subject: what happened, in one word.
     pub fn word(&self) -> &'static str {
         match self {

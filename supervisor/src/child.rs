@@ -22,11 +22,28 @@ pub struct Stopped {
     pub killed: bool,
 }
 
+/// What a child took, and those of its own children that it waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, user and system.
+    pub cpu: Duration,
+    /// The most memory that one of them had resident, in KiB. It counts from the fork, so it is never less than what this
+    /// process had resident then; [`Child::peak_kib`] is about the program alone.
+    pub max_resident_kib: u64,
+}
+
+/// The end of a child.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    status: ExitStatus,
+    usage: Usage,
+}
+
 /// A child process. Dropping it sends the death signal and does not wait.
 #[derive(Debug)]
 pub struct Child {
     process: Arc<Process>,
-    exit: watch::Receiver<Option<ExitStatus>>,
+    exit: watch::Receiver<Option<Ended>>,
     stdout: Option<ChildStdout>,
     program: PathBuf,
     stop_signal: Signal,
@@ -81,14 +98,30 @@ impl Child {
 
     /// The exit status, if the child has ended.
     pub fn try_wait(&self) -> Option<ExitStatus> {
-        *self.exit.borrow()
+        self.exit.borrow().map(|ended| ended.status)
+    }
+
+    /// What it took, once it has ended.
+    pub fn usage(&self) -> Option<Usage> {
+        self.exit.borrow().map(|ended| ended.usage)
+    }
+
+    /// The most memory that the program had resident until now, in KiB; nothing once it has ended.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let gone = self.process.gone();
+        if *gone {
+            return None;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
     }
 
     /// Waits for the end. Any number of callers may.
     pub async fn wait(&self) -> ExitStatus {
         let mut exit = self.exit.clone();
-        let status = exit.wait_for(Option::is_some).await.ok().and_then(|status| *status);
-        status.unwrap_or_else(unknown)
+        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|ended| *ended);
+        ended.map_or_else(unknown, |ended| ended.status)
     }
 
     /// Sends a signal, to the whole group if the child has its own. After its end this does nothing.
@@ -140,7 +173,7 @@ impl Process {
     }
 
     /// Waits for the end, ends what is left of the group, and only then reaps: an unreaped leader keeps the number taken.
-    fn reap(&self, mut child: std::process::Child) -> ExitStatus {
+    fn reap(&self, mut child: std::process::Child) -> Ended {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while let Err(rustix::io::Errno::INTR) = rustix::process::waitid(WaitId::Pid(self.pid), options) {}
         let mut gone = self.gone();
@@ -150,12 +183,47 @@ impl Process {
             number.forget();
         }
         *gone = true;
-        child.wait().unwrap_or_else(|_| unknown())
+        wait4(self.pid).unwrap_or_else(|_| Ended {
+            status: child.wait().unwrap_or_else(|_| unknown()),
+            usage: Usage::default(),
+        })
     }
 
     fn gone(&self) -> MutexGuard<'_, bool> {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reaps a child, with what it took.
+#[expect(unsafe_code, reason = "wait4 alone says what a single child took, and no crate at hand wraps it")]
+fn wait4(pid: Pid) -> io::Result<Ended> {
+    let mut status = 0;
+    let mut taken = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both pointers are to values of ours that live across the call; `rusage` is plain integers, for which
+        // zeroes are a value, so it is initialised whether or not the call writes it.
+        let (reaped, taken) = unsafe {
+            let reaped = libc::wait4(pid.as_raw_nonzero().get(), &raw mut status, 0, taken.as_mut_ptr());
+            (reaped, taken.assume_init())
+        };
+        if reaped == pid.as_raw_nonzero().get() {
+            let cpu = time(taken.ru_utime) + time(taken.ru_stime);
+            let max_resident_kib = u64::try_from(taken.ru_maxrss).unwrap_or_default();
+            return Ok(Ended {
+                status: ExitStatus::from_raw(status),
+                usage: Usage { cpu, max_resident_kib },
+            });
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn time(time: libc::timeval) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
 }
 
 /// The status of a child that something else in this process has waited for: exit code 255.

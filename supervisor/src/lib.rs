@@ -32,7 +32,7 @@ mod user;
 mod version;
 mod wheel;
 
-pub use child::{Child, Stopped};
+pub use child::{Child, Stopped, Usage};
 pub use confine::{Confinement, missing_confinement};
 pub use error::{Error, Result};
 pub use lines::Lines;

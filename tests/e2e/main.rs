@@ -24,6 +24,7 @@ mod repeats;
 mod replicas;
 mod roles;
 mod rows;
+mod runs;
 mod schemas;
 mod secrets;
 mod send;

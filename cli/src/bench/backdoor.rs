@@ -43,6 +43,12 @@ impl BackDoor {
         Ok(calls.last)
     }
 
+    /// All objects of a kind.
+    pub async fn objects(&self, kind: &str) -> Result<Vec<serde_json::Map<String, Value>>> {
+        let found: Objects = self.get(&format!("objects/{kind}"), &[]).await?;
+        Ok(found.items)
+    }
+
     /// A field of the object of a kind and name.
     pub async fn field(&self, kind: &str, name: &str, field: &str) -> Result<Option<Value>> {
         let found: Objects = self.get(&format!("objects/{kind}"), &[("name", name)]).await?;

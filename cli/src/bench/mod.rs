@@ -11,6 +11,7 @@ mod load;
 mod races;
 mod role;
 mod soak;
+mod terraform;
 mod victims;
 mod weather;
 
@@ -28,5 +29,6 @@ pub async fn run(args: BenchArgs) -> Result<Exit> {
         BenchWhat::Fleet(fleet) => fleet::run(fleet).await,
         BenchWhat::Races(races) => races::run(races).await,
         BenchWhat::Soak(soak) => soak::run(soak).await,
+        BenchWhat::Terraform(terraform) => terraform::run(terraform).await,
     }
 }

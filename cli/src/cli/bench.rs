@@ -31,6 +31,9 @@ pub enum BenchWhat {
     /// Kill and stop parts of a working system and cut their connections while its vendor has troubles, then compare
     /// histories, tables and vendor; 0 if all agree.
     Soak(SoakArgs),
+    /// How many stacks Terraform applies in a minute with everything on, beside a plain loop of `init` and `apply`. Build
+    /// with --release.
+    Terraform(TerraformArgs),
 }
 
 /// `bench customers`.
@@ -133,6 +136,10 @@ pub struct SoakArgs {
     /// Longest time between two blows, in seconds.
     #[arg(long, default_value_t = 9.0, value_name = "SECONDS")]
     pub life: f64,
+    /// Have stacks made, changed and destroyed so often while Terraform, executors or everything is killed and Postgres is
+    /// cut off, instead of everything else; then compare every state with the vendor, field by field.
+    #[arg(long, value_name = "APPLIES", conflicts_with_all = ["only", "without_cuts"])]
+    pub terraform: Option<u32>,
     /// Strike this part only, for example `executors`.
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
@@ -164,6 +171,31 @@ pub struct CommandsArgs {
     /// Requests a second in the steady measurement.
     #[arg(long, default_value_t = 833, value_name = "N")]
     pub paced: u32,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Folder with servers that were downloaded before.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub vendors: Vendors,
+}
+
+/// `bench terraform`.
+#[derive(Debug, Args)]
+pub struct TerraformArgs {
+    /// Stacks in each measurement.
+    #[arg(long, default_value_t = 300, value_name = "N")]
+    pub applies: u32,
+    /// Stacks in each measurement of the plain loop; 0 leaves it out.
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    pub plain: u32,
+    /// Numbers of applies at once: everything is measured with each.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,N")]
+    pub at_once: Vec<usize>,
+    /// How many other stacks there are while it is measured once more, with the last of those numbers; 0 leaves it out.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub others: u32,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,

@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub use bench::{
     BenchArgs, BenchWhat, CommandsArgs, CustomersArgs, DamageArgs, FleetArgs, RacesArgs, SoakArgs,
+    TerraformArgs,
 };
 pub use explain::{ExplainArgs, SchemaArgs};
 pub use get::{DriftArgs, GetArgs, RebuildArgs, ReplayArgs, Rows, WatchArgs};
@@ -74,6 +75,8 @@ pub enum Mode {
     Resume(crate::pause::ResumeArgs),
     /// Show what happens, as it happens.
     Watch(WatchArgs),
+    /// Print everything that was written down about one order: tries, steps, calls, and what they took.
+    Log(crate::log::LogArgs),
     /// Look for drift at the vendors and print the report; exits with 1 when there is some.
     Drift(DriftArgs),
     /// Print a customer's history from the stream, an event a line.

@@ -47,6 +47,9 @@ pub struct ServeArgs {
     /// unless given). Each process needs one of its own, and its next start the same one.
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
+    /// How many Terraform runs there are at once (executors; one for each core unless given, and at least two).
+    #[arg(long, value_name = "N", value_parser = at_once)]
+    pub terraforms: Option<usize>,
     /// How long the id of a command is good, in hours, 1 to 24 (commands; 24 unless given): a repeat within that time
     /// gets the first outcome, an older id is refused. A shorter window takes less memory for each customer.
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24))]
@@ -75,4 +78,12 @@ pub struct SimulatorArgs {
     /// Token of the back door.
     #[arg(long, env = "WANWRIGHT_SIMWAN_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: String,
+}
+
+/// A number of runs.
+pub(super) fn at_once(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(runs @ 1..=256) => Ok(runs),
+        _ => Err("a number from 1 to 256".to_owned()),
+    }
 }

@@ -31,6 +31,9 @@ pub struct UpArgs {
     /// How many executor processes to start. They share each vendor's budget.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub executors: u16,
+    /// How many Terraform runs each executor process has at once; one for each core unless given, and at least two.
+    #[arg(long, value_name = "N", value_parser = super::serve::at_once)]
+    pub terraforms: Option<usize>,
     /// What survives a loss of power.
     #[arg(long, value_enum, default_value_t = Profile::Durable, env = "WANWRIGHT_PROFILE")]
     pub profile: Profile,

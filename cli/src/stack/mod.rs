@@ -131,7 +131,10 @@ impl Stack {
             if name == "executors" {
                 role = role
                     .env("WANWRIGHT_SIMWAN_TOKEN", &tokens.token)
-                    .env("WANWRIGHT_VENDOR_URLS", &format!("simwan={}", endpoints.simulator));
+                    .env("WANWRIGHT_VENDOR_URLS", &format!("simwan={}", endpoints.simulator))
+                    .args(
+                        args.terraforms.iter().flat_map(|runs| ["--terraforms".to_owned(), runs.to_string()]),
+                    );
             }
             roles.start(role.clone()).await?;
             // Each further executor has a folder of its own, which it finds again after its death.

@@ -1,6 +1,7 @@
 //! Engines: what carries an order out. An engine obeys; it decides nothing.
 
 pub mod api;
+mod measure;
 mod notes;
 mod scans;
 mod together;
@@ -12,11 +13,12 @@ use wanwright_schemas::command::ObjectRef;
 use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs};
-use wanwright_schemas::run::RunEvent;
+use wanwright_schemas::run::{ResourceStep, RunEvent};
 use wanwright_vendors::{ClientError, ResourceClient, Vendor, VendorHttp};
 
 use crate::gateway::{Opened, journal};
 
+pub use measure::Measure;
 pub use scans::Scans;
 pub use together::Together;
 
@@ -57,6 +59,8 @@ pub struct Run<'a> {
     pub unsettled: bool,
     /// Where the run's log goes.
     pub log: Log<'a>,
+    /// Where it is noted what the run takes.
+    pub measure: &'a Measure,
 }
 
 /// The live log of a run.
@@ -74,7 +78,12 @@ impl<'a> Log<'a> {
 
     /// Adds a line. `level` is `info`, `warn` or `error`.
     pub async fn line(&self, level: &str, message: impl Into<String>) {
-        let event = RunEvent::Log { level: level.to_owned(), message: message.into() };
+        self.run.records().add(RunEvent::log(level, message)).await;
+    }
+
+    /// Adds a line that tells of a resource's step.
+    pub async fn step(&self, level: &str, message: String, resource: ResourceStep) {
+        let event = RunEvent::Log { level: level.to_owned(), message, resource: Some(resource) };
         self.run.records().add(event).await;
     }
 }

@@ -194,6 +194,11 @@ impl Opened {
         &self.run.base_url
     }
 
+    /// The part of that URL which nobody else knows.
+    pub(crate) fn token(&self) -> &str {
+        self.run.token()
+    }
+
     /// The run, for a call that is made for many.
     pub fn share(&self) -> Share {
         Share(Arc::clone(&self.run))

@@ -18,7 +18,7 @@ use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
 use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
-use crate::engine::{self, Log, Outcome, Run, Scans, Together};
+use crate::engine::{self, Log, Measure, Outcome, Run, Scans, Together};
 use crate::gateway::{Admission, Admitted, NoLane, RunContext, journal};
 use crate::records::{self, Records};
 
@@ -101,6 +101,7 @@ impl Attendant {
 
     /// Works a row off; its target is leased.
     async fn work(&self, row: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
+        let measure = Measure::begin();
         let (newest, last) = tokio::join!(self.table.get(row), self.attempts.get(row));
         let newest = newest?;
         let last = last?.filter(|last| newest.as_ref().is_none_or(|newest| !last.has_ended(newest)));
@@ -130,8 +131,9 @@ impl Attendant {
             self.note_death(&records, last, executor).await?;
         }
         let attempt = Attempt::begin(last.as_ref(), &order, newest.sequence, &self.config.executor);
+        let sequence = newest.sequence;
         let work =
-            Work { row, sequence: newest.sequence, order: &order, records: &records, attempt: &attempt };
+            Work { row, sequence, order: &order, records: &records, attempt: &attempt, measure: &measure };
         let patience = self.config.patience;
         let vendors = self.config.vendors.snapshot();
         let Some(vendor) = vendors.get(order.vendor.as_str()) else {
@@ -154,6 +156,7 @@ impl Attendant {
         let Some(admitted) = self.admit(&context, &order).await else { return Ok(Next::Soon) };
         let terraform = vendor.engine(order.target().kind().as_str()) == Some(Engine::Terraform);
         let _core = if terraform { Some(self.terraforms.acquire().await) } else { None };
+        measure.waited(asked);
         if asked.elapsed() > FRESH
             && self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence)
         {
@@ -179,6 +182,7 @@ impl Attendant {
             attempt: attempt.number,
             unsettled: attempt.unsettled,
             log: Log::new(&self.config.nats, &opened),
+            measure: &measure,
         };
         let outcome = tokio::select! {
             outcome = self.carry_out(&run, vendor, stop) => outcome,
@@ -191,7 +195,7 @@ impl Attendant {
         drop((opened, admitted));
         match outcome {
             Outcome::Done(findings) => {
-                let ending = RunEvent::Succeeded { calls, millis: millis(began.elapsed()) };
+                let ending = RunEvent::Succeeded { calls, millis: millis(began.elapsed()), usage: None };
                 self.finish(&work, findings, Ran { ending, has_unanswered }).await
             }
             Outcome::Passing { code, message, ours } => {
@@ -205,7 +209,7 @@ impl Attendant {
                 // A look that fails says nothing about the object, so there is nothing to report.
                 let findings =
                     if order.changes() { engine::failed(&order, code, &message) } else { Vec::new() };
-                let ending = RunEvent::Failed { code, message };
+                let ending = RunEvent::failed(code, message);
                 self.finish(&work, findings, Ran { ending, has_unanswered }).await
             }
         }
@@ -223,7 +227,7 @@ impl Attendant {
                 let order = work.order;
                 let findings =
                     if order.changes() { engine::failed(order, code, &message) } else { Vec::new() };
-                let ending = RunEvent::Failed { code, message };
+                let ending = RunEvent::failed(code, message);
                 self.finish(work, findings, Ran { ending, has_unanswered: false }).await
             }
         }
@@ -255,7 +259,7 @@ impl Attendant {
     async fn note_death(&self, records: &Records, died: &Attempt, executor: &str) -> Result<(), NatsError> {
         records.add(RunEvent::Unknown { attempt: died.number, executor: executor.to_owned() }).await;
         let effects = journal::of_target(&self.config.nats, records.context()).await?;
-        let line = |level: &str, message| RunEvent::Log { level: level.to_owned(), message };
+        let line = |level: &str, message: String| RunEvent::log(level, message);
         for (effect, status) in died.began.iter().flat_map(|began| journal::answered(&effects, *began)) {
             let Effect { method, path, .. } = effect;
             let message = format!("before it died, {method} {path} was answered with {status}");
@@ -274,7 +278,12 @@ impl Attendant {
     async fn carry_out(&self, run: &Run<'_>, vendor: &Vendor, stop: &CancellationToken) -> Outcome {
         let kind = run.order.target().kind();
         match vendor.engine(kind.as_str()) {
-            Some(Engine::Api) => engine::api::run(run).await,
+            Some(Engine::Api) => {
+                let began = Instant::now();
+                let outcome = engine::api::run(run).await;
+                run.measure.ran(began);
+                outcome
+            }
             Some(Engine::Terraform) => self.config.terraform.run(run, stop).await,
             None => {
                 let message = format!("vendor {} names no engine for a {kind}", vendor.name);

@@ -110,7 +110,7 @@ impl Attendant {
         (code, message): (Reason, String),
     ) -> Result<Next, NatsError> {
         let message = format!("{message}; it is among the dead letters");
-        records::write(&self.config.nats, context, RunEvent::Failed { code, message }).await;
+        records::write(&self.config.nats, context, RunEvent::failed(code, message)).await;
         self.table.end(row, sequence, dead_mark(Some(order.id))).await?;
         self.attempts.clear(row).await?;
         Ok(Next::Finished)

@@ -12,6 +12,7 @@ use wanwright_schemas::run::RunEvent;
 use super::attempts::Attempt;
 use super::attend::{Attendant, Next};
 use super::backoff;
+use crate::engine::Measure;
 use crate::gateway::journal;
 use crate::records::Records;
 use crate::reporting;
@@ -24,6 +25,8 @@ pub(super) struct Work<'a> {
     pub(super) order: &'a Order,
     pub(super) records: &'a Records,
     pub(super) attempt: &'a Attempt,
+    /// What it takes.
+    pub(super) measure: &'a Measure,
 }
 
 /// What a run that ended leaves behind.
@@ -77,7 +80,7 @@ impl Attendant {
                 .later(&work, attempt.failures, Trouble { code: refusal.code, message, ours: true })
                 .await;
         }
-        work.records.add(ending).await;
+        work.records.add(ending.measured(work.measure.usage())).await;
         work.records.store().await;
         if gone {
             journal::forget(nats, context).await?;
@@ -109,7 +112,8 @@ impl Attendant {
         // The timer first: one that fires for a row that does not wait does no harm, a row without one waits for ever.
         self.set_timer(work.row, work.order, at).await?;
         self.attempts.put(work.row, &work.attempt.waiting(at, failures)).await?;
-        let retrying = RunEvent::Retrying { attempt: work.attempt.number, code, message, at };
+        let usage = Some(work.measure.usage());
+        let retrying = RunEvent::Retrying { attempt: work.attempt.number, code, message, at, usage };
         work.records.add(retrying).await;
         work.records.store().await;
         Ok(Next::Later)
@@ -128,7 +132,7 @@ impl Attendant {
 fn failure_among(findings: &[ObjectFinding]) -> Option<RunEvent> {
     findings.iter().find_map(|found| match &found.finding {
         Finding::Failed { code, message, .. } => {
-            Some(RunEvent::Failed { code: *code, message: format!("{}: {message}", found.object) })
+            Some(RunEvent::failed(*code, format!("{}: {message}", found.object)))
         }
         _ => None,
     })

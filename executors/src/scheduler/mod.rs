@@ -12,7 +12,7 @@ mod holds;
 mod presence;
 mod share;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -81,14 +81,14 @@ pub struct Config {
     pub executor: String,
     /// When orders are given up.
     pub patience: Patience,
+    /// How many Terraform runs there are at once, of all lanes: those that wait for their vendor's budget left out.
+    pub terraforms: usize,
 }
 
-/// How many Terraform runs there are at once, of all lanes: those that wait for their vendor's budget left out.
-fn terraforms() -> usize {
-    // Asking the system reads files, and the board asks at every piece of news.
-    static CORES: LazyLock<usize> =
-        LazyLock::new(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)));
-    *CORES
+/// How many Terraform runs this machine does well at once: one for each core, and at least two.
+#[must_use]
+pub fn usual_terraforms() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
 }
 
 /// How many runs of the API engine a lane has at once: they wait for the vendor.
@@ -99,9 +99,9 @@ const MOST_API_SLOTS: usize = 256;
 
 /// How many runs a lane has at once. Terraform runs need a core each. Where the vendor changes many objects in one call,
 /// there are enough for a call under way, for the next one, and for as many that report or begin.
-fn slots(vendor: Option<&Vendor>, engine: Engine) -> usize {
+fn slots(vendor: Option<&Vendor>, engine: Engine, terraforms: usize) -> usize {
     if engine == Engine::Terraform {
-        return terraforms();
+        return terraforms;
     }
     let bulks = vendor
         .into_iter()
@@ -139,7 +139,7 @@ pub async fn run(
         attempts: Attempts::open(nats).await?,
         config: config.clone(),
         scans: crate::engine::Scans::default(),
-        terraforms: Semaphore::new(terraforms()),
+        terraforms: Semaphore::new(config.terraforms.max(1)),
         together: crate::engine::Together::new(config.gateway.clone()),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
@@ -150,10 +150,11 @@ pub async fn run(
     board.hold(controls.holds());
     let presence = Presence::open(nats, config.executor.clone()).await?;
     let (tell, mut news) = mpsc::channel(BATCH);
-    let vendors = config.vendors.clone();
+    let (vendors, terraforms) = (config.vendors.clone(), config.terraforms.max(1));
     let mut watchers = JoinSet::new();
-    let watch_rows =
-        watch(rows, tell.clone(), stop.clone(), move |message| place(&vendors.snapshot(), message));
+    let watch_rows = watch(rows, tell.clone(), stop.clone(), move |message| {
+        place(&vendors.snapshot(), message, terraforms)
+    });
     let watch_timers = watch(timers, tell.clone(), stop.clone(), |message| {
         Some(News::Due(String::from_utf8_lossy(&message.payload).into_owned()))
     });
@@ -281,7 +282,7 @@ fn account_of(message: &StoredMessage) -> Option<Account> {
 }
 
 /// Where a row of the table belongs. One that cannot be read belongs to whom its subject names.
-fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
+fn place(vendors: &Catalogue, message: &StoredMessage, terraforms: usize) -> Option<News> {
     let row = message.subject.clone();
     if message.payload.is_empty() {
         return Some(News::Done(row));
@@ -292,7 +293,7 @@ fn place(vendors: &Catalogue, message: &StoredMessage) -> Option<News> {
     };
     let folder = vendors.get(vendor.as_str());
     let engine = folder.and_then(|folder| folder.engine(kind.as_str())).unwrap_or(Engine::Api);
-    let slots = slots(folder, engine);
+    let slots = slots(folder, engine, terraforms);
     let lease = key_of_target(&vendor, &customer, kind, id);
     let lane = LaneKey::new(AccountKey::new(vendor, account_of(message).as_ref()), engine);
     let priority = if is_look { Priority::Drift } else { Priority::Intent };

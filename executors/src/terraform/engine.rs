@@ -7,18 +7,19 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::fs;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{KeyError, Nats, StateCopies, StateKeys, chain};
 use wanwright_schemas::order::{Desired, Intent};
 use wanwright_schemas::reason::Reason;
-use wanwright_supervisor::{ChildSpec, Lines};
+use wanwright_supervisor::{Child, ChildSpec, Lines};
 use wanwright_vendors::{ClientError, Vendors};
 
 use super::findings::Stack;
 use super::inputs;
 use super::left::{ERRORED, RUNS, VARIABLES};
-use super::messages::Said;
-use super::process::{Surroundings, Terraform, output};
+use super::messages::{self, Heard, Said, Secrets};
+use super::process::{Surroundings, Terraform, output, took};
 use super::provider::{self, Provider};
 use super::remains;
 use super::state::{StateServer, StateSession};
@@ -231,7 +232,10 @@ impl TerraformEngine {
         let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
         let provider =
             Provider::start(&self.vendors.snapshot(), &self.sockets, run.gateway.base_url()).await?;
-        let runner = Runner { engine: self, run, stop, folder: &folder, ready: &ready, provider, session };
+        // The path is a right to call the vendor, the token one to read the state.
+        let secrets = Secrets::new([run.gateway.token(), session.token()]);
+        let runner =
+            Runner { engine: self, run, stop, folder: &folder, ready: &ready, provider, session, secrets };
         let outcome = runner.carry_out(&stack, &before, &uid).await?;
         Ok(match outcome {
             Outcome::Passing { code, message, ours } => {
@@ -352,6 +356,16 @@ struct Runner<'a> {
     ready: &'a Ready,
     provider: Provider,
     session: StateSession,
+    /// What nobody may read in the run's log.
+    secrets: Secrets,
+}
+
+/// What is heard of a command while it runs.
+struct Hearing {
+    lines: Lines,
+    said: Said,
+    /// The most memory it was seen with.
+    peak_kib: Option<u64>,
 }
 
 impl Runner<'_> {
@@ -405,30 +419,54 @@ impl Runner<'_> {
 
     /// Runs a command, its messages into the live log as they come.
     async fn terraform(&self, args: &[&str]) -> Result<Ended, TerraformError> {
+        let began = Instant::now();
         let mut child = self.spec().args(args).spawn().map_err(TerraformError::Process)?;
-        let mut lines = child.lines().map_err(TerraformError::Process)?;
-        let mut said = Said::default();
+        let lines = child.lines().map_err(TerraformError::Process)?;
+        let mut hearing = Hearing { lines, said: Said::default(), peak_kib: None };
+        let ended = self.to_its_end(&child, &mut hearing).await;
+        self.run.measure.ran(began);
+        self.run.measure.process(took(&child, hearing.peak_kib));
+        let cut = ended?;
+        self.adopt().await?;
+        Ok(match cut {
+            Some(cut) => cut,
+            None if child.wait().await.success() => Ended::Well(hearing.said),
+            None => Ended::Badly(hearing.said),
+        })
+    }
+
+    /// Waits for the end of a command, and says if it was cut short.
+    async fn to_its_end(
+        &self,
+        child: &Child,
+        hearing: &mut Hearing,
+    ) -> Result<Option<Ended>, TerraformError> {
         let cut = tokio::select! {
-            heard = self.listen(&mut lines, &mut said) => heard.map(|()| None)?,
+            heard = self.listen(child, hearing) => heard.map(|()| None)?,
             () = self.stop.cancelled() => Some(Ended::Stopped),
             () = tokio::time::sleep(LIMIT) => Some(Ended::TooLong),
         };
-        if let Some(cut) = cut {
+        if cut.is_some() {
             // It goes on talking, and must not wait for somebody to listen.
-            let (_, heard) = tokio::join!(child.stop(STOP_LIMIT), self.listen(&mut lines, &mut said));
-            self.adopt().await?;
-            return heard.map(|()| cut);
+            let (_, heard) = tokio::join!(child.stop(STOP_LIMIT), self.listen(child, hearing));
+            heard?;
+        } else {
+            child.wait().await;
         }
-        let status = child.wait().await;
-        self.adopt().await?;
-        Ok(if status.success() { Ended::Well(said) } else { Ended::Badly(said) })
+        Ok(cut)
     }
 
-    async fn listen(&self, lines: &mut Lines, said: &mut Said) -> Result<(), TerraformError> {
+    async fn listen(&self, child: &Child, hearing: &mut Hearing) -> Result<(), TerraformError> {
         let unheard = |source| TerraformError::Io { doing: "reading what Terraform says".to_owned(), source };
-        while let Some(line) = lines.next().await.map_err(unheard)? {
-            if let Some((level, text)) = said.line(&line) {
-                self.run.log.line(level, text).await;
+        while let Some(line) = hearing.lines.next().await.map_err(unheard)? {
+            if messages::is_telling(&line) {
+                hearing.peak_kib = hearing.peak_kib.max(child.peak_kib());
+            }
+            let line = self.secrets.taken_out(line);
+            match hearing.said.line(&line) {
+                Some(Heard { level, text, step: Some(step) }) => self.run.log.step(level, text, step).await,
+                Some(Heard { level, text, step: None }) => self.run.log.line(level, text).await,
+                None => {}
             }
         }
         Ok(())
@@ -455,7 +493,10 @@ impl Runner<'_> {
 
     /// A plan as JSON.
     async fn show(&self, plan: &str) -> Result<Value, TerraformError> {
-        let (_, text) = output(self.spec().args(["show", "-json", plan])).await?;
+        let began = Instant::now();
+        let shown = output(self.spec().args(["show", "-json", plan])).await;
+        self.run.measure.ran(began);
+        let (_, text) = shown?;
         serde_json::from_str(text.trim()).map_err(|error| TerraformError::Unreadable("the plan", error))
     }
 }

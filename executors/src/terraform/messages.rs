@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use wanwright_schemas::reason::Reason;
+use wanwright_schemas::run::{ResourceState, ResourceStep};
 
 use crate::engine::reason_of_class;
 
@@ -16,6 +19,52 @@ pub(super) struct Problem {
     pub(super) message: String,
     /// The resource it is about.
     pub(super) address: Option<String>,
+}
+
+/// What stands where a secret was.
+const TAKEN_OUT: &str = "(taken out)";
+
+/// What must not be told on, wherever Terraform or a provider quotes it.
+#[derive(Debug)]
+pub(super) struct Secrets(Vec<String>);
+
+impl Secrets {
+    /// Tokens of letters and digits: JSON and URLs write them as they are.
+    pub(super) fn new<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Self {
+        let tokens: Vec<&str> = tokens.into_iter().filter(|token| !token.is_empty()).collect();
+        // A backend's login may be quoted as the header that it is sent in.
+        let headers = tokens.iter().map(|token| STANDARD.encode(format!("{}:{token}", super::state::USER)));
+        Self(tokens.iter().map(|token| (*token).to_owned()).chain(headers).collect())
+    }
+
+    /// A line without them.
+    pub(super) fn taken_out(&self, line: String) -> String {
+        self.0.iter().fold(line, |line, secret| match line.contains(secret.as_str()) {
+            true => line.replace(secret.as_str(), TAKEN_OUT),
+            false => line,
+        })
+    }
+}
+
+/// Whether Terraform has done something that takes memory when it says this.
+pub(super) fn is_telling(line: &str) -> bool {
+    ["\"change_summary\"", "\"outputs\"", "\"diagnostic\""].iter().any(|kind| line.contains(kind))
+}
+
+/// What of a line belongs into the live log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// `info`, `warn` or `error`.
+    pub(super) level: &'static str,
+    pub(super) text: String,
+    /// The step of a resource that it tells of.
+    pub(super) step: Option<ResourceStep>,
+}
+
+impl Heard {
+    fn plain(level: &'static str, text: String) -> Option<Self> {
+        Some(Self { level, text, step: None })
+    }
 }
 
 /// What a run said, as far as it matters.
@@ -48,10 +97,19 @@ impl Said {
             })
     }
 
-    /// Takes a line in, and answers what of it belongs into the live log: level and text.
-    pub(super) fn line(&mut self, line: &str) -> Option<(&'static str, String)> {
+    /// A step of a resource that was just noted.
+    fn step(&self, address: &str, action: &str, state: ResourceState) -> Option<ResourceStep> {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let done = self.planned.keys().filter(|address| self.is_done(address)).count();
+        let (address, action) = (address.to_owned(), action.to_owned());
+        Some(ResourceStep { address, action, state, done: count(done), total: count(self.planned.len()) })
+    }
+
+    /// Takes a line in, and answers what of it belongs into the live log.
+    pub(super) fn line(&mut self, line: &str) -> Option<Heard> {
         let Ok(message) = serde_json::from_str::<Value>(line) else {
-            return (!line.trim().is_empty()).then(|| ("warn", line.trim().to_owned()));
+            let said = line.trim();
+            return if said.is_empty() { None } else { Heard::plain("warn", said.to_owned()) };
         };
         let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
         let said = text("/@message").unwrap_or_default().to_owned();
@@ -63,12 +121,12 @@ impl Said {
                     None => problem.message.clone(),
                 };
                 self.problems.push(problem);
-                Some(("error", shown))
+                Heard::plain("error", shown)
             }
-            Some("diagnostic") => Some(("warn", said)),
+            Some("diagnostic") => Heard::plain("warn", said),
             Some("resource_drift") => {
                 self.drifted = true;
-                Some(("warn", said))
+                Heard::plain("warn", said)
             }
             Some("outputs") => {
                 for (name, output) in message.get("outputs").and_then(Value::as_object)? {
@@ -79,29 +137,42 @@ impl Said {
                 None
             }
             Some("planned_change") => {
-                if let (Some(address), Some(action)) = (text("/change/resource/addr"), text("/change/action"))
-                {
-                    self.planned.insert(address.to_owned(), action.to_owned());
-                }
-                Some(("info", said))
+                let (address, action) = (text("/change/resource/addr"), text("/change/action"));
+                let (Some(address), Some(action)) = (address, action) else {
+                    return Heard::plain("info", said);
+                };
+                self.planned.insert(address.to_owned(), action.to_owned());
+                let step = self.step(address, action, ResourceState::Planned);
+                Some(Heard { level: "info", text: said, step })
             }
             Some("change_summary") => {
                 self.plan_ended |= text("/changes/operation") == Some("plan");
-                Some(("info", said))
+                Heard::plain("info", said)
             }
-            Some("apply_start") => {
-                self.applying = true;
-                Some(("info", said))
+            Some(kind @ ("apply_start" | "apply_complete" | "apply_errored")) => {
+                let (address, action) = (text("/hook/resource/addr"), text("/hook/action"));
+                let hook = address.zip(action);
+                let (level, step) = self.applied(kind, hook);
+                Some(Heard { level, text: said, step })
             }
-            Some("apply_complete") => {
-                if let (Some(address), Some(action)) = (text("/hook/resource/addr"), text("/hook/action")) {
-                    self.done.insert((address.to_owned(), action.to_owned()));
-                }
-                Some(("info", said))
-            }
-            Some("apply_errored") => Some(("error", said)),
             _ => None,
         }
+    }
+
+    /// Notes what was begun, done or failed.
+    fn applied(&mut self, kind: &str, hook: Option<(&str, &str)>) -> (&'static str, Option<ResourceStep>) {
+        let (level, state) = match kind {
+            "apply_start" => {
+                self.applying = true;
+                ("info", ResourceState::Applying)
+            }
+            "apply_complete" => {
+                self.done.extend(hook.map(|(address, action)| (address.to_owned(), action.to_owned())));
+                ("info", ResourceState::Done)
+            }
+            _ => ("error", ResourceState::Failed),
+        };
+        (level, hook.and_then(|(address, action)| self.step(address, action, state)))
     }
 }
 
@@ -124,7 +195,7 @@ mod tests {
         let line = r#"{"@message":"Error: VendorRefused","type":"diagnostic","diagnostic":{"severity":"error",
             "summary":"VendorRefused: mtu","detail":"mtu is too large","address":"wanwright_simwan_tunnel.tunnel[\"t1\"]"}}"#
             .replace('\n', "");
-        assert_eq!(said.line(&line).map(|(level, _)| level), Some("error"));
+        assert_eq!(said.line(&line).map(|heard| heard.level), Some("error"));
         assert_eq!(said.problems[0].class, Some(Reason::VendorRefused));
         assert_eq!(said.problems[0].address.as_deref(), Some("wanwright_simwan_tunnel.tunnel[\"t1\"]"));
     }
@@ -156,6 +227,58 @@ mod tests {
             None
         );
         assert_eq!(said.outputs["site"]["id"], "s1");
-        assert_eq!(said.line("panic: oh"), Some(("warn", "panic: oh".to_owned())));
+        assert_eq!(said.line("panic: oh"), Heard::plain("warn", "panic: oh".to_owned()));
+    }
+
+    #[test]
+    fn each_resource_is_followed_with_the_count_of_all() {
+        let mut said = Said::default();
+        let mut hear = |line: &str| {
+            let step = said.line(line).and_then(|heard| heard.step);
+            step.map(|step| (step.address, step.state.as_str(), step.done, step.total))
+        };
+        let at = |address: &str, state, done, total| Some((address.to_owned(), state, done, total));
+        let planned = |address: &str, action: &str| {
+            format!(
+                r#"{{"type":"planned_change","change":{{"resource":{{"addr":"{address}"}},"action":"{action}"}}}}"#
+            )
+        };
+        let hook = |kind: &str, address: &str, action: &str| {
+            format!(r#"{{"type":"{kind}","hook":{{"resource":{{"addr":"{address}"}},"action":"{action}"}}}}"#)
+        };
+        assert_eq!(hear(&planned("a", "replace")), at("a", "planned", 0, 1));
+        assert_eq!(hear(&planned("b", "create")), at("b", "planned", 0, 2));
+        assert_eq!(hear(r#"{"type":"change_summary","changes":{"operation":"plan"}}"#), None);
+        assert_eq!(hear(&hook("apply_start", "a", "delete")), at("a", "applying", 0, 2));
+        assert_eq!(hear(&hook("apply_complete", "a", "delete")), at("a", "done", 0, 2), "half of it");
+        assert_eq!(hear(&hook("apply_start", "a", "create")), at("a", "applying", 0, 2));
+        assert_eq!(hear(&hook("apply_complete", "a", "create")), at("a", "done", 1, 2));
+        assert_eq!(hear(&hook("apply_start", "b", "create")), at("b", "applying", 1, 2));
+        assert_eq!(hear(&hook("apply_errored", "b", "create")), at("b", "failed", 1, 2));
+    }
+
+    #[test]
+    fn tokens_are_taken_out_of_whatever_is_quoted() {
+        let secrets = Secrets::new(["0a1b2c", "", "9f8e7d"]);
+        let header = STANDARD.encode("run:9f8e7d");
+        let line = format!("POST http://127.0.0.1:1/r/0a1b2c/v1/sites: Basic {header}, 9f8e7d twice 9f8e7d");
+        let told = secrets.taken_out(line);
+        assert_eq!(
+            told,
+            "POST http://127.0.0.1:1/r/(taken out)/v1/sites: Basic (taken out), (taken out) twice (taken out)"
+        );
+        assert_eq!(secrets.taken_out("nothing".to_owned()), "nothing");
+    }
+
+    #[test]
+    fn what_terraform_calls_sensitive_is_in_no_line() {
+        let mut said = Said::default();
+        let output = r#"{"type":"outputs","@message":"Outputs: 1","outputs":{"key":{"sensitive":true,"value":"hunter2"}}}"#;
+        assert_eq!(said.line(output), None);
+        let diagnostic =
+            r#"{"@message":"Error: no","type":"diagnostic","diagnostic":{"severity":"error","summary":"no",
+            "detail":"","snippet":{"values":[{"traversal":"var.key","statement":"is \"hunter2\""}]}}}"#
+                .replace('\n', "");
+        assert_eq!(said.line(&diagnostic).map(|heard| heard.text), Some("no".to_owned()));
     }
 }

@@ -11,6 +11,8 @@ mod neighbours;
 mod process;
 mod provider;
 mod remains;
+#[cfg(test)]
+mod rivals;
 mod spool;
 mod state;
 mod store;

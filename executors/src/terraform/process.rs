@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use wanwright_supervisor::{ChildSpec, Confinement, Signal};
+use wanwright_schemas::run::ProcessUsage;
+use wanwright_supervisor::{Child, ChildSpec, Confinement, Signal, Usage};
 
 use super::engine::TerraformError;
 
@@ -65,6 +66,15 @@ impl Terraform {
 
 /// Longest a command may take that only prepares or prints.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a process took that has ended. `peak_kib` is the most memory that was seen while it ran: what the kernel says
+/// afterwards counts from the fork, so it is at least what this process had resident, and stands in only where nothing was
+/// seen.
+pub(super) fn took(child: &Child, peak_kib: Option<u64>) -> ProcessUsage {
+    let Usage { cpu, max_resident_kib } = child.usage().unwrap_or_default();
+    let cpu_millis = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX);
+    ProcessUsage { cpu_millis, peak_kib: peak_kib.unwrap_or(max_resident_kib) }
+}
 
 /// Runs a command to its end and answers what it printed.
 pub(super) async fn output(spec: ChildSpec) -> Result<(ExitStatus, String), TerraformError> {

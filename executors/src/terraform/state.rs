@@ -30,7 +30,7 @@ use crate::vital;
 const MAX_STATE: usize = 64 * 1024 * 1024;
 
 /// The user name that goes with a run's token.
-const USER: &str = "run";
+pub(super) const USER: &str = "run";
 
 struct Session {
     stack: String,
@@ -96,6 +96,12 @@ impl StateServer {
         Ok(Self { inner, address, stop, failed })
     }
 
+    /// What it serves from.
+    #[cfg(test)]
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.inner.keeper
+    }
+
     /// Ends serving.
     pub(super) fn stop(&self) {
         self.stop.cancel();
@@ -148,6 +154,11 @@ impl StateSession {
             ("TF_HTTP_PASSWORD", self.token.clone()),
             ("TF_HTTP_RETRY_MAX", "2".to_owned()),
         ]
+    }
+
+    /// What the run shows to read and write its state.
+    pub(super) fn token(&self) -> &str {
+        &self.token
     }
 
     /// The port of the backend.

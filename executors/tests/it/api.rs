@@ -1,7 +1,7 @@
 //! The API engine: what cannot be changed is made anew, and what is to go is looked for by name.
 
 use serde_json::{Map, Value, json};
-use wanwright_executors::engine::{Log, Outcome, Run, Scans, Together, api};
+use wanwright_executors::engine::{Log, Measure, Outcome, Run, Scans, Together, api};
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order};
 use wanwright_schemas::report::Finding;
@@ -29,6 +29,7 @@ pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Ou
     let position = Position { stream: "EVENTS-0".to_owned(), sequence: 1 };
     let (customer, vendor) = (context.customer.clone(), context.vendor.clone());
     let order = Order::new(customer, vendor, intent, 0, Desired::Device(device), position);
+    let measure = Measure::begin();
     let run = Run {
         order: &order,
         vendor: world.catalogue.get("simwan").unwrap(),
@@ -39,6 +40,7 @@ pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Ou
         attempt: 1,
         unsettled: true,
         log: Log::new(&world.nats, &opened),
+        measure: &measure,
     };
     api::run(&run).await
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_schemas::run::{RunEvent, RunRecord, Wait};
+use wanwright_schemas::run::{ResourceState, ResourceStep, RunEvent, RunRecord, RunUsage, Wait};
 use wanwright_schemas::{CustomerId, Kind, OrderId, VendorId};
 
 use crate::message::micros;
@@ -71,6 +71,22 @@ pub enum WaitingFor {
     Paused,
 }
 
+/// Most resources that a row tells of one by one.
+const MOST_RESOURCES: usize = 200;
+
+/// How far a resource of the stack is, in the last try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceProgress {
+    /// The resource, as Terraform names it.
+    pub address: String,
+    /// What is done to it.
+    pub action: String,
+    /// How far it is.
+    pub state: ResourceState,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// The key of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct OperationKey {
@@ -123,6 +139,33 @@ pub struct OperationRow {
     /// The last one.
     #[serde(default)]
     pub replaced_to: Option<u64>,
+    /// The resources that the last try does something to, the first 200 of them, as they were planned.
+    #[serde(default)]
+    pub resources: Vec<ResourceProgress>,
+    /// How many of all are done.
+    #[serde(default)]
+    pub resources_done: Option<u32>,
+    /// How many there are.
+    #[serde(default)]
+    pub resources_total: Option<u32>,
+    /// How long the last try that ended was prepared, in milliseconds.
+    #[serde(default)]
+    pub preparing_millis: Option<u64>,
+    /// How long it waited for room in the vendor's limits and for a core, in milliseconds.
+    #[serde(default)]
+    pub waiting_millis: Option<u64>,
+    /// How long Terraform or the API engine ran, in milliseconds.
+    #[serde(default)]
+    pub running_millis: Option<u64>,
+    /// How long it took to take the state in and to report, in milliseconds.
+    #[serde(default)]
+    pub finishing_millis: Option<u64>,
+    /// Processor time of the processes of all tries that ended, in milliseconds.
+    #[serde(default)]
+    pub cpu_millis: Option<u64>,
+    /// The most memory that one of them had resident, in KiB.
+    #[serde(default)]
+    pub peak_kib: Option<u64>,
     /// When its first record was written.
     pub queued_at: Timestamp,
     /// When the last try began.
@@ -176,6 +219,15 @@ impl OperationRow {
             superseded_by: None,
             replaced_from: None,
             replaced_to: None,
+            resources: Vec::new(),
+            resources_done: None,
+            resources_total: None,
+            preparing_millis: None,
+            waiting_millis: None,
+            running_millis: None,
+            finishing_millis: None,
+            cpu_millis: None,
+            peak_kib: None,
             queued_at: time,
             started_at: None,
             finished_at: None,
@@ -224,6 +276,9 @@ impl OperationRow {
                     self.replaced_to = Some(replaced.to);
                 }
                 self.finished_at = None;
+                // What the try before did is in its state; this one plans anew.
+                self.resources = Vec::new();
+                (self.resources_done, self.resources_total) = (None, None);
                 self.wait(None, None);
             }
             RunEvent::Unknown { executor, .. } => {
@@ -236,23 +291,58 @@ impl OperationRow {
                 self.calls += 1;
                 self.budget_wait_millis += waited_millis;
             }
-            RunEvent::Log { .. } => {}
-            RunEvent::Retrying { code, message, at, .. } => {
+            RunEvent::Log { resource, .. } => {
+                if let Some(step) = resource {
+                    self.step(step, time);
+                }
+            }
+            RunEvent::Retrying { code, message, at, usage, .. } => {
+                self.took(usage.as_ref());
                 self.state = OperationState::Retrying;
                 self.error_code = Some(code.code().to_owned());
                 self.error_message = Some(message.clone());
                 self.wait(Some(WaitingFor::Retry), Some(micros(*at)));
             }
-            RunEvent::Succeeded { .. } => {
+            RunEvent::Succeeded { usage, .. } => {
+                self.took(usage.as_ref());
                 self.error_code = None;
                 self.error_message = None;
                 self.finish(OperationState::Succeeded, time);
             }
-            RunEvent::Failed { code, message } => {
+            RunEvent::Failed { code, message, usage } => {
+                self.took(usage.as_ref());
                 self.error_code = Some(code.code().to_owned());
                 self.error_message = Some(message.clone());
                 self.finish(OperationState::Failed, time);
             }
+        }
+    }
+
+    fn step(&mut self, step: &ResourceStep, time: Timestamp) {
+        self.resources_done = Some(step.done);
+        self.resources_total = Some(step.total);
+        let ResourceStep { address, action, state, .. } = step;
+        if let Some(known) = self.resources.iter_mut().find(|known| known.address == *address) {
+            // What replaces it is two steps of one plan.
+            if known.action != "replace" {
+                known.action.clone_from(action);
+            }
+            (known.state, known.since) = (*state, time);
+        } else if self.resources.len() < MOST_RESOURCES {
+            let (address, action) = (address.clone(), action.clone());
+            self.resources.push(ResourceProgress { address, action, state: *state, since: time });
+        }
+    }
+
+    fn took(&mut self, usage: Option<&RunUsage>) {
+        let Some(usage) = usage else { return };
+        self.preparing_millis = Some(usage.preparing_millis);
+        self.waiting_millis = Some(usage.waiting_millis);
+        self.running_millis = Some(usage.running_millis);
+        self.finishing_millis = Some(usage.finishing_millis);
+        if let Some(processes) = usage.processes {
+            self.cpu_millis = Some(self.cpu_millis.unwrap_or_default() + processes.cpu_millis);
+            self.peak_kib = self.peak_kib.max(Some(processes.peak_kib));
         }
     }
 

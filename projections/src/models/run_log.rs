@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_schemas::run::{RunEvent, RunRecord, Wait};
+use wanwright_schemas::run::{RunEvent, RunRecord, RunUsage, Wait};
 use wanwright_schemas::{CustomerId, OrderId};
 
 use crate::message::micros;
@@ -46,6 +46,15 @@ pub struct RunLogRow {
     pub millis: Option<u64>,
     /// How long the call waited for the budget, in milliseconds.
     pub waited_millis: Option<u64>,
+    /// The resource that a line of the log tells of.
+    #[serde(default)]
+    pub resource: Option<String>,
+    /// Processor time of the try's processes, in milliseconds, where it ended here.
+    #[serde(default)]
+    pub cpu_millis: Option<u64>,
+    /// The most memory that one of them had resident, in KiB.
+    #[serde(default)]
+    pub peak_kib: Option<u64>,
 }
 
 impl Table for RunLogRow {
@@ -74,7 +83,16 @@ impl RunLogRow {
             status: None,
             millis: None,
             waited_millis: None,
+            resource: None,
+            cpu_millis: None,
+            peak_kib: None,
         };
+        if let RunEvent::Log { resource: Some(step), .. } = &record.event {
+            row.resource = Some(step.address.clone());
+        }
+        let processes = record.event.usage().and_then(|usage| usage.processes);
+        row.cpu_millis = processes.map(|processes| processes.cpu_millis);
+        row.peak_kib = processes.map(|processes| processes.peak_kib);
         if let RunEvent::Call { method, path, status, millis, waited_millis, .. } = &record.event {
             row.method = Some(method.clone());
             row.path = Some(path.clone());
@@ -116,14 +134,24 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
             let level = if *status >= 400 { "warn" } else { "info" };
             (level, format!("{method} {path}: {status} in {millis} ms{}", others.unwrap_or_default()))
         }
-        RunEvent::Log { level, message } => {
+        RunEvent::Log { level, message, .. } => {
             let level = ["warn", "error"].into_iter().find(|known| known == level).unwrap_or("info");
             (level, message.clone())
         }
-        RunEvent::Retrying { attempt, code, message, at } => {
-            ("warn", format!("try {attempt} failed ({code}: {message}); the next one begins at {at}"))
+        RunEvent::Retrying { attempt, code, message, at, usage } => {
+            let took = took(usage.as_ref());
+            ("warn", format!("try {attempt} failed ({code}: {message}); the next one begins at {at}{took}"))
         }
-        RunEvent::Succeeded { calls, millis } => ("info", format!("done with {calls} calls in {millis} ms")),
-        RunEvent::Failed { code, message } => ("error", format!("failed for good: {code}: {message}")),
+        RunEvent::Succeeded { calls, millis, usage } => {
+            ("info", format!("done with {calls} calls in {millis} ms{}", took(usage.as_ref())))
+        }
+        RunEvent::Failed { code, message, usage } => {
+            ("error", format!("failed for good: {code}: {message}{}", took(usage.as_ref())))
+        }
     }
+}
+
+/// What a try took, for the end of its last line.
+fn took(usage: Option<&RunUsage>) -> String {
+    usage.map(|usage| format!("; {usage}")).unwrap_or_default()
 }

@@ -5,7 +5,9 @@ use wanwright_projections::models::{
     ConditionStatus, Health, OperationRow, OperationState, Resolution, SiteRow, Sync, WaitingFor,
 };
 use wanwright_projections::{EventMessage, EventRows, Stop};
-use wanwright_schemas::run::{RUN_VERSION, RunEvent, RunRecord};
+use wanwright_schemas::run::{
+    ProcessUsage, RUN_VERSION, ResourceState, ResourceStep, RunEvent, RunRecord, RunUsage,
+};
 use wanwright_schemas::{Digest, Reason, Target};
 
 use crate::given::*;
@@ -226,7 +228,10 @@ fn an_operation_says_what_it_waits_for_and_how_it_ended() {
     let row = told(events.clone());
     assert_eq!((row.state, row.waiting_for), (OperationState::Running, None));
     assert_eq!((row.calls, row.budget_wait_millis, row.generation), (2, 30, Some(3)));
-    events.push(RunEvent::Retrying { attempt: 1, code: Reason::VendorBusy, message: "429".into(), at });
+    let (code, message) = (Reason::VendorBusy, "429".to_owned());
+    let usage =
+        RunUsage { processes: Some(ProcessUsage { cpu_millis: 90, peak_kib: 70 }), ..Default::default() };
+    events.push(RunEvent::Retrying { attempt: 1, code, message, at, usage: Some(usage) });
     let row = told(events.clone());
     assert_eq!(
         (row.state, row.waiting_for, row.next_at),
@@ -235,8 +240,32 @@ fn an_operation_says_what_it_waits_for_and_how_it_ended() {
     events.push(RunEvent::Unknown { attempt: 1, executor: "e1".into() });
     assert_eq!(told(events.clone()).state, OperationState::Unknown);
     events.push(RunEvent::Started { attempt: 2, executor: "e2".into(), replaced: None });
-    events.push(RunEvent::Succeeded { calls: 2, millis: 50 });
+    let step = |address: &str, action: &str, state, done| RunEvent::Log {
+        level: "info".into(),
+        message: "a step".into(),
+        resource: Some(ResourceStep {
+            address: address.into(),
+            action: action.into(),
+            state,
+            done,
+            total: 2,
+        }),
+    };
+    events.push(step("a", "replace", ResourceState::Planned, 0));
+    events.push(step("b", "create", ResourceState::Planned, 0));
+    events.push(step("a", "delete", ResourceState::Done, 0));
+    events.push(step("a", "create", ResourceState::Done, 1));
+    let row = told(events.clone());
+    let steps: Vec<_> =
+        row.resources.iter().map(|of| (of.address.as_str(), of.action.as_str(), of.state)).collect();
+    let expected = [("a", "replace", ResourceState::Done), ("b", "create", ResourceState::Planned)];
+    assert_eq!((steps, row.resources_done, row.resources_total), (expected.to_vec(), Some(1), Some(2)));
+    let processes = Some(ProcessUsage { cpu_millis: 30, peak_kib: 60 });
+    let usage = RunUsage { running_millis: 40, processes, ..Default::default() };
+    events.push(RunEvent::Succeeded { calls: 2, millis: 50, usage: Some(usage) });
     let row = told(events);
+    // Processor time adds up over the tries, parts are of the last one.
+    assert_eq!((row.cpu_millis, row.peak_kib, row.running_millis), (Some(120), Some(70), Some(40)));
     assert_eq!((row.state, row.attempts, row.error_code), (OperationState::Succeeded, 2, None));
     assert!(row.finished_at.is_some());
     let superseded = told(vec![RunEvent::Superseded { by: id(&order(2)) }]);

@@ -95,8 +95,8 @@ async fn runs_verdicts_and_dead_letters_become_rows() {
     for event in [
         RunEvent::Queued { intent: "apply".into(), generation: 1 },
         RunEvent::Started { attempt: 1, executor: "e1".into(), replaced: None },
-        RunEvent::Log { level: "loud".into(), message: "planning".into() },
-        RunEvent::Failed { code: Reason::VendorRefused, message: "no".into() },
+        RunEvent::log("loud", "planning"),
+        RunEvent::failed(Reason::VendorRefused, "no"),
     ] {
         let subject = subjects::run(&id("acme"), id(&order(1)), event.word());
         world.publish((subject, serde_json::to_vec(&record(event)).unwrap())).await;
@@ -117,7 +117,7 @@ async fn runs_verdicts_and_dead_letters_become_rows() {
         entry(RunEvent::Started { attempt: 2, executor: "e1".into(), replaced: None }),
         entry(call(503)),
         entry(call(200)),
-        entry(RunEvent::Failed { code: Reason::VendorRefused, message: "no again".into() }),
+        entry(RunEvent::failed(Reason::VendorRefused, "no again")),
     ];
     let batch = RunBatch { v: RUN_BATCH_VERSION, customer, vendor, order: of, target, records };
     let subject = subjects::run(&id("acme"), of, "failed");

@@ -138,3 +138,17 @@ fn a_locked_folder_names_its_holder() {
     drop(lock);
     DirLock::acquire(&dir.join("data")).unwrap();
 }
+
+#[tokio::test]
+async fn what_a_child_took_is_known_with_what_its_children_took() {
+    // The shell itself only waits.
+    let burn = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+    let child = shell(&format!("/bin/sh -c '{burn}'; exit 3")).process_group().spawn().unwrap();
+    assert_eq!(child.usage(), None, "it has not ended");
+    assert!(child.peak_kib() > Some(100));
+    assert_eq!(child.wait().await.code(), Some(3));
+    let usage = child.usage().unwrap();
+    assert!(usage.cpu >= Duration::from_millis(20), "{usage:?}");
+    assert!(usage.max_resident_kib > 100, "{usage:?}");
+    assert_eq!(child.peak_kib(), None, "its number may be a stranger's by now");
+}

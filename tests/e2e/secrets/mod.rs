@@ -145,6 +145,23 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     let gone = "SELECT count(*) FROM timeline WHERE type = 'DeviceRemoved'";
     rows.reach("the device is gone", gone, 1, level::LONG).await?;
 
+    // The log of each run, as it is printed. The rows and the stream that it comes from are searched below.
+    let orders = rows.texts("SELECT order_id::text FROM operations WHERE attempts > 0").await?;
+    ensure!(!orders.is_empty(), "nothing ran");
+    let mut printed = String::new();
+    for order in &orders {
+        printed.push_str(&running.call(&["log", order, "--json"]).await?.code(0)?.out);
+    }
+    let (resources, failures) =
+        (printed.matches("\"resource\":").count(), printed.matches("VendorRefused").count());
+    ensure!(resources > 0 && failures > 0, "the logs tell of no resource, or of no failure: {printed}");
+    let told: Vec<_> =
+        canaries().iter().filter(|canary| canary.is_in(printed.as_bytes())).map(Canary::name).collect();
+    ensure!(told.is_empty(), "{told:?} in what `log` prints");
+    // The way through the gateway is a right to call the vendor.
+    let paths = "SELECT count(*) FROM run_log WHERE message ~ '/r/[0-9a-f]{32}' OR message ~ 'Basic [A-Za-z0-9+/=]{20}'";
+    ensure!(rows.number(paths).await? == 0, "{:?}", rows.texts(&paths.replace("count(*)", "message")).await?);
+
     let (in_processes, processes) = onlooker.end()?;
     ensure!(in_processes.is_empty(), "{in_processes:#?}");
     let found = search(&running, &canaries()).await?;

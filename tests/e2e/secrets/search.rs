@@ -40,7 +40,12 @@ impl Canary {
         Self { name, writings }
     }
 
-    fn is_in(&self, text: &[u8]) -> bool {
+    /// Which secret it is.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn is_in(&self, text: &[u8]) -> bool {
         let text = String::from_utf8_lossy(text);
         self.writings.iter().any(|writing| text.contains(writing))
     }

@@ -106,7 +106,7 @@ async fn one_account_that_has_to_wait_holds_up_no_other_and_one_that_is_gone_fai
     // A run's last records are written behind its report.
     let failed = level::reach("its end is recorded", LIMIT, async || {
         let failed = world.records("globex").await.into_iter().find_map(|record| match record.event {
-            RunEvent::Failed { code, message } => Some((code, message)),
+            RunEvent::Failed { code, message, .. } => Some((code, message)),
             _ => None,
         });
         Ok(failed)

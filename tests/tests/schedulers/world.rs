@@ -68,7 +68,8 @@ pub async fn schedule(
         version: "0".to_owned(),
     };
     let terraform = Arc::new(TerraformEngine::start(terraform).await.unwrap());
-    let config = scheduler::Config { nats, vendors, gateway, terraform, executor: place.name, patience };
+    let (executor, terraforms) = (place.name, 2);
+    let config = scheduler::Config { nats, vendors, gateway, terraform, executor, patience, terraforms };
     scheduler::run(config, stop, ready).await.unwrap();
 }
 

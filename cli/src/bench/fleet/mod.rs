@@ -2,10 +2,10 @@
 //! used, whether it is ever exceeded, and how long a single change waits behind another customer's thousands.
 
 mod scenes;
-mod sender;
-mod usage;
+pub mod sender;
+pub mod usage;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -39,6 +39,7 @@ async fn with_executors(args: &FleetArgs, executors: u16) -> Result<Value> {
         vendors: if args.many { with_many(&args.vendors, &home)? } else { args.vendors.clone() },
         partitions: PartitionsArg::default(),
         executors,
+        terraforms: None,
         profile: Profile::Durable,
         between: Between::default(),
     };
@@ -94,7 +95,7 @@ fn with_many(vendors: &Vendors, home: &Path) -> Result<Vendors> {
 }
 
 /// Copies the data of vendor folders; what lies beside them is a crate.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let doing = || format!("copying {}", from.display());
     std::fs::create_dir_all(to).with_context(doing)?;
     for entry in std::fs::read_dir(from).with_context(doing)? {
@@ -109,7 +110,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The folder of the installation, with servers that were downloaded before.
-fn prepare(home: &PathBuf, cache: Option<&std::path::Path>) -> Result<()> {
+pub fn prepare(home: &Path, cache: Option<&Path>) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(home).with_context(|| format!("making {}", home.display()))?;
     // Postgres may run as another user, which has to get through.

@@ -95,6 +95,21 @@ impl Between {
         self.postgres.address()
     }
 
+    /// Lets the connections to Postgres down for a while: ends them, or swallows what goes in one direction.
+    pub async fn cut_postgres_off(&self, lasts: Duration, how: usize) {
+        let way =
+            [Way::Closed, Way::Swallows(Direction::ToServer), Way::Swallows(Direction::ToClient)][how % 3];
+        self.postgres.set(way);
+        tokio::time::sleep(lasts).await;
+        self.postgres.set(Way::Open);
+    }
+
+    /// Has everything pass from now on.
+    pub fn open(&self) {
+        self.nats.set(Way::Open);
+        self.postgres.set(Way::Open);
+    }
+
     /// Makes trouble until told to stop, and leaves the ways open. Answers how often which trouble there was.
     pub async fn trouble(&self, seed: u64, stop: CancellationToken) -> BTreeMap<String, u32> {
         let mut random = Rng::with_seed(seed ^ 0x0c07_ca81_e5a1_1d0e);

@@ -4,6 +4,7 @@
 mod cuts;
 mod proxy;
 mod settle;
+mod stacks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,9 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
         failed: BTreeMap::new(),
         cuts: BTreeMap::new(),
     };
+    if let Some(applies) = args.terraform {
+        return stacks::run(&args, campaign, applies).await;
+    }
     let began = Instant::now();
     let (verdict, blows, accepted) = campaign.run(&args).await?;
     let orphans = campaign.orphans;

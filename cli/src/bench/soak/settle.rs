@@ -44,6 +44,31 @@ impl Campaign {
         anyhow::bail!("the system did not settle in {} s: {last}", SETTLE.as_secs())
     }
 
+    /// Waits until nothing of the stacks is on its way.
+    pub(super) async fn settled_stacks(&mut self, system: &mut Child) -> Result<Endpoints> {
+        const SQL: &str = "SELECT (SELECT count(*) FROM operations WHERE state IN ('waiting','running','retrying','unknown'))
+            + (SELECT coalesce(sum(behind), 0)::bigint FROM projection_lag)";
+        let deadline = Instant::now() + SETTLE;
+        let mut last = "it has not started".to_owned();
+        while Instant::now() < deadline {
+            if system.try_wait().is_some() {
+                *system = self.start()?;
+            }
+            let asked = async {
+                let endpoints = Endpoints::read(&self.home)?;
+                let waiting: i64 = sqlx::query_scalar(SQL).fetch_one(&pool(&endpoints).await?).await?;
+                anyhow::Ok((endpoints, waiting))
+            };
+            match asked.await {
+                Ok((endpoints, 0)) => return Ok(endpoints),
+                Ok((_, waiting)) => last = format!("{waiting} orders and records are on their way"),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        anyhow::bail!("the stacks did not settle in {} s: {last}", SETTLE.as_secs())
+    }
+
     async fn unsettled(&self) -> Result<(Endpoints, i64)> {
         let endpoints = Endpoints::read(&self.home)?;
         let pool = pool(&endpoints).await?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wanwright_executors::engine::{Log, Outcome, Run, Scans, Together, api};
+use wanwright_executors::engine::{Log, Measure, Outcome, Run, Scans, Together, api};
 use wanwright_executors::gateway::{Gateway, Priority, RunContext};
 use wanwright_nats::{Nats, topology};
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order, Target};
@@ -93,6 +93,7 @@ impl World {
         let position = Position { stream: "EVENTS-0".to_owned(), sequence: 1 };
         let (customer, vendor) = (context.customer.clone(), context.vendor.clone());
         let order = Order::new(customer, vendor, intent, retries, Desired::Device(device), position);
+        let measure = Measure::begin();
         let run = Run {
             order: &order,
             vendor: self.catalogue.get(context.vendor.as_str()).unwrap(),
@@ -103,6 +104,7 @@ impl World {
             attempt: 1,
             unsettled: true,
             log: Log::new(&self.nats, &opened),
+            measure: &measure,
         };
         api::run(&run).await
     }

@@ -1,0 +1,83 @@
+//! What a run says while it goes on and what it took, and a sample of stacks whose runs are killed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wanwright_tests::{Timing, level};
+
+use crate::support;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_followed_measured_and_logged() -> Result<()> {
+    let running = support::shared().await?;
+    let (customer, rows) = (running.customer("measured").await?, running.rows().await?);
+    customer.site("oslo", 7, 2, 1).await?;
+    rows.healthy("measured", 4, level::LONG).await?;
+    let done = "SELECT count(*) FROM operations WHERE customer = 'measured' AND state <> 'succeeded' AND state <> 'superseded'";
+    rows.reach("every run has ended", done, 0, level::LONG).await?;
+
+    let listed = running.call(&["get", "operations", "-c", "measured", "-o", "json"]).await?.code(0)?;
+    let listed: Value = serde_json::from_str(&listed.out)?;
+    let operations = listed["items"].as_array().context("operations")?;
+    let succeeded = |kind: &str| {
+        let of_kind = operations.iter().filter(move |row| row["kind"] == kind && row["state"] == "succeeded");
+        of_kind.cloned().collect::<Vec<_>>()
+    };
+    let stacks = succeeded("site");
+    let made: u64 = stacks.iter().filter_map(|row| row["resources_done"].as_u64()).sum();
+    ensure!(made >= 3, "a site and two tunnels were made: {stacks:?}");
+    for row in &stacks {
+        ensure!(row["resources_done"] == row["resources_total"], "{row}");
+        let states = row["resources"].as_array().context("resources")?;
+        ensure!(states.iter().all(|resource| resource["state"] == "done"), "{row}");
+        // A Terraform does not start for less.
+        ensure!(row["cpu_millis"].as_u64() >= Some(10) && row["peak_kib"].as_u64() >= Some(20_000), "{row}");
+        ensure!(row["running_millis"].as_u64() >= Some(10), "{row}");
+        for part in ["preparing_millis", "waiting_millis", "finishing_millis"] {
+            ensure!(row[part].is_u64(), "{part}: {row}");
+        }
+    }
+    let devices = succeeded("device");
+    let device = devices.first().context("a device")?;
+    ensure!(device["cpu_millis"].is_null() && device["running_millis"].is_u64(), "no process: {device}");
+
+    let order = stacks[0]["order_id"].as_str().context("an order")?.to_owned();
+    let said = running.call(&["log", &format!("operation/{order}")]).await?.code(0)?.out;
+    for part in
+        ["queued", "try 1", "Plan to create", "done)", "POST /v1/sites 201", "succeeded", "MB at most"]
+    {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    let followed = running.call(&["log", &order, "--follow"]).await?.code(0)?.out;
+    ensure!(followed == said, "it ended, so following is reading: {followed}");
+    let records = running.call(&["log", &order, "--json"]).await?.code(0)?.out;
+    let last: Value = serde_json::from_str(records.lines().last().context("records")?)?;
+    ensure!(last["what"] == "succeeded" && last["usage"]["processes"]["cpu_millis"].is_u64(), "{last}");
+    let table = running.call(&["get", "operations", "-c", "measured"]).await?.code(0)?.out;
+    ensure!(table.contains("RESOURCES") && table.contains("CPU MS"), "{table}");
+    running.call(&["log", "366040cb-7be2-87fe-b066-83ff228ab910"]).await?.code(1)?;
+    running.call(&["log", "nothing"]).await?.code(2)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stacks_whose_runs_are_killed_are_what_their_states_say() -> Result<()> {
+    let timing = Timing::of("kills of runs");
+    let home = support::home()?;
+    let system = home.join("stacks").display().to_string();
+    let cache = home.join("cache").display().to_string();
+    let args =
+        ["bench", "soak", "--terraform", "20", "--executors", "2", "--life", "2", "--seed", "20261121"];
+    let args = [&args[..], &["--home", &system, "--cache", &cache]].concat();
+    let said = support::program().call_within(&home, &args, Duration::from_secs(400)).await?.code(0)?;
+    let report: Value = serde_json::from_str(&said.out)?;
+    ensure!(report["good"] == json!(true) && report["applies"] == json!(20), "{report}");
+    let kills = report["kills"].as_object().context("kills")?;
+    ensure!(
+        !kills.is_empty() && report.pointer("/verdict/fields").and_then(Value::as_u64) > Some(0),
+        "{report}"
+    );
+    timing.say(report);
+    Ok(())
+}
