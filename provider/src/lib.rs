@@ -17,15 +17,23 @@
 mod apply;
 mod args;
 mod cty;
+mod data;
 mod diagnostic;
 mod host;
+mod import;
+mod observe;
 mod plan;
 // Public for whoever stands between Terraform and a provider and reads what they say; no promise is made about it.
 #[doc(hidden)]
 pub mod proto;
+mod protocol;
 mod resource;
+mod schema;
 mod serve;
 mod service;
+mod timeouts;
+mod validate;
+mod wire;
 
 pub use args::{ProviderArgs, run};
 pub use serve::{Listening, ServeError, ServeOptions, reattach_providers, serve_reattach};

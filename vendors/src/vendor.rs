@@ -14,7 +14,7 @@ use crate::errors::{self, ErrorRules};
 use crate::folder::Folder;
 use crate::kind::Kind;
 use crate::pointer;
-use crate::resource::{self, ResourceApi};
+use crate::resource::{self, Attribute, ResourceApi};
 use crate::schema::{self, KindSchemas};
 use crate::section::Section;
 use crate::terraform::TerraformTemplate;
@@ -187,11 +187,22 @@ impl Vendor {
     }
 }
 
-/// The names in the JSON of attributes that people may not see.
+/// The names in the JSON of attributes that people may not see, at any depth.
 fn sensitive(api: &BTreeMap<Kind, Arc<ResourceApi>>) -> impl Iterator<Item = String> {
-    let attributes = api.values().flat_map(|api| api.attributes.values());
-    let sensitive = attributes.filter(|attribute| attribute.sensitive);
-    sensitive.filter_map(|attribute| attribute.json.rsplit('/').next().map(str::to_owned))
+    let mut found = Vec::new();
+    api.values().for_each(|api| gather_sensitive(&api.attributes, &mut found));
+    found.into_iter()
+}
+
+fn gather_sensitive(attributes: &BTreeMap<String, Attribute>, found: &mut Vec<String>) {
+    for attribute in attributes.values() {
+        if attribute.sensitive {
+            found.extend(attribute.json.rsplit('/').next().map(str::to_owned));
+        }
+        if let Some(fields) = attribute.r#type.fields() {
+            gather_sensitive(fields, found);
+        }
+    }
 }
 
 fn name(top: &mut Section, dir: &Path) -> Result<String, LoadError> {
