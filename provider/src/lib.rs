@@ -16,6 +16,8 @@
 
 mod apply;
 mod args;
+#[cfg(test)]
+mod conformance;
 mod cty;
 mod data;
 mod diagnostic;
