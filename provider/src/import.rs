@@ -66,7 +66,7 @@ fn parts<'t>(resource: &ResourceType, text: &'t str) -> BTreeMap<&'t str, &'t st
     found
 }
 
-fn how(resource: &ResourceType) -> String {
+pub(crate) fn how(resource: &ResourceType) -> String {
     let scopes = resource.api.attributes.iter().filter(|(_, attribute)| attribute.scope);
     let address: String = scopes.map(|(name, _)| format!("{name}=…,")).collect();
     let by_name =

@@ -15,6 +15,7 @@ mod catalogue;
 pub mod check;
 #[cfg(feature = "client")]
 mod client;
+mod differences;
 mod error;
 mod errors;
 mod folder;
@@ -34,7 +35,6 @@ pub use access::{
     AccountRef, AccountRefused, CredentialRef, CredentialSource, OAuthBody, OAuthRef, SecretsFolder,
     SecretsRef, secret_name,
 };
-pub use attributes::FieldDifference;
 pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
@@ -43,6 +43,7 @@ pub use client::{
     Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER, Patience, RemoteObject, ResourceClient,
     VendorHttp,
 };
+pub use differences::FieldDifference;
 pub use error::LoadError;
 pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
 pub use kind::Kind;

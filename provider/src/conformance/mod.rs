@@ -2,6 +2,7 @@
 //! message is encoded and read again. `judge` is Terraform's part.
 
 mod judge;
+mod trouble;
 
 #[path = "../../tests/support/gadgets.rs"]
 mod gadgets;
@@ -93,7 +94,8 @@ impl Driver {
         (planned, response.requires_replace.iter().map(|path| format!("{:?}", path.steps)).collect())
     }
 
-    async fn apply(&self, prior: &Value, planned: &Value, config: &Value) -> Value {
+    /// What an apply answers: the state and the diagnostics.
+    async fn applied(&self, [prior, planned, config]: [&Value; 3]) -> tf::apply_resource_change::Response {
         let request = tf::apply_resource_change::Request {
             type_name: GADGET.to_owned(),
             prior_state: Some(write(&self.block, prior)),
@@ -101,7 +103,11 @@ impl Driver {
             config: Some(write(&self.block, config)),
             ..Default::default()
         };
-        let response = self.service.apply_resource_change(sent(request)).await.unwrap().into_inner();
+        self.service.apply_resource_change(sent(request)).await.unwrap().into_inner()
+    }
+
+    async fn apply(&self, prior: &Value, planned: &Value, config: &Value) -> Value {
+        let response = self.applied([prior, planned, config]).await;
         fine(&response.diagnostics);
         let state = read(&self.block, &response.new_state.unwrap());
         if !planned.is_null() {
@@ -203,6 +209,38 @@ fn comparable(state: &Value) -> Value {
         }
     }
     state
+}
+
+#[tokio::test]
+async fn the_judge_finds_what_terraform_would() {
+    let driver = Driver::new().await;
+    let config =
+        json!({"name": "a", "bgp": {"asn": 1}, "routes": [{"prefix": "p"}], "rule": [{"action": "deny"}]});
+    let (planned, _) = driver.plan(&Value::Null, &config).await;
+    let config = as_read(&driver.block, &config);
+    for (place, value, says) in [
+        ("/name", json!("b"), ".name: neither what is wanted nor what was"),
+        ("/note", json!(""), ".note: nobody asked for it"),
+        ("/note", unknown(), ".note: nobody asked for it"),
+        ("/bgp", Value::Null, ".bgp: it is configured"),
+        ("/bgp/asn", json!(2.0), ".bgp.asn: neither what is wanted nor what was"),
+        ("/bgp/secret", json!("s"), ".bgp.secret: a write-only value is planned"),
+        ("/routes", json!([]), ".routes: 0 planned, 1 configured"),
+        ("/routes/0/via", json!("x"), ".routes[0].via: nobody asked for it"),
+        ("/rule", json!([]), ".rule: 0 blocks planned, 1 configured"),
+        ("/rule/0/action", json!("allow"), ".rule[0].action: neither what is wanted nor what was"),
+        ("/peers", json!({}), ".peers: nobody asked for it"),
+    ] {
+        let mut wrong = planned.clone();
+        *wrong.pointer_mut(place).unwrap() = value;
+        let found = invalid_plan(&driver.block, [&Value::Null, &config, &wrong]);
+        assert!(found.len() == 1 && found[0].starts_with(says), "{place}: {found:?}");
+        assert!(!inconsistent(&planned, &wrong).is_empty(), "{place}");
+    }
+    let mut wrong = planned.clone();
+    wrong["status"] = json!("up");
+    assert_eq!(inconsistent(&planned, &wrong), [""; 0], "what was not known may be anything");
+    assert_eq!(inconsistent(&wrong, &planned).len(), 1);
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub struct World {
     pub changes: Vec<String>,
     /// Answer every change like this,
     pub refusal: Option<(u16, Value)>,
+    /// or so many of them with 429 and this `Retry-After`,
+    pub busy: (u32, &'static str),
     /// or only those with this method.
     pub refused_method: Option<&'static str>,
     made: u32,
@@ -55,6 +57,11 @@ async fn handle(
         return world.look(&path, uri.query().unwrap_or_default());
     }
     world.changes.push(format!("{method} {path}"));
+    if world.busy.0 > 0 {
+        world.busy.0 -= 1;
+        let retry_after = [("retry-after", world.busy.1)];
+        return (StatusCode::TOO_MANY_REQUESTS, retry_after, "{}").into_response();
+    }
     let refused = world.refused_method.is_none_or(|refused| refused == method.as_str());
     if let (true, Some((status, body))) = (refused, &world.refusal) {
         return (StatusCode::from_u16(*status).unwrap(), body.to_string()).into_response();
