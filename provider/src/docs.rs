@@ -41,17 +41,14 @@ fn page(title: &str, block: &Block, more: &str) -> String {
 
 /// The attributes of an object and, after them, the objects in it.
 fn fields(attributes: &[Attribute], blocks: &[NestedBlock], place: &str, text: &mut String) {
-    let groups: [(&str, fn(&Attribute) -> bool); 3] = [
-        ("Required", |attribute| attribute.required),
-        ("Optional", |attribute| attribute.optional),
-        ("Read-only", |attribute| !attribute.required && !attribute.optional),
-    ];
-    for (title, belongs) in groups {
-        let lines: Vec<String> = attributes
-            .iter()
-            .filter(|attribute| belongs(attribute))
-            .map(|attribute| line(attribute))
-            .collect();
+    let group = |attribute: &Attribute| match (attribute.required, attribute.optional) {
+        (true, _) => "Required",
+        (false, true) => "Optional",
+        (false, false) => "Read-only",
+    };
+    for title in ["Required", "Optional", "Read-only"] {
+        let belong = attributes.iter().filter(|attribute| group(attribute) == title);
+        let lines: Vec<String> = belong.map(line).collect();
         if !lines.is_empty() {
             // Writing to a String does not fail.
             let _ = write!(text, "\n{title}:\n\n{}\n", lines.join("\n"));
