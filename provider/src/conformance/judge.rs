@@ -229,7 +229,10 @@ fn plan_of(attribute: &Attribute, [prior, config, planned]: [&Value; 3], at: &st
         return;
     }
     if attribute.write_only {
-        return if planned.is_null() { () } else { say("a write-only value is planned") };
+        if !planned.is_null() {
+            say("a write-only value is planned");
+        }
+        return;
     }
     if attribute.computed && (!attribute.optional || config.is_null()) {
         return;
