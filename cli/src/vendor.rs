@@ -1,9 +1,11 @@
 //! `wanwright vendor`: work on a vendor's folder.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use wanwright_vendors::Catalogue;
 use wanwright_vendors::check::{self, Checked, Level};
 
 use crate::cli::OutcomeFormat;
@@ -32,11 +34,38 @@ pub enum VendorWhat {
         #[arg(short, long, default_value = "text")]
         output: OutcomeFormat,
     },
+    /// Write the documentation of the resources and data sources that vendors' folders describe, laid out as Terraform's
+    /// registries have it.
+    #[command(after_help = "Example:\n  wanwright vendor docs vendors docs")]
+    Docs {
+        /// Folder with the vendor folders.
+        vendors: PathBuf,
+        /// Folder to write to; files there that have the name of a page are overwritten.
+        to: PathBuf,
+    },
 }
 
 /// Works on a folder.
 pub async fn run(args: VendorArgs) -> Result<Exit> {
-    let VendorWhat::Check { folder, output } = args.what;
+    match args.what {
+        VendorWhat::Check { folder, output } => check(folder, output).await,
+        VendorWhat::Docs { vendors, to } => docs(&vendors, &to),
+    }
+}
+
+fn docs(vendors: &Path, to: &Path) -> Result<Exit> {
+    let pages = wanwright_provider::docs(&Catalogue::load(vendors)?);
+    for (path, text) in &pages {
+        let path = to.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(to))
+            .with_context(|| format!("making {}", to.display()))?;
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    output::line(format!("{} pages in {}", pages.len(), to.display()));
+    Ok(Exit::Done)
+}
+
+async fn check(folder: PathBuf, output: OutcomeFormat) -> Result<Exit> {
     if !folder.is_dir() {
         return Err(Usage(format!("{} is no folder", folder.display())).into());
     }

@@ -1,11 +1,12 @@
 //! Does what was planned, at the vendor. Each function answers the state afterwards, whatever went wrong.
 
-use serde_json::Value as Json;
-use wanwright_vendors::{CreateError, RemoteObject, ResourceClient};
+use serde_json::{Map, Value as Json};
+use wanwright_vendors::{AttributePath, CreateError, RemoteObject, ResourceClient};
 
-use crate::cty::Value;
 use crate::diagnostic::Diagnostic;
+use crate::plan::plan;
 use crate::resource::{KEY, ResourceType, State};
+use crate::timeouts::Limit;
 
 /// The state after a change (none: there is no object) and what went wrong.
 #[derive(Debug)]
@@ -20,19 +21,38 @@ impl Applied {
     }
 
     /// The object as the vendor has it, with an error for each attribute that is not as planned.
-    fn done(resource: &ResourceType, object: &RemoteObject, planned: &State) -> Self {
+    fn done(
+        resource: &ResourceType,
+        object: &RemoteObject,
+        planned: &State,
+        sent: &Map<String, Json>,
+    ) -> Self {
         Self {
             state: Some(resource.state_of(object, Some(planned))),
-            diagnostics: surprises(resource, object, planned),
+            diagnostics: surprises(resource, object, sent),
         }
     }
 }
 
 /// Creates the planned object.
-pub(crate) async fn create(client: &ResourceClient, resource: &ResourceType, planned: &State) -> Applied {
+pub(crate) async fn create(
+    client: &ResourceClient,
+    resource: &ResourceType,
+    planned: &State,
+    config: Option<&State>,
+    limit: &Limit,
+) -> Applied {
     let key = planned.get(KEY).as_str();
-    match client.create(&planned.sent(&resource.api), key).await {
-        Ok(created) => Applied::done(resource, &created.object, planned),
+    let sent = resource.sent(planned, config);
+    let create = || client.create(&sent, key);
+    let created = if resource.api.takes_key() && key.is_some() {
+        limit.repeat(create, |error| &error.source).await
+    } else {
+        // What was busy may have been a call after the one that made the object, so a repetition could make two.
+        create().await
+    };
+    match created {
+        Ok(created) => Applied::done(resource, &created.object, planned, &sent),
         Err(CreateError { known, source }) => {
             let diagnostic = Diagnostic::of(&source, resource, "creating");
             let is_repeatable = resource.api.takes_key() && key.is_some();
@@ -72,17 +92,21 @@ pub(crate) async fn create(client: &ResourceClient, resource: &ResourceType, pla
 pub(crate) async fn update(
     client: &ResourceClient,
     resource: &ResourceType,
-    prior: &State,
-    planned: &State,
+    (prior, planned): (&State, &State),
+    config: Option<&State>,
+    limit: &Limit,
 ) -> Applied {
     let Some(id) = prior.id() else {
         return Applied::failed(Some(prior), no_id(resource));
     };
-    if !differs(resource, prior, planned) {
+    // A plan that left something open was made for a change.
+    let changes = config.is_none_or(|config| plan(resource, Some(prior), config).calls_vendor);
+    if !changes && planned.is_whole() {
         return Applied { state: Some(planned.clone()), diagnostics: Vec::new() };
     }
-    match client.update(id, &planned.sent(&resource.api)).await {
-        Ok(object) => Applied::done(resource, &object, planned),
+    let sent = resource.sent(planned, config);
+    match limit.repeat(|| client.update(id, &sent), |error| error).await {
+        Ok(object) => Applied::done(resource, &object, planned, &sent),
         Err(error) => {
             let diagnostic = Diagnostic::of(&error, resource, "changing");
             let diagnostic = if error.is_not_found() {
@@ -96,34 +120,34 @@ pub(crate) async fn update(
 }
 
 /// Deletes an object; one that is gone already is no error.
-pub(crate) async fn delete(client: &ResourceClient, resource: &ResourceType, prior: &State) -> Applied {
+pub(crate) async fn delete(
+    client: &ResourceClient,
+    resource: &ResourceType,
+    prior: &State,
+    limit: &Limit,
+) -> Applied {
     let Some(id) = prior.id() else {
         return Applied::failed(Some(prior), no_id(resource));
     };
-    match client.delete(id).await {
+    match limit.repeat(|| client.delete(id), |error| error).await {
         Ok(_) => Applied { state: None, diagnostics: Vec::new() },
         Err(error) => Applied::failed(Some(prior), Diagnostic::of(&error, resource, "deleting")),
     }
 }
 
-fn differs(resource: &ResourceType, prior: &State, planned: &State) -> bool {
-    let sent = resource.api.attributes.iter().filter(|(_, attribute)| !attribute.is_computed());
-    let mut sent = sent;
-    sent.any(|(name, attribute)| !planned.get(name).same(attribute, prior.get(name)))
-}
-
-fn surprises(resource: &ResourceType, object: &RemoteObject, planned: &State) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for (name, attribute) in &resource.api.attributes {
-        let observed = Value::from_json(object.attributes.get(name).unwrap_or(&Json::Null));
-        let planned = planned.get(name);
-        let counts = attribute.compare && !attribute.is_computed();
-        if counts && !planned.same(attribute, &observed) {
-            let detail = "The vendor took the change and keeps another value than the one it was sent.";
-            found.push(Diagnostic::unexpected(format!("the vendor changed `{name}`"), detail).at(name));
+/// An error for each place that is not as it was sent.
+fn surprises(resource: &ResourceType, object: &RemoteObject, sent: &Map<String, Json>) -> Vec<Diagnostic> {
+    let differences = resource.api.differences(sent, &object.attributes).into_iter();
+    let surprise = |difference: wanwright_vendors::FieldDifference| {
+        let detail = "The vendor took the change and keeps another value than the one it was sent.";
+        let at = difference.attribute;
+        let found = Diagnostic::unexpected(format!("the vendor changed `{at}`"), detail);
+        match AttributePath::parse(&at) {
+            Some(path) => found.at_path(path),
+            None => found,
         }
-    }
-    found
+    };
+    differences.map(surprise).collect()
 }
 
 fn no_id(resource: &ResourceType) -> Diagnostic {

@@ -94,8 +94,8 @@ impl Value {
         }
     }
 
-    /// Reads a value of a given type; `None` if it is of another.
-    pub(crate) fn from_packed(kind: AttributeType, packed: &Packed) -> Option<Self> {
+    /// Reads a value of a given type; `None` if it is of another. An object gets all of its fields.
+    pub(crate) fn from_packed(kind: &AttributeType, packed: &Packed) -> Option<Self> {
         Some(match (kind, packed) {
             (_, Packed::Nil) => Self::Null,
             // Also an unknown value about which something is known, extension 12.
@@ -103,18 +103,52 @@ impl Value {
             (AttributeType::Bool, Packed::Boolean(value)) => Self::Bool(*value),
             (AttributeType::String, Packed::String(text)) => Self::String(text.as_str()?.to_owned()),
             (AttributeType::Number, packed) => number(packed)?,
-            (AttributeType::StringList, Packed::Array(items)) => {
-                let item = |item| Self::from_packed(AttributeType::String, item);
+            (AttributeType::List(item), Packed::Array(items)) => {
+                let item = |packed| Self::from_packed(item, packed);
                 Self::List(items.iter().map(item).collect::<Option<_>>()?)
             }
-            (AttributeType::StringMap, Packed::Map(items)) => {
+            (AttributeType::Map(item), Packed::Map(items)) => {
                 let item = |(key, value): &(Packed, Packed)| {
-                    Some((key.as_str()?.to_owned(), Self::from_packed(AttributeType::String, value)?))
+                    Some((key.as_str()?.to_owned(), Self::from_packed(item, value)?))
                 };
                 Self::Map(items.iter().map(item).collect::<Option<_>>()?)
             }
+            (AttributeType::Object(fields), Packed::Map(items)) => {
+                let field = |(name, field): (&String, &Attribute)| {
+                    let packed = items.iter().find(|(key, _)| key.as_str() == Some(name));
+                    let packed = packed.map_or(&Packed::Nil, |(_, value)| value);
+                    Some((name.clone(), Self::from_packed(&field.r#type, packed)?))
+                };
+                Self::Map(fields.iter().map(field).collect::<Option<_>>()?)
+            }
             _ => return None,
         })
+    }
+
+    /// Whether no part of it is unknown.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::List(items) => items.iter().all(Self::is_whole),
+            Self::Map(items) => items.values().all(Self::is_whole),
+            _ => true,
+        }
+    }
+
+    /// The items of a list; none if it is no list.
+    pub(crate) fn items(&self) -> &[Self] {
+        match self {
+            Self::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// What a map has under a key, or an object as a field; null if there is nothing.
+    pub(crate) fn at(&self, key: &str) -> &Self {
+        match self {
+            Self::Map(items) => items.get(key).unwrap_or(&Self::Null),
+            _ => &Self::Null,
+        }
     }
 }
 
@@ -148,8 +182,16 @@ mod tests {
 
     use super::*;
 
-    fn round(kind: AttributeType, value: &Value) -> Option<Value> {
+    fn round(kind: &AttributeType, value: &Value) -> Option<Value> {
         Value::from_packed(kind, &value.to_packed())
+    }
+
+    fn list() -> AttributeType {
+        AttributeType::List(Box::new(AttributeType::String))
+    }
+
+    fn map() -> AttributeType {
+        AttributeType::Map(Box::new(AttributeType::String))
     }
 
     #[test]
@@ -159,31 +201,31 @@ mod tests {
             (AttributeType::Bool, json!(true)),
             (AttributeType::Number, json!(-3)),
             (AttributeType::Number, json!(u64::MAX)),
-            (AttributeType::StringList, json!(["a", null])),
-            (AttributeType::StringMap, json!({"a": "b"})),
-            (AttributeType::StringMap, Json::Null),
+            (list(), json!(["a", null])),
+            (map(), json!({"a": "b"})),
+            (map(), Json::Null),
         ] {
             let value = Value::from_json(&json);
-            assert_eq!(round(kind, &value), Some(value.clone()));
+            assert_eq!(round(&kind, &value), Some(value.clone()));
             assert_eq!(value.to_json(), Some(json));
         }
         let partly = Value::List(vec![Value::Unknown, Value::String("a".into())]);
-        assert_eq!(round(AttributeType::StringList, &partly), Some(partly.clone()));
+        assert_eq!(round(&list(), &partly), Some(partly.clone()));
         assert_eq!(partly.to_json(), None);
     }
 
     #[test]
     fn numbers_are_written_as_text_and_stay_what_they_are() {
         assert_eq!(Value::from_json(&json!(1400)).to_packed(), Packed::from("1400"));
-        let whole = Value::from_packed(AttributeType::Number, &Packed::from(1400));
+        let whole = Value::from_packed(&AttributeType::Number, &Packed::from(1400));
         assert_eq!(whole, Some(Value::from_json(&json!(1400))));
         let tenth = Value::from_json(&json!(0.1));
         assert_eq!(tenth.to_packed(), Packed::from("0.1"));
-        let read = round(AttributeType::Number, &tenth).unwrap();
+        let read = round(&AttributeType::Number, &tenth).unwrap();
         assert_eq!(read, Value::Decimal("0.1".into()));
         assert_eq!(read.to_json(), tenth.to_json());
         let long = Value::Decimal("0.1234567890123456789".into());
-        assert_eq!(round(AttributeType::Number, &long), Some(long.clone()));
+        assert_eq!(round(&AttributeType::Number, &long), Some(long.clone()));
     }
 
     #[test]
@@ -193,13 +235,13 @@ mod tests {
             (AttributeType::Number, Packed::from("one")),
             (AttributeType::Number, Packed::from("inf")),
             (AttributeType::Bool, Packed::from("true")),
-            (AttributeType::StringList, Packed::Array(vec![Packed::from(1)])),
-            (AttributeType::StringMap, Packed::Map(vec![(Packed::from(1), Packed::from("a"))])),
+            (list(), Packed::Array(vec![Packed::from(1)])),
+            (map(), Packed::Map(vec![(Packed::from(1), Packed::from("a"))])),
         ] {
-            assert_eq!(Value::from_packed(kind, &packed), None, "{packed}");
+            assert_eq!(Value::from_packed(&kind, &packed), None, "{packed}");
         }
         assert_eq!(
-            Value::from_packed(AttributeType::Bool, &Packed::Ext(12, vec![0x80])),
+            Value::from_packed(&AttributeType::Bool, &Packed::Ext(12, vec![0x80])),
             Some(Value::Unknown)
         );
     }

@@ -1,30 +1,51 @@
 //! What a person, or the engine that runs Terraform, is told when something goes wrong.
 //!
-//! A summary starts with a stable word: `VendorRefused`, `VendorBusy`, `Network` or `Unexpected`.
+//! The summary of an error starts with a stable word: `Invalid` (said before anybody is called), `VendorRefused`,
+//! `VendorBusy`, `Network` or `Unexpected`.
 
 use std::error::Error;
 
-use wanwright_vendors::ClientError;
+use wanwright_vendors::{AttributePath, ClientError, PathStep};
 
-use crate::proto::tfplugin6::{self, AttributePath, attribute_path};
+use crate::proto::tfplugin6::{self, attribute_path};
 use crate::resource::ResourceType;
 
-/// An error about a resource or one attribute of it.
+/// An error or a warning about a resource or a place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Diagnostic {
+    pub(crate) warning: bool,
     pub(crate) summary: String,
     pub(crate) detail: String,
-    pub(crate) attribute: Option<String>,
+    pub(crate) attribute: Option<AttributePath>,
 }
 
 impl Diagnostic {
     /// Something that neither the vendor nor the network is to blame for.
     pub(crate) fn unexpected(summary: impl std::fmt::Display, detail: impl Into<String>) -> Self {
-        Self { summary: format!("Unexpected: {summary}"), detail: detail.into(), attribute: None }
+        Self::error(format!("Unexpected: {summary}"), detail)
     }
 
-    pub(crate) fn at(mut self, attribute: impl Into<String>) -> Self {
-        self.attribute = Some(attribute.into());
+    /// A configuration that cannot be carried out, whoever is called.
+    pub(crate) fn invalid(summary: impl std::fmt::Display, detail: impl Into<String>) -> Self {
+        Self::error(format!("Invalid: {summary}"), detail)
+    }
+
+    pub(crate) fn error(summary: String, detail: impl Into<String>) -> Self {
+        Self { warning: false, summary, detail: detail.into(), attribute: None }
+    }
+
+    pub(crate) fn warning(summary: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { warning: true, summary: summary.into(), detail: detail.into(), attribute: None }
+    }
+
+    /// About an attribute.
+    pub(crate) fn at(self, attribute: &str) -> Self {
+        self.at_path(AttributePath::of(attribute))
+    }
+
+    /// About a place in an attribute.
+    pub(crate) fn at_path(mut self, path: AttributePath) -> Self {
+        self.attribute = Some(path);
         self
     }
 
@@ -50,11 +71,14 @@ impl Diagnostic {
             ClientError::Refused { field, .. } => field.as_deref(),
             _ => None,
         };
-        let known = field.filter(|field| resource.api.attributes.contains_key(*field));
-        if let (Some(field), None) = (field, known) {
+        let path = field.and_then(AttributePath::parse);
+        let known = path.filter(|path| {
+            path.attribute().is_some_and(|attribute| resource.api.attributes.contains_key(attribute))
+        });
+        if let (Some(field), None) = (field, &known) {
             detail.push_str(&format!(" It is about `{field}`."));
         }
-        Self { summary: format!("{class}: {summary}"), detail, attribute: known.map(str::to_owned) }
+        Self { attribute: known, ..Self::error(format!("{class}: {summary}"), detail) }
     }
 
     /// Adds a sentence to the detail.
@@ -67,19 +91,30 @@ impl Diagnostic {
 
 impl From<Diagnostic> for tfplugin6::Diagnostic {
     fn from(diagnostic: Diagnostic) -> Self {
+        use tfplugin6::diagnostic::Severity;
+        let severity = if diagnostic.warning { Severity::Warning } else { Severity::Error };
         Self {
-            severity: tfplugin6::diagnostic::Severity::Error.into(),
+            severity: severity.into(),
             summary: diagnostic.summary,
             detail: diagnostic.detail,
-            attribute: diagnostic.attribute.as_deref().map(attribute_path),
+            attribute: diagnostic.attribute.as_ref().map(attribute_path),
         }
     }
 }
 
-/// The path of a top-level attribute.
-pub(crate) fn attribute_path(name: &str) -> AttributePath {
-    let selector = attribute_path::step::Selector::AttributeName(name.to_owned());
-    AttributePath { steps: vec![attribute_path::Step { selector: Some(selector) }] }
+/// A path as Terraform has it.
+pub(crate) fn attribute_path(path: &AttributePath) -> tfplugin6::AttributePath {
+    use attribute_path::step::Selector;
+    let step = |step: &PathStep| {
+        let selector = match step {
+            PathStep::Attribute(name) => Selector::AttributeName(name.clone()),
+            // No list is as long as that.
+            PathStep::Index(index) => Selector::ElementKeyInt(i64::try_from(*index).unwrap_or(i64::MAX)),
+            PathStep::Key(key) => Selector::ElementKeyString(key.clone()),
+        };
+        attribute_path::Step { selector: Some(selector) }
+    };
+    tfplugin6::AttributePath { steps: path.0.iter().map(step).collect() }
 }
 
 fn chain(error: &dyn Error) -> String {

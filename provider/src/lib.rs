@@ -8,24 +8,37 @@
 //! other things to do too) and Terraform is told where it listens through `TF_REATTACH_PROVIDERS`. One socket serves
 //! one Terraform run at a time, because a run configures the provider behind it.
 //!
-//! The layers, from the inside: `cty` (Terraform's values), `resource` (resource types and their states), `plan`
-//! (pure), `apply` (calls the vendor), `service` (the protocol), `serve` (sockets). A start by Terraform itself, with
-//! its handshake and TLS, would be one more way to serve beside `serve`.
+//! The layers, from the inside: `cty` and `wire` (Terraform's values), `resource`, `schema` and `observe` (resource types and
+//! their states), `validate` and `plan` (pure), `apply`, `import`, `data` and `timeouts` (call the vendor), `service` and
+//! `protocol` (the protocol), `serve` (sockets). A start by Terraform itself, with its handshake and TLS, would be one more
+//! way to serve beside `serve`.
 
 #![warn(missing_docs)]
 
 mod apply;
 mod args;
+#[cfg(test)]
+mod conformance;
 mod cty;
+mod data;
 mod diagnostic;
+mod docs;
 mod host;
+mod import;
+mod observe;
 mod plan;
 // Public for whoever stands between Terraform and a provider and reads what they say; no promise is made about it.
 #[doc(hidden)]
 pub mod proto;
+mod protocol;
 mod resource;
+mod schema;
 mod serve;
 mod service;
+mod timeouts;
+mod validate;
+mod wire;
 
 pub use args::{ProviderArgs, run};
+pub use docs::docs;
 pub use serve::{Listening, ServeError, ServeOptions, reattach_providers, serve_reattach};

@@ -1,20 +1,24 @@
-//! Terraform's plugin protocol 6: reads requests, asks `plan` and `apply`, writes answers.
-//!
-//! Whatever goes wrong is a diagnostic in the answer. A gRPC error would reach people as a broken plugin.
+//! What each request of the protocol comes to: asks `plan`, `apply`, `validate`, `import` and `data`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use tonic::{Request, Response, Status};
-use wanwright_vendors::{AttributeType, Catalogue, ClientOptions, ResourceClient, VendorHttp};
+use tokio::sync::watch;
+use wanwright_vendors::{
+    Attribute, AttributeType, Catalogue, ClientOptions, Presence, ResourceClient, VendorHttp,
+};
 
 use crate::apply::{self, Applied};
+use crate::data::{DataSource, data_sources};
 use crate::diagnostic::{Diagnostic, attribute_path};
+use crate::import;
 use crate::plan::plan;
 use crate::proto::tfplugin6 as tf;
-use crate::proto::tfplugin6::provider_server::Provider;
 use crate::resource::{self, ResourceType};
+use crate::timeouts::Limit;
+use crate::validate;
+use crate::wire::{self, Attributes};
 
 /// Provider attribute with the base URL of every call.
 const BASE_URL: &str = "base_url";
@@ -30,18 +34,33 @@ pub(crate) struct Calls {
 /// The provider behind one socket.
 #[derive(Debug)]
 pub(crate) struct Service {
-    resources: BTreeMap<String, ResourceType>,
+    pub(crate) resources: BTreeMap<String, ResourceType>,
+    pub(crate) data: BTreeMap<String, DataSource>,
     calls: Calls,
     /// What the run in progress has configured.
     http: RwLock<Option<VendorHttp>>,
+    /// Whether that run was told to stop.
+    stopped: watch::Sender<bool>,
+}
+
+/// The attributes of the provider block.
+pub(crate) fn provider_attributes() -> Attributes {
+    let base_url = Attribute {
+        description: "Where the vendor is called; without it, what the provider was started with (WANWRIGHT_GATEWAY_URL)."
+            .to_owned(),
+        ..Attribute::new(AttributeType::String, Presence::Optional { default: None })
+    };
+    Attributes::from([(BASE_URL.to_owned(), base_url)])
 }
 
 impl Service {
     pub(crate) fn new(catalogue: &Catalogue, calls: Calls) -> Self {
-        Self { resources: resource::resource_types(catalogue), calls, http: RwLock::new(None) }
+        let resources = resource::resource_types(catalogue);
+        let data = data_sources(&resources);
+        Self { resources, data, calls, http: RwLock::new(None), stopped: watch::Sender::new(false) }
     }
 
-    fn resource(&self, type_name: &str) -> Result<&ResourceType, Diagnostic> {
+    pub(crate) fn resource(&self, type_name: &str) -> Result<&ResourceType, Diagnostic> {
         self.resources.get(type_name).ok_or_else(|| {
             let detail = "No vendor folder has it. Check WANWRIGHT_VENDORS and the vendor's api/ folder.";
             Diagnostic::unexpected(format!("there is no resource type {type_name}"), detail)
@@ -55,8 +74,8 @@ impl Service {
     }
 
     /// The configuration's base URL, else the one given at start.
-    fn configure(&self, config: Option<&tf::DynamicValue>) -> Result<(), Diagnostic> {
-        let config = resource::decode(config, [(BASE_URL, AttributeType::String)].into_iter())?;
+    pub(crate) fn configure(&self, config: Option<&tf::DynamicValue>) -> Result<(), Diagnostic> {
+        let config = wire::decode(config, &provider_attributes())?;
         let configured = config.as_ref().and_then(|config| config.get(BASE_URL));
         if configured.is_some_and(|value| value.is_unknown()) {
             let detail = "It has to be known before anything is planned: use a variable or leave it out.";
@@ -77,25 +96,78 @@ impl Service {
         let http =
             VendorHttp::new(&options).map_err(|error| Diagnostic::unexpected(error, "").at(BASE_URL))?;
         *self.http.write().unwrap_or_else(PoisonError::into_inner) = Some(http);
+        // The one who was told to stop was the run before.
+        self.stopped.send_replace(false);
         Ok(())
     }
 
-    async fn read(&self, request: &tf::read_resource::Request) -> Result<tf::DynamicValue, Diagnostic> {
+    /// Nobody waits any more. Calls in progress are bounded in time and are let finish: cutting one off would leave its
+    /// effect unknown.
+    pub(crate) fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    fn limit(&self, state: Option<&resource::State>, operation: &str) -> Limit {
+        Limit::of(state, operation, self.stopped.subscribe())
+    }
+
+    pub(crate) fn validate(
+        &self,
+        request: &tf::validate_resource_config::Request,
+    ) -> Result<Vec<Diagnostic>, Diagnostic> {
+        let resource = self.resource(&request.type_name)?;
+        let config = resource.decode(request.config.as_ref())?;
+        let capabilities = request.client_capabilities.as_ref();
+        let write_only = capabilities.is_some_and(|client| client.write_only_attributes_allowed);
+        Ok(config.map(|config| validate::validate(resource, &config, write_only)).unwrap_or_default())
+    }
+
+    pub(crate) fn data_source(&self, type_name: &str) -> Result<&DataSource, Diagnostic> {
+        self.data.get(type_name).ok_or_else(|| {
+            let detail = "No vendor folder has it. Check WANWRIGHT_VENDORS and the vendor's api/ folder.";
+            Diagnostic::unexpected(format!("there is no data source {type_name}"), detail)
+        })
+    }
+
+    pub(crate) fn validate_data(
+        &self,
+        request: &tf::validate_data_resource_config::Request,
+    ) -> Result<Vec<Diagnostic>, Diagnostic> {
+        let source = self.data_source(&request.type_name)?;
+        let config = wire::decode(request.config.as_ref(), &source.attributes)?;
+        Ok(config.map(|config| source.validate(&config)).unwrap_or_default())
+    }
+
+    pub(crate) async fn read_data(
+        &self,
+        request: &tf::read_data_source::Request,
+    ) -> Result<tf::DynamicValue, Diagnostic> {
+        let source = self.data_source(&request.type_name)?;
+        let config = wire::decode(request.config.as_ref(), &source.attributes)?.unwrap_or_default();
+        let client = self.client(&source.resource)?;
+        Ok(wire::encode(&source.read(client, &config).await?))
+    }
+
+    pub(crate) async fn read(
+        &self,
+        request: &tf::read_resource::Request,
+    ) -> Result<tf::DynamicValue, Diagnostic> {
         let resource = self.resource(&request.type_name)?;
         let Some(state) = resource.decode(request.current_state.as_ref())? else {
-            return Ok(resource::nothing());
+            return Ok(wire::nothing());
         };
         let Some(id) = state.id() else {
             return Ok(state.encode());
         };
-        let client = self.client(resource)?.within(&state.sent(&resource.api));
-        let found = client.read(id).await;
+        let limit = self.limit(Some(&state), "read");
+        let client = self.client(resource)?.within(&resource.sent(&state, None));
+        let found = limit.repeat(|| client.read(id), |error| error).await;
         let found = found.map_err(|error| Diagnostic::of(&error, resource, "reading"))?;
         let state = found.map(|object| resource.state_of(&object, Some(&state)));
         Ok(resource::encode_state(state.as_ref()))
     }
 
-    fn plan(
+    pub(crate) fn plan(
         &self,
         request: tf::plan_resource_change::Request,
     ) -> Result<tf::plan_resource_change::Response, Diagnostic> {
@@ -104,7 +176,7 @@ impl Service {
         let proposed = resource.decode(request.proposed_new_state.as_ref())?;
         let config = resource.decode(request.config.as_ref())?;
         let mut response = tf::plan_resource_change::Response {
-            planned_state: Some(resource::nothing()),
+            planned_state: Some(wire::nothing()),
             planned_private: request.prior_private,
             ..Default::default()
         };
@@ -112,251 +184,72 @@ impl Service {
         if let (Some(_), Some(config)) = (proposed, config) {
             let plan = plan(resource, prior.as_ref(), &config);
             response.planned_state = Some(plan.planned.encode());
-            response.requires_replace =
-                plan.requires_replace.iter().map(|name| attribute_path(name)).collect();
+            response.requires_replace = plan.requires_replace.iter().map(attribute_path).collect();
         }
         Ok(response)
     }
 
-    async fn apply(
+    pub(crate) async fn apply(
         &self,
         request: &tf::apply_resource_change::Request,
     ) -> Result<(tf::DynamicValue, Vec<Diagnostic>), Diagnostic> {
         let resource = self.resource(&request.type_name)?;
         let prior = resource.decode(request.prior_state.as_ref())?;
         let planned = resource.decode(request.planned_state.as_ref())?;
-        let known = prior.as_ref().or(planned.as_ref()).map(|state| state.sent(&resource.api));
-        let client = self.client(resource)?.within(&known.unwrap_or_default());
+        let config = resource.decode(request.config.as_ref())?;
+        let config = config.as_ref();
+        let known = prior.as_ref().or(planned.as_ref()).map(|state| resource.sent(state, None));
+        let operation = match (&prior, &planned) {
+            (None, _) => "create",
+            (Some(_), Some(_)) => "update",
+            (Some(_), None) => "delete",
+        };
+        let limit = self.limit(planned.as_ref().or(prior.as_ref()), operation);
+        let client = self.client(resource)?.within(&known.unwrap_or_default()).waiting(limit.patience());
         let Applied { state, diagnostics } = match (&prior, &planned) {
-            (None, Some(planned)) => apply::create(&client, resource, planned).await,
-            (Some(prior), Some(planned)) => apply::update(&client, resource, prior, planned).await,
-            (Some(prior), None) => apply::delete(&client, resource, prior).await,
+            (None, Some(planned)) => apply::create(&client, resource, planned, config, &limit).await,
+            (Some(prior), Some(planned)) => {
+                apply::update(&client, resource, (prior, planned), config, &limit).await
+            }
+            (Some(prior), None) => apply::delete(&client, resource, prior, &limit).await,
             (None, None) => Applied { state: None, diagnostics: Vec::new() },
         };
         Ok((resource::encode_state(state.as_ref()), diagnostics))
     }
 
-    async fn import(
+    pub(crate) async fn import(
         &self,
         request: &tf::import_resource_state::Request,
     ) -> Result<tf::DynamicValue, Diagnostic> {
         let resource = self.resource(&request.type_name)?;
-        let found = self.client(resource)?.read(&request.id).await;
-        let found = found.map_err(|error| Diagnostic::of(&error, resource, "importing"))?;
-        let object = found.ok_or_else(|| Diagnostic {
-            summary: format!("VendorRefused: the vendor has no {} `{}`", resource.api.kind, request.id),
-            detail: format!("Import {} by the vendor's id.", resource.type_name),
-            attribute: None,
-        })?;
+        let object = import::import(self.client(resource)?, resource, &request.id).await?;
         Ok(resource.state_of(&object, None).encode())
     }
 
-    fn upgrade(&self, request: &tf::upgrade_resource_state::Request) -> Result<tf::DynamicValue, Diagnostic> {
+    pub(crate) fn upgrade(
+        &self,
+        request: &tf::upgrade_resource_state::Request,
+    ) -> Result<tf::DynamicValue, Diagnostic> {
         let resource = self.resource(&request.type_name)?;
         let raw = request.raw_state.as_ref().filter(|raw| !raw.json.is_empty());
         let raw =
             raw.ok_or_else(|| Diagnostic::unexpected("the stored state is from before Terraform 0.12", ""))?;
         Ok(resource.decode_stored(&raw.json)?.encode())
     }
-}
 
-/// The diagnostics of an answer, from a result.
-fn diagnostics<T>(result: &Result<T, Diagnostic>) -> Vec<tf::Diagnostic> {
-    result.as_ref().err().cloned().map(Into::into).into_iter().collect()
-}
-
-fn capabilities() -> Option<tf::ServerCapabilities> {
-    Some(tf::ServerCapabilities {
-        plan_destroy: false,
-        get_provider_schema_optional: true,
-        move_resource_state: false,
-    })
-}
-
-fn answer<T>(response: T) -> Result<Response<T>, Status> {
-    Ok(Response::new(response))
-}
-
-#[tonic::async_trait]
-impl Provider for Service {
-    async fn get_metadata(
+    /// Takes over the state of a kind that has this name now.
+    pub(crate) fn moved(
         &self,
-        _: Request<tf::get_metadata::Request>,
-    ) -> Result<Response<tf::get_metadata::Response>, Status> {
-        let name = |type_name: &String| tf::get_metadata::ResourceMetadata { type_name: type_name.clone() };
-        answer(tf::get_metadata::Response {
-            server_capabilities: capabilities(),
-            diagnostics: Vec::new(),
-            resources: self.resources.keys().map(name).collect(),
-        })
+        request: &tf::move_resource_state::Request,
+    ) -> Result<tf::DynamicValue, Diagnostic> {
+        let resource = self.resource(&request.target_type_name)?;
+        let ours = request.source_provider_address.ends_with("/wanwright/wanwright");
+        if !ours || !resource.formerly.contains(&request.source_type_name) {
+            let summary = format!("{} cannot become {}", request.source_type_name, request.target_type_name);
+            let detail = "Only a kind that its vendor's folder names under `formerly` was ever the same.";
+            return Err(Diagnostic::invalid(summary, detail));
+        }
+        let raw = request.source_state.as_ref().map(|raw| raw.json.as_slice()).unwrap_or_default();
+        Ok(resource.decode_stored(raw)?.encode())
     }
-
-    async fn get_provider_schema(
-        &self,
-        _: Request<tf::get_provider_schema::Request>,
-    ) -> Result<Response<tf::get_provider_schema::Response>, Status> {
-        let base_url = tf::schema::Attribute {
-            optional: true,
-            ..resource::describe(
-                BASE_URL,
-                AttributeType::String,
-                "Where the vendor is called; without it, what the provider was started with (WANWRIGHT_GATEWAY_URL).",
-            )
-        };
-        let schemas = self.resources.iter().map(|(name, resource)| (name.clone(), resource.schema()));
-        answer(tf::get_provider_schema::Response {
-            provider: Some(resource::schema_of(vec![base_url], "What the vendor folders describe.")),
-            resource_schemas: schemas.collect(),
-            server_capabilities: capabilities(),
-            ..Default::default()
-        })
-    }
-
-    async fn get_resource_identity_schemas(
-        &self,
-        _: Request<tf::get_resource_identity_schemas::Request>,
-    ) -> Result<Response<tf::get_resource_identity_schemas::Response>, Status> {
-        answer(tf::get_resource_identity_schemas::Response::default())
-    }
-
-    async fn validate_provider_config(
-        &self,
-        _: Request<tf::validate_provider_config::Request>,
-    ) -> Result<Response<tf::validate_provider_config::Response>, Status> {
-        answer(tf::validate_provider_config::Response::default())
-    }
-
-    async fn validate_resource_config(
-        &self,
-        request: Request<tf::validate_resource_config::Request>,
-    ) -> Result<Response<tf::validate_resource_config::Response>, Status> {
-        let request = request.into_inner();
-        // Terraform itself checks what is required and of which type; the vendor checks the rest.
-        let read =
-            self.resource(&request.type_name).and_then(|resource| resource.decode(request.config.as_ref()));
-        answer(tf::validate_resource_config::Response { diagnostics: diagnostics(&read) })
-    }
-
-    async fn validate_data_resource_config(
-        &self,
-        _: Request<tf::validate_data_resource_config::Request>,
-    ) -> Result<Response<tf::validate_data_resource_config::Response>, Status> {
-        answer(tf::validate_data_resource_config::Response { diagnostics: vec![no_data_sources()] })
-    }
-
-    async fn upgrade_resource_state(
-        &self,
-        request: Request<tf::upgrade_resource_state::Request>,
-    ) -> Result<Response<tf::upgrade_resource_state::Response>, Status> {
-        let upgraded = self.upgrade(request.get_ref());
-        let diagnostics = diagnostics(&upgraded);
-        answer(tf::upgrade_resource_state::Response { upgraded_state: upgraded.ok(), diagnostics })
-    }
-
-    async fn upgrade_resource_identity(
-        &self,
-        _: Request<tf::upgrade_resource_identity::Request>,
-    ) -> Result<Response<tf::upgrade_resource_identity::Response>, Status> {
-        let diagnostic = Diagnostic::unexpected("resources of this provider have no identity", "");
-        answer(tf::upgrade_resource_identity::Response {
-            upgraded_identity: None,
-            diagnostics: vec![diagnostic.into()],
-        })
-    }
-
-    async fn configure_provider(
-        &self,
-        request: Request<tf::configure_provider::Request>,
-    ) -> Result<Response<tf::configure_provider::Response>, Status> {
-        let configured = self.configure(request.get_ref().config.as_ref());
-        answer(tf::configure_provider::Response { diagnostics: diagnostics(&configured) })
-    }
-
-    async fn read_resource(
-        &self,
-        request: Request<tf::read_resource::Request>,
-    ) -> Result<Response<tf::read_resource::Response>, Status> {
-        let request = request.into_inner();
-        let read = self.read(&request).await;
-        answer(tf::read_resource::Response {
-            diagnostics: diagnostics(&read),
-            new_state: read.ok().or(request.current_state),
-            private: request.private,
-            new_identity: request.current_identity,
-        })
-    }
-
-    async fn plan_resource_change(
-        &self,
-        request: Request<tf::plan_resource_change::Request>,
-    ) -> Result<Response<tf::plan_resource_change::Response>, Status> {
-        let planned = self.plan(request.into_inner());
-        let diagnostics = diagnostics(&planned);
-        answer(
-            planned
-                .unwrap_or_else(|_| tf::plan_resource_change::Response { diagnostics, ..Default::default() }),
-        )
-    }
-
-    async fn apply_resource_change(
-        &self,
-        request: Request<tf::apply_resource_change::Request>,
-    ) -> Result<Response<tf::apply_resource_change::Response>, Status> {
-        let request = request.into_inner();
-        let (state, diagnostics) = match self.apply(&request).await {
-            Ok((state, diagnostics)) => (Some(state), diagnostics),
-            // Nothing was called, so nothing has changed.
-            Err(diagnostic) => (request.prior_state, vec![diagnostic]),
-        };
-        answer(tf::apply_resource_change::Response {
-            new_state: state,
-            private: request.planned_private,
-            diagnostics: diagnostics.into_iter().map(Into::into).collect(),
-            new_identity: None,
-        })
-    }
-
-    async fn import_resource_state(
-        &self,
-        request: Request<tf::import_resource_state::Request>,
-    ) -> Result<Response<tf::import_resource_state::Response>, Status> {
-        let request = request.into_inner();
-        let imported = self.import(&request).await;
-        let diagnostics = diagnostics(&imported);
-        let resource = |state| tf::import_resource_state::ImportedResource {
-            type_name: request.type_name.clone(),
-            state: Some(state),
-            ..Default::default()
-        };
-        answer(tf::import_resource_state::Response {
-            imported_resources: imported.ok().map(resource).into_iter().collect(),
-            diagnostics,
-        })
-    }
-
-    async fn read_data_source(
-        &self,
-        _: Request<tf::read_data_source::Request>,
-    ) -> Result<Response<tf::read_data_source::Response>, Status> {
-        answer(tf::read_data_source::Response { state: None, diagnostics: vec![no_data_sources()] })
-    }
-
-    async fn get_functions(
-        &self,
-        _: Request<tf::get_functions::Request>,
-    ) -> Result<Response<tf::get_functions::Response>, Status> {
-        answer(tf::get_functions::Response { functions: HashMap::new(), diagnostics: Vec::new() })
-    }
-
-    /// Calls in progress are bounded in time and are let finish: cutting one off would leave its effect unknown.
-    async fn stop_provider(
-        &self,
-        _: Request<tf::stop_provider::Request>,
-    ) -> Result<Response<tf::stop_provider::Response>, Status> {
-        answer(tf::stop_provider::Response::default())
-    }
-}
-
-fn no_data_sources() -> tf::Diagnostic {
-    Diagnostic::unexpected("this provider has no data sources", "").into()
 }

@@ -50,6 +50,7 @@ async fn a_site_is_created_changed_replaced_and_destroyed() {
     let (code, _) = stack.run(&["destroy", "-json", "-auto-approve"], &variables).await;
     assert_eq!(code, 0);
     assert!(stack.world.lock().unwrap().objects.is_empty());
+    assert_eq!(stack.state()["resources"], json!([]));
     assert_eq!(std::fs::read(stack.path("data/terraform.tfstate")).unwrap(), before);
 }
 

@@ -1,66 +1,17 @@
-//! From an order's desired state to attributes, from attributes to JSON and back, and what differs.
+//! From an order's desired state to attributes, from attributes to JSON and back.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
-use crate::resource::{Attribute, AttributeType, ResourceApi, Scope, Wire};
-
-/// One attribute that is not as desired.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FieldDifference {
-    /// The attribute's name.
-    pub attribute: String,
-    /// What it should be; null if it should not be set.
-    pub desired: Value,
-    /// What it is; null if it is not set.
-    pub observed: Value,
-}
+use crate::resource::{Attribute, AttributePath, AttributeType, PathStep, ResourceApi, Scope, Wire};
 
 impl ResourceApi {
     /// The attributes to send for an order's desired state: each from its `from` path, else its default. What has
     /// neither is left out; a required attribute left out is for the vendor to refuse.
     #[must_use]
     pub fn desired_attributes(&self, desired: &Value) -> Map<String, Value> {
-        let mut found = Map::new();
-        for (name, attribute) in &self.attributes {
-            if attribute.is_computed() {
-                continue;
-            }
-            let mut value = Some(desired);
-            for key in attribute.from.split('.') {
-                value = value.and_then(|value| value.get(key));
-            }
-            let value = value.filter(|value| !value.is_null()).or(attribute.default_value());
-            if let Some(value) = value {
-                found.insert(name.clone(), value.clone());
-            }
-        }
-        found
-    }
-
-    /// What differs between the attributes that should be and those that are, in the attributes' order. Only
-    /// attributes that are compared count; [`Attribute::same`] says what is no difference.
-    #[must_use]
-    pub fn differences(
-        &self,
-        desired: &Map<String, Value>,
-        observed: &Map<String, Value>,
-    ) -> Vec<FieldDifference> {
-        let mut found = Vec::new();
-        for (name, attribute) in &self.attributes {
-            let desired = desired.get(name).unwrap_or(&Value::Null);
-            let observed = observed.get(name).unwrap_or(&Value::Null);
-            // Nobody asks for a value of a computed attribute that has none yet.
-            let asked = !attribute.is_computed() || !desired.is_null();
-            if attribute.compare && asked && !attribute.same(desired, observed) {
-                found.push(FieldDifference {
-                    attribute: name.clone(),
-                    desired: desired.clone(),
-                    observed: observed.clone(),
-                });
-            }
-        }
-        found
+        desired_of(&self.attributes, desired)
     }
 
     /// What templates of a create or change are filled with: every attribute by its name, and all of them, where they
@@ -70,8 +21,8 @@ impl ResourceApi {
     #[must_use]
     pub fn sent(&self, attributes: &Map<String, Value>, nulls: bool) -> Scope {
         let (mut scope, mut body) = (Scope::new(), Map::new());
-        for (name, attribute) in self.attributes.iter().filter(|(_, attribute)| !attribute.is_computed()) {
-            let value = attribute.to_wire(attributes.get(name).unwrap_or(&Value::Null));
+        for (name, attribute) in self.attributes.iter().filter(|(_, attribute)| attribute.is_sent()) {
+            let value = attribute.to_wire(attributes.get(name).unwrap_or(&Value::Null), nulls);
             if !attribute.scope && (nulls || !value.is_null()) {
                 insert(&mut body, &attribute.json, value.clone());
             }
@@ -86,7 +37,10 @@ impl ResourceApi {
     pub fn address(&self, attributes: &Map<String, Value>) -> Scope {
         let parts = self.attributes.iter().filter(|(_, attribute)| attribute.scope);
         let known = parts.filter_map(|(name, attribute)| {
-            Some((name.clone(), attribute.to_wire(attributes.get(name).filter(|value| !value.is_null())?)))
+            Some((
+                name.clone(),
+                attribute.to_wire(attributes.get(name).filter(|value| !value.is_null())?, false),
+            ))
         });
         known.collect()
     }
@@ -95,48 +49,192 @@ impl ResourceApi {
     /// address is taken from `address`.
     ///
     /// # Errors
-    /// The name of the attribute whose value is of another type than the vendor folder says.
+    /// The path of the attribute whose value is of another type than the vendor folder says.
     pub fn from_json(&self, body: &Value, address: &Scope) -> Result<Map<String, Value>, String> {
-        let mut found = Map::new();
-        for (name, attribute) in &self.attributes {
-            let answered = body.pointer(&attribute.json).filter(|value| !value.is_null());
-            let value = answered.or_else(|| address.get(name)).unwrap_or(&Value::Null);
-            let value = attribute.read_wire(value).ok_or_else(|| name.clone())?;
-            found.insert(name.clone(), value);
-        }
-        Ok(found)
+        read_object(&self.attributes, body, address, &AttributePath::default())
+            .map_err(|path| path.to_string())
     }
 
-    /// The attribute an error answer means: by name, by JSON pointer, or by dotted path in the JSON.
+    /// The attribute an error answer means, or the way to a field in it: by name, by JSON pointer, or by dotted path in
+    /// the JSON. See [`AttributePath`].
     #[must_use]
-    pub fn attribute_of_field(&self, field: &str) -> Option<&str> {
-        let pointer = format!("/{}", field.trim_start_matches('/').replace('.', "/"));
-        self.attributes
-            .iter()
-            .find(|(name, attribute)| *name == field || attribute.json == pointer)
-            .map(|(name, _)| name.as_str())
+    pub fn attribute_of_field(&self, field: &str) -> Option<String> {
+        if self.attributes.get(field).is_some_and(Attribute::is_known) {
+            return Some(field.to_owned());
+        }
+        let text = field.trim_start_matches('/').replace('[', "/").replace(['.', ']'], "/");
+        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+        // Whichever leads further: the vendor may use its own words or ours.
+        let by_place = place(&self.attributes, AttributePath::default(), &parts);
+        let by_name = named(&self.attributes, AttributePath::default(), &parts);
+        let steps = |path: &Option<AttributePath>| path.as_ref().map_or(0, |path| path.0.len());
+        let found = if steps(&by_name) > steps(&by_place) { by_name } else { by_place };
+        found.map(|path| path.to_string())
     }
 }
 
+/// Finds what the parts of a name or place lead to.
+type Search = fn(&BTreeMap<String, Attribute>, AttributePath, &[&str]) -> Option<AttributePath>;
+
+/// Where a place in the vendor's JSON belongs to; of what lies below a value, the value.
+fn place(
+    attributes: &BTreeMap<String, Attribute>,
+    at: AttributePath,
+    parts: &[&str],
+) -> Option<AttributePath> {
+    attributes.iter().filter(|(_, attribute)| attribute.is_known()).find_map(|(name, attribute)| {
+        let own: Vec<&str> = attribute.json.split('/').skip(1).collect();
+        let rest = parts.strip_prefix(own.as_slice())?;
+        Some(below(&attribute.r#type, at.field(name), rest, place))
+    })
+}
+
+/// The same by the names of attributes and fields.
+fn named(
+    attributes: &BTreeMap<String, Attribute>,
+    at: AttributePath,
+    parts: &[&str],
+) -> Option<AttributePath> {
+    let (name, rest) = parts.split_first()?;
+    let attribute = attributes.get(*name).filter(|attribute| attribute.is_known())?;
+    Some(below(&attribute.r#type, at.field(name), rest, named))
+}
+
+fn below(kind: &AttributeType, at: AttributePath, parts: &[&str], next: Search) -> AttributePath {
+    match (kind, parts) {
+        (AttributeType::Object(fields), _) => next(fields, at.clone(), parts).unwrap_or(at),
+        (AttributeType::List(item), [index, rest @ ..]) => match index.parse() {
+            Ok(index) => below(item, at.then(PathStep::Index(index)), rest, next),
+            Err(_) => at,
+        },
+        (AttributeType::Map(item), [key, rest @ ..]) => {
+            below(item, at.then(PathStep::Key((*key).to_owned())), rest, next)
+        }
+        _ => at,
+    }
+}
+
+/// Each attribute from its place in what is desired, else its default.
+fn desired_of(attributes: &BTreeMap<String, Attribute>, desired: &Value) -> Map<String, Value> {
+    let mut found = Map::new();
+    for (name, attribute) in attributes.iter().filter(|(_, attribute)| attribute.is_sent()) {
+        let mut value = Some(desired);
+        for key in attribute.from.split('.') {
+            value = value.and_then(|value| value.get(key));
+        }
+        let value = value.filter(|value| !value.is_null()).or(attribute.default_value());
+        if let Some(value) = value {
+            found.insert(name.clone(), with_fields(&attribute.r#type, value));
+        }
+    }
+    found
+}
+
+/// A value whose objects have their fields; what is of another type is for the vendor to refuse.
+fn with_fields(kind: &AttributeType, value: &Value) -> Value {
+    match (kind, value) {
+        (AttributeType::Object(fields), Value::Object(_)) => Value::Object(desired_of(fields, value)),
+        (AttributeType::List(item), Value::Array(values)) => {
+            values.iter().map(|value| with_fields(item, value)).collect()
+        }
+        (AttributeType::Map(item), Value::Object(values)) => {
+            values.iter().map(|(key, value)| (key.clone(), with_fields(item, value))).collect()
+        }
+        _ => value.clone(),
+    }
+}
+
+/// Every attribute of an object in the vendor's JSON.
+fn read_object(
+    attributes: &BTreeMap<String, Attribute>,
+    body: &Value,
+    address: &Scope,
+    at: &AttributePath,
+) -> Result<Map<String, Value>, AttributePath> {
+    let mut found = Map::new();
+    for (name, attribute) in attributes.iter().filter(|(_, attribute)| attribute.is_known()) {
+        let answered = body.pointer(&attribute.json).filter(|value| !value.is_null());
+        let value = answered.or_else(|| address.get(name)).unwrap_or(&Value::Null);
+        let value = if attribute.write_only {
+            // Whatever a vendor shows in its place is not it.
+            Value::Null
+        } else {
+            read_value(attribute.wire, &attribute.r#type, value, &at.field(name))?
+        };
+        found.insert(name.clone(), value);
+    }
+    Ok(found)
+}
+
+fn read_value(
+    wire: Wire,
+    kind: &AttributeType,
+    value: &Value,
+    at: &AttributePath,
+) -> Result<Value, AttributePath> {
+    let read = match (kind, value) {
+        (AttributeType::Number | AttributeType::Bool, Value::String(text)) if wire == Wire::Text => {
+            serde_json::from_str(text.trim()).map_err(|_| at.clone())?
+        }
+        (AttributeType::String, Value::Number(number)) if wire == Wire::Text => number.to_string().into(),
+        (AttributeType::Object(fields), Value::Object(_)) => {
+            Value::Object(read_object(fields, value, &Scope::new(), at)?)
+        }
+        (AttributeType::List(item), Value::Array(values)) => {
+            let item = |(index, value)| {
+                let at = at.then(PathStep::Index(index));
+                read_value(Wire::Typed, item, value, &at)
+            };
+            values.iter().enumerate().map(item).collect::<Result<_, _>>()?
+        }
+        (AttributeType::Map(item), Value::Object(values)) => {
+            let item = |(key, value): (&String, &Value)| {
+                let at = at.then(PathStep::Key(key.clone()));
+                Ok((key.clone(), read_value(Wire::Typed, item, value, &at)?))
+            };
+            Value::Object(values.iter().map(item).collect::<Result<_, AttributePath>>()?)
+        }
+        _ => value.clone(),
+    };
+    if kind.accepts(&read) { Ok(read) } else { Err(at.clone()) }
+}
+
 impl Attribute {
-    fn to_wire(&self, value: &Value) -> Value {
+    /// Whether the vendor knows it.
+    fn is_known(&self) -> bool {
+        !self.local
+    }
+
+    fn to_wire(&self, value: &Value, nulls: bool) -> Value {
         match (self.wire, value) {
             (Wire::Text, Value::Number(number)) => number.to_string().into(),
             (Wire::Text, Value::Bool(truth)) => truth.to_string().into(),
-            _ => value.clone(),
+            _ => to_wire(&self.r#type, value, nulls),
         }
     }
+}
 
-    /// `None` if the value is of another type.
-    fn read_wire(&self, value: &Value) -> Option<Value> {
-        let read = match (self.wire, self.r#type, value) {
-            (Wire::Text, AttributeType::Number | AttributeType::Bool, Value::String(text)) => {
-                serde_json::from_str(text.trim()).ok()?
+/// A value with the fields of its objects where the vendor has them. In lists and maps what is not set is left out: there
+/// is no object before it whose values would stay.
+fn to_wire(kind: &AttributeType, value: &Value, nulls: bool) -> Value {
+    match (kind, value) {
+        (AttributeType::Object(fields), Value::Object(values)) => {
+            let mut body = Map::new();
+            for (name, field) in fields.iter().filter(|(_, field)| field.is_sent()) {
+                let value = field.to_wire(values.get(name).unwrap_or(&Value::Null), nulls);
+                if nulls || !value.is_null() {
+                    insert(&mut body, &field.json, value);
+                }
             }
-            (Wire::Text, AttributeType::String, Value::Number(number)) => number.to_string().into(),
-            _ => value.clone(),
-        };
-        self.r#type.accepts(&read).then_some(read)
+            Value::Object(body)
+        }
+        (AttributeType::List(item), Value::Array(values)) => {
+            values.iter().map(|value| to_wire(item, value, false)).collect()
+        }
+        (AttributeType::Map(item), Value::Object(values)) => {
+            values.iter().map(|(key, value)| (key.clone(), to_wire(item, value, false))).collect()
+        }
+        _ => value.clone(),
     }
 }
 

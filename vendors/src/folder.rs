@@ -20,13 +20,20 @@ pub(crate) const LOCK_FILE: &str = ".terraform.lock.hcl";
 pub(crate) struct Folder {
     pub(crate) dir: PathBuf,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Which sub-folder stands for `terraform`.
+    pub(crate) template: &'static str,
 }
 
+/// The template that is written for wanwright's own provider, where a vendor has another one too.
+pub(crate) const OWN: &str = "terraform";
+/// The template that is written for the provider of the vendor.
+pub(crate) const OFFICIAL: &str = "terraform-official";
+
 /// The sub-folders whose files count.
-const PARTS: [&str; 3] = ["schemas", "api", "terraform"];
+const PARTS: [&str; 4] = ["schemas", "api", OWN, OFFICIAL];
 
 impl Folder {
-    /// Reads `vendor.toml` and the files directly in `schemas`, `api` and `terraform`. Hidden files (but for the lock
+    /// Reads `vendor.toml` and the files directly in `schemas`, `api`, `terraform` and `terraform-official`. Hidden files (but for the lock
     /// file of Terraform's providers), sub-folders and anything else in the folder (a README, recorded examples) mean
     /// nothing here and are not read.
     pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
@@ -43,12 +50,22 @@ impl Folder {
                 }
             }
         }
-        Ok(Self { dir: dir.to_owned(), files })
+        Ok(Self { dir: dir.to_owned(), files, template: OWN })
     }
 
-    /// The files directly in a sub-folder: name, full path and bytes.
+    /// The same files with another template.
+    pub(crate) fn with_template(&self, template: &'static str) -> Self {
+        Self { dir: self.dir.clone(), files: self.files.clone(), template }
+    }
+
+    /// Where the template is.
+    pub(crate) fn template_dir(&self) -> PathBuf {
+        self.dir.join(self.template)
+    }
+
+    /// The files directly in a sub-folder: name, full path and bytes. `terraform` is whichever template is used.
     pub(crate) fn part<'a>(&'a self, part: &str) -> impl Iterator<Item = (&'a str, PathBuf, &'a [u8])> {
-        let prefix = format!("{part}/");
+        let prefix = format!("{}/", if part == OWN { self.template } else { part });
         self.files.iter().filter_map(move |(path, bytes)| {
             let name = path.strip_prefix(&prefix)?;
             Some((name, self.dir.join(path), bytes.as_slice()))

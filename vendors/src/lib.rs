@@ -15,6 +15,7 @@ mod catalogue;
 pub mod check;
 #[cfg(feature = "client")]
 mod client;
+mod differences;
 mod error;
 mod errors;
 mod folder;
@@ -34,21 +35,23 @@ pub use access::{
     AccountRef, AccountRefused, CredentialRef, CredentialSource, OAuthBody, OAuthRef, SecretsFolder,
     SecretsRef, secret_name,
 };
-pub use attributes::FieldDifference;
 pub use budget::{Breaker, Budget, BusyAnswer, Counted, RateLimit, Scope};
 pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
     Brought, BulkAnswer, BulkChange, BulkItem, Carried, Carrier, ClientError, ClientOptions, CreateError,
-    Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER, RemoteObject, ResourceClient, VendorHttp,
+    Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER, Patience, RemoteObject, ResourceClient,
+    VendorHttp,
 };
+pub use differences::FieldDifference;
 pub use error::LoadError;
 pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
 pub use kind::Kind;
 pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
 pub use resource::{
-    Attribute, AttributeType, Body, BulkApi, BulkKey, Bulks, Count, CountOf, HttpMethod, IdPlace, JobApi,
-    ListApi, Normal, Operation, Paging, Presence, ResourceApi, Shape, Template, Wire,
+    Attribute, AttributePath, AttributeType, Body, Bounds, BulkApi, BulkKey, Bulks, Count, CountOf,
+    HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation, Paging, PathStep, Presence, ResourceApi, Shape,
+    Template, Wire,
 };
 pub use schema::{
     FieldError, FieldErrorKind, FieldExplained, InvalidVersion, KindSchemas, Present, RuleExplained,

@@ -12,7 +12,7 @@ use crate::section::Section;
 /// The stack of one site with its tunnels: a folder that is copied to where a run works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TerraformTemplate {
-    /// The folder, `<vendor>/terraform`.
+    /// The folder, `<vendor>/terraform` or `<vendor>/terraform-official`.
     pub dir: PathBuf,
     /// The Terraform files in it, by name, sorted, and `.terraform.lock.hcl` if there is one: what a run needs a copy of.
     pub files: Vec<String>,
@@ -43,25 +43,36 @@ impl TerraformTemplate {
             return Ok(None);
         }
         for needed in ["main.tf", "outputs.toml"] {
-            if !folder.files.contains_key(&format!("terraform/{needed}")) {
+            if !folder.part("terraform").any(|(name, ..)| name == needed) {
                 return Err(LoadError::Layout {
-                    path: folder.dir.join("terraform").join(needed),
+                    path: folder.template_dir().join(needed),
                     message: "is missing: a stack has main.tf and outputs.toml".to_owned(),
                 });
             }
         }
         check(folder)?;
-        let mut outputs = BTreeMap::new();
-        for (_, path, bytes) in folder.part("terraform").filter(|(name, ..)| *name == "outputs.toml") {
-            outputs = outputs_of(Section::parse(&path, bytes)?)?;
-        }
+        let outputs = outputs(folder)?;
         Ok(Some(Self {
-            dir: folder.dir.join("terraform"),
+            dir: folder.template_dir(),
             files,
-            digest: folder.digest("terraform/"),
+            digest: folder.digest(&format!("{}/", folder.template)),
             outputs,
         }))
     }
+}
+
+/// Whether a template that is there and not used could be read. What it needs to run is not asked of it.
+pub(crate) fn check_unused(folder: &Folder) -> Result<(), LoadError> {
+    check(folder)?;
+    outputs(folder).map(|_| ())
+}
+
+fn outputs(folder: &Folder) -> Result<BTreeMap<Kind, StackOutput>, LoadError> {
+    let mut found = BTreeMap::new();
+    for (_, path, bytes) in folder.part("terraform").filter(|(name, ..)| *name == "outputs.toml") {
+        found = outputs_of(Section::parse(&path, bytes)?)?;
+    }
+    Ok(found)
 }
 
 /// Whether every file is one that a template may have, and says nothing that it may not say.

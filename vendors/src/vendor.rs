@@ -11,13 +11,13 @@ use crate::access::{self, AccountRef, AccountRefused, CredentialRef, CredentialS
 use crate::budget::{self, Breaker, Budget};
 use crate::error::LoadError;
 use crate::errors::{self, ErrorRules};
-use crate::folder::Folder;
+use crate::folder::{Folder, OFFICIAL, OWN};
 use crate::kind::Kind;
 use crate::pointer;
-use crate::resource::{self, ResourceApi};
+use crate::resource::{self, Attribute, ResourceApi};
 use crate::schema::{self, KindSchemas};
 use crate::section::Section;
-use crate::terraform::TerraformTemplate;
+use crate::terraform::{TerraformTemplate, check_unused};
 
 /// Everything wanwright knows about one vendor.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,7 +130,7 @@ impl Vendor {
             secrets: access::secrets(&mut top, sensitive(&api))?,
             api,
             errors,
-            terraform: TerraformTemplate::load(&folder)?,
+            terraform: template(&mut top, &folder)?,
             digest: folder.digest(""),
         };
         vendor.check_engines(&top)?;
@@ -187,11 +187,38 @@ impl Vendor {
     }
 }
 
-/// The names in the JSON of attributes that people may not see.
+/// The template that is used: `template = "own"` or `"official"`. The other one, if there is one, is read as well, so that
+/// a mistake in it is not found on the day it is needed.
+fn template(top: &mut Section, folder: &Folder) -> Result<Option<TerraformTemplate>, LoadError> {
+    let (used, unused) = match top.optional::<String>("template")?.as_deref() {
+        None | Some("own") => (OWN, OFFICIAL),
+        Some("official") => (OFFICIAL, OWN),
+        Some(_) => return Err(top.error("template", "is \"own\" or \"official\"")),
+    };
+    check_unused(&folder.with_template(unused))?;
+    let found = TerraformTemplate::load(&folder.with_template(used))?;
+    if found.is_none() && used == OFFICIAL {
+        return Err(top.error("template", "is \"official\": add terraform-official/main.tf"));
+    }
+    Ok(found)
+}
+
+/// The names in the JSON of attributes that people may not see, at any depth.
 fn sensitive(api: &BTreeMap<Kind, Arc<ResourceApi>>) -> impl Iterator<Item = String> {
-    let attributes = api.values().flat_map(|api| api.attributes.values());
-    let sensitive = attributes.filter(|attribute| attribute.sensitive);
-    sensitive.filter_map(|attribute| attribute.json.rsplit('/').next().map(str::to_owned))
+    let mut found = Vec::new();
+    api.values().for_each(|api| gather_sensitive(&api.attributes, &mut found));
+    found.into_iter()
+}
+
+fn gather_sensitive(attributes: &BTreeMap<String, Attribute>, found: &mut Vec<String>) {
+    for attribute in attributes.values() {
+        if attribute.sensitive {
+            found.extend(attribute.json.rsplit('/').next().map(str::to_owned));
+        }
+        if let Some(fields) = attribute.r#type.fields() {
+            gather_sensitive(fields, found);
+        }
+    }
 }
 
 fn name(top: &mut Section, dir: &Path) -> Result<String, LoadError> {

@@ -419,7 +419,7 @@ fn replaced_by(
     let api = client.api();
     let differences = api.differences(desired, &present.attributes).into_iter();
     let mut names = differences.map(|difference| difference.attribute);
-    names.find(|name| api.attributes.get(name).is_some_and(|attribute| attribute.replace))
+    names.find(|name| api.replaces(name))
 }
 
 /// Fails if the vendor took a change and has something else than what it was sent.

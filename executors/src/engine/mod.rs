@@ -150,7 +150,8 @@ pub(crate) fn reason_of(error: &ClientError) -> Reason {
 /// The reason that a diagnostic's class word names.
 pub(crate) fn reason_of_class(class: &str) -> Option<Reason> {
     match class {
-        "VendorRefused" => Some(Reason::VendorRefused),
+        // What the folder says the vendor will not take is not asked for, and no other try changes that.
+        "VendorRefused" | "Invalid" => Some(Reason::VendorRefused),
         "VendorBusy" => Some(Reason::VendorBusy),
         "Network" => Some(Reason::Network),
         "Unexpected" => Some(Reason::Internal),

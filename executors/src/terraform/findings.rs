@@ -155,11 +155,11 @@ impl Stack<'_> {
             return vec![DriftField { field: "id".to_owned(), desired, observed: Value::Null }];
         }
         let Some(api) = self.vendor.api.get(kind) else { return Vec::new() };
-        let compared = api.attributes.iter().filter(|(_, attribute)| attribute.compare);
-        let fields = compared.filter_map(|(name, _)| {
-            let get = |side: &Value| side.get(name).cloned().unwrap_or_default();
-            let (desired, observed) = (get(&before), get(&after));
-            (desired != observed).then(|| DriftField { field: name.clone(), desired, observed })
+        let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else { return Vec::new() };
+        let fields = api.differences(before, after).into_iter().map(|difference| DriftField {
+            field: difference.attribute,
+            desired: difference.desired,
+            observed: difference.observed,
         });
         fields.collect()
     }

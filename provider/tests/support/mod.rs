@@ -1,131 +1,15 @@
-//! A vendor and a state store in one small HTTP server, the provider beside them, and a real Terraform.
+//! A real Terraform, the provider, and what both talk to.
 
-use std::collections::BTreeMap;
+pub mod world;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use wanwright_provider::{Listening, ServeOptions};
 
-/// What the vendor and the state store hold.
-#[derive(Default)]
-pub struct World {
-    /// The vendor's objects by path, `/v1/sites/o-1`.
-    pub objects: BTreeMap<String, Value>,
-    /// The path that a create with a key made.
-    pub keys: BTreeMap<String, String>,
-    /// Terraform's states by path.
-    pub states: BTreeMap<String, Bytes>,
-    /// Calls that were not reads, `POST /v1/sites`.
-    pub changes: Vec<String>,
-    /// Answer every change like this,
-    pub refusal: Option<(u16, Value)>,
-    /// or only those with this method.
-    pub refused_method: Option<&'static str>,
-    made: u32,
-}
-
-pub type Shared = Arc<Mutex<World>>;
-
-async fn handle(
-    State(world): State<Shared>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let mut world = world.lock().unwrap();
-    let path = uri.path().to_owned();
-    if path.starts_with("/state/") {
-        return world.state(method.as_str(), path, body);
-    }
-    if method == Method::GET {
-        return answer(world.objects.get(&path));
-    }
-    world.changes.push(format!("{method} {path}"));
-    let refused = world.refused_method.is_none_or(|refused| refused == method.as_str());
-    if let (true, Some((status, body))) = (refused, &world.refusal) {
-        return (StatusCode::from_u16(*status).unwrap(), body.to_string()).into_response();
-    }
-    let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-    match method.as_str() {
-        "POST" => world.create(&path, sent, key),
-        "PUT" => {
-            let Some(object) = world.objects.get_mut(&path) else { return answer(None) };
-            let ours =
-                [("id", object["id"].clone()), ("status", json!("up")), ("address", json!("192.0.2.1"))];
-            *object = sent;
-            for (name, value) in ours {
-                object[name] = value;
-            }
-            answer(Some(object))
-        }
-        _ => match world.objects.remove(&path) {
-            Some(_) => StatusCode::NO_CONTENT.into_response(),
-            None => answer(None),
-        },
-    }
-}
-
-impl World {
-    pub fn create(&mut self, collection: &str, mut object: Value, key: Option<String>) -> Response {
-        if let Some(path) = key.as_ref().and_then(|key| self.keys.get(key)) {
-            return match self.objects.get(path) {
-                Some(object) => answer(Some(object)),
-                None => StatusCode::GONE.into_response(),
-            };
-        }
-        self.made += 1;
-        object["id"] = json!(format!("o-{}", self.made));
-        object["status"] = json!("up");
-        object["address"] = json!("192.0.2.1");
-        let path = format!("{collection}/o-{}", self.made);
-        self.keys.extend(key.map(|key| (key, path.clone())));
-        self.objects.insert(path, object.clone());
-        (StatusCode::CREATED, object.to_string()).into_response()
-    }
-
-    fn state(&mut self, method: &str, path: String, body: Bytes) -> Response {
-        match method {
-            "GET" => match self.states.get(&path) {
-                Some(state) => state.clone().into_response(),
-                None => StatusCode::NOT_FOUND.into_response(),
-            },
-            "POST" => {
-                self.states.insert(path, body);
-                StatusCode::OK.into_response()
-            }
-            _ => StatusCode::OK.into_response(),
-        }
-    }
-
-    /// The only object of a collection.
-    pub fn only(&self, collection: &str) -> &Value {
-        let mut found = self.objects.iter().filter(|(path, _)| path.starts_with(collection));
-        let (_, object) = found.next().expect("no object");
-        assert!(found.next().is_none(), "more than one object in {collection}");
-        object
-    }
-
-    pub fn take_changes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.changes)
-    }
-}
-
-fn answer(object: Option<&Value>) -> Response {
-    match object {
-        Some(object) => object.to_string().into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
-}
+pub use world::Shared;
 
 /// One stack, the way wanwright runs it: an initialised template that is only read, and a private folder for the run.
 pub struct Stack {
@@ -138,24 +22,32 @@ pub struct Stack {
 impl Stack {
     pub async fn new() -> Self {
         let world = Shared::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = Router::new().fallback(handle).with_state(world.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let url = world::serve(world.clone()).await;
         Self::with(world, url.clone(), url).await
     }
 
     /// A stack whose vendor is somewhere else than its state.
     pub async fn with(world: Shared, url: String, gateway: String) -> Self {
+        let template = std::fs::read_to_string(main_tf()).unwrap();
+        Self::of(world, (url, gateway), &vendors(), ("main.tf", &template)).await
+    }
+
+    /// A stack of other vendors and another template.
+    pub async fn of(
+        world: Shared,
+        (url, gateway): (String, String),
+        vendors: &Path,
+        (file, template): (&str, &str),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = ServeOptions::new(dir.path().join("socket/p"), vendors(), Some(gateway));
+        let options = ServeOptions::new(dir.path().join("socket/p"), vendors, Some(gateway));
         let listening = Listening::start(&options).await.unwrap();
         let reattach = listening.reattach_providers();
         tokio::spawn(listening.serve(std::future::pending()));
         let stack = Self { world, dir, url, reattach };
         for folder in ["template", "run"] {
             std::fs::create_dir(stack.path(folder)).unwrap();
-            std::fs::copy(main_tf(), stack.path(folder).join("main.tf")).unwrap();
+            std::fs::write(stack.path(folder).join(file), template).unwrap();
         }
         let init = stack.terraform_in("template", &["init", "-input=false", "-no-color"]).await;
         assert_eq!(init.status.code(), Some(0), "{init:?}");
@@ -212,6 +104,12 @@ impl Stack {
         assert_eq!(code, 0, "{messages:#?}");
         let summary = messages.iter().rfind(|message| message["type"] == "change_summary").unwrap();
         ["add", "change", "remove"].map(|key| summary["changes"][key].as_u64().unwrap())
+    }
+
+    /// The state of the run's folder.
+    pub fn state(&self) -> Value {
+        let world = self.world.lock().unwrap();
+        world.states.get("/state/run").map_or(Value::Null, |state| serde_json::from_slice(state).unwrap())
     }
 }
 

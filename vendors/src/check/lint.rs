@@ -29,7 +29,7 @@ pub(super) fn lint(dir: &Path, vendor: &Vendor) -> Vec<Problem> {
             found.push(Problem::warning(&file, Some("create"), message));
         }
         if api.update.nulls
-            && api.attributes.values().all(|attribute| attribute.replace || attribute.is_computed())
+            && api.attributes.values().all(|attribute| attribute.replace || !attribute.is_sent())
         {
             let message = "is never made: every attribute is computed or has `replace = true`";
             found.push(Problem::warning(&file, Some("update"), message));
@@ -83,7 +83,7 @@ fn paths(file: &Path, api: &ResourceApi, settings: Option<&StructuralSchema>) ->
         .map(|schema| schema.fields().into_iter().map(|field| field.path).collect())
         .unwrap_or_default();
     let mut taken = BTreeSet::new();
-    for (name, attribute) in api.attributes.iter().filter(|(_, attribute)| !attribute.is_computed()) {
+    for (name, attribute) in api.attributes.iter().filter(|(_, attribute)| attribute.is_sent()) {
         let key = format!("attributes.{name}.from");
         let (root, rest) = attribute.from.split_once('.').unwrap_or((&attribute.from, ""));
         let wrong = match root {

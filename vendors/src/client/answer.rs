@@ -104,10 +104,9 @@ fn error(
             status,
             code: complaint.code.as_deref().map(clip),
             message,
-            field: complaint.field.map(|field| {
-                let attribute = api.attribute_of_field(&field).map(str::to_owned);
-                attribute.unwrap_or_else(|| clip(&field))
-            }),
+            field: complaint
+                .field
+                .map(|field| api.attribute_of_field(&field).unwrap_or_else(|| clip(&field))),
             gone: class == ErrorClass::Gone,
         },
         Some(ErrorClass::Busy) => ClientError::Busy { status, retry_after, message },

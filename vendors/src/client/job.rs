@@ -3,14 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
-use super::ResourceClient;
 use super::answer::{self, Answer};
 use super::error::ClientError;
+use super::{Patience, ResourceClient};
 use crate::pointer::text_at;
 use crate::resource::{JobApi, Operation, Scope};
 
@@ -91,7 +92,8 @@ impl ResourceClient {
             let message = format!("the vendor folder has no [job] for {}", self.api.kind);
             return Err(ClientError::configuration(message));
         };
-        let began = Instant::now();
+        let end = self.patience.as_ref().and_then(|patience| patience.until);
+        let end = end.unwrap_or_else(|| Instant::now() + job.limit);
         let scope = Scope::from_iter([("job".to_owned(), Value::from(note.job.as_str()))]);
         let mut troubles = 0;
         loop {
@@ -99,10 +101,12 @@ impl ResourceClient {
                 Ok(body) => body,
                 // The job goes on whether or not somebody can look at it.
                 Err(error)
-                    if error.is_passing() && troubles < MOST_TROUBLES && began.elapsed() < job.limit =>
+                    if error.is_passing()
+                        && troubles < MOST_TROUBLES
+                        && Instant::now() < end
+                        && self.pause(job.interval).await =>
                 {
                     troubles += 1;
-                    sleep(job.interval).await;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -125,10 +129,23 @@ impl ResourceClient {
                     format!("job {} is in state `{state}`, which the folder does not name", note.job);
                 return Err(ClientError::unexpected(message));
             }
-            if began.elapsed() + job.interval > job.limit {
+            if Instant::now() + job.interval > end || !self.pause(job.interval).await {
                 return Err(ClientError::Pending { job: note.job.clone(), state });
             }
-            sleep(job.interval).await;
+        }
+    }
+
+    /// Waits; false if nobody waits any more.
+    async fn pause(&self, time: Duration) -> bool {
+        let Some(Patience { stopped, .. }) = &self.patience else {
+            sleep(time).await;
+            return true;
+        };
+        let mut stopped = stopped.clone();
+        tokio::select! {
+            () = sleep(time) => true,
+            // Whoever could say so may be gone: then nobody does.
+            Ok(_) = stopped.wait_for(|stopped| *stopped) => false,
         }
     }
 }

@@ -21,7 +21,7 @@ pub use job::{JobNote, JobNotes, JobOf};
 
 use answer::Answer;
 
-use crate::resource::{ResourceApi, Scope};
+use crate::resource::{Attribute, ResourceApi, Scope};
 
 /// Most keys tried for one create, the first one included.
 const MOST_KEYS: usize = 64;
@@ -61,13 +61,23 @@ pub struct ResourceClient {
     api: Arc<ResourceApi>,
     address: Arc<Scope>,
     notes: Option<Arc<dyn JobNotes>>,
+    patience: Option<Patience>,
+}
+
+/// How long a caller waits for the vendor's jobs, in place of the folder's limit.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// Until when; the folder's limit counts, if there is none.
+    pub until: Option<tokio::time::Instant>,
+    /// True once nobody waits any more. What was begun at the vendor goes on.
+    pub stopped: tokio::sync::watch::Receiver<bool>,
 }
 
 impl ResourceClient {
     /// A client for one kind of object.
     #[must_use]
     pub fn new(http: VendorHttp, api: Arc<ResourceApi>) -> Self {
-        Self { http, api, address: Arc::default(), notes: None }
+        Self { http, api, address: Arc::default(), notes: None, patience: None }
     }
 
     /// The same client for objects whose address has what these attributes say: the account that holds them, say.
@@ -81,6 +91,13 @@ impl ResourceClient {
     #[must_use]
     pub fn noting(mut self, notes: Arc<dyn JobNotes>) -> Self {
         self.notes = Some(notes);
+        self
+    }
+
+    /// The same client, which waits for jobs as long as this says.
+    #[must_use]
+    pub fn waiting(mut self, patience: Patience) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -234,8 +251,8 @@ impl ResourceClient {
         differences: &[crate::FieldDifference],
     ) -> Result<Created, CreateError> {
         let fixed = differences.iter().find(|difference| {
-            let attribute = self.api.attributes.get(&difference.attribute);
-            attribute.is_some_and(|attribute| attribute.replace || attribute.is_computed())
+            let attribute = self.api.attribute_at(&difference.attribute);
+            self.api.replaces(&difference.attribute) || attribute.is_some_and(Attribute::is_computed)
         });
         if let Some(fixed) = fixed {
             let source = ClientError::Refused {

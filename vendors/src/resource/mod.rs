@@ -14,10 +14,10 @@ use std::sync::Arc;
 use crate::error::LoadError;
 use crate::errors::{self, ErrorRules};
 use crate::folder::Folder;
-use crate::kind::Kind;
+use crate::kind::{Kind, is_identifier};
 use crate::section::Section;
 
-pub use attribute::{Attribute, AttributeType, Normal, Presence, Wire};
+pub use attribute::{Attribute, AttributePath, AttributeType, Bounds, Normal, PathStep, Presence, Wire};
 pub use bulk::{BulkApi, BulkKey, Bulks};
 pub use job::JobApi;
 pub use list::{Count, CountOf, ListApi, Paging};
@@ -46,6 +46,14 @@ const FOREIGN_HEADERS: &[&str] = &[
 pub struct ResourceApi {
     /// The kind.
     pub kind: Kind,
+    /// What such an object is, for people; may be empty.
+    pub description: String,
+    /// What to use instead, if it should not be used any more.
+    pub deprecated: Option<String>,
+    /// The word for many of them, in the name of Terraform's data source: the kind with an `s`, if the folder does not say.
+    pub plural: String,
+    /// The kinds it was in earlier versions of the folder.
+    pub formerly: Vec<Kind>,
     /// Where an object has its id.
     pub id: IdPlace,
     /// How one is created.
@@ -134,7 +142,7 @@ fn resource(
     errors: &ErrorRules,
     (documents, used): (&BTreeMap<String, String>, &RefCell<BTreeSet<String>>),
 ) -> Result<ResourceApi, LoadError> {
-    let attributes = attribute::load(file.section("attributes")?)?;
+    let attributes = attribute::load(file.section("attributes")?, 0)?;
     let job = file.optional_section("job")?;
     let shared = Shared {
         collection: path_text(&mut file, "collection")?,
@@ -195,7 +203,15 @@ fn resource(
     let errors = if own_errors.is_some() { errors::load(own_errors)? } else { errors.clone() };
     let idempotency_header = file.optional("idempotency_header")?;
     let headers = headers(&mut file)?;
+    let plural: String = file.optional("plural")?.unwrap_or_else(|| format!("{kind}s"));
+    if !is_identifier(&plural, 64) || plural == kind.as_str() {
+        return Err(file.error("plural", "is no name of its own: use lowercase letters, digits and `_`"));
+    }
     let api = ResourceApi {
+        description: file.optional("description")?.unwrap_or_default(),
+        deprecated: file.optional("deprecated")?,
+        formerly: file.optional("formerly")?.unwrap_or_default(),
+        plural,
         kind,
         id,
         create,

@@ -263,6 +263,9 @@ impl Shared<'_> {
                 continue;
             }
             let message = match self.attributes.get(place) {
+                Some(attribute) if attribute.local => {
+                    format!("names `{{{place}}}`, which is Terraform's alone and never sent")
+                }
                 Some(attribute) if attribute.is_computed() => {
                     format!("names `{{{place}}}`, which only the vendor sets")
                 }

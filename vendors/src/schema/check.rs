@@ -26,8 +26,20 @@ pub(super) fn check(
     // What was right under an earlier edition of the schema may be wrong now; then there is nothing to compare with.
     let old = old.and_then(|old| shaped(node, path, old).ok());
     let mut errors = Vec::new();
-    obeyed(node, path, &value, old.as_ref(), &mut errors);
+    obeyed(node, path, &value, old.as_ref(), &[], &mut errors);
     if errors.is_empty() { Ok(value) } else { Err(errors) }
+}
+
+/// What is wrong with a value of which these places are not known yet and therefore not there. Whatever depends on them
+/// is not judged.
+pub(super) fn check_known(node: &Node, path: &str, value: &Value, unknown: &[String]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let value = visit(node, path, value, &mut errors);
+    errors.retain(|error| error.kind != Missing || !unknown.contains(&error.path));
+    if errors.is_empty() {
+        obeyed(node, path, &value, None, unknown, &mut errors);
+    }
+    errors
 }
 
 /// The value with its defaults, whatever the rules say.
@@ -37,12 +49,22 @@ pub(super) fn shaped(node: &Node, path: &str, value: &Value) -> Result<Value, Ve
     if errors.is_empty() { Ok(value) } else { Err(errors) }
 }
 
-/// Asks the rules of a place and of every place below it.
-fn obeyed(node: &Node, path: &str, value: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+/// Asks the rules of a place and of every place below it, but for those that read what is not known.
+fn obeyed(
+    node: &Node,
+    path: &str,
+    value: &Value,
+    old: Option<&Value>,
+    unknown: &[String],
+    errors: &mut Vec<FieldError>,
+) {
     if errors.len() >= MOST_ERRORS || !node.has_rules {
         return;
     }
-    for (rule, why) in rules::broken(node, value, old) {
+    let below = unknown.iter().filter_map(|place| place.strip_prefix(path)?.strip_prefix('.'));
+    let unread: Vec<&str> = below.map(|rest| rest.split('.').next().unwrap_or(rest)).collect();
+    let broken = rules::broken(node, value, old).into_iter();
+    for (rule, why) in broken.filter(|(rule, _)| !unread.iter().any(|name| rule.reads(name))) {
         let at = rule.field.as_ref().map_or_else(|| path.to_owned(), |field| format!("{path}.{field}"));
         let why = why.map(|why| format!("; the rule could not be evaluated: {why}")).unwrap_or_default();
         let message = format!("breaks a rule: {} (`{}`{why})", rule.message, rule.source);
@@ -52,12 +74,13 @@ fn obeyed(node: &Node, path: &str, value: &Value, old: Option<&Value>, errors: &
         (Shape::Object { properties, .. }, Value::Object(map)) => {
             for (name, value) in map {
                 let Some(node) = properties.get(name) else { continue };
-                obeyed(node, &format!("{path}.{name}"), value, old.and_then(|old| old.get(name)), errors);
+                let old = old.and_then(|old| old.get(name));
+                obeyed(node, &format!("{path}.{name}"), value, old, unknown, errors);
             }
         }
         (Shape::Array { items, .. }, Value::Array(values)) => {
             for (index, value) in values.iter().enumerate() {
-                obeyed(items, &format!("{path}[{index}]"), value, None, errors);
+                obeyed(items, &format!("{path}[{index}]"), value, None, unknown, errors);
             }
         }
         _ => {}

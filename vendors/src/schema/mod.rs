@@ -135,6 +135,13 @@ impl StructuralSchema {
         check::check(&self.root, root, value, None)
     }
 
+    /// What is wrong with a value that is not known as a whole: the dotted paths of `unknown`, which begin with `root` and
+    /// go through objects only, are not in it. What depends on them, rules among it, is not judged.
+    #[must_use]
+    pub fn check_known(&self, root: &str, value: &Value, unknown: &[String]) -> Vec<FieldError> {
+        check::check_known(&self.root, root, value, unknown)
+    }
+
     /// As [`StructuralSchema::check_at`] for a change: `old` is what the value was, for rules that compare with it.
     ///
     /// # Errors

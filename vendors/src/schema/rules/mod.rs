@@ -59,9 +59,7 @@ pub(super) fn broken<'a>(
     if node.rules.is_empty() {
         return Vec::new();
     }
-    let reads = |name: &str| {
-        node.rules.iter().any(|rule| rule.reads.as_ref().is_none_or(|reads| reads.contains(name)))
-    };
+    let reads = |name: &str| node.rules.iter().any(|rule| rule.reads(name));
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
     context.add_variable_from_value("self", values::of(node, value, &reads));
     if let Some(old) = old {
@@ -77,6 +75,11 @@ pub(super) fn broken<'a>(
 }
 
 impl Rule {
+    /// Whether it reads that field of its place.
+    pub(super) fn reads(&self, field: &str) -> bool {
+        self.reads.as_ref().is_none_or(|reads| reads.contains(field))
+    }
+
     fn holds(&self, context: &Context<'_, '_>) -> Result<bool, String> {
         // The interpreter is not ours: should it panic, one command is refused and not every customer's lane ended.
         let evaluate = || CelValue::resolve(&self.expression, context);
