@@ -21,7 +21,9 @@ pub struct Address {
 
 /// An address is written in full: host, namespace and name.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is no provider's address: write host, namespace and name, as in registry.terraform.io/cato/cato")]
+#[error(
+    "`{0}` is no provider's address: write host, namespace and name, as in registry.terraform.io/cato/cato"
+)]
 pub struct AddressError(String);
 
 impl FromStr for Address {

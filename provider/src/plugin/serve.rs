@@ -37,7 +37,9 @@ const GREETING: Duration = Duration::from_secs(10);
 #[non_exhaustive]
 pub enum PluginError {
     /// The host speaks other plugin protocols.
-    #[error("the host speaks the plugin protocols {0}, and this provider {PROTOCOL}: use Terraform 1.0 or newer")]
+    #[error(
+        "the host speaks the plugin protocols {0}, and this provider {PROTOCOL}: use Terraform 1.0 or newer"
+    )]
     Protocol(String),
     /// The host's certificate is none.
     #[error("PLUGIN_CLIENT_CERT holds no certificate")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -29,6 +30,8 @@ pub struct World {
     pub refusal: Option<(u16, Value)>,
     /// or only those with this method.
     pub refused_method: Option<&'static str>,
+    /// Nobody who asks for a change is answered; they are counted here.
+    pub held: Option<Arc<AtomicUsize>>,
     made: u32,
 }
 
@@ -41,6 +44,11 @@ async fn handle(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let held = world.lock().unwrap().held.clone().filter(|_| method != Method::GET);
+    if let Some(held) = held {
+        held.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>().await;
+    }
     let mut world = world.lock().unwrap();
     let path = uri.path().to_owned();
     if path.starts_with("/state/") {
@@ -127,6 +135,32 @@ fn answer(object: Option<&Value>) -> Response {
     }
 }
 
+/// The server, and where it is.
+pub async fn vendor() -> (Shared, String) {
+    let world = Shared::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().fallback(handle).with_state(world.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (world, url)
+}
+
+/// While this is there, who asks the vendor for a change gets no answer.
+pub struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    /// How many have asked.
+    pub fn waiting(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+pub fn hold(world: &Shared) -> Held {
+    let held = Arc::new(AtomicUsize::new(0));
+    world.lock().unwrap().held = Some(Arc::clone(&held));
+    Held(held)
+}
+
 /// One stack, the way wanwright runs it: an initialised template that is only read, and a private folder for the run.
 pub struct Stack {
     pub world: Shared,
@@ -137,11 +171,7 @@ pub struct Stack {
 
 impl Stack {
     pub async fn new() -> Self {
-        let world = Shared::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = Router::new().fallback(handle).with_state(world.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let (world, url) = vendor().await;
         Self::with(world, url.clone(), url).await
     }
 
