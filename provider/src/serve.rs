@@ -22,7 +22,7 @@ use wanwright_vendors::{Catalogue, LoadError};
 use crate::host::Host;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::plugin::grpc_controller_server::GrpcControllerServer;
-use crate::proto::tfplugin6::provider_server::ProviderServer;
+use crate::proto::tfplugin6::provider_server::{Provider, ProviderServer};
 use crate::service::{Calls, Service};
 
 /// Largest message taken from Terraform, in bytes.
@@ -154,7 +154,7 @@ impl Listening {
 /// Answers the host on these connections until `stop` is ready; calls in progress then have 10 s to finish.
 pub(crate) async fn serve_on<I>(
     incoming: impl Stream<Item = io::Result<I>>,
-    service: Service,
+    service: impl Provider,
     host: Host,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error>

@@ -9,5 +9,5 @@ mod serve;
 mod tls;
 
 pub use handshake::{COOKIE_NAME, COOKIE_VALUE, Handshake, HandshakeError, PROTOCOL, client_env};
-pub use serve::{PluginError, is_asked_for, serve_plugin};
+pub use serve::{PluginError, is_asked_for, serve_plugin, serve_provider};
 pub use tls::{Identity, TlsError, client, server};

@@ -23,6 +23,7 @@ use wanwright_vendors::{Catalogue, LoadError};
 use super::handshake::{COOKIE_NAME, COOKIE_VALUE, Handshake, PROTOCOL};
 use super::tls::{Identity, TlsError, server};
 use crate::host::Host;
+use crate::proto::tfplugin6::provider_server::Provider;
 use crate::serve::serve_on;
 use crate::service::{Calls, Service};
 
@@ -80,18 +81,28 @@ pub fn is_asked_for() -> bool {
 /// # Errors
 /// [`PluginError`].
 pub async fn serve_plugin() -> Result<(), PluginError> {
-    let text = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let spoken = text("PLUGIN_PROTOCOL_VERSIONS").unwrap_or_default();
-    if !spoken.split(',').any(|version| version.trim() == PROTOCOL.to_string()) {
-        return Err(PluginError::Protocol(spoken));
-    }
     let catalogue = Catalogue::load(&vendors())?;
     let calls = Calls {
         gateway_url: text("WANWRIGHT_GATEWAY_URL"),
         connect_timeout: Duration::from_secs(5),
         call_timeout: Duration::from_secs(120),
     };
-    let service = Service::new(&catalogue, calls);
+    serve_provider(Service::new(&catalogue, calls)).await
+}
+
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// Serves a provider of the caller's in the same way.
+///
+/// # Errors
+/// [`PluginError`].
+pub async fn serve_provider(provider: impl Provider) -> Result<(), PluginError> {
+    let spoken = text("PLUGIN_PROTOCOL_VERSIONS").unwrap_or_default();
+    if !spoken.split(',').any(|version| version.trim() == PROTOCOL.to_string()) {
+        return Err(PluginError::Protocol(spoken));
+    }
     let (acceptor, certificate) = match text("PLUGIN_CLIENT_CERT") {
         Some(pem) => {
             let host = CertificateDer::from_pem_slice(pem.as_bytes());
@@ -101,7 +112,7 @@ pub async fn serve_plugin() -> Result<(), PluginError> {
         }
         None => (None, None),
     };
-    let socket = Socket(socket_path(text));
+    let socket = Socket(socket_path());
     let listener = listen(&socket.0)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(PluginError::Process)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(PluginError::Process)?;
@@ -119,7 +130,7 @@ pub async fn serve_plugin() -> Result<(), PluginError> {
             () = ignored => {}
         }
     };
-    Ok(serve_on(connections(listener, acceptor), service, host, stop).await?)
+    Ok(serve_on(connections(listener, acceptor), provider, host, stop).await?)
 }
 
 fn vendors() -> PathBuf {
@@ -128,7 +139,7 @@ fn vendors() -> PathBuf {
     given.or_else(beside).unwrap_or_else(|| PathBuf::from("vendors"))
 }
 
-fn socket_path(text: impl Fn(&str) -> Option<String>) -> PathBuf {
+fn socket_path() -> PathBuf {
     let folder = text("PLUGIN_UNIX_SOCKET_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanos = now.map_or(0, |since| since.subsec_nanos());
