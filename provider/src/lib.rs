@@ -30,6 +30,7 @@ pub mod release;
 mod resource;
 mod serve;
 mod service;
+mod unpack;
 
 pub use args::{ProviderArgs, run};
 pub use serve::{Listening, ServeError, ServeOptions, reattach_providers, serve_reattach};

@@ -119,6 +119,8 @@ impl Packed {
     }
 }
 
+pub use crate::unpack::unpack;
+
 /// This machine, as Terraform names it: `linux_amd64`.
 #[must_use]
 pub fn platform() -> String {

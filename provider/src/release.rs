@@ -175,7 +175,7 @@ fn sums(registry: &Path, name: &str) -> Result<(), ReleaseError> {
 
 /// Packs a folder into an archive that is the same for the same files: no times, names in order.
 fn archived(folder: &Path, to: &Path) -> Result<(), ReleaseError> {
-    let mut archive = Archive { bytes: Vec::new(), directory: Vec::new(), entries: 0 };
+    let mut archive = Archive::default();
     for name in files(folder).map_err(failed("reading", folder))? {
         let path = folder.join(&name);
         let read = || Ok::<_, io::Error>((fs::read(&path)?, fs::metadata(&path)?.permissions().mode()));
@@ -188,14 +188,15 @@ fn archived(folder: &Path, to: &Path) -> Result<(), ReleaseError> {
 }
 
 /// A ZIP archive being written. Answers are `None` where a length does not fit its form.
-struct Archive {
+#[derive(Default)]
+pub(crate) struct Archive {
     bytes: Vec<u8>,
     directory: Vec<u8>,
     entries: u16,
 }
 
 impl Archive {
-    fn add(&mut self, name: &str, content: &[u8], mode: u32) -> io::Result<Option<()>> {
+    pub(crate) fn add(&mut self, name: &str, content: &[u8], mode: u32) -> io::Result<Option<()>> {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(content)?;
         let packed = encoder.finish()?;
@@ -237,7 +238,7 @@ impl Archive {
         Ok(Some(()))
     }
 
-    fn finish(mut self) -> Option<Vec<u8>> {
+    pub(crate) fn finish(mut self) -> Option<Vec<u8>> {
         let length = u32::try_from(self.directory.len()).ok()?;
         let offset = u32::try_from(self.bytes.len()).ok()?;
         self.bytes.extend(self.directory);

@@ -17,6 +17,9 @@ use super::state::StateSession;
 /// Terraform's own settings for an `init` that installs providers.
 const INSTALLATION: &str = "installation.tfrc";
 
+/// Where a template's foreign providers are, in its folder.
+const PLUGINS: &str = "plugins";
+
 /// A template that is ready: its files, and the data folder that `init` made.
 #[derive(Debug)]
 pub(super) struct Ready {
@@ -72,17 +75,14 @@ impl Templates {
     ) -> Result<(), TerraformError> {
         let (files, data) = (making.join("files"), making.join("data"));
         let mirror = std::path::absolute(&self.mirror).map_err(io("finding", &self.mirror))?;
-        let (providers, at) = (template.providers.clone(), mirror.clone());
-        blocking(move || providers.iter().try_for_each(|provider| package::look(&at, provider))).await?;
-        init(terraform, &files, &data, state, Some(&mirror)).await?;
-        let (providers, making) = (template.providers.clone(), making.to_owned());
-        let take = move || {
-            let numbered = providers.iter().zip(0..);
-            let mut taken = numbered
-                .map(|(provider, number)| package::take(&data, provider, &plugin_folder(&making, number)));
-            taken.try_for_each(|taken| taken)
-        };
-        blocking(take).await
+        let (providers, taken) = (template.providers.clone(), making.join(PLUGINS));
+        let to = taken.clone();
+        blocking(move || providers.iter().try_for_each(|provider| package::take(&mirror, provider, &to)))
+            .await?;
+        init(terraform, &files, &data, state, Some(&taken)).await?;
+        // It has installed links, which nobody needs who is told where a provider listens.
+        let links = data.join("providers");
+        fs::remove_dir_all(&links).await.map_err(io("removing", &links))
     }
 
     async fn make(
@@ -97,12 +97,11 @@ impl Templates {
             files: finished.join("files"),
             data: finished.join("data"),
             names: template.files.clone(),
-            packages: template
-                .providers
-                .iter()
-                .zip(0..)
-                .map(|(provider, number)| Package::at(provider, plugin_folder(&finished, number)))
-                .collect(),
+            packages: {
+                let taken = finished.join(PLUGINS);
+                let packages = template.providers.iter().map(|provider| Package::among(provider, &taken));
+                packages.collect::<Result<_, _>>()?
+            },
         };
         if fs::try_exists(&finished).await.unwrap_or_default() {
             return Ok(ready);
@@ -143,13 +142,8 @@ async fn blocking(
     done.map_err(|error| TerraformError::Provider(error.into()))?
 }
 
-/// Where a template's provider is taken over to.
-fn plugin_folder(of: &Path, number: usize) -> PathBuf {
-    of.join("plugins").join(number.to_string())
-}
-
 /// Runs `init`, which asks the state backend whether there is a state but calls no provider. With foreign providers it
-/// installs them, and from nowhere but the mirror; its lock file stays as it is.
+/// compares them with its lock file and links to them, from nowhere but this mirror; its lock file stays as it is.
 async fn init(
     terraform: &Terraform,
     files: &Path,

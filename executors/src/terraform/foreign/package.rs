@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use wanwright_provider::package::{Address, Packed, files, folder_hash, platform};
+use wanwright_provider::package::{Address, Packed, files, folder_hash, platform, unpack};
 use wanwright_vendors::ForeignProvider;
 
 use super::refused;
@@ -26,9 +26,12 @@ fn address(settings: &ForeignProvider) -> Result<Address, TerraformError> {
 }
 
 impl Package {
-    /// A package in this folder.
-    pub(in crate::terraform) fn at(settings: &ForeignProvider, folder: PathBuf) -> Self {
-        Self { settings: settings.clone(), folder }
+    /// The package among those that were taken over to a folder.
+    pub(in crate::terraform) fn among(
+        settings: &ForeignProvider,
+        taken: &Path,
+    ) -> Result<Self, TerraformError> {
+        Ok(Self { settings: settings.clone(), folder: folder(settings, taken)? })
     }
 
     /// Its program.
@@ -69,41 +72,42 @@ fn is_named(settings: &ForeignProvider, path: &Path, hash: &str) -> Result<(), T
     )))
 }
 
-/// Looks at the package in the mirror, before Terraform installs it: that it is there, and has a hash that the lock file
-/// names.
-pub(in crate::terraform) fn look(mirror: &Path, settings: &ForeignProvider) -> Result<(), TerraformError> {
+/// Takes a package over from the mirror, into `to`, which is a mirror of what was taken over. What the lock file does not
+/// name is not taken over.
+pub(in crate::terraform) fn take(
+    mirror: &Path,
+    settings: &ForeignProvider,
+    to: &Path,
+) -> Result<(), TerraformError> {
     let address = address(settings)?;
     let ForeignProvider { version, .. } = settings;
     let platform = platform();
     let Some(packed) = address.find(mirror, version, &platform) else {
-        let at = mirror.join(address.folder());
         return Err(refused(format!(
             "{} has no {address} {version} for {platform}: fetch it with `terraform providers mirror`, or put {} into {}",
             mirror.display(),
             address.archive(version, &platform),
-            at.display()
+            mirror.join(address.folder()).display()
         )));
     };
-    let archive_unnamed =
-        matches!(packed, Packed::Archive(_)) && !settings.hashes.iter().any(|hash| hash.starts_with("zh:"));
-    if archive_unnamed {
-        // What is in it is compared once it is unpacked.
-        return Ok(());
+    // Where the lock file has no hash of the archive, what is in it is compared.
+    let archive_is_named = settings.hashes.iter().any(|hash| hash.starts_with("zh:"));
+    if archive_is_named || matches!(packed, Packed::Folder(_)) {
+        is_named(settings, packed.path(), &hash_of(packed.path(), packed.hash())?)?;
     }
-    is_named(settings, packed.path(), &hash_of(packed.path(), packed.hash())?)
+    let folder = folder(settings, to)?;
+    let done = match &packed {
+        Packed::Folder(from) => copied(from, &folder),
+        Packed::Archive(from) => unpack(from, &folder),
+    };
+    let path = packed.path();
+    done.map_err(|source| TerraformError::Io { doing: format!("taking over {}", path.display()), source })?;
+    is_named(settings, path, &hash_of(&folder, folder_hash(&folder))?)
 }
 
-/// Takes over what Terraform has installed into the folder of its data.
-pub(in crate::terraform) fn take(
-    data: &Path,
-    settings: &ForeignProvider,
-    to: &Path,
-) -> Result<(), TerraformError> {
-    let from = data.join("providers").join(address(settings)?.folder());
-    let from = from.join(&settings.version).join(platform());
-    copied(&from, to)
-        .map_err(|source| TerraformError::Io { doing: format!("taking over {}", from.display()), source })?;
-    Package::at(settings, to.to_owned()).check()
+/// Where a package is in what was taken over.
+fn folder(settings: &ForeignProvider, of: &Path) -> Result<PathBuf, TerraformError> {
+    Ok(of.join(address(settings)?.folder()).join(&settings.version).join(platform()))
 }
 
 /// Copies the files of a folder, for reading and executing by their owner only.

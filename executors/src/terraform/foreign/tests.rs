@@ -13,7 +13,6 @@ use futures::StreamExt as _;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wanwright_nats::{load_subject, topology};
-use wanwright_provider::package::platform;
 use wanwright_provider::release::{Release, ReleaseArgs, release};
 use wanwright_schemas::effect::{Effect, Phase};
 use wanwright_schemas::order::{Desired, DesiredSite, Intent, Order};
@@ -88,8 +87,7 @@ fn settings(hashes: &[String], processes: u32, reuse: bool) -> ForeignProvider {
 
 /// The package in a mirror, as if it had been taken over.
 pub(super) fn unpacked(release: &Release, processes: u32, reuse: bool) -> Package {
-    let folder = release.unpacked.join(ADDRESS).join(VERSION).join(platform());
-    Package::at(&settings(&release.hashes, processes, reuse), folder)
+    Package::among(&settings(&release.hashes, processes, reuse), &release.unpacked).expect("a package")
 }
 
 pub(super) fn private(dir: &Path) -> PathBuf {
@@ -171,16 +169,25 @@ async fn what_the_lock_file_does_not_name_is_not_executed() {
     let dir = tempfile::tempdir().expect("a folder");
     let release = released(&dir.path().join("r"), provider());
     let named = settings(&release.hashes, 1, true);
-    let none = dir.path().join("nothing");
+    let taken = |mirror: &Path, hashes: &[&str]| {
+        let to = tempfile::tempdir().expect("a folder");
+        let hashes: Vec<String> = hashes.iter().map(|&hash| hash.to_owned()).collect();
+        let named = settings(&hashes, 1, true);
+        package::take(mirror, &named, to.path())?;
+        Package::among(&named, to.path())?.check()
+    };
+    let [h1, zh] = release.hashes.each_ref().map(String::as_str);
     for mirror in [&release.packed, &release.unpacked] {
-        package::look(mirror, &named).expect("it is there and is what is named");
-        let mut other = named.clone();
-        other.hashes = vec!["h1:AAAA".to_owned(), "zh:00".to_owned()];
-        let error = package::look(mirror, &other).expect_err("another hash").to_string();
-        assert!(error.contains("terraform.lock.hcl does not name"), "{error}");
-        assert!(error.contains(&mirror.display().to_string()), "{error}");
+        taken(mirror, &[h1, zh]).expect("it is what is named");
+        taken(mirror, &[h1]).expect("what is in it is what is named");
+        for other in [&["h1:AAAA", "zh:00"][..], &["h1:AAAA"], &[]] {
+            let error = taken(mirror, other).expect_err("another hash").to_string();
+            assert!(error.contains("terraform.lock.hcl does not name"), "{error}");
+            assert!(error.contains(&mirror.display().to_string()), "{error}");
+        }
     }
-    let error = package::look(&none, &named).expect_err("nothing").to_string();
+    taken(&release.packed, &["h1:AAAA", zh]).expect_err("what is executed is what counts");
+    let error = taken(&dir.path().join("nothing"), &[h1]).expect_err("nothing").to_string();
     assert!(error.contains("terraform providers mirror") && error.contains(ADDRESS), "{error}");
 
     let package = unpacked(&release, 1, true);
@@ -202,8 +209,8 @@ const CHILD: &str = "WANWRIGHT_TEST_POOL";
 async fn an_executor() {
     let Ok(dir) = std::env::var(CHILD) else { return };
     let (dir, hash) = dir.split_once('=').expect("folder and hash");
-    let folder = Path::new(dir).join("r/unpacked").join(ADDRESS).join(VERSION).join(platform());
-    let package = Package::at(&settings(&[hash.to_owned()], 2, true), folder);
+    let taken = Path::new(dir).join("r/unpacked");
+    let package = Package::among(&settings(&[hash.to_owned()], 2, true), &taken).expect("a package");
     let pool = Pool::new(private(Path::new(dir)));
     let leased = pool.lease(&package, 9).await.expect("a process");
     drop(pool.lease(&package, 9).await.expect("another"));
@@ -458,4 +465,34 @@ async fn a_provider_that_is_killed_in_the_middle_fails_the_run_in_passing_and_no
         .collect();
     assert_eq!(ids.len(), 1, "one object: {effects:?}");
     assert_eq!(effects.last().map(|effect| &effect.phase), Some(&Phase::Settled));
+}
+
+/// CPU seconds of the children of this process that have ended.
+fn children_cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("a file");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    // Fields 16 and 17 of the file, in hundredths of a second.
+    fields[13..15].iter().map(|field| field.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+}
+
+/// What a process kept ready saves: the same applies, one after the other, with one process for all and with one each.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints figures"]
+async fn what_a_warm_process_saves() {
+    for (name, reuse) in [("cold", false), ("warm", true), ("cold", false), ("warm", true)] {
+        let world = World::new(0, reuse).await;
+        let order = |number| World::order(number, Intent::Apply);
+        // The first one initialises the template.
+        assert!(is_done(&world.run(&order(0), 1).await.0));
+        let (cpu, began) = (children_cpu(), std::time::Instant::now());
+        for number in 1..=15 {
+            assert!(is_done(&world.run(&order(number), 1).await.0));
+        }
+        let wall = began.elapsed().as_secs_f64() / 15.0;
+        let processes = world.engine.pool.started();
+        world.engine.pool.end_idle(Duration::ZERO);
+        until("all have ended", async || !processes.iter().any(|pid| is_alive(*pid))).await;
+        let cpu = (children_cpu() - cpu) / 15.0;
+        println!("{name}: {wall:.3} s, {cpu:.3} s of CPU an apply; {} processes", processes.len());
+    }
 }
