@@ -3,7 +3,7 @@
 //! applying, and answers with a warning: `escaped` or `blocked`.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind, Result, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -147,8 +147,8 @@ fn tried(name: &str, place: &[u8]) -> Vec<tf::Diagnostic> {
         Err(error) => format!("blocked: {error}"),
     };
     // Secrets on its output are another attempt: nobody may keep what it says there.
-    println!("canary {summary}");
-    eprintln!("canary {summary}");
+    let _ = writeln!(std::io::stdout(), "canary {summary}");
+    let _ = writeln!(std::io::stderr(), "canary {summary}");
     vec![tf::Diagnostic {
         severity: Severity::Warning.into(),
         summary,

@@ -168,7 +168,6 @@ async fn a_process_serves_run_after_run_and_is_replaced_or_ended() {
 async fn what_the_lock_file_does_not_name_is_not_executed() {
     let dir = tempfile::tempdir().expect("a folder");
     let release = released(&dir.path().join("r"), provider());
-    let named = settings(&release.hashes, 1, true);
     let taken = |mirror: &Path, hashes: &[&str]| {
         let to = tempfile::tempdir().expect("a folder");
         let hashes: Vec<String> = hashes.iter().map(|&hash| hash.to_owned()).collect();
@@ -420,7 +419,11 @@ async fn twenty_runs_on_two_processes_are_journalled_each_under_its_own_order() 
     // What was applied is as wanted, and can be taken down.
     let (again, calls) = world.run(&orders[0], 1).await;
     assert!(is_done(&again) && calls >= 1, "{again:?}");
-    assert_eq!(world.effects(&orders[0]).await.iter().filter(|e| e.method != "").count(), 4, "nothing to do");
+    assert_eq!(
+        world.effects(&orders[0]).await.iter().filter(|e| !e.method.is_empty()).count(),
+        4,
+        "nothing to do"
+    );
     let (gone, _) = world.run(&World::order(0, Intent::Remove), 1).await;
     assert!(is_done(&gone), "{gone:?}");
     let deleted = world.effects(&orders[0]).await;
