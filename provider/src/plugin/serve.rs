@@ -81,7 +81,7 @@ pub fn is_asked_for() -> bool {
 /// # Errors
 /// [`PluginError`].
 pub async fn serve_plugin() -> Result<(), PluginError> {
-    let catalogue = Catalogue::load(&vendors())?;
+    let catalogue = Catalogue::load(vendors())?;
     let calls = Calls {
         gateway_url: text("WANWRIGHT_GATEWAY_URL"),
         connect_timeout: Duration::from_secs(5),

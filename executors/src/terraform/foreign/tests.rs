@@ -45,8 +45,8 @@ pub(super) fn built(package: &str, kind: &str, name: &str) -> PathBuf {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = output.stdout.split(|byte| *byte == b'\n');
     let messages = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-    let programs = messages.filter_map(|message| Some(message["executable"].as_str()?.to_owned()));
-    programs.filter(|path| path.contains(name)).last().expect("a program").into()
+    let mut programs = messages.filter_map(|message| Some(message["executable"].as_str()?.to_owned()));
+    programs.rfind(|path| path.contains(name)).expect("a program").into()
 }
 
 fn provider() -> &'static Path {

@@ -1,16 +1,12 @@
 //! A release, installed by a real Terraform from a mirror and started by it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use crate::support::{self, Shared, oslo, vendor, vendors};
 use rustix::process::{Pid, test_kill_process};
 use serde_json::json;
-use support::{Shared, oslo, vendor, vendors};
 use tokio::process::Command;
 use wanwright_provider::package::{folder_hash, platform, sha256};
 use wanwright_provider::release::{Release, ReleaseArgs, release};
