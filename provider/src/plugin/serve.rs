@@ -81,6 +81,7 @@ pub fn is_asked_for() -> bool {
 /// # Errors
 /// [`PluginError`].
 pub async fn serve_plugin() -> Result<(), PluginError> {
+    check_protocol()?;
     let catalogue = Catalogue::load(vendors())?;
     let calls = Calls {
         gateway_url: text("WANWRIGHT_GATEWAY_URL"),
@@ -94,15 +95,21 @@ fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
+/// Whether the host speaks the plugin protocol that is spoken here.
+fn check_protocol() -> Result<(), PluginError> {
+    let spoken = text("PLUGIN_PROTOCOL_VERSIONS").unwrap_or_default();
+    if !spoken.split(',').any(|version| version.trim() == PROTOCOL.to_string()) {
+        return Err(PluginError::Protocol(spoken));
+    }
+    Ok(())
+}
+
 /// Serves a provider of the caller's in the same way.
 ///
 /// # Errors
 /// [`PluginError`].
 pub async fn serve_provider(provider: impl Provider) -> Result<(), PluginError> {
-    let spoken = text("PLUGIN_PROTOCOL_VERSIONS").unwrap_or_default();
-    if !spoken.split(',').any(|version| version.trim() == PROTOCOL.to_string()) {
-        return Err(PluginError::Protocol(spoken));
-    }
+    check_protocol()?;
     let (acceptor, certificate) = match text("PLUGIN_CLIENT_CERT") {
         Some(pem) => {
             let host = CertificateDer::from_pem_slice(pem.as_bytes());
