@@ -180,6 +180,7 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         keys: args.state_key.keys(&args.connection.home),
         work: std::path::absolute(work)?,
         vendors: vendors.clone(),
+        mirror: args.providers.clone().unwrap_or_else(|| args.connection.home.home.join("providers")),
         program: found.path,
         version: found.version,
     };

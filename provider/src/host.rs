@@ -1,5 +1,8 @@
 //! What the plugin host asks for besides the provider itself.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use crate::proto::health::health_check_response::ServingStatus;
@@ -9,13 +12,19 @@ use crate::proto::plugin::Empty;
 use crate::proto::plugin::grpc_controller_server::GrpcController;
 
 /// Answers the host.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Host;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    /// Told when the host wants the process to end. Without it the provider outlives the run that says so, and ends when
+    /// its owner says so.
+    pub(crate) end: Option<Arc<Notify>>,
+}
 
 #[tonic::async_trait]
 impl GrpcController for Host {
-    /// Does nothing: this provider outlives the run that says so, and ends when its owner says so.
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
+        if let Some(end) = &self.end {
+            end.notify_one();
+        }
         Ok(Response::new(Empty {}))
     }
 }

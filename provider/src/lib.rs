@@ -4,14 +4,15 @@
 //! attributes, `id` and `idempotency_key`. It speaks plugin protocol 6 and does its calls with the client of
 //! `wanwright-vendors`, so a vendor with nothing but an HTTP API is usable from Terraform.
 //!
-//! Terraform does not start it: it is started before ([`serve_reattach`], or [`Listening`] inside a process that has
-//! other things to do too) and Terraform is told where it listens through `TF_REATTACH_PROVIDERS`. One socket serves
-//! one Terraform run at a time, because a run configures the provider behind it.
+//! It is served in two ways. Either it is started before ([`serve_reattach`], or [`Listening`] inside a process that has
+//! other things to do too) and Terraform is told where it listens through `TF_REATTACH_PROVIDERS`; or Terraform installs
+//! the program `terraform-provider-wanwright` and starts it ([`plugin`]). One socket serves one Terraform run at a time,
+//! because a run configures the provider behind it.
 //!
 //! The layers, from the inside: `cty` and `wire` (Terraform's values), `resource`, `schema` and `observe` (resource types and
 //! their states), `validate` and `plan` (pure), `apply`, `import`, `data` and `timeouts` (call the vendor), `service` and
-//! `protocol` (the protocol), `serve` (sockets). A start by Terraform itself, with its handshake and TLS, would be one more
-//! way to serve beside `serve`.
+//! `protocol` (the protocol), `serve` and `plugin` (sockets). [`release`] writes what
+//! a registry or a mirror has of a provider, [`package`] reads it and knows its hashes.
 
 #![warn(missing_docs)]
 
@@ -26,16 +27,20 @@ mod docs;
 mod host;
 mod import;
 mod observe;
+pub mod package;
 mod plan;
+pub mod plugin;
 // Public for whoever stands between Terraform and a provider and reads what they say; no promise is made about it.
 #[doc(hidden)]
 pub mod proto;
 mod protocol;
+pub mod release;
 mod resource;
 mod schema;
 mod serve;
 mod service;
 mod timeouts;
+mod unpack;
 mod validate;
 mod wire;
 

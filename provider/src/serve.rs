@@ -10,16 +10,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use wanwright_vendors::{Catalogue, LoadError};
 
 use crate::host::Host;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::plugin::grpc_controller_server::GrpcControllerServer;
-use crate::proto::tfplugin6::provider_server::ProviderServer;
+use crate::proto::tfplugin6::provider_server::{Provider, ProviderServer};
 use crate::service::{Calls, Service};
 
 /// Largest message taken from Terraform, in bytes.
@@ -143,30 +146,41 @@ impl Listening {
     /// # Errors
     /// [`ServeError::Server`].
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let (tell, told) = tokio::sync::oneshot::channel::<()>();
-        let provider = ProviderServer::new(self.service)
-            .max_decoding_message_size(LARGEST_MESSAGE)
-            .max_encoding_message_size(LARGEST_MESSAGE);
-        let server = Server::builder()
-            .add_service(provider)
-            .add_service(GrpcControllerServer::new(Host))
-            .add_service(HealthServer::new(Host))
-            .serve_with_incoming_shutdown(UnixListenerStream::new(self.listener), async {
-                // Either it is told, or whoever would tell is gone.
-                let _ = told.await;
-            });
-        let mut server = std::pin::pin!(server);
-        tokio::select! {
-            ended = &mut server => return Ok(ended?),
-            () = stop => {}
-        }
-        let _ = tell.send(());
-        // A host that keeps its connection open does not keep this process alive.
-        match tokio::time::timeout(STOPPING, server).await {
-            Ok(ended) => Ok(ended?),
-            Err(_) => Ok(()),
-        }
+        let incoming = UnixListenerStream::new(self.listener);
+        Ok(serve_on(incoming, self.service, Host::default(), stop).await?)
     }
+}
+
+/// Answers the host on these connections until `stop` is ready; calls in progress then have 10 s to finish.
+pub(crate) async fn serve_on<I>(
+    incoming: impl Stream<Item = io::Result<I>>,
+    service: impl Provider,
+    host: Host,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error>
+where
+    I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let provider = ProviderServer::new(service)
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let server = Server::builder()
+        .add_service(provider)
+        .add_service(GrpcControllerServer::new(host.clone()))
+        .add_service(HealthServer::new(host))
+        .serve_with_incoming_shutdown(incoming, async {
+            // Either it is told, or whoever would tell is gone.
+            let _ = told.await;
+        });
+    let mut server = std::pin::pin!(server);
+    tokio::select! {
+        ended = &mut server => return ended,
+        () = stop => {}
+    }
+    let _ = tell.send(());
+    // A host that keeps its connection open does not keep this process alive.
+    tokio::time::timeout(STOPPING, server).await.unwrap_or(Ok(()))
 }
 
 /// Listens, writes one line `TF_REATTACH_PROVIDERS='…'` to standard output, and serves until standard input closes or

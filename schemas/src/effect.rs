@@ -42,9 +42,9 @@ pub struct Effect {
     pub order: OrderId,
     /// Joins before and after: an id of the change's own, because runs and their counts repeat.
     pub call: Uuid,
-    /// The HTTP method.
+    /// The HTTP method; `create`, `update` or `delete` where a Terraform provider was asked for a change.
     pub method: String,
-    /// The path, without query.
+    /// The path, without query; where a provider was asked, the resource's type and, if it has one, its id.
     pub path: String,
     /// The idempotency key, where the request had one.
     pub key: Option<String>,

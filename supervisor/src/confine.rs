@@ -36,9 +36,11 @@ pub struct Confinement {
     run: Vec<PathBuf>,
     write: Vec<PathBuf>,
     talk: Vec<PathBuf>,
+    listen: Vec<PathBuf>,
     connect: Vec<u16>,
     file_bytes: u64,
     open_files: u64,
+    alone: bool,
 }
 
 impl Default for Confinement {
@@ -48,9 +50,11 @@ impl Default for Confinement {
             run: Vec::new(),
             write: Vec::new(),
             talk: Vec::new(),
+            listen: Vec::new(),
             connect: Vec::new(),
             file_bytes: 1 << 30,
             open_files: 1024,
+            alone: false,
         }
     }
 }
@@ -82,6 +86,20 @@ impl Confinement {
     #[must_use]
     pub fn talk(mut self, path: impl AsRef<Path>) -> Self {
         self.talk.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// A folder in which the child may make and remove sockets with a path, and nothing else.
+    #[must_use]
+    pub fn listen(mut self, path: impl AsRef<Path>) -> Self {
+        self.listen.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// The child is one process with its threads: it starts no other.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -130,7 +148,7 @@ impl Confined {
     pub(crate) fn prepare(asked: &Confinement) -> io::Result<Self> {
         Ok(Self {
             ruleset: Some(ruleset(asked).map_err(io::Error::other)?),
-            filters: filters().map_err(io::Error::other)?,
+            filters: filters(asked.alone).map_err(io::Error::other)?,
             limits: [
                 (Resource::Core, 0),
                 (Resource::Fsize, asked.file_bytes),
@@ -171,6 +189,7 @@ fn ruleset(asked: &Confinement) -> Result<RulesetCreated, landlock::RulesetError
         (&asked.run, reading | AccessFs::Execute),
         (&asked.write, all & !AccessFs::Execute & !AccessFs::IoctlDev),
         (&asked.talk, AccessFs::ResolveUnix.into()),
+        (&asked.listen, AccessFs::MakeSock | AccessFs::RemoveFile),
     ];
     for (paths, access) in named {
         for path in paths {
@@ -270,17 +289,26 @@ const REFUSED_OLDER: [i64; 5] =
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_OLDER: [i64; 0] = [];
 
+/// Calls that make another process and no thread, besides `clone`.
+#[cfg(target_arch = "x86_64")]
+const NEW_PROCESSES: [i64; 2] = [libc::SYS_fork, libc::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+const NEW_PROCESSES: [i64; 0] = [];
+
 /// The filters: one answers that a call is not permitted, the other that the kernel has none.
-fn filters() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
+fn filters(alone: bool) -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     let calls = REFUSED.into_iter().chain(REFUSED_OLDER);
+    let calls = calls.chain(NEW_PROCESSES.into_iter().filter(|_| alone));
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (call, Vec::new())).collect();
     refused.insert(libc::SYS_socket, sockets()?);
     refused.extend(signals()?);
     let new_user = value(libc::CLONE_NEWUSER);
-    refused.insert(
-        libc::SYS_clone,
-        vec![SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(new_user), new_user)?])?],
-    );
+    let mut clones = vec![SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(new_user), new_user)?])?];
+    if alone {
+        let thread = value(libc::CLONE_THREAD);
+        clones.push(SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(thread), 0)?])?);
+    }
+    refused.insert(libc::SYS_clone, clones);
     // Limits are read, never set: the third argument is where the new ones are.
     let given = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
     refused.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![given])?]);

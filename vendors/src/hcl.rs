@@ -60,6 +60,15 @@ pub(crate) fn providers(body: &Body) -> BTreeSet<String> {
     required.flat_map(|block| block.body.attributes()).map(|attribute| attribute.key.to_string()).collect()
 }
 
+/// Whose provider an entry of `required_providers` is.
+pub(crate) fn source(attribute: &Attribute) -> Option<String> {
+    let Expression::Object(fields) = &attribute.value else { return None };
+    fields.iter().find_map(|(key, value)| {
+        let is_source = key.as_ident().is_some_and(|ident| ident.as_str() == "source");
+        is_source.then(|| value.expr().as_str().map(str::to_owned)).flatten()
+    })
+}
+
 /// Reads a file of a template.
 pub(crate) fn read(text: &str) -> Result<Body, String> {
     hcl_edit::parser::parse_body(text).map_err(|error| error.to_string())
@@ -137,14 +146,7 @@ impl Lint<'_> {
     }
 
     fn provider(&mut self, attribute: &Attribute) {
-        let source = match &attribute.value {
-            Expression::Object(fields) => fields.iter().find_map(|(key, value)| {
-                let is_source = key.as_ident().is_some_and(|ident| ident.as_str() == "source");
-                is_source.then(|| value.expr().as_str().map(str::to_owned)).flatten()
-            }),
-            _ => None,
-        };
-        let Some(source) = source else {
+        let Some(source) = source(attribute) else {
             return self.wrong(attribute, "has no `source`: say whose provider it is, as in `cato/cato`");
         };
         let name = source.rsplit('/').next().unwrap_or_default();

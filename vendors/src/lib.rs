@@ -24,6 +24,7 @@ mod kind;
 mod live;
 mod normal;
 mod pointer;
+mod providers;
 mod resource;
 mod schema;
 mod section;
@@ -48,6 +49,7 @@ pub use error::LoadError;
 pub use errors::{Complaint, ErrorClass, ErrorPointers, ErrorRule, ErrorRules};
 pub use kind::Kind;
 pub use live::{PAUSE, RefreshError, Refreshed, Vendors, Watching};
+pub use providers::ForeignProvider;
 pub use resource::{
     Attribute, AttributePath, AttributeType, Body, Bounds, BulkApi, BulkKey, Bulks, Count, CountOf,
     HttpMethod, IdPlace, JobApi, ListApi, Normal, Operation, Paging, PathStep, Presence, ResourceApi, Shape,

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hcl_edit::structure::Body;
+
 use crate::error::LoadError;
 use crate::folder::{Folder, LOCK_FILE};
 use crate::hcl;
 use crate::kind::{self, Kind};
+use crate::providers::{self, ForeignProvider};
 use crate::section::Section;
 
 /// The stack of one site with its tunnels: a folder that is copied to where a run works.
@@ -20,6 +23,8 @@ pub struct TerraformTemplate {
     pub digest: String,
     /// Which resource and which output belong to which kind of object.
     pub outputs: BTreeMap<Kind, StackOutput>,
+    /// The providers that it uses and that are not ours.
+    pub providers: Vec<ForeignProvider>,
 }
 
 /// Which Terraform resource is which kind of object, and which output says what it is at the vendor.
@@ -50,13 +55,15 @@ impl TerraformTemplate {
                 });
             }
         }
-        check(folder)?;
+        let bodies = check(folder)?;
+        let providers = providers::load(folder, &bodies)?;
         let outputs = outputs(folder)?;
         Ok(Some(Self {
             dir: folder.template_dir(),
             files,
             digest: folder.digest(&format!("{}/", folder.template)),
             outputs,
+            providers,
         }))
     }
 }
@@ -75,8 +82,8 @@ fn outputs(folder: &Folder) -> Result<BTreeMap<Kind, StackOutput>, LoadError> {
     Ok(found)
 }
 
-/// Whether every file is one that a template may have, and says nothing that it may not say.
-fn check(folder: &Folder) -> Result<(), LoadError> {
+/// Whether every file is one that a template may have, and says nothing that it may not say. Answers what is in them.
+fn check(folder: &Folder) -> Result<Vec<(PathBuf, &str, Body)>, LoadError> {
     let mut bodies = Vec::new();
     for (name, path, bytes) in folder.part("terraform") {
         let is_other = |ending: &str| name.ends_with(ending);
@@ -92,13 +99,13 @@ fn check(folder: &Folder) -> Result<(), LoadError> {
         let body = hcl::read(text).map_err(unread)?;
         bodies.push((path, text, body));
     }
-    let providers = bodies.iter().flat_map(|(.., body)| hcl::providers(body)).collect();
-    for (file, text, body) in bodies {
-        if let Some((line, message)) = hcl::lint(text, &body, &providers).into_iter().next() {
-            return Err(LoadError::Syntax { file, message: format!("line {line}: {message}") });
+    let names = bodies.iter().flat_map(|(.., body)| hcl::providers(body)).collect();
+    for (file, text, body) in &bodies {
+        if let Some((line, message)) = hcl::lint(text, body, &names).into_iter().next() {
+            return Err(LoadError::Syntax { file: file.clone(), message: format!("line {line}: {message}") });
         }
     }
-    Ok(())
+    Ok(bodies)
 }
 
 fn outputs_of(mut file: Section) -> Result<BTreeMap<Kind, StackOutput>, LoadError> {

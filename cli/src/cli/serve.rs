@@ -50,6 +50,10 @@ pub struct ServeArgs {
     /// How many Terraform runs there are at once (executors; one for each core unless given, and at least two).
     #[arg(long, value_name = "N", value_parser = at_once)]
     pub terraforms: Option<usize>,
+    /// Filesystem mirror with the Terraform providers that vendors' templates name and that are not ours (executors;
+    /// `providers` in the home folder unless given).
+    #[arg(long, env = "WANWRIGHT_PROVIDERS", value_name = "DIR")]
+    pub providers: Option<PathBuf>,
     /// How long the id of a command is good, in hours, 1 to 24 (commands; 24 unless given): a repeat within that time
     /// gets the first outcome, an older id is refused. A shorter window takes less memory for each customer.
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24))]

@@ -12,15 +12,15 @@ use super::run::RunContext;
 
 /// What a change is asked for with.
 #[derive(Default)]
-pub(super) struct Change {
-    pub(super) call: Uuid,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) key: Option<String>,
+pub(crate) struct Change {
+    pub(crate) call: Uuid,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) key: Option<String>,
 }
 
 /// Writes one half of a change, and waits until it is stored.
-pub(super) async fn write(
+pub(crate) async fn write(
     nats: &Nats,
     context: &RunContext,
     change: &Change,

@@ -16,6 +16,7 @@ use wanwright_supervisor::{Child, ChildSpec, Lines};
 use wanwright_vendors::{ClientError, Vendors};
 
 use super::findings::Stack;
+use super::foreign::Pool;
 use super::inputs;
 use super::left::{ERRORED, RUNS, VARIABLES};
 use super::messages::{self, Heard, Said, Secrets};
@@ -57,6 +58,9 @@ pub enum TerraformError {
     /// The provider.
     #[error("serving the provider")]
     Provider(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A provider that is not ours cannot be used as it is.
+    #[error("{0}")]
+    Foreign(String),
     /// `terraform init` said no.
     #[error("terraform init failed: {0}")]
     Init(String),
@@ -102,6 +106,8 @@ pub struct Config {
     pub work: PathBuf,
     /// The vendors.
     pub vendors: Vendors,
+    /// A filesystem mirror with the providers that templates name and that are not ours.
+    pub mirror: PathBuf,
     /// The program, `terraform` or `tofu`.
     pub program: PathBuf,
     /// Its version.
@@ -116,6 +122,8 @@ pub struct TerraformEngine {
     states: StateServer,
     runs: PathBuf,
     sockets: PathBuf,
+    pub(super) pool: Pool,
+    nats: Nats,
 }
 
 impl std::fmt::Debug for TerraformEngine {
@@ -174,15 +182,17 @@ impl TerraformEngine {
             tracing::warn!(what, "Terraform and its providers are not confined as they should be");
         }
         store.check().await.map_err(|error| TerraformError::State(error.into()))?;
-        let states = StateServer::start(store, config.nats, &config.work);
+        let states = StateServer::start(store, config.nats.clone(), &config.work);
         let states = states.await.map_err(io("serving states from", &config.work))?;
         let engine = Self {
             terraform: Terraform { program: config.program, version: config.version },
             vendors: config.vendors,
-            templates: Templates::new(config.work.join("templates")),
+            templates: Templates::new(config.work.join("templates"), config.mirror),
             states,
             runs,
+            pool: Pool::new(sockets.clone()),
             sockets,
+            nats: config.nats,
         };
         let cleared = engine.states.clear(&engine.runs).await;
         cleared.map_err(|error| TerraformError::State(error.into()))?;
@@ -230,8 +240,10 @@ impl TerraformEngine {
         }
         let dir = self.runs.join(format!("{}-{}", run.order.id, run.attempt));
         let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
-        let provider =
-            Provider::start(&self.vendors.snapshot(), &self.sockets, run.gateway.base_url()).await?;
+        let vendors = self.vendors.snapshot();
+        let (sockets, pool, nats) = (&self.sockets, &self.pool, &self.nats);
+        let source = provider::Source { vendors: &vendors, sockets, pool, nats };
+        let provider = Provider::start(&source, run.gateway, &ready).await?;
         // The path is a right to call the vendor, the token one to read the state.
         let secrets = Secrets::new([run.gateway.token(), session.token()]);
         let runner =
@@ -239,7 +251,8 @@ impl TerraformEngine {
         let outcome = runner.carry_out(&stack, &before, &uid).await?;
         Ok(match outcome {
             Outcome::Passing { code, message, ours } => {
-                Outcome::Passing { code, message, ours: ours || runner.session.troubled() }
+                let ours = ours || runner.session.troubled() || runner.provider.troubled();
+                Outcome::Passing { code, message, ours }
             }
             done @ Outcome::Done(_) => done,
         })
@@ -376,6 +389,7 @@ impl Runner<'_> {
             data: &self.ready.data,
             provider: Some(&self.provider.socket),
             ports: std::iter::once(self.session.port()).chain(gateway).collect(),
+            mirror: None,
         };
         self.engine
             .terraform

@@ -3,6 +3,7 @@
 mod archive;
 mod engine;
 mod findings;
+mod foreign;
 mod inputs;
 mod keeper;
 mod left;

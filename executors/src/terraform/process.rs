@@ -27,6 +27,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) provider: Option<&'a Path>,
     /// The ports of the state backend and the gateway.
     pub(super) ports: Vec<u16>,
+    /// The mirror that `init` installs providers from.
+    pub(super) mirror: Option<&'a Path>,
 }
 
 impl Surroundings<'_> {
@@ -38,6 +40,7 @@ impl Surroundings<'_> {
             Some(socket) => confinement.run(self.data).talk(socket),
             None => confinement.write(self.data),
         };
+        let confinement = self.mirror.into_iter().fold(confinement, Confinement::read);
         self.ports.iter().copied().fold(confinement, Confinement::connect)
     }
 }

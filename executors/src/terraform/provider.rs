@@ -1,42 +1,74 @@
-//! The provider of a run: served in this process, on a socket of its own, towards the run's own gateway path.
+//! The providers of a run: ours, served in this process on a socket of its own towards the run's own gateway path, and the
+//! foreign ones that its template names, each behind a proxy.
 //!
-//! In this process because it is our code and its end is ours: an executor that is killed leaves no provider behind that
-//! goes on creating things.
+//! Ours is in this process because it is our code and its end is ours: an executor that is killed leaves no provider behind
+//! that goes on creating things.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::Nats;
 use wanwright_provider::{Listening, ServeOptions};
 use wanwright_vendors::Catalogue;
 
 use super::engine::TerraformError;
+use super::foreign::{Pool, Proxy, Purpose};
+use super::template::Ready;
+use crate::gateway::Opened;
 
-/// How long a socket's name is.
-pub(super) const SOCKET_NAME: usize = 16;
+/// How long the path of a socket is below the folder of all sockets: a run's or a process's folder, and in it what a
+/// provider calls its socket (`plugin` and a number of up to ten digits).
+pub(super) const SOCKET_NAME: usize = FOLDER_NAME + "/".len() + "plugin".len() + 16;
 
-/// A provider that serves one run. It ends when this is dropped.
+/// How long the name of a run's folder is.
+const FOLDER_NAME: usize = 12;
+
+/// Providers that serve one run. They end, or are given back, when this is dropped.
 pub(super) struct Provider {
     /// The value of `TF_REATTACH_PROVIDERS`.
     pub(super) reattach: String,
-    /// Its socket.
+    /// The folder with their sockets.
     pub(super) socket: PathBuf,
+    foreign: Vec<Proxy>,
     stop: CancellationToken,
     _serving: JoinHandle<()>,
 }
 
+/// Where the providers of all runs come from.
+pub(super) struct Source<'a> {
+    pub(super) vendors: &'a Catalogue,
+    pub(super) sockets: &'a Path,
+    pub(super) pool: &'a Pool,
+    pub(super) nats: &'a Nats,
+}
+
 impl Provider {
     pub(super) async fn start(
-        vendors: &Catalogue,
-        sockets: &Path,
-        base_url: &str,
+        source: &Source<'_>,
+        run: &Opened,
+        ready: &Ready,
     ) -> Result<Self, TerraformError> {
-        let socket: PathBuf = sockets.join(&uuid::Uuid::new_v4().simple().to_string()[..SOCKET_NAME]);
-        let options = ServeOptions::new(socket.clone(), "", Some(base_url.to_owned()));
-        let listening = Listening::start_with(vendors, &options)
-            .await
-            .map_err(|error| TerraformError::Provider(error.into()))?;
-        let reattach = listening.reattach_providers();
+        let folder = source.sockets.join(&uuid::Uuid::new_v4().simple().to_string()[..FOLDER_NAME]);
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|source| TerraformError::Io { doing: format!("making {}", folder.display()), source })?;
+        let (mut known, listening) = ours(source.vendors, &folder, run.base_url()).await?;
+        let mut foreign = Vec::new();
+        let gateway = url::Url::parse(run.base_url()).ok().and_then(|url| url.port()).unwrap_or_default();
+        for (number, package) in ready.packages.iter().enumerate() {
+            let lease = source.pool.lease(package, gateway).await?;
+            let socket = folder.join(number.to_string());
+            let purpose = Purpose {
+                base_url: run.base_url().to_owned(),
+                attribute: package.settings.base_url.clone(),
+                nats: source.nats.clone(),
+                records: run.records().clone(),
+            };
+            foreign.push(Proxy::start(lease, &socket, purpose)?);
+            known.insert(package.settings.address.clone(), reattach(&socket));
+        }
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
@@ -44,12 +76,46 @@ impl Provider {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a run's provider ended");
             }
         });
-        Ok(Self { reattach, socket, stop, _serving: serving })
+        let reattach = Value::Object(known).to_string();
+        Ok(Self { reattach, socket: folder, foreign, stop, _serving: serving })
     }
+
+    /// Whether a foreign provider failed for a reason that is ours: its process ended, or the journal was away.
+    pub(super) fn troubled(&self) -> bool {
+        self.foreign.iter().any(Proxy::troubled)
+    }
+}
+
+/// Ours: how Terraform finds it, and the socket that it is served on.
+async fn ours(
+    vendors: &Catalogue,
+    folder: &Path,
+    base_url: &str,
+) -> Result<(Map<String, Value>, Listening), TerraformError> {
+    let options = ServeOptions::new(folder.join("p"), "", Some(base_url.to_owned()));
+    let listening = Listening::start_with(vendors, &options)
+        .await
+        .map_err(|error| TerraformError::Provider(error.into()))?;
+    let known = serde_json::from_str(&listening.reattach_providers());
+    let known = known.map_err(|error| TerraformError::Unreadable("where a provider listens", error))?;
+    Ok((known, listening))
+}
+
+/// A provider on a socket, in the words of `TF_REATTACH_PROVIDERS`.
+fn reattach(socket: &Path) -> Value {
+    json!({
+        "Protocol": "grpc",
+        "ProtocolVersion": wanwright_provider::plugin::PROTOCOL,
+        "Pid": std::process::id(),
+        "Test": true,
+        "Addr": { "Network": "unix", "String": socket.display().to_string() },
+    })
 }
 
 impl Drop for Provider {
     fn drop(&mut self) {
         self.stop.cancel();
+        // Connections that are open need no path; the next start of the executor clears what is left.
+        let _ = std::fs::remove_dir_all(&self.socket);
     }
 }

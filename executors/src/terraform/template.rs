@@ -10,8 +10,15 @@ use wanwright_supervisor::ChildSpec;
 use wanwright_vendors::TerraformTemplate;
 
 use super::engine::TerraformError;
+use super::foreign::{Package, package};
 use super::process::{Surroundings, Terraform, output};
 use super::state::StateSession;
+
+/// Terraform's own settings for an `init` that installs providers.
+const INSTALLATION: &str = "installation.tfrc";
+
+/// Where a template's foreign providers are, in its folder.
+const PLUGINS: &str = "plugins";
 
 /// A template that is ready: its files, and the data folder that `init` made.
 #[derive(Debug)]
@@ -19,12 +26,15 @@ pub(super) struct Ready {
     pub(super) files: PathBuf,
     pub(super) data: PathBuf,
     pub(super) names: Vec<String>,
+    /// The providers that it uses and that are not ours.
+    pub(super) packages: Vec<Package>,
 }
 
 /// The templates that are ready, by digest.
 #[derive(Debug)]
 pub(super) struct Templates {
     dir: PathBuf,
+    mirror: PathBuf,
     ready: Mutex<HashMap<String, Arc<Ready>>>,
 }
 
@@ -34,8 +44,9 @@ fn io(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> TerraformError
 }
 
 impl Templates {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, ready: Mutex::new(HashMap::new()) }
+    /// Templates in this folder, whose providers come from a filesystem mirror.
+    pub(super) fn new(dir: PathBuf, mirror: PathBuf) -> Self {
+        Self { dir, mirror, ready: Mutex::new(HashMap::new()) }
     }
 
     /// The template, initialised by whoever needs it first.
@@ -54,6 +65,26 @@ impl Templates {
         Ok(made)
     }
 
+    /// Initialises a template with foreign providers, and takes them over.
+    async fn install(
+        &self,
+        terraform: &Terraform,
+        template: &TerraformTemplate,
+        state: &StateSession,
+        making: &Path,
+    ) -> Result<(), TerraformError> {
+        let (files, data) = (making.join("files"), making.join("data"));
+        let mirror = std::path::absolute(&self.mirror).map_err(io("finding", &self.mirror))?;
+        let (providers, taken) = (template.providers.clone(), making.join(PLUGINS));
+        let to = taken.clone();
+        blocking(move || providers.iter().try_for_each(|provider| package::take(&mirror, provider, &to)))
+            .await?;
+        init(terraform, &files, &data, state, Some(&taken)).await?;
+        // It has installed links, which nobody needs who is told where a provider listens.
+        let links = data.join("providers");
+        fs::remove_dir_all(&links).await.map_err(io("removing", &links))
+    }
+
     async fn make(
         &self,
         terraform: &Terraform,
@@ -66,6 +97,11 @@ impl Templates {
             files: finished.join("files"),
             data: finished.join("data"),
             names: template.files.clone(),
+            packages: {
+                let taken = finished.join(PLUGINS);
+                let packages = template.providers.iter().map(|provider| Package::among(provider, &taken));
+                packages.collect::<Result<_, _>>()?
+            },
         };
         if fs::try_exists(&finished).await.unwrap_or_default() {
             return Ok(ready);
@@ -81,7 +117,11 @@ impl Templates {
             let to = files.join(file);
             fs::copy(template.dir.join(file), &to).await.map_err(io("copying a template to", &to))?;
         }
-        init(terraform, &files, &data, state).await?;
+        if template.providers.is_empty() {
+            init(terraform, &files, &data, state, None).await?;
+        } else {
+            self.install(terraform, template, state, &making).await?;
+        }
         match fs::rename(&making, &finished).await {
             Ok(()) => Ok(ready),
             // Another executor was faster; its result is the same.
@@ -94,19 +134,36 @@ impl Templates {
     }
 }
 
-/// Runs `init`, which asks the state backend whether there is a state but calls no provider.
+/// Reads and copies large files elsewhere than where calls are answered.
+async fn blocking(
+    work: impl FnOnce() -> Result<(), TerraformError> + Send + 'static,
+) -> Result<(), TerraformError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| TerraformError::Provider(error.into()))?
+}
+
+/// Runs `init`, which asks the state backend whether there is a state but calls no provider. With foreign providers it
+/// compares them with its lock file and links to them, from nowhere but this mirror; its lock file stays as it is.
 async fn init(
     terraform: &Terraform,
     files: &Path,
     data: &Path,
     state: &StateSession,
+    mirror: Option<&Path>,
 ) -> Result<(), TerraformError> {
     let nobody = wanwright_provider::reattach_providers(&data.join("none"), std::process::id());
-    let spec: ChildSpec = terraform
-        .spec(&Surroundings { cwd: files, data, provider: None, ports: vec![state.port()] })
+    let mut spec: ChildSpec = terraform
+        .spec(&Surroundings { cwd: files, data, provider: None, ports: vec![state.port()], mirror })
         .env("TF_REATTACH_PROVIDERS", nobody)
         .envs(state.env())
         .args(["init", "-input=false", "-no-color"]);
+    if let Some(mirror) = mirror {
+        let settings = files.join(INSTALLATION);
+        let path = serde_json::Value::from(mirror.display().to_string());
+        let text = format!("provider_installation {{\n  filesystem_mirror {{\n    path = {path}\n  }}\n}}\n");
+        fs::write(&settings, text).await.map_err(io("writing", &settings))?;
+        spec = spec.env("TF_CLI_CONFIG_FILE", settings).arg("-lockfile=readonly");
+    }
     let (status, text) = output(spec).await?;
     if status.success() { Ok(()) } else { Err(TerraformError::Init(text)) }
 }

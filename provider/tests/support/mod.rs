@@ -11,6 +11,13 @@ use wanwright_provider::{Listening, ServeOptions};
 
 pub use world::Shared;
 
+/// A vendor with a state store, and where it is.
+pub async fn vendor() -> (Shared, String) {
+    let world = Shared::default();
+    let url = world::serve(world.clone()).await;
+    (world, url)
+}
+
 /// One stack, the way wanwright runs it: an initialised template that is only read, and a private folder for the run.
 pub struct Stack {
     pub world: Shared,
@@ -21,8 +28,7 @@ pub struct Stack {
 
 impl Stack {
     pub async fn new() -> Self {
-        let world = Shared::default();
-        let url = world::serve(world.clone()).await;
+        let (world, url) = vendor().await;
         Self::with(world, url.clone(), url).await
     }
 

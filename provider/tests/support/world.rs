@@ -1,6 +1,7 @@
 //! A vendor and a state store in one small HTTP server.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -27,6 +28,8 @@ pub struct World {
     pub busy: (u32, &'static str),
     /// or only those with this method.
     pub refused_method: Option<&'static str>,
+    /// Nobody who asks for a change is answered; they are counted here.
+    pub held: Option<Arc<AtomicUsize>>,
     made: u32,
 }
 
@@ -41,6 +44,23 @@ pub async fn serve(world: Shared) -> String {
     url
 }
 
+/// While this is there, who asks the vendor for a change gets no answer.
+pub struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    /// How many have asked.
+    pub fn waiting(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Has everybody wait who asks for a change from now on.
+pub fn hold(world: &Shared) -> Held {
+    let held = Arc::new(AtomicUsize::new(0));
+    world.lock().unwrap().held = Some(Arc::clone(&held));
+    Held(held)
+}
+
 async fn handle(
     State(world): State<Shared>,
     method: Method,
@@ -48,6 +68,11 @@ async fn handle(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let held = world.lock().unwrap().held.clone().filter(|_| method != Method::GET);
+    if let Some(held) = held {
+        held.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>().await;
+    }
     let mut world = world.lock().unwrap();
     let path = uri.path().to_owned();
     if path.starts_with("/state/") {

@@ -64,6 +64,7 @@ pub async fn schedule(
         keys,
         work: place.work,
         vendors: vendors.clone(),
+        mirror: "/nowhere".into(),
         program: "/bin/false".into(),
         version: "0".to_owned(),
     };
