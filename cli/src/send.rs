@@ -17,7 +17,7 @@ use wanwright_schemas::{ObjectRef, headers};
 use crate::cli::{OutcomeFormat, SendArgs};
 use crate::endpoints::Login;
 use crate::exit::{Exit, TimedOut, Unreachable, Usage};
-use crate::output;
+use crate::{output, plan};
 
 /// How long to wait for somebody to serve the customer's partition.
 const NOBODY: Duration = Duration::from_secs(6);
@@ -177,6 +177,7 @@ fn would(order: &WouldOrder) -> String {
         Intent::Apply => "apply",
         Intent::Remove => "remove",
         Intent::Observe { .. } => "look at",
+        Intent::Plan { .. } => "plan",
     };
     let WouldOrder { target, vendor, generation, desired, .. } = order;
     let desired = serde_json::to_string(desired).unwrap_or_default();
@@ -189,7 +190,16 @@ pub fn print(subject: &CommandSubject, outcome: &Outcome) {
     let repeated = if outcome.repeated { "  (repeated: this is the first outcome)" } else { "" };
     let id = outcome.command.map(|id| format!("  command {id}")).unwrap_or_default();
     match &outcome.verdict {
-        Verdict::Accepted { position, events, generation, would_follow, would_order, more_orders } => {
+        Verdict::Accepted {
+            position,
+            events,
+            generation,
+            would_follow,
+            would_order,
+            more_orders,
+            would_plan,
+            more_plans,
+        } => {
             let generation =
                 generation.map(|generation| format!("  generation {generation}")).unwrap_or_default();
             let position =
@@ -206,6 +216,10 @@ pub fn print(subject: &CommandSubject, outcome: &Outcome) {
             would_order.iter().flatten().for_each(|order| output::line(format!("  {}", would(order))));
             if *more_orders > 0 {
                 output::line(format!("  and {more_orders} more orders"));
+            }
+            would_plan.iter().flatten().for_each(|would| plan::print_preview(would));
+            if *more_plans > 0 {
+                output::line(format!("  and {more_plans} more stacks, which were not planned"));
             }
         }
         Verdict::Refused { refusal, .. } => {

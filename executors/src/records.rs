@@ -34,7 +34,7 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
         target: order.target(),
         account: order.account.clone(),
         secrets: secrets_of(order),
-        priority: if order.changes() { Priority::Intent } else { Priority::Drift },
+        priority: if order.is_look() { Priority::Drift } else { Priority::Intent },
         trace,
     }
 }
@@ -42,7 +42,7 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
 /// The secrets that an order's settings name. What is taken down needs none.
 fn secrets_of(order: &Order) -> Vec<String> {
     let mut names = Vec::new();
-    if matches!(order.intent, Intent::Remove) {
+    if matches!(order.intent, Intent::Remove | Intent::Plan { remove: true, .. }) {
         return names;
     }
     match &order.desired {

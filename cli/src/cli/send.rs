@@ -14,7 +14,8 @@ use super::shared::{Connection, OutcomeFormat};
     wanwright send device approve acme/oslo-ap-01 '{\"generation\":3}' --actor boss\n  \
     wanwright send customer freeze acme '{\"name\":\"christmas\",\"from\":\"2026-12-20T00:00\",\"to\":\"2027-01-02T00:00\",\
     \"zone\":\"Europe/Oslo\",\"reason\":\"nobody is there\"}'\n  \
-    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\"}}'\n  \
+    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\",\"site\":\"plan\"}}'\n  \
+    wanwright send site approve acme/oslo-01 '{\"generation\":3,\"plan\":\"sha256:…\"}' --actor boss\n  \
     wanwright send customer change acme '{\"windows\":{\"nights\":{\"zone\":\"Europe/Oslo\",\"from\":\"22:00\",\"to\":\"04:00\"}}}'\n  \
     wanwright send site release acme/oslo-01 '{\"reason\":\"the line is down\"}'\n  \
     wanwright send device revert acme/oslo-ap-01 '{\"to_generation\":2}'\n\nExit codes: 0 accepted, 3 refused."

@@ -4,14 +4,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::fs;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{KeyError, Nats, StateCopies, StateKeys, chain};
+use wanwright_nats::{KeyError, Nats, PlanError, PlanFiles, StateCopies, StateKeys, chain};
+use wanwright_schemas::Digest;
 use wanwright_schemas::order::{Desired, Intent};
 use wanwright_schemas::reason::Reason;
+use wanwright_schemas::report::Finding;
+use wanwright_schemas::run::RunEvent;
 use wanwright_supervisor::{Child, ChildSpec, Lines};
 use wanwright_vendors::{ClientError, Vendors};
 
@@ -19,6 +23,7 @@ use super::findings::Stack;
 use super::inputs;
 use super::left::{ERRORED, RUNS, VARIABLES};
 use super::messages::{self, Heard, Said, Secrets};
+use super::planning::{self, Basis};
 use super::process::{Surroundings, Terraform, output, took};
 use super::provider::{self, Provider};
 use super::remains;
@@ -38,6 +43,14 @@ const DESTROY: [&str; 6] =
     ["apply", "-destroy", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
 const LOOK: [&str; 6] =
     ["plan", "-refresh-only", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+
+const PLAN: [&str; 5] = ["plan", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const PLAN_DESTROY: [&str; 6] =
+    ["plan", "-destroy", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const APPLY_PLAN: [&str; 4] = ["apply", "-json", "-input=false", PLAN_FILE];
+
+/// The name of a plan's file in the folder of its run.
+const PLAN_FILE: &str = "plan";
 
 /// What went wrong around Terraform; what goes wrong inside is a finding.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +79,9 @@ pub enum TerraformError {
     /// The state cannot be read or kept.
     #[error("reading or keeping the stack's state")]
     State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A plan's file cannot be kept or had.
+    #[error("keeping or opening the stack's plan")]
+    Plan(#[source] PlanError),
     /// A step before or after a run that takes no time took too much.
     #[error("Terraform did not end within {} s", .0.as_secs())]
     Slow(Duration),
@@ -114,6 +130,7 @@ pub struct TerraformEngine {
     vendors: Vendors,
     templates: Templates,
     states: StateServer,
+    plans: PlanFiles,
     runs: PathBuf,
     sockets: PathBuf,
 }
@@ -169,6 +186,7 @@ impl TerraformEngine {
         let _ = fs::remove_dir_all(&sockets).await;
         private(&sockets).await?;
         let copies = StateCopies::new(config.nats.clone());
+        let plans = PlanFiles::new(config.nats.clone(), config.keys.clone());
         let store = Store { pool: config.pool, keys: config.keys, copies };
         for what in wanwright_supervisor::missing_confinement() {
             tracing::warn!(what, "Terraform and its providers are not confined as they should be");
@@ -181,6 +199,7 @@ impl TerraformEngine {
             vendors: config.vendors,
             templates: Templates::new(config.work.join("templates")),
             states,
+            plans,
             runs,
             sockets,
         };
@@ -222,6 +241,11 @@ impl TerraformEngine {
         if before.is_null() && run.order.applied {
             // Terraform would make everything once more.
             return Err(TerraformError::State(StoreError::Gone { stack: uid }.into()));
+        }
+        if let Some(plan) = &run.order.plan
+            && let Err(why) = planning::judge(plan, &template.digest, &Basis::of(&before), Timestamp::now())
+        {
+            return Ok(engine::stale(run.order, plan.hash, why));
         }
         if run.order.changes()
             && let Err(error) = remains::clear_tunnels(run, &stack, &before).await
@@ -393,6 +417,10 @@ impl Runner<'_> {
     ) -> Result<Outcome, TerraformError> {
         let intent = &self.run.order.intent;
         match intent {
+            Intent::Plan { remove, .. } => self.plan(stack, *remove, before, uid).await,
+            Intent::Apply | Intent::Remove if self.run.order.plan.is_some() => {
+                self.apply_plan(stack, before, uid).await
+            }
             Intent::Apply => match self.terraform(&APPLY).await? {
                 Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
                 Ended::Badly(said) => self.engine.judge(stack, &said, intent, uid).await,
@@ -414,6 +442,83 @@ impl Runner<'_> {
                 Ended::Badly(said) => Ok(passing(&said)),
                 cut => Ok(cut.cut_short()),
             },
+        }
+    }
+
+    /// Plans, keeps the plan's file, and tells what it would do.
+    async fn plan(
+        &self,
+        stack: &Stack<'_>,
+        remove: bool,
+        before: &Value,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
+        let said = match self.terraform(if remove { &PLAN_DESTROY } else { &PLAN }).await? {
+            Ended::Well(_) => return self.keep_plan(stack, before, uid).await,
+            Ended::Badly(said) => said,
+            cut => return Ok(cut.cut_short()),
+        };
+        let refused = |problem: &super::messages::Problem| problem.class == Some(Reason::VendorRefused);
+        match said.problems.first() {
+            Some(first) if said.problems.iter().all(refused) => {
+                let findings = engine::failed(self.run.order, Reason::VendorRefused, &first.message);
+                Ok(Outcome::Done(findings))
+            }
+            _ => Ok(passing(&said)),
+        }
+    }
+
+    async fn keep_plan(
+        &self,
+        stack: &Stack<'_>,
+        before: &Value,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
+        let file = self.folder.0.join(PLAN_FILE);
+        let bytes = planning::read(&file).await.map_err(io("reading", &file))?;
+        let (hash, basis) = (Digest::of(&bytes), Basis::of(before));
+        let plan = planning::told(&self.show(PLAN_FILE).await?, hash, &stack.template.digest, &basis);
+        let kept = self.engine.plans.put(&planning::place(uid, hash, &basis), &bytes).await;
+        kept.map_err(TerraformError::Plan)?;
+        self.run.gateway.records().add(RunEvent::Planned { plan: hash }).await;
+        Ok(Outcome::Done(engine::of_stack(self.run.order, Finding::Planned { plan })))
+    }
+
+    /// Applies the plan that the order names, and nothing else.
+    async fn apply_plan(
+        &self,
+        stack: &Stack<'_>,
+        before: &Value,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
+        let Some(plan) = &self.run.order.plan else { return Ok(internal("the order names no plan")) };
+        let basis = Basis::of(before);
+        let bytes = match self.engine.plans.get(&planning::place(uid, plan.hash, &basis)).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let why = planning::stale(&error).ok_or(TerraformError::Plan(error))?;
+                return Ok(engine::stale(self.run.order, plan.hash, why));
+            }
+        };
+        let file = self.folder.0.join(PLAN_FILE);
+        fs::write(&file, &bytes).await.map_err(io("writing", &file))?;
+        // What is recorded is the digest of what Terraform gets, not the one that the order names.
+        let opened = Digest::of(&bytes);
+        self.run.gateway.records().add(RunEvent::PlanOpened { plan: opened }).await;
+        let intent = &self.run.order.intent;
+        match self.terraform(&APPLY_PLAN).await? {
+            Ended::Well(_) if matches!(intent, Intent::Remove) => {
+                Ok(match remains::clear_site(self.run, stack, before).await {
+                    Ok(()) => Outcome::Done(stack.removed()),
+                    Err(error) => not_cleared(self.run, &error),
+                })
+            }
+            Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
+            Ended::Badly(mut said) => {
+                said.planned_before(&self.show(PLAN_FILE).await?);
+                self.engine.judge(stack, &said, intent, uid).await
+            }
+            cut => Ok(cut.cut_short()),
         }
     }
 

@@ -158,9 +158,9 @@ fn dispatcher(events: Vec<String>) -> Vec<String> {
 }
 
 fn executors() -> Vec<String> {
-    // The effect journal of a target ends with the target; a copy of a state with the next one.
-    let [journal, copies] =
-        [topology::EFFECTS, topology::STATES].map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
+    // The effect journal of a target ends with the target; a copy of a state and a plan file with the next one.
+    let [journal, copies, plans] = [topology::EFFECTS, topology::STATES, topology::PLANS]
+        .map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
     let own = [
         "wan.order.>",
         "wan.run.>",
@@ -170,9 +170,11 @@ fn executors() -> Vec<String> {
         "wan.dead.order.>",
         "wan.dead.report.>",
         "wan.state.*",
+        subjects::PLAN_ALL,
         subjects::EXECUTORS,
         journal.as_str(),
         copies.as_str(),
+        plans.as_str(),
     ];
     let own = own.map(str::to_owned).into_iter();
     let buckets = buckets(&[topology::LEASES, topology::ATTEMPTS, topology::BUDGETS]);
