@@ -207,6 +207,48 @@ fn wanted_when(
     .unwrap_or_default()
 }
 
+/// Whether a stack is not as it should be, and the order about it for each intent.
+fn stack_order<'a>(
+    customer: &'a CustomerId,
+    state: &'a Customer,
+    vendor: &'a Vendor,
+    id: &'a SiteId,
+    position: &'a Position,
+) -> Option<(bool, impl Fn(Intent) -> Order + use<'a>)> {
+    let site = state.sites.get(id)?;
+    let settings = settings::ordered(site, vendor)?;
+    let stack = Stack::read(customer, state, vendor, id)?;
+    let retries = site.retries + stack.retries;
+    let behind = site.pending() || stack.pending;
+    let order = move |intent: Intent| {
+        let vendor = site.spec.vendor.clone();
+        let desired = stack.desired(customer, id, site, &settings);
+        let account = state.own.spec.accounts.get(&vendor);
+        let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
+        order.under(account).of_applied(site.observed.is_some())
+    };
+    Some((behind, order))
+}
+
+/// What an executor would have to be asked to say what Terraform would do to the stacks that these events concern,
+/// whatever holds them: `state` is the one behind the events.
+pub fn previews(
+    customer: &CustomerId,
+    state: &Customer,
+    events: &[Event],
+    vendors: &Catalogue,
+) -> Vec<Order> {
+    let nowhere = Position { stream: String::new(), sequence: 0 };
+    let of_target = |target: Target| {
+        let Target::Site(id) = &target else { return None };
+        let site = state.sites.get(id)?;
+        let vendor = vendors.get(site.spec.vendor.as_str()).filter(|vendor| plans::can_plan(vendor))?;
+        let (behind, order) = stack_order(customer, state, vendor, id, &nowhere)?;
+        behind.then(|| order(Intent::Plan { remove: site.leaving, number: 0 }))
+    };
+    affected(state, events).into_iter().filter_map(of_target).collect()
+}
+
 fn of_stack(
     customer: &CustomerId,
     state: &Customer,
@@ -216,17 +258,7 @@ fn of_stack(
     now: Option<Timestamp>,
 ) -> Option<Wanted> {
     let site = state.sites.get(id)?;
-    let settings = settings::ordered(site, vendor)?;
-    let stack = Stack::read(customer, state, vendor, id)?;
-    let retries = site.retries + stack.retries;
-    let order = |intent: Intent| {
-        let vendor = site.spec.vendor.clone();
-        let desired = stack.desired(customer, id, site, &settings);
-        let account = state.own.spec.accounts.get(&vendor);
-        let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
-        order.under(account).of_applied(site.observed.is_some())
-    };
-    let behind = site.pending() || stack.pending;
+    let (behind, order) = stack_order(customer, state, vendor, id, position)?;
     if !behind {
         let look = site.check.map(|check| order(Intent::Observe { check }));
         return Some(Wanted { look, ..Wanted::default() });

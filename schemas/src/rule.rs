@@ -131,7 +131,8 @@ impl From<Validity> for String {
 impl fmt::Display for Validity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Every number of seconds has a unit: the last one.
-        let (unit, seconds) = UNITS.into_iter().find(|(_, unit)| self.0 % unit == 0).unwrap_or(('s', 1));
+        let (unit, seconds) =
+            UNITS.into_iter().find(|(_, unit)| self.0.is_multiple_of(*unit)).unwrap_or(('s', 1));
         // A day is written as hours, as people say it of a plan.
         match (unit, self.0 / seconds) {
             ('d', 1) => f.write_str("24h"),

@@ -57,6 +57,10 @@ pub const STATE_ALL: &str = "wan.state.*";
 pub const PLAN_ALL: &str = "wan.plan.*";
 /// What would be done to a stack that is not as somebody thinks of it, by request and reply.
 pub const PREVIEW: &str = "wan.preview";
+/// How the subjects begin on which that is answered.
+pub const PREVIEWED: &str = "wan.previewed.";
+/// Every answer to that.
+pub const PREVIEWED_ALL: &str = "wan.previewed.*";
 /// Timers that fired.
 pub const TIMER_DUE_ALL: &str = "wan.timer.due.>";
 /// Everything about timers.
@@ -260,6 +264,11 @@ pub fn state(stack: &str) -> String {
 /// The stack whose state's copy has this subject.
 pub fn stack_of_state(subject: &str) -> Option<&str> {
     subject.strip_prefix("wan.state.").filter(|stack| !stack.is_empty() && !stack.contains('.'))
+}
+
+/// Where a preview is answered. `token` is one that nobody else has.
+pub fn previewed(token: &str) -> String {
+    format!("{PREVIEWED}{token}")
 }
 
 /// The plan file of a stack.

@@ -46,6 +46,9 @@ pub struct SendArgs {
     /// Answer what would follow, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: answer what Terraform would do as well. An executor is asked, which may take a minute.
+    #[arg(long, requires = "dry_run")]
+    pub plan: bool,
     /// Version of the vendor's settings that the body speaks, for example `v1`; the stored one when not given.
     #[arg(long = "schema", value_name = "VERSION")]
     pub schema: Option<String>,

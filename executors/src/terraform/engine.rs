@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::{KeyError, Nats, PlanError, PlanFiles, StateCopies, StateKeys, chain};
 use wanwright_schemas::Digest;
 use wanwright_schemas::order::{Desired, Intent};
-use wanwright_schemas::reason::Reason;
+use wanwright_schemas::plan::Plan;
+use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::report::Finding;
 use wanwright_schemas::run::RunEvent;
 use wanwright_supervisor::{Child, ChildSpec, Lines};
@@ -47,6 +48,10 @@ const LOOK: [&str; 6] =
 const PLAN: [&str; 5] = ["plan", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
 const PLAN_DESTROY: [&str; 6] =
     ["plan", "-destroy", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const PREVIEW: [&str; 6] =
+    ["plan", "-lock=false", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const PREVIEW_DESTROY: [&str; 7] =
+    ["plan", "-destroy", "-lock=false", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
 const APPLY_PLAN: [&str; 4] = ["apply", "-json", "-input=false", PLAN_FILE];
 
 /// The name of a plan's file in the folder of its run.
@@ -269,6 +274,54 @@ impl TerraformEngine {
         })
     }
 
+    /// Says what an order that plans would be answered, and keeps nothing of it.
+    ///
+    /// # Errors
+    /// A refusal that says why it cannot be said.
+    pub(crate) async fn preview(&self, run: &Run<'_>, stop: &CancellationToken) -> Result<Plan, Refusal> {
+        let unavailable = |why: String| Refusal::new(Reason::PreviewUnavailable, why);
+        match self.try_preview(run, stop).await {
+            Ok(Ok(plan)) => Ok(plan),
+            Ok(Err(Outcome::Passing { code, message, .. })) => Err(Refusal::new(code, message)),
+            Ok(Err(Outcome::Done(_))) => Err(unavailable("it cannot be planned".to_owned())),
+            Err(error) => Err(unavailable(chain(&error))),
+        }
+    }
+
+    async fn try_preview(
+        &self,
+        run: &Run<'_>,
+        stop: &CancellationToken,
+    ) -> Result<Result<Plan, Outcome>, TerraformError> {
+        let (Desired::Site { site, tunnels, leaving }, Some(template), Intent::Plan { remove, .. }) =
+            (&run.order.desired, &run.vendor.terraform, &run.order.intent)
+        else {
+            return Ok(Err(internal("only stacks of vendors with a template are planned")));
+        };
+        let stack = Stack { site, tunnels, leaving, vendor: run.vendor, template };
+        let uid = site.uid.to_string();
+        // It never locks the state, so it cannot write one either.
+        let session = self.states.open(&uid, &run.order.id.to_string());
+        let ready = self.templates.get(&self.terraform, template, &session).await?;
+        let before = self.state(&uid).await?;
+        if before.is_null() && run.order.applied {
+            return Err(TerraformError::State(StoreError::Gone { stack: uid }.into()));
+        }
+        let dir = self.runs.join(format!("preview-{}", uuid::Uuid::new_v4().simple()));
+        let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
+        let provider =
+            Provider::start(&self.vendors.snapshot(), &self.sockets, run.gateway.base_url()).await?;
+        let secrets = Secrets::new([run.gateway.token(), session.token()]);
+        let runner =
+            Runner { engine: self, run, stop, folder: &folder, ready: &ready, provider, session, secrets };
+        let args: &[&str] = if *remove { &PREVIEW_DESTROY } else { &PREVIEW };
+        match runner.terraform(args).await? {
+            Ended::Well(_) => Ok(Ok(runner.told(&stack, &before).await?.0)),
+            Ended::Badly(said) => Ok(Err(passing(&said))),
+            cut => Ok(Err(cut.cut_short())),
+        }
+    }
+
     async fn state(&self, uid: &str) -> Result<Value, TerraformError> {
         self.states.newest(uid).await.map_err(|error| TerraformError::State(error.into()))
     }
@@ -474,14 +527,21 @@ impl Runner<'_> {
         before: &Value,
         uid: &str,
     ) -> Result<Outcome, TerraformError> {
+        let (plan, bytes) = self.told(stack, before).await?;
+        let hash = plan.hash;
+        let kept = self.engine.plans.put(&planning::place(uid, hash, &Basis::of(before)), &bytes).await;
+        kept.map_err(TerraformError::Plan)?;
+        self.run.gateway.records().add(RunEvent::Planned { plan: hash }).await;
+        Ok(Outcome::Done(engine::of_stack(self.run.order, Finding::Planned { plan })))
+    }
+
+    /// What the plan in the run's folder would do, and its file.
+    async fn told(&self, stack: &Stack<'_>, before: &Value) -> Result<(Plan, Vec<u8>), TerraformError> {
         let file = self.folder.0.join(PLAN_FILE);
         let bytes = planning::read(&file).await.map_err(io("reading", &file))?;
         let (hash, basis) = (Digest::of(&bytes), Basis::of(before));
         let plan = planning::told(&self.show(PLAN_FILE).await?, hash, &stack.template.digest, &basis);
-        let kept = self.engine.plans.put(&planning::place(uid, hash, &basis), &bytes).await;
-        kept.map_err(TerraformError::Plan)?;
-        self.run.gateway.records().add(RunEvent::Planned { plan: hash }).await;
-        Ok(Outcome::Done(engine::of_stack(self.run.order, Finding::Planned { plan })))
+        Ok((plan, bytes))
     }
 
     /// Applies the plan that the order names, and nothing else.
