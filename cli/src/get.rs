@@ -158,6 +158,21 @@ const PROJECTIONS: &[Column] = &[
     ("problem", "/last_error"),
 ];
 
+const PLANS: &[Column] = &[
+    ("customer", "/customer"),
+    ("site", "/site"),
+    ("generation", "/generation"),
+    ("state", "/state"),
+    ("create", "/creates"),
+    ("update", "/updates"),
+    ("delete", "/deletes"),
+    ("replace", "/replaces"),
+    ("approved by", "/approved_by"),
+    ("planned", "/planned_at"),
+    ("expires", "/expires_at"),
+    ("hash", "/hash"),
+];
+
 /// Shows rows.
 pub async fn run(args: GetArgs) -> Result<Exit> {
     let pool = args.connection.postgres(1).await?;
@@ -193,6 +208,7 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
             (BUDGETS, values(Listed { rows, next: None })?)
         }
         Rows::Dead => (DEAD, values(read::dead_letters(&pool, &filter, &page).await?)?),
+        Rows::Plans => (PLANS, values(read::plans(&pool, &filter, &page).await?)?),
         Rows::Drift => {
             let listed = values(read::drift(&pool, &filter, &page).await?)?;
             if args.output == RowFormat::Table {
@@ -316,6 +332,7 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Outcomes => format!("outcome/{}", text("command")),
         Rows::Budgets => format!("budget/{}/{}", text("vendor"), text("account")),
         Rows::Dead => format!("dead/{}", cell(row.get("sequence"))),
+        Rows::Plans => format!("plan/{}/{}/{}", text("customer"), text("site"), text("hash")),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
         Rows::Drift | Rows::Held | Rows::Timeline => {
             format!("{}/{}/{}", text("kind"), text("customer"), text("id"))

@@ -16,6 +16,7 @@ mod get;
 mod log;
 mod output;
 mod pause;
+mod plan;
 mod repartition;
 mod replay;
 mod reveal;
@@ -78,6 +79,7 @@ async fn run(mode: Mode) -> anyhow::Result<Exit> {
         Mode::Resume(args) => pause::resume(args).await,
         Mode::Watch(args) => watch::run(args).await,
         Mode::Log(args) => log::run(args).await,
+        Mode::Plan(args) => plan::run(args).await,
         Mode::Drift(args) => drift::run(args).await,
         Mode::Replay(args) => replay::run(args).await,
         Mode::Rebuild(args) => get::rebuild(args).await,

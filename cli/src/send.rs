@@ -17,10 +17,13 @@ use wanwright_schemas::{ObjectRef, headers};
 use crate::cli::{OutcomeFormat, SendArgs};
 use crate::endpoints::Login;
 use crate::exit::{Exit, TimedOut, Unreachable, Usage};
-use crate::output;
+use crate::{output, plan};
 
 /// How long to wait for somebody to serve the customer's partition.
 const NOBODY: Duration = Duration::from_secs(6);
+
+/// How long an answer to a dry run is waited for that says what Terraform would do.
+const WITH_PLANS: Duration = Duration::from_secs(260);
 
 /// Pause before asking again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -52,6 +55,9 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
     }
     if args.dry_run {
         head.insert(headers::DRY_RUN, "true");
+    }
+    if args.plan {
+        head.insert(headers::PLAN, "true");
     }
     may_send(&args, &subject)?;
     let nats = args.connection.nats_unasked(Login::Person, "wanwright-send").await?;
@@ -138,9 +144,13 @@ pub async fn request(
 ) -> Result<Outcome> {
     let give_up = Instant::now() + NOBODY;
     let reply = loop {
-        let asked =
-            nats.client.request_with_headers(subject.request(), head.clone(), body.clone().into()).await;
-        match asked {
+        let asked = async_nats::Request::new().headers(head.clone()).payload(body.clone().into());
+        // Executors are given a minute for each plan.
+        let asked = match head.get(headers::PLAN) {
+            Some(_) => asked.timeout(Some(WITH_PLANS)),
+            None => asked,
+        };
+        match nats.client.send_request(subject.request(), asked).await {
             // A partition whose holder died is taken over within seconds; nothing was changed meanwhile.
             Err(error) if error.kind() == RequestErrorKind::NoResponders && Instant::now() < give_up => {
                 tokio::time::sleep(AGAIN).await;
@@ -177,6 +187,7 @@ fn would(order: &WouldOrder) -> String {
         Intent::Apply => "apply",
         Intent::Remove => "remove",
         Intent::Observe { .. } => "look at",
+        Intent::Plan { .. } => "plan",
     };
     let WouldOrder { target, vendor, generation, desired, .. } = order;
     let desired = serde_json::to_string(desired).unwrap_or_default();
@@ -189,7 +200,16 @@ pub fn print(subject: &CommandSubject, outcome: &Outcome) {
     let repeated = if outcome.repeated { "  (repeated: this is the first outcome)" } else { "" };
     let id = outcome.command.map(|id| format!("  command {id}")).unwrap_or_default();
     match &outcome.verdict {
-        Verdict::Accepted { position, events, generation, would_follow, would_order, more_orders } => {
+        Verdict::Accepted {
+            position,
+            events,
+            generation,
+            would_follow,
+            would_order,
+            more_orders,
+            would_plan,
+            more_plans,
+        } => {
             let generation =
                 generation.map(|generation| format!("  generation {generation}")).unwrap_or_default();
             let position =
@@ -206,6 +226,10 @@ pub fn print(subject: &CommandSubject, outcome: &Outcome) {
             would_order.iter().flatten().for_each(|order| output::line(format!("  {}", would(order))));
             if *more_orders > 0 {
                 output::line(format!("  and {more_orders} more orders"));
+            }
+            would_plan.iter().flatten().for_each(plan::print_preview);
+            if *more_plans > 0 {
+                output::line(format!("  and {more_plans} more stacks, which were not planned"));
             }
         }
         Verdict::Refused { refusal, .. } => {

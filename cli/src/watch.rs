@@ -112,6 +112,7 @@ pub fn detail(event: &RunEvent) -> String {
         RunEvent::Call { method, path, status, millis, .. } => {
             format!("{method} {path} {status} in {millis} ms")
         }
+        RunEvent::Planned { plan } | RunEvent::PlanOpened { plan } => plan.to_string(),
         RunEvent::Log { message, resource: Some(step), .. } => {
             format!("{message} ({} of {} done)", step.done, step.total)
         }

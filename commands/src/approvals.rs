@@ -106,7 +106,9 @@ pub(crate) fn approve<S>(
 ) -> Result<Vec<Change<S>>, Refusal> {
     Ok(match judge(object.approval.as_ref(), name, generation, actor, groups)? {
         Given::Before => Vec::new(),
-        Given::Counts | Given::Suffices => vec![Change::Approved { generation, approved_by: actor.clone() }],
+        Given::Counts | Given::Suffices => {
+            vec![Change::Approved { generation, approved_by: actor.clone(), plan: None }]
+        }
     })
 }
 
@@ -119,11 +121,22 @@ pub(crate) fn reject<S>(
     groups: &Groups,
 ) -> Result<Vec<Change<S>>, Refusal> {
     let reason = judge_rejection(object.approval.as_ref(), name, body, actor, groups)?;
-    Ok(vec![Change::Rejected { generation: body.generation, rejected_by: actor.clone(), reason }])
+    let (generation, rejected_by) = (body.generation, actor.clone());
+    Ok(vec![Change::Rejected { generation, rejected_by, reason, plan: None }])
+}
+
+/// Whether an event says that another one before it waits for approval.
+pub(crate) fn is_request(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Site(_, Change::ApprovalRequested { .. })
+            | Event::Tunnel(_, Change::ApprovalRequested { .. })
+            | Event::Device(_, Change::ApprovalRequested { .. })
+    )
 }
 
 /// The generation that a change makes, if it makes one.
-fn wished<S>(change: &Change<S>) -> Option<u64> {
+pub(crate) fn wished<S>(change: &Change<S>) -> Option<u64> {
     match change {
         Change::Created { generation, .. }
         | Change::Changed { generation, .. }
@@ -146,7 +159,8 @@ fn request<S>(
     let waiting = object.and_then(|object| object.approval.as_ref());
     let approvals = match state.own.spec.policy.of(kind) {
         Rule::Approve(approvals) => approvals.clone(),
-        Rule::Apply => waiting?.approvals.clone(),
+        // What is planned has its own approvals, of the plan.
+        Rule::Apply | Rule::Plan(_) => waiting?.approvals.clone(),
     };
     let mut requested_by = waiting.map(|waiting| waiting.requested_by.clone()).unwrap_or_default();
     if !requested_by.contains(actor) {

@@ -17,7 +17,7 @@ use crate::customer::Customer;
 use crate::object::Object;
 use crate::revert::Former;
 use crate::settings::{self, Specified};
-use crate::{approvals, cascade, device, freezes, holds, own, report, site, tunnel, windows};
+use crate::{approvals, cascade, device, freezes, holds, own, plans, report, site, tunnel, windows};
 
 /// What a decision may depend on beside the customer's state.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +79,7 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         "cancel" => windows::with_postponements(state, events, facts.received),
         _ => {
             let events = approvals::with_requests(state, events, &command.actor);
+            let events = plans::with_requests(state, events, &command.actor);
             windows::with_postponements(state, events, facts.received)
         }
     })
@@ -104,7 +105,15 @@ fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> R
         CommandBody::Customer(ask) => own::decide(state, &command.customer, ask, actor, facts),
         CommandBody::Site(id, Ask::Decommission(body)) if body.cascade => site::decommission_all(state, id),
         CommandBody::Site(id, Ask::Report(report)) => {
-            Ok(report::of_stack(&command.customer, state, id, report, facts.vendors))
+            Ok(report::of_stack(&command.customer, state, id, report, facts))
+        }
+        CommandBody::Site(id, Ask::Approve(body)) if plans::is_meant(state, id, body.plan) => {
+            let changes = plans::approve(&command.customer, state, id, body, actor, facts)?;
+            Ok(changes.into_iter().map(|change| Event::Site(id.clone(), change)).collect())
+        }
+        CommandBody::Site(id, Ask::Reject(body)) if plans::is_meant(state, id, body.plan) => {
+            let changes = plans::reject(state, id, body, actor, groups)?;
+            Ok(changes.into_iter().map(|change| Event::Site(id.clone(), change)).collect())
         }
         CommandBody::Site(id, Ask::Release(body)) => windows::release_stack(state, id, body, actor, now),
         CommandBody::Site(id, ask) => {
@@ -118,7 +127,7 @@ fn of_object(state: &Customer, command: &Command, facts: Circumstances<'_>) -> R
             Ok(changes.into_iter().map(|change| Event::Tunnel(id.clone(), change)).collect())
         }
         CommandBody::Device(id, Ask::Report(report)) => {
-            Ok(report::of_device(&command.customer, state, id, report, facts.vendors))
+            Ok(report::of_device(&command.customer, state, id, report, facts))
         }
         CommandBody::Device(id, Ask::Release(body)) => windows::release_device(state, id, body, actor, now),
         CommandBody::Device(id, ask) => {

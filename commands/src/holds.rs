@@ -13,7 +13,7 @@ use crate::approvals;
 use crate::customer::Customer;
 use crate::decide::live;
 use crate::object::Object;
-use crate::remarks;
+use crate::{plans, remarks};
 
 /// Longest reason that people give, in characters.
 const MAX_REASON: usize = 500;
@@ -48,11 +48,14 @@ pub(crate) fn decide<S>(
         Ask::Protect => Some(protect(object, name, true)),
         Ask::Unprotect => Some(protect(object, name, false)),
         Ask::Approve(body) => Some(
-            present(object, name)
+            plans::none_is_named(body.plan, name)
+                .and_then(|()| present(object, name))
                 .and_then(|object| approvals::approve(object, name, body.generation, actor, groups)),
         ),
         Ask::Reject(body) => Some(
-            present(object, name).and_then(|object| approvals::reject(object, name, body, actor, groups)),
+            plans::none_is_named(body.plan, name)
+                .and_then(|()| present(object, name))
+                .and_then(|object| approvals::reject(object, name, body, actor, groups)),
         ),
         Ask::Note(body) => {
             Some(present(object, name).and_then(|_| Ok(vec![Change::Noted { text: remarks::text(body)? }])))

@@ -22,6 +22,7 @@ mod loosening;
 mod object;
 pub mod orders;
 mod own;
+mod plans;
 mod recent;
 mod remarks;
 mod report;
@@ -36,7 +37,7 @@ pub use customer::{Customer, Own, Waiting};
 pub use decide::{Circumstances, SWEEPER, decide};
 pub use head::{BrokenHistory, Head, STATE_VERSION, Unthawable};
 pub use load::{Loading, Regressed};
-pub use object::{Acknowledgement, Approval, Failure, Object, Observed, Postponement};
+pub use object::{Acknowledgement, Approval, Failure, Object, Observed, Planned, Planning, Postponement};
 pub use recent::{Recent, Recents};
 
 #[cfg(feature = "service")]

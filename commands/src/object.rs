@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::event::Change;
+use wanwright_schemas::plan::BoundPlan;
 use wanwright_schemas::policy::Name;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::remarks::Trouble;
 use wanwright_schemas::report::{DriftField, Outputs};
-use wanwright_schemas::rule::Approvals;
-use wanwright_schemas::{Actor, CommandId, SchemaRef};
+use wanwright_schemas::rule::{Approvals, PlanRule};
+use wanwright_schemas::{Actor, CommandId, OrderId, SchemaRef};
 
 /// What an executor last brought about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,36 @@ impl Approval {
     /// How many approvals it needs.
     pub fn needed(&self) -> usize {
         usize::try_from(self.approvals.by).unwrap_or(usize::MAX)
+    }
+}
+
+/// That what was asked for of an object is to be planned, until that is at the vendor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planning {
+    /// Who asked for it.
+    pub requested_by: Vec<Actor>,
+    /// The rule it was asked for under.
+    pub rule: PlanRule,
+}
+
+/// A plan of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The digest of all that the stack should be.
+    pub wish: OrderId,
+    /// The plan, as an order names it.
+    pub bound: BoundPlan,
+    /// Whether it needs approvals.
+    pub asks: bool,
+    /// Those that it needs and has.
+    pub approval: Approval,
+}
+
+impl Planned {
+    /// Whether it has all the approvals that it needs.
+    pub fn is_free(&self) -> bool {
+        self.approval.rejected_by.is_none()
+            && (!self.asks || self.approval.approved_by.len() >= self.approval.needed())
     }
 }
 
@@ -122,6 +153,16 @@ pub struct Object<S> {
     pub protected: bool,
     /// The generation that waits for approval or was rejected, if there is one: then it is the present one.
     pub approval: Option<Approval>,
+    /// That what was asked for is to be planned with its stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planning: Option<Planning>,
+    /// The newest plan of the stack, which only sites have. Whether it is good for what the stack should be is judged when
+    /// that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Planned>,
+    /// How many plans of the stack were made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub plans: u64,
     /// That what is to be done waits for a change window. It is noted for who reads; what holds it are the windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postponed: Option<Postponement>,
@@ -152,6 +193,9 @@ impl<S> Object<S> {
             suspended: None,
             protected: false,
             approval: None,
+            planning: None,
+            plan: None,
+            plans: 0,
             postponed: None,
             released: false,
             acknowledged: None,
@@ -190,6 +234,7 @@ impl<S> Object<S> {
         self.forget_failure();
         // Whether this generation waits is said by an event of its own.
         self.approval = None;
+        self.plan = None;
         self.acknowledged = None;
         self.cancelled = false;
         self.begin_anew();
@@ -250,6 +295,7 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
                 object.reapply = false;
                 object.drift.clear();
                 object.acknowledged = None;
+                (object.planning, object.plan) = (None, None);
                 object.begin_anew();
             }
         }
@@ -261,9 +307,13 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
             }
         }
         Change::Removed { .. } | Change::Cancelled { restored: None, tried: false, .. } => *slot = None,
-        Change::Cancelled { tried: true, .. } => object.tried = true,
+        Change::Cancelled { tried: true, .. } => {
+            object.tried = true;
+            (object.planning, object.plan) = (None, None);
+        }
         Change::Cancelled { generation, .. } => {
             object.cancelled = true;
+            (object.planning, object.plan) = (None, None);
             // What the vendor has is this generation as well.
             if let Some(observed) = &mut object.observed {
                 observed.generation = *generation;
@@ -289,14 +339,43 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
         Change::ApprovalRequested { generation, requested_by, approvals } => {
             object.approval = Some(Approval::new(*generation, requested_by.clone(), approvals.clone()));
         }
-        Change::Approved { generation, approved_by } => {
+        Change::Approved { approved_by, plan: Some(plan), .. } => {
+            if let Some(planned) = object.plan.as_mut().filter(|planned| planned.bound.hash == *plan) {
+                planned.approval.approved_by.push(approved_by.clone());
+            }
+        }
+        Change::Approved { generation, approved_by, plan: None } => {
             if let Some(waiting) = object.approval.as_mut().filter(|waits| waits.generation == *generation) {
                 waiting.approved_by.push(approved_by.clone());
                 object.approval =
                     object.approval.take().filter(|waits| waits.approved_by.len() < waits.needed());
             }
         }
-        Change::Rejected { generation, rejected_by, .. } => {
+        Change::Rejected { rejected_by, plan: Some(plan), .. } => {
+            if let Some(planned) = object.plan.as_mut().filter(|planned| planned.bound.hash == *plan) {
+                planned.approval.rejected_by = Some(rejected_by.clone());
+            }
+        }
+        Change::PlanRequested { requested_by, rule, .. } => {
+            object.planning = Some(Planning { requested_by: requested_by.clone(), rule: rule.clone() });
+        }
+        Change::Planned { generation, wish, plan, expires, requested_by, approvals, .. } => {
+            let bound = BoundPlan {
+                hash: plan.hash,
+                template: plan.template.clone(),
+                serial: plan.serial,
+                lineage: plan.lineage.clone(),
+                expires: *expires,
+            };
+            let (asks, approvals) = (approvals.is_some(), approvals.clone().unwrap_or_default());
+            let approval = Approval::new(*generation, requested_by.clone(), approvals);
+            object.plan = Some(Planned { wish: *wish, bound, asks, approval });
+            object.plans += 1;
+        }
+        Change::PlanApplied { plan, .. } | Change::PlanStale { plan, .. } => {
+            object.plan = object.plan.take().filter(|planned| planned.bound.hash != *plan);
+        }
+        Change::Rejected { generation, rejected_by, plan: None, .. } => {
             if let Some(waiting) = object.approval.as_mut().filter(|waits| waits.generation == *generation) {
                 waiting.rejected_by = Some(rejected_by.clone());
             }
@@ -316,6 +395,11 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
         // It is for people to read.
         Change::Noted { .. } => {}
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn clear_check<S>(object: &mut Object<S>, check: CommandId) {

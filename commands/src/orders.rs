@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use wanwright_schemas::event::{Change, Event};
-use wanwright_schemas::ids::{CustomerId, SiteId, TunnelId};
+use wanwright_schemas::ids::{CustomerId, OrderId, SiteId, TunnelId};
 use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunnel, Intent, Order, Target};
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::policy::CustomerChange;
@@ -18,6 +18,8 @@ use wanwright_vendors::{Catalogue, Vendor};
 
 use crate::customer::Customer;
 use crate::object::Object;
+pub use crate::plans::expiry;
+use crate::plans::{self, Due};
 use crate::settings;
 pub use crate::waits::{Held, held, waits_for};
 pub use crate::windows::{Gate, gate};
@@ -29,6 +31,11 @@ pub struct Wanted {
     pub change: Option<Order>,
     /// Compare and report.
     pub look: Option<Order>,
+    /// The digest of all that a stack should be, where it is not so yet: the id of the order that would bring it about if
+    /// it needed no plan.
+    pub wish: Option<OrderId>,
+    /// Whether there is no change because a plan waits for approvals, or was rejected.
+    pub plan_waits: bool,
 }
 
 /// The targets whose orders may differ after these events.
@@ -109,8 +116,10 @@ pub fn that_would_follow(
     let nowhere = Position { stream: String::new(), sequence: 0 };
     let of_target = |target: Target| {
         let vendor = vendors.get(vendor_of(state, &target)?.as_str())?;
-        let Wanted { change, look } = wanted(customer, state, vendor, &target, &nowhere);
-        let change = change.filter(|_| matches!(gate(state, &target, now), Gate::Open(_)));
+        let Wanted { change, look, .. } = wanted_at(customer, state, vendor, &target, &nowhere, now);
+        let is_open = || matches!(gate(state, &target, now), Gate::Open(_));
+        // What is only planned needs no window.
+        let change = change.filter(|change| !change.changes() || is_open());
         Some(change.into_iter().chain(look))
     };
     affected(state, events).into_iter().filter_map(of_target).flatten().collect()
@@ -150,7 +159,7 @@ pub fn tried_generation(state: &Customer, target: &Target) -> u64 {
 }
 
 /// The orders a target should have. `vendor` is the target's own. Whether a change may begin now is said by [`gate`]: what
-/// comes of one that was begun is judged by this alone.
+/// comes of one that was begun is judged by this alone, and as if no plan were out of date.
 pub fn wanted(
     customer: &CustomerId,
     state: &Customer,
@@ -158,14 +167,86 @@ pub fn wanted(
     target: &Target,
     position: &Position,
 ) -> Wanted {
+    wanted_when(customer, state, vendor, target, position, None)
+}
+
+/// The orders a target should have at this moment: what is planned and out of date by then is planned anew.
+pub fn wanted_at(
+    customer: &CustomerId,
+    state: &Customer,
+    vendor: &Vendor,
+    target: &Target,
+    position: &Position,
+    now: Timestamp,
+) -> Wanted {
+    wanted_when(customer, state, vendor, target, position, Some(now))
+}
+
+/// The digest of all that a stack should be, whether or not anything may be done about it now; none where it is so, as
+/// far as is known.
+pub(crate) fn wish(customer: &CustomerId, state: &Customer, vendor: &Vendor, id: &SiteId) -> Option<OrderId> {
+    let nowhere = Position { stream: String::new(), sequence: 0 };
+    of_stack(customer, state, vendor, id, &nowhere, None)?.wish
+}
+
+fn wanted_when(
+    customer: &CustomerId,
+    state: &Customer,
+    vendor: &Vendor,
+    target: &Target,
+    position: &Position,
+    now: Option<Timestamp>,
+) -> Wanted {
     if held(state, target).is_some() {
         return Wanted::default();
     }
     match target {
-        Target::Site(id) => of_stack(customer, state, vendor, id, position),
+        Target::Site(id) => of_stack(customer, state, vendor, id, position, now),
         Target::Device(id) => of_device(customer, state, vendor, id, position),
     }
     .unwrap_or_default()
+}
+
+/// Whether a stack is not as it should be, and the order about it for each intent.
+fn stack_order<'a>(
+    customer: &'a CustomerId,
+    state: &'a Customer,
+    vendor: &'a Vendor,
+    id: &'a SiteId,
+    position: &'a Position,
+) -> Option<(bool, impl Fn(Intent) -> Order + use<'a>)> {
+    let site = state.sites.get(id)?;
+    let settings = settings::ordered(site, vendor)?;
+    let stack = Stack::read(customer, state, vendor, id)?;
+    let retries = site.retries + stack.retries;
+    let behind = site.pending() || stack.pending;
+    let order = move |intent: Intent| {
+        let vendor = site.spec.vendor.clone();
+        let desired = stack.desired(customer, id, site, &settings);
+        let account = state.own.spec.accounts.get(&vendor);
+        let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
+        order.under(account).of_applied(site.observed.is_some())
+    };
+    Some((behind, order))
+}
+
+/// What an executor would have to be asked to say what Terraform would do to the stacks that these events concern,
+/// whatever holds them: `state` is the one behind the events.
+pub fn previews(
+    customer: &CustomerId,
+    state: &Customer,
+    events: &[Event],
+    vendors: &Catalogue,
+) -> Vec<Order> {
+    let nowhere = Position { stream: String::new(), sequence: 0 };
+    let of_target = |target: Target| {
+        let Target::Site(id) = &target else { return None };
+        let site = state.sites.get(id)?;
+        let vendor = vendors.get(site.spec.vendor.as_str()).filter(|vendor| plans::can_plan(vendor))?;
+        let (behind, order) = stack_order(customer, state, vendor, id, &nowhere)?;
+        behind.then(|| order(Intent::Plan { remove: site.leaving, number: 0 }))
+    };
+    affected(state, events).into_iter().filter_map(of_target).collect()
 }
 
 fn of_stack(
@@ -174,27 +255,25 @@ fn of_stack(
     vendor: &Vendor,
     id: &SiteId,
     position: &Position,
+    now: Option<Timestamp>,
 ) -> Option<Wanted> {
     let site = state.sites.get(id)?;
-    let settings = settings::ordered(site, vendor)?;
-    let stack = Stack::read(customer, state, vendor, id)?;
-    let retries = site.retries + stack.retries;
-    let order = |intent: Intent| {
-        let vendor = site.spec.vendor.clone();
-        let desired = stack.desired(customer, id, site, &settings);
-        let account = state.own.spec.accounts.get(&vendor);
-        let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
-        order.under(account).of_applied(site.observed.is_some())
-    };
-    let behind = site.pending() || stack.pending;
-    let change = match (behind, site.leaving) {
-        (false, _) => None,
-        (true, false) => Some(order(Intent::Apply)),
-        (true, true) => Some(order(Intent::Remove)),
-    };
+    let (behind, order) = stack_order(customer, state, vendor, id, position)?;
+    if !behind {
+        let look = site.check.map(|check| order(Intent::Observe { check }));
+        return Some(Wanted { look, ..Wanted::default() });
+    }
     // A look in the middle of a change would report the change itself as drift.
-    let look = site.check.filter(|_| change.is_none()).map(|check| order(Intent::Observe { check }));
-    Some(Wanted { change, look })
+    let bare = order(if site.leaving { Intent::Remove } else { Intent::Apply });
+    let wish = Some(bare.id);
+    let change = match plans::due(state, vendor, id, site, bare.id, now) {
+        Due::Bare => Some(bare),
+        Due::Bound(plan) => Some(bare.bound(Some(&plan))),
+        Due::Plan(number) => Some(order(Intent::Plan { remove: site.leaving, number })),
+        Due::Nothing => None,
+    };
+    let plan_waits = change.is_none();
+    Some(Wanted { change, look: None, wish, plan_waits })
 }
 
 /// The tunnels of a site as its stack should have them.
@@ -355,5 +434,5 @@ fn of_device(
         .check
         .filter(|_| change.is_none() && !inputs.is_empty())
         .map(|check| order(Intent::Observe { check }));
-    Some(Wanted { change, look })
+    Some(Wanted { change, look, ..Wanted::default() })
 }

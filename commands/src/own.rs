@@ -16,7 +16,7 @@ use crate::approvals::{self, Given};
 use crate::cascade::{self, listed};
 use crate::customer::{Customer, Waiting};
 use crate::decide::{self, Circumstances, patched};
-use crate::{freezes, holds, loosening, remarks, windows};
+use crate::{freezes, holds, loosening, plans, remarks, windows};
 
 pub(crate) fn decide(
     state: &Customer,
@@ -35,8 +35,14 @@ pub(crate) fn decide(
         CustomerAsk::Unfreeze(body) => freezes::unfreeze(state, &body.name)?,
         CustomerAsk::ConfirmClaims(body) => abandoned(state, body, facts)?,
         CustomerAsk::Erase => erase(state, facts),
-        CustomerAsk::Approve(body) => approve(state, customer, body.generation, actor)?,
-        CustomerAsk::Reject(body) => reject(state, customer, body, actor)?,
+        CustomerAsk::Approve(body) => {
+            plans::none_is_named(body.plan, &format!("customer/{customer}"))?;
+            approve(state, customer, body.generation, actor)?
+        }
+        CustomerAsk::Reject(body) => {
+            plans::none_is_named(body.plan, &format!("customer/{customer}"))?;
+            reject(state, customer, body, actor)?
+        }
         CustomerAsk::Note(body) => vec![CustomerChange::Noted { text: remarks::text(body)? }],
     };
     Ok(changes.into_iter().map(|change| Event::Customer(customer.clone(), change)).collect())
@@ -62,6 +68,7 @@ fn change(
     let Some(spec) = patched(&state.own.spec, patch)? else { return Ok(Vec::new()) };
     accounts_exist(state, customer, &spec.accounts, facts)?;
     loosening::can_be_followed(&spec)?;
+    plans::can_be_followed(state, &spec, facts.vendors)?;
     windows::can_open(&spec)?;
     let generation = state.own.generation + 1;
     let Some(approvals) = loosening::approvals(state, &spec)? else {

@@ -10,13 +10,15 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, CustomerId, DeviceId, OrderId, SiteId, TunnelId};
 use wanwright_schemas::order::Desired;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report};
-use wanwright_schemas::spec::TunnelSpec;
+use wanwright_schemas::spec::{SiteSpec, TunnelSpec};
 use wanwright_schemas::{ObjectRef, Position, Reason, Target};
-use wanwright_vendors::{Catalogue, Vendor};
+use wanwright_vendors::Vendor;
 
 use crate::customer::Customer;
+use crate::decide::Circumstances;
 use crate::object::Object;
 use crate::orders::{self, Wanted};
+use crate::plans;
 
 /// A report about a site's stack: the site and the tunnels it owns.
 pub(crate) fn of_stack(
@@ -24,12 +26,22 @@ pub(crate) fn of_stack(
     state: &Customer,
     site: &SiteId,
     report: &Report,
-    vendors: &Catalogue,
+    facts: Circumstances<'_>,
 ) -> Vec<Event> {
     let Some(owner) = state.sites.get(site) else { return Vec::new() };
-    let run = Run::read(customer, state, &Target::Site(site.clone()), report, vendors, owner.check);
+    let run = Run::read(customer, state, &Target::Site(site.clone()), report, facts, owner.check);
     let news = |found: &ObjectFinding| match &found.object {
-        ObjectRef::Site(id) if id == site => Some(Event::Site(id.clone(), run.news(owner, found, false)?)),
+        ObjectRef::Site(id) if id == site && owner.uid == found.uid => match &found.finding {
+            Finding::Planned { plan } => {
+                let made = plans::made(customer, state, site, report.order, plan, facts)?;
+                Some(Event::Site(id.clone(), made))
+            }
+            Finding::PlanStale { plan, why } => {
+                let stale = plans::stale(owner, run.wanted.change.as_ref(), report.order, *plan, *why)?;
+                Some(Event::Site(id.clone(), stale))
+            }
+            _ => Some(Event::Site(id.clone(), run.news(owner, found, false)?)),
+        },
         ObjectRef::Tunnel(id) => {
             let tunnel = state.tunnels.get(id).filter(|tunnel| &tunnel.spec.site == site)?;
             Some(Event::Tunnel(id.clone(), run.news(tunnel, found, run.moved(state, tunnel))?))
@@ -41,7 +53,8 @@ pub(crate) fn of_stack(
         events.retain(|event| !matches!(event, Event::Site(_, Change::Removed { .. })));
     }
     events.extend(run.left_undone(state, report, &events));
-    events
+    let applied = run.applied_plan(owner, report).map(|change| Event::Site(site.clone(), change));
+    applied.into_iter().chain(events).collect()
 }
 
 /// Whether a site would be gone before what is there: then it is not gone, for nothing could be said any more about what
@@ -59,10 +72,10 @@ pub(crate) fn of_device(
     state: &Customer,
     device: &DeviceId,
     report: &Report,
-    vendors: &Catalogue,
+    facts: Circumstances<'_>,
 ) -> Vec<Event> {
     let Some(object) = state.devices.get(device) else { return Vec::new() };
-    let run = Run::read(customer, state, &Target::Device(device.clone()), report, vendors, object.check);
+    let run = Run::read(customer, state, &Target::Device(device.clone()), report, facts, object.check);
     let news = |found: &ObjectFinding| match &found.object {
         ObjectRef::Device(id) if id == device => {
             let moved = orders::device_moved(state, object);
@@ -83,7 +96,10 @@ fn first_of_each(report: &Report) -> impl Iterator<Item = &ObjectFinding> {
 struct Run<'a> {
     order: OrderId,
     vendor: Option<&'a Vendor>,
+    /// What is wanted, as if no plan were out of date: who began in time is heard.
     wanted: Wanted,
+    /// The change that is wanted by the time of the report.
+    due: Option<OrderId>,
     check: Option<CommandId>,
 }
 
@@ -93,14 +109,19 @@ impl<'a> Run<'a> {
         state: &Customer,
         target: &Target,
         report: &Report,
-        vendors: &'a Catalogue,
+        facts: Circumstances<'a>,
         check: Option<CommandId>,
     ) -> Self {
+        let vendors = facts.vendors;
         let vendor = orders::vendor_of(state, target).and_then(|vendor| vendors.get(vendor.as_str()));
         // The position is no part of an order's identity.
         let nowhere = Position { stream: String::new(), sequence: 0 };
         let wanted = vendor.map(|vendor| orders::wanted(customer, state, vendor, target, &nowhere));
-        Self { order: report.order, vendor, wanted: wanted.unwrap_or_default(), check }
+        let due = vendor.and_then(|vendor| {
+            orders::wanted_at(customer, state, vendor, target, &nowhere, facts.received).change
+        });
+        let due = due.map(|change| change.id);
+        Self { order: report.order, vendor, wanted: wanted.unwrap_or_default(), due, check }
     }
 
     /// The change that a finding is for an object, if it is news. `moved`: it was applied with other inputs.
@@ -123,12 +144,25 @@ impl<'a> Run<'a> {
             Finding::Drifted { check, .. } | Finding::InSync { check } => {
                 self.answers(object, *check).then_some(Change::DriftNotFound { check: *check })
             }
+            // They are about the stack as a whole.
+            Finding::Planned { .. } | Finding::PlanStale { .. } => None,
         }
     }
 
     /// Whether the report is about the change that is wanted now.
     fn is_wanted(&self) -> bool {
-        self.wanted.change.as_ref().is_some_and(|change| change.id == self.order)
+        self.due == Some(self.order)
+            || self.wanted.change.as_ref().is_some_and(|change| change.id == self.order)
+    }
+
+    /// That a plan was applied to its end, which is the end of the plan as well.
+    fn applied_plan(&self, site: &Object<SiteSpec>, report: &Report) -> Option<Change<SiteSpec>> {
+        let change = self.wanted.change.as_ref().filter(|change| change.id == self.order)?;
+        let is_done =
+            |found: &ObjectFinding| matches!(found.finding, Finding::Applied { .. } | Finding::Removed);
+        let whole = !report.findings.is_empty() && report.findings.iter().all(is_done);
+        let plan = change.plan.as_ref().filter(|_| whole)?.hash;
+        Some(Change::PlanApplied { generation: site.generation, order: self.order, plan })
     }
 
     fn applied<S>(&self, object: &Object<S>, generation: u64, outputs: &Outputs) -> bool {

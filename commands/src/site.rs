@@ -11,7 +11,7 @@ use wanwright_vendors::Vendor;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
-use crate::{addresses, cancel, cascade, holds, revert, settings};
+use crate::{addresses, cancel, cascade, holds, plans, revert, settings};
 
 /// Most networks behind one site.
 const MAX_LANS: usize = 256;
@@ -28,6 +28,7 @@ pub(crate) fn decide(
         Ask::Create(spec) => {
             absent(present, &name)?;
             let (spec, vendor) = checked(state, id, spec, None, facts)?;
+            plans::can_be_made(state, vendor)?;
             Ok(vec![Change::Created { generation: 1, spec, schema: settings::reference::<SiteSpec>(vendor) }])
         }
         Ask::Change(patch) => {

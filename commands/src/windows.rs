@@ -16,6 +16,7 @@ use wanwright_schemas::policy::{CustomerChange, CustomerSpec, Name};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::window::{ReleaseBody, Window, WindowKind};
 
+use crate::approvals;
 use crate::calendar::{self, Calendar};
 use crate::customer::Customer;
 use crate::holds::{self, reason};
@@ -125,7 +126,7 @@ pub(crate) fn with_postponements(state: &Customer, events: Vec<Event>, now: Time
     let mut all = Vec::with_capacity(events.len());
     let mut rest = events.into_iter().peekable();
     while let Some(event) = rest.next() {
-        let waits = rest.peek().is_some_and(asks_for_approval);
+        let waits = rest.peek().is_some_and(waits);
         let postponed = match &event {
             Event::Site(id, change) => {
                 let generation = begins(state.sites.get(id), change, waits);
@@ -166,13 +167,13 @@ fn judges_anew(event: &Event) -> bool {
     )
 }
 
-fn asks_for_approval(event: &Event) -> bool {
-    matches!(
+/// Whether an event says that another one before it waits, for an approval or a plan.
+fn waits(event: &Event) -> bool {
+    let plan = matches!(
         event,
-        Event::Site(_, Change::ApprovalRequested { .. })
-            | Event::Tunnel(_, Change::ApprovalRequested { .. })
-            | Event::Device(_, Change::ApprovalRequested { .. })
-    )
+        Event::Site(_, Change::PlanRequested { .. }) | Event::Tunnel(_, Change::PlanRequested { .. })
+    );
+    plan || approvals::is_request(event)
 }
 
 /// The postponement of what is asked for now, if it is postponed.
@@ -194,8 +195,15 @@ fn begins<S>(object: Option<&Object<S>>, change: &Change<S>, waits: bool) -> Opt
         Change::Created { generation, .. }
         | Change::Changed { generation, .. }
         | Change::DecommissionRequested { generation } => (!waits).then_some(*generation),
-        Change::RetryRequested { .. } if approval.is_none() => object.map(|object| object.generation),
-        Change::Approved { generation, .. } if object.is_some_and(|object| !object.released) => {
+        Change::RetryRequested { .. } if approval.is_none() && !waits => {
+            object.map(|object| object.generation)
+        }
+        Change::Approved { generation, plan: Some(_), .. } => {
+            let planned = object.filter(|object| !object.released)?.plan.as_ref()?;
+            let is_last = planned.approval.approved_by.len() + 1 >= planned.approval.needed();
+            is_last.then_some(*generation)
+        }
+        Change::Approved { generation, plan: None, .. } if object.is_some_and(|object| !object.released) => {
             let is_last = approval.is_some_and(|waiting| waiting.approved_by.len() + 1 >= waiting.needed());
             is_last.then_some(*generation)
         }

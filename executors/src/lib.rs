@@ -7,6 +7,7 @@
 pub mod dispatcher;
 pub mod engine;
 pub mod gateway;
+mod preview;
 mod records;
 mod reporting;
 pub mod scheduler;

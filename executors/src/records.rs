@@ -34,7 +34,7 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
         target: order.target(),
         account: order.account.clone(),
         secrets: secrets_of(order),
-        priority: if order.changes() { Priority::Intent } else { Priority::Drift },
+        priority: if order.is_look() { Priority::Drift } else { Priority::Intent },
         trace,
     }
 }
@@ -42,7 +42,7 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
 /// The secrets that an order's settings name. What is taken down needs none.
 fn secrets_of(order: &Order) -> Vec<String> {
     let mut names = Vec::new();
-    if matches!(order.intent, Intent::Remove) {
+    if matches!(order.intent, Intent::Remove | Intent::Plan { remove: true, .. }) {
         return names;
     }
     match &order.desired {
@@ -83,15 +83,25 @@ struct Gathered {
     nats: Nats,
     context: RunContext,
     waiting: Mutex<Vec<RunEntry>>,
+    /// Whether nothing is written: it is of a run that leaves nothing behind.
+    unwritten: bool,
 }
 
 impl Records {
     pub(crate) fn new(nats: Nats, context: RunContext) -> Self {
-        Self(Arc::new(Gathered { nats, context, waiting: Mutex::default() }))
+        Self(Arc::new(Gathered { nats, context, waiting: Mutex::default(), unwritten: false }))
+    }
+
+    /// Records that are written nowhere.
+    pub(crate) fn unwritten(nats: Nats, context: RunContext) -> Self {
+        Self(Arc::new(Gathered { nats, context, waiting: Mutex::default(), unwritten: true }))
     }
 
     /// Adds a record. It is written with the next ones; those that are many by now are written first.
     pub(crate) async fn add(&self, event: RunEvent) {
+        if self.0.unwritten {
+            return;
+        }
         let many = {
             let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.push(RunEntry { time: Timestamp::now(), event });

@@ -4,7 +4,7 @@
 //! customer, appended to with the sequence that was decided on. [`table`] is the table of orders, [`lease`] and
 //! [`claim`] are exclusive rights, [`budgets`] what is left of vendors' budgets, [`timer`] wakes somebody later,
 //! [`snapshot`] keeps states that are made again from a history, [`keys`] the keys of personal data, [`controls`] what is
-//! paused, [`states`] the second copies of Terraform's states, [`dead`] what could not be handled, [`follow`] reads a
+//! paused, [`states`] the second copies of Terraform's states, [`plans`] its plan files, [`dead`] what could not be handled, [`follow`] reads a
 //! stream for ever, [`unreadable`] finds messages that no client can read. [`trace`] goes from message to message in
 //! headers. [`members`] of a role hear of each other. [`accounts`] says who may do what, [`evidence`] what a stream held.
 
@@ -24,6 +24,7 @@ pub mod load;
 pub mod members;
 pub mod partitions;
 mod parts;
+pub mod plans;
 pub mod publish;
 pub mod repartition;
 pub mod snapshot;
@@ -43,6 +44,7 @@ pub use history::{AppendError, History};
 pub use keys::{DataKey, KeyError, Keys, StateKeys, StatePlace};
 pub use lease::{Lease, Leases};
 pub use load::{load_page, load_subject};
+pub use plans::{PlanError, PlanFiles, PlanPlace};
 pub use snapshot::{Snapshot, Snapshots};
 pub use states::{SealedState, StateCopies};
 pub use table::{OrderTable, TableRow};

@@ -41,6 +41,8 @@ pub const RUNS: &str = "RUNS";
 pub const EFFECTS: &str = "EFFECTS";
 /// The second copies of Terraform's states.
 pub const STATES: &str = "STATES";
+/// The plan files of stacks.
+pub const PLANS: &str = "PLANS";
 /// The timers.
 pub const TIMERS: &str = "TIMERS";
 /// What should be in other streams.
@@ -141,6 +143,8 @@ pub fn streams(partitions: u16, replicas: usize) -> Vec<Config> {
         Config { max_age: 30 * DAY, ..new(RUNS, &[subjects::RUN_ALL]) },
         new(EFFECTS, &[subjects::EFFECT_ALL]),
         new(STATES, &[subjects::STATE_ALL]),
+        // No plan is valid for longer than 30 days.
+        Config { max_age: 31 * DAY, ..new(PLANS, &[subjects::PLAN_ALL]) },
         Config {
             max_messages_per_subject: 1,
             allow_message_schedules: true,

@@ -12,7 +12,10 @@ use crate::models::customers::CustomerKey;
 use crate::models::drift_reports::{self, DriftReportKey};
 use crate::models::lifecycle::At;
 use crate::models::object::{ObjectKey, ObjectRow, Step, step};
-use crate::models::{CustomerRow, DeviceRow, DriftReportRow, OutcomeRow, SiteRow, TimelineRow, TunnelRow};
+use crate::models::plans::{self, PlanKey};
+use crate::models::{
+    CustomerRow, DeviceRow, DriftReportRow, OutcomeRow, PlanRow, SiteRow, TimelineRow, TunnelRow,
+};
 use crate::table::{self, Slots, Table};
 
 /// An object whose row changed: what `wan.live.…` says.
@@ -31,6 +34,8 @@ pub struct EventRows {
     pub devices: Slots<DeviceRow>,
     /// `drift_reports`.
     pub drift_reports: Slots<DriftReportRow>,
+    /// `plans`.
+    pub plans: Slots<PlanRow>,
     /// `timeline`: only ever added to.
     pub timeline: Vec<TimelineRow>,
     /// `outcomes`, of commands that decided something.
@@ -79,6 +84,7 @@ impl EventRows {
             Event::Site(id, change) => {
                 let step = step(&mut self.sites, (customer, id), change, vendor, at);
                 drift_reports::follow(drift, kind, &object, change, &step, at);
+                plans::follow(&mut self.plans, (customer, id), change, step.plan, at);
                 step
             }
             Event::Tunnel(id, change) => {
@@ -133,6 +139,12 @@ impl EventRows {
         open_reports(&rows.tunnels, &mut reports);
         open_reports(&rows.devices, &mut reports);
         rows.drift_reports.load(connection, schema, &reports).await?;
+        let open = rows.sites.rows().filter_map(|site| {
+            let order_id = site.life().state.plan?;
+            Some(PlanKey { customer: site.customer.clone(), site: site.id.clone(), order_id })
+        });
+        let open: BTreeSet<PlanKey> = open.collect();
+        rows.plans.load(connection, schema, &open).await?;
         Ok(rows)
     }
 
@@ -143,6 +155,7 @@ impl EventRows {
         self.tunnels.save(connection, schema).await?;
         self.devices.save(connection, schema).await?;
         self.drift_reports.save(connection, schema).await?;
+        self.plans.save(connection, schema).await?;
         self.outcomes.save(connection, schema).await?;
         table::write(connection, schema, &self.timeline.iter().collect::<Vec<_>>()).await
     }
@@ -175,6 +188,7 @@ pub(crate) const TABLES: &[(&str, &[&str])] = &[
     (TunnelRow::NAME, TunnelRow::KEY),
     (DeviceRow::NAME, DeviceRow::KEY),
     (DriftReportRow::NAME, DriftReportRow::KEY),
+    (PlanRow::NAME, PlanRow::KEY),
     (TimelineRow::NAME, TimelineRow::KEY),
     (OutcomeRow::NAME, OutcomeRow::KEY),
 ];

@@ -11,7 +11,7 @@ use crate::checkpoint::StatusRow;
 use crate::error::Error;
 use crate::models::{
     CustomerRow, DeadLetterRow, DeviceRow, DriftReportRow, Health, HeldChange, OperationRow, OperationState,
-    OutcomeRow, RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow, VendorBudget,
+    OutcomeRow, PlanRow, RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow, VendorBudget,
 };
 use crate::table::parse;
 
@@ -227,6 +227,16 @@ pub async fn drift(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Listed
     conditions.when(filter.attention, "t.resolved_at IS NULL");
     let key = &[("found_at", "timestamptz"), ("kind", "text"), ("id", "text"), ("check_command", "uuid")];
     list(pool, &List { table: "drift_reports", key, descending: true }, conditions, page).await
+}
+
+/// Plans, the newest first. `attention`: those that wait for approvals, and are not out of date.
+pub async fn plans(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Listed<PlanRow>, Error> {
+    let mut conditions = Where::default();
+    conditions.equals("customer", filter.customer.as_ref());
+    conditions.equals("site", filter.id.as_ref());
+    conditions.when(filter.attention, "t.state = 'waiting' AND t.expires_at > now()");
+    let key = &[("planned_at", "timestamptz"), ("site", "text"), ("order_id", "uuid")];
+    list(pool, &List { table: "plans", key, descending: true }, conditions, page).await
 }
 
 /// A customer's events, the newest first.

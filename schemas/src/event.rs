@@ -10,12 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::command::ObjectRef;
 use crate::contact::{self, Contact, HasContact, KeyId};
+use crate::envelope::Digest;
 use crate::ids::{Actor, CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId};
+use crate::plan::{Plan, Stale};
 use crate::policy::{CustomerChange, Name};
 use crate::reason::Reason;
 use crate::remarks::Trouble;
 use crate::report::{DriftField, Outputs};
-use crate::rule::Approvals;
+use crate::rule::{Approvals, PlanRule};
 use crate::schema_ref::SchemaRef;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::upcast::{CHAIN, Chain, StoredEvent};
@@ -127,6 +129,9 @@ pub enum Change<S> {
         generation: u64,
         /// Who approved it.
         approved_by: Actor,
+        /// The digest of the plan, where that is what was approved.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Digest>,
     },
     /// Somebody refused the generation: nothing is done about the object until another one is asked for, which needs an
     /// approval as well.
@@ -137,6 +142,58 @@ pub enum Change<S> {
         rejected_by: Actor,
         /// Why.
         reason: String,
+        /// The digest of the plan, where that is what was rejected.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Digest>,
+    },
+    /// What was asked for is to be planned, and brought about as planned only.
+    PlanRequested {
+        /// The generation.
+        generation: u64,
+        /// Who asked for what is to be planned: none of them can approve the plan.
+        requested_by: Vec<Actor>,
+        /// What the plan needs before it is applied.
+        rule: PlanRule,
+    },
+    /// This is what would be done to the stack. Any other generation, another wish for one of its tunnels or another
+    /// template makes it void.
+    Planned {
+        /// The generation of the site.
+        generation: u64,
+        /// The order that the plan was made for.
+        order: OrderId,
+        /// The order that would apply what was planned if it needed no plan: the digest of all that the stack should be.
+        wish: OrderId,
+        /// The plan.
+        plan: Plan,
+        /// The first moment at which it can neither be approved nor begun any more; it is planned anew then.
+        expires: Timestamp,
+        /// Who asked for what it would bring about: none of them can approve it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        requested_by: Vec<Actor>,
+        /// The approvals it needs; none where it is applied at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approvals: Option<Approvals>,
+    },
+    /// The plan was applied, to its end.
+    PlanApplied {
+        /// The generation of the site.
+        generation: u64,
+        /// The order that applied it.
+        order: OrderId,
+        /// The digest of the plan's file.
+        plan: Digest,
+    },
+    /// The plan could not be applied any more. It is planned anew, and what the new plan needs has to be given anew.
+    PlanStale {
+        /// The generation of the site.
+        generation: u64,
+        /// The order that was to apply it.
+        order: OrderId,
+        /// The digest of the plan's file.
+        plan: Digest,
+        /// Why.
+        why: Stale,
     },
     /// Somebody else is to be talked to about the object. Nothing follows at the vendor, so the generation stays.
     ContactChanged {
@@ -226,6 +283,10 @@ impl<S> Change<S> {
             Self::ApprovalRequested { .. } => "ApprovalRequested",
             Self::Approved { .. } => "Approved",
             Self::Rejected { .. } => "Rejected",
+            Self::PlanRequested { .. } => "PlanRequested",
+            Self::Planned { .. } => "Planned",
+            Self::PlanApplied { .. } => "PlanApplied",
+            Self::PlanStale { .. } => "PlanStale",
             Self::ContactChanged { .. } => "ContactChanged",
             Self::Postponed { .. } => "Postponed",
             Self::Due { .. } => "Due",

@@ -12,6 +12,8 @@ pub const EXPECTED_GENERATION: &str = "Wan-Expected-Generation";
 pub const SCHEMA: &str = "Wan-Schema";
 /// `true`: answer what would follow and write nothing.
 pub const DRY_RUN: &str = "Wan-Dry-Run";
+/// `true`, beside [`DRY_RUN`]: answer what Terraform would do as well.
+pub const PLAN: &str = "Wan-Plan";
 /// In messages of a history: the object the command was about, as `site/oslo-01`.
 pub const OBJECT: &str = "Wan-Object";
 /// In messages of a history: the verb of the command.

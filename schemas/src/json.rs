@@ -24,6 +24,7 @@ use crate::policy::{
 };
 use crate::remarks::{AcknowledgeBody, NoteBody, RevertBody};
 use crate::report::Report;
+use crate::rule::Validity;
 use crate::run::{RunBatch, RunRecord};
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::upcast::CHAIN;
@@ -56,6 +57,7 @@ text! {
     CommandId => "CommandId", "^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
     OrderId => "OrderId", "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
     KeyId => "KeyId", "^[0-9a-f]{32}$";
+    Validity => "Validity", "^[0-9]{1,7}[smhd]$";
     LocalTime => "LocalTime", "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
     Prefix => "Prefix", "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$";
 }
@@ -88,9 +90,21 @@ impl JsonSchema for Event {
         let mut all = Vec::new();
         all.extend(flat("Site", Kind::Site, &Change::<SiteSpec>::json_schema(generator)));
         let of_tunnel = flat("Tunnel", Kind::Tunnel, &Change::<TunnelSpec>::json_schema(generator));
-        // A tunnel has no contact that could change.
-        all.extend(of_tunnel.into_iter().filter(|variant| variant["title"] != "TunnelContactChanged"));
-        all.extend(flat("Device", Kind::Device, &Change::<DeviceSpec>::json_schema(generator)));
+        // A tunnel has no contact that could change, and is planned with its site; a device is not planned.
+        let never = [
+            "TunnelContactChanged",
+            "TunnelPlanned",
+            "TunnelPlanApplied",
+            "TunnelPlanStale",
+            "DevicePlanRequested",
+            "DevicePlanned",
+            "DevicePlanApplied",
+            "DevicePlanStale",
+        ];
+        let is_ever = |variant: &Value| !never.iter().any(|never| variant["title"] == **never);
+        all.extend(of_tunnel.into_iter().filter(is_ever));
+        let of_device = flat("Device", Kind::Device, &Change::<DeviceSpec>::json_schema(generator));
+        all.extend(of_device.into_iter().filter(is_ever));
         all.extend(flat("Customer", Kind::Customer, &CustomerChange::json_schema(generator)));
         json_schema!({ "oneOf": all })
     }

@@ -20,6 +20,7 @@ pub mod ids;
 pub mod json;
 pub mod order;
 pub mod outcome;
+pub mod plan;
 pub mod policy;
 pub mod published;
 pub mod reason;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::envelope::Digest;
 use crate::ids::{CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelId, VendorId};
 use crate::outcome::Position;
+use crate::plan::BoundPlan;
 use crate::policy::Account;
 use crate::report::Outputs;
 use crate::spec::Settings;
@@ -146,6 +147,13 @@ pub enum Intent {
         /// The command that asked.
         check: CommandId,
     },
+    /// Say what would be done to bring it about, keep that plan, and change nothing.
+    Plan {
+        /// Whether it is the target's end that is planned.
+        remove: bool,
+        /// Which plan of the target this is to be, from 1: the same wish, planned again, is another order.
+        number: u64,
+    },
 }
 
 /// An order.
@@ -174,6 +182,9 @@ pub struct Order {
     /// Whether the target was applied before: then there is a state of its stack, or it was lost. No part of the id.
     #[serde(default, skip_serializing_if = "is_false")]
     pub applied: bool,
+    /// The plan that is applied, where the change was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<BoundPlan>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
@@ -193,8 +204,16 @@ impl Order {
     ) -> Self {
         let wish = serde_json::json!([customer, vendor, intent, retries, desired]);
         let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
-        let (v, account, applied) = (ORDER_VERSION, None, false);
-        Self { v, id, customer, vendor, intent, retries, desired, position, account, applied }
+        let (v, account, applied, plan) = (ORDER_VERSION, None, false, None);
+        Self { v, id, customer, vendor, intent, retries, desired, position, account, applied, plan }
+    }
+
+    /// The same order, to be carried out as planned. It is another one than without a plan, or with another.
+    pub fn bound(self, plan: Option<&BoundPlan>) -> Self {
+        let Some(plan) = plan else { return self };
+        let wish = serde_json::json!([self.id, plan]);
+        let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
+        Self { id, plan: Some(plan.clone()), ..self }
     }
 
     /// The same order under an account. An order without one keeps the id it always had.
@@ -221,7 +240,15 @@ impl Order {
 
     /// Whether the order changes something at the vendor.
     pub fn changes(&self) -> bool {
-        !matches!(self.intent, Intent::Observe { .. })
+        match self.intent {
+            Intent::Apply | Intent::Remove => true,
+            Intent::Observe { .. } | Intent::Plan { .. } => false,
+        }
+    }
+
+    /// Whether the order only compares, about what was applied. One that plans is about what is to be.
+    pub fn is_look(&self) -> bool {
+        matches!(self.intent, Intent::Observe { .. })
     }
 
     /// The newest generation the order carries of the target itself.

@@ -6,6 +6,7 @@ use crate::command::ObjectRef;
 use crate::event::Event;
 use crate::ids::{CommandId, VendorId};
 use crate::order::{Desired, Intent, Order, Target};
+use crate::plan::Plan;
 use crate::reason::Refusal;
 
 /// A place in the history: what a reader waits for to see its own write.
@@ -48,6 +49,13 @@ pub enum Verdict {
         /// How many such orders there would be beside those.
         #[serde(default, skip_serializing_if = "is_zero")]
         more_orders: u64,
+        /// In answers to a dry run that asks for it: what Terraform would do for the first [`MOST_PLANS`] stacks among
+        /// these orders.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        would_plan: Option<Vec<WouldPlan>>,
+        /// How many such stacks there would be beside those.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more_plans: u64,
     },
     /// It was refused; nothing changed.
     Refused {
@@ -62,6 +70,23 @@ pub enum Verdict {
 /// Most orders in the answer to a dry run. A change of an account concerns everything a customer has, and an answer has
 /// to fit into a message.
 pub const MOST_ORDERS: usize = 100;
+
+/// Most plans in the answer to a dry run: whoever asks waits for each of them.
+pub const MOST_PLANS: usize = 4;
+
+/// What Terraform would do to a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct WouldPlan {
+    /// The stack.
+    pub target: Target,
+    /// What would be done; none where that cannot be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Why that cannot be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Refusal>,
+}
 
 /// An order that there would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

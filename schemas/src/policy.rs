@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contact::KeyId;
+use crate::envelope::Digest;
 use crate::ids::{Actor, CommandId, DeviceId, Kind, VendorId, is_token};
 use crate::remarks::NoteBody;
 use crate::rule::{Approvals, Rule};
@@ -168,6 +169,9 @@ pub struct SuspendBody {
 pub struct ApproveBody {
     /// The generation, as its approver has seen it.
     pub generation: u64,
+    /// The digest of the plan, where a plan is approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
 }
 
 /// Which generation is refused, and why.
@@ -177,6 +181,9 @@ pub struct ApproveBody {
 pub struct RejectBody {
     /// The generation, as who rejects it has seen it.
     pub generation: u64,
+    /// The digest of the plan, where a plan is rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
     /// Why, in a sentence of 1 to 500 characters, for those who asked for it.
     pub reason: String,
 }

@@ -115,6 +115,15 @@ catalogue! {
     UnknownAccount = 2040, 422, "The vendor's folder has no such account for the customer.",
         "Name an account that the message lists, have an operator add it to the vendor's folder, or take the account out of the customer's settings; if an object has failed, then send `retry`.";
 
+    PlanMismatch = 2050, 409, "The stack has another plan than the command names, or the command names none.",
+        "Look at the present one with `wanwright plan show`, and name its generation and its hash.";
+    PlanExpired = 2051, 409, "The plan's time is over; the stack is planned anew.",
+        "Look at the new plan with `wanwright plan show`, and approve that one.";
+    PlanStale = 2052, 409, "The plan was made for something that has changed since; the stack is planned anew.",
+        "Look at the new plan with `wanwright plan show`, and approve that one.";
+    NotPlannable = 2053, 422, "This cannot be planned, for Terraform does not bring it about.",
+        "Use `approve` for what Terraform does not bring about, and `plan` for sites of vendors with a template.";
+
     VendorRefused = 3001, 502, "The vendor refused the change.",
         "Correct what the vendor names, or send `retry` when the vendor is right again.";
     VendorBusy = 3002, 503, "The vendor had no capacity for the change, many times in a row.", "Send `retry` later.";
@@ -141,6 +150,9 @@ catalogue! {
         "Put the stream KEYS and the master key back as they were; where that cannot be, send `erase` for the customer. Then send the command again. What has no `contact` is taken all the time.";
     TooManyWaiting = 4006, 429, "The customer has as many durable commands in the inbox as it may have; this one was not stored.",
         "Wait until some of them are decided, then send the command again under the same id.";
+
+    PreviewUnavailable = 4030, 503, "No executor could say what Terraform would do.",
+        "Send the dry run again when executors run, or without a plan.";
 
     StorageDamaged = 4010, 500, "A stream lacks what it had stored.",
         "Restore the stream the message names, or send again what it lost; see ARCHITECTURE.md, \"What is missing is missed\".";

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::command::ObjectRef;
+use crate::envelope::Digest;
 use crate::ids::{CommandId, OrderId};
+use crate::plan::{Plan, Stale};
 use crate::reason::Reason;
 
 /// What an object is at its vendor: the vendor's id and whatever else other orders need.
@@ -57,6 +59,18 @@ pub enum Finding {
     InSync {
         /// The command that asked to look.
         check: CommandId,
+    },
+    /// This is what would be done to the stack. Its file is kept.
+    Planned {
+        /// The plan.
+        plan: Plan,
+    },
+    /// The plan that was to be applied cannot be, and nothing of it was begun by this run.
+    PlanStale {
+        /// The digest of the plan's file.
+        plan: Digest,
+        /// Why.
+        why: Stale,
     },
 }
 

@@ -1,8 +1,10 @@
 //! What has to happen before a change is brought about.
 //!
-//! In JSON a rule is `"apply"`, `"approve"`, or `{"approve":{"by":2,"group":"network"}}`.
+//! In JSON a rule is `"apply"`, `"approve"`, `{"approve":{"by":2,"group":"network"}}`, `"plan"`, or
+//! `{"plan":{"by":2,"group":"network","only":"destroys","valid":"24h"}}`.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -19,6 +21,124 @@ pub enum Rule {
     Apply,
     /// Others than those who asked for it approve it.
     Approve(Approvals),
+    /// It is planned, and the plan waits for approvals where the rule wants some. What is applied is that very plan.
+    Plan(PlanRule),
+}
+
+/// Which plans need approvals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Approved {
+    /// Every plan that would change something.
+    #[default]
+    Changes,
+    /// Plans that would take something away, be it to make it anew. Others are applied at once.
+    Destroys,
+}
+
+/// What a plan needs before it is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PlanRule {
+    /// How many people have to approve, 1 to [`MOST_APPROVALS`].
+    #[serde(default = "one", deserialize_with = "count", skip_serializing_if = "is_one")]
+    #[cfg_attr(feature = "json-schema", schemars(range(min = 1, max = 16)))]
+    pub by: u32,
+    /// The group they have to belong to; without one, anybody who may approve counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Name>,
+    /// Which plans need their approval.
+    #[serde(default, skip_serializing_if = "Approved::is_default")]
+    pub only: Approved,
+    /// How long a plan may be approved and begun.
+    #[serde(default, skip_serializing_if = "Validity::is_default")]
+    pub valid: Validity,
+}
+
+impl Default for PlanRule {
+    fn default() -> Self {
+        Self { by: one(), group: None, only: Approved::default(), valid: Validity::default() }
+    }
+}
+
+impl PlanRule {
+    /// The approvals that a plan needs which needs some.
+    pub fn approvals(&self) -> Approvals {
+        Approvals { by: self.by, group: self.group.clone() }
+    }
+}
+
+impl Approved {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How long a plan may be approved and begun: 1 second to 30 days, as `90s`, `15m`, `24h` or `3d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Validity(u32);
+
+/// The units of a [`Validity`], the largest first, in seconds.
+const UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+
+impl Validity {
+    const LONGEST: u32 = 30 * 86_400;
+
+    /// In seconds.
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A day: so many wait for somebody who works in the daytime.
+impl Default for Validity {
+    fn default() -> Self {
+        Self(86_400)
+    }
+}
+
+impl TryFrom<String> for Validity {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const NO: &str = "a plan is valid for 1s to 30d, written as 90s, 15m, 24h or 3d";
+        let unit = text.chars().last().ok_or(NO)?;
+        let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(NO)?;
+        let number = &text[..text.len() - 1];
+        if number.is_empty() || number.len() > 7 || !number.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(NO);
+        }
+        let whole = number.parse::<u32>().ok().and_then(|number| number.checked_mul(*seconds)).ok_or(NO)?;
+        if (1..=Self::LONGEST).contains(&whole) { Ok(Self(whole)) } else { Err(NO) }
+    }
+}
+
+impl From<Validity> for String {
+    fn from(validity: Validity) -> String {
+        validity.to_string()
+    }
+}
+
+impl fmt::Display for Validity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Every number of seconds has a unit: the last one.
+        let (unit, seconds) =
+            UNITS.into_iter().find(|(_, unit)| self.0.is_multiple_of(*unit)).unwrap_or(('s', 1));
+        // A day is written as hours, as people say it of a plan.
+        match (unit, self.0 / seconds) {
+            ('d', 1) => f.write_str("24h"),
+            (unit, number) => write!(f, "{number}{unit}"),
+        }
+    }
 }
 
 impl Rule {
@@ -84,37 +204,63 @@ impl Serialize for Rule {
                 map.serialize_entry("approve", approvals)?;
                 map.end()
             }
+            Self::Plan(rule) if *rule == PlanRule::default() => serializer.serialize_str("plan"),
+            Self::Plan(rule) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("plan", rule)?;
+                map.end()
+            }
         }
     }
 }
 
-/// A rule that says how many approvals it wants, and whose.
+/// A rule that says what it wants.
 #[derive(Deserialize)]
-#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+struct Detailed {
+    #[serde(default, deserialize_with = "object")]
+    approve: Option<Approvals>,
+    #[serde(default, deserialize_with = "object")]
+    plan: Option<PlanRule>,
+}
+
+/// A rule that says how many approvals it wants, and whose.
+#[cfg(feature = "json-schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes what is read as `Detailed`")]
 struct Counted {
     /// The approvals that a change needs.
-    #[serde(deserialize_with = "object")]
     approve: Approvals,
 }
 
-/// Reads an object only: a derived reader would take a list field by field, and an empty one for the default.
-fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Approvals, D::Error> {
-    struct Object;
+/// A rule that says what a plan needs before it is applied.
+#[cfg(feature = "json-schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes what is read as `Detailed`")]
+struct Planned {
+    /// What a plan needs before it is applied.
+    plan: PlanRule,
+}
 
-    impl<'de> Visitor<'de> for Object {
-        type Value = Approvals;
+/// Reads an object only: a derived reader would take a list field by field, and an empty one for the default.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Approvals, A::Error> {
-            Approvals::deserialize(MapAccessDeserializer::new(map))
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
         }
     }
 
-    deserializer.deserialize_map(Object)
+    deserializer.deserialize_map(Object(PhantomData)).map(Some)
 }
 
 impl<'de> Deserialize<'de> for Rule {
@@ -129,20 +275,30 @@ impl<'de> Visitor<'de> for Said {
     type Value = Rule;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`apply`, `approve`, or an object with `approve`")
+        f.write_str("`apply`, `approve`, `plan`, or an object with `approve` or `plan`")
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Rule, E> {
         match text {
             "apply" => Ok(Rule::Apply),
             "approve" => Ok(Rule::Approve(Approvals::default())),
-            _ => Err(E::custom("a rule is `apply`, `approve`, or an object with `approve`")),
+            "plan" => Ok(Rule::Plan(PlanRule::default())),
+            _ => {
+                Err(E::custom("a rule is `apply`, `approve`, `plan`, or an object with `approve` or `plan`"))
+            }
         }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rule, A::Error> {
-        let counted = Counted::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Rule::Approve(counted.approve))
+        match Detailed::deserialize(MapAccessDeserializer::new(map))? {
+            Detailed { approve: Some(approvals), plan: None } => Ok(Rule::Approve(approvals)),
+            Detailed { approve: None, plan: Some(rule) } => Ok(Rule::Plan(rule)),
+            // A patch adds the one beside the other, unless it takes that away.
+            Detailed { approve: Some(_), plan: Some(_) } => {
+                Err(A::Error::custom("a rule has `approve` or `plan`, not both; set the other one to null"))
+            }
+            Detailed { approve: None, plan: None } => Err(A::Error::missing_field("approve")),
+        }
     }
 }
 
@@ -154,11 +310,13 @@ impl schemars::JsonSchema for Rule {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let counted = generator.subschema_for::<Counted>();
+        let planned = generator.subschema_for::<Planned>();
         schemars::json_schema!({
             "description": "What has to happen before a change is brought about.",
             "anyOf": [
-                { "type": "string", "enum": ["apply", "approve"] },
+                { "type": "string", "enum": ["apply", "approve", "plan"] },
                 counted,
+                planned,
             ],
         })
     }
@@ -178,6 +336,12 @@ mod tests {
             (r#"{"approve":{"by":2}}"#, r#"{"approve":{"by":2}}"#),
             (r#"{"approve":{"by":1,"group":"net"}}"#, r#"{"approve":{"group":"net"}}"#),
             (r#"{"approve":{"by":16,"group":"net"}}"#, r#"{"approve":{"by":16,"group":"net"}}"#),
+            (r#""plan""#, r#""plan""#),
+            (r#"{"plan":{}}"#, r#""plan""#),
+            (r#"{"plan":{"only":"changes","valid":"1d"}}"#, r#""plan""#),
+            (r#"{"plan":{"by":2,"only":"destroys"}}"#, r#"{"plan":{"by":2,"only":"destroys"}}"#),
+            (r#"{"plan":{"group":"net","valid":"48h"}}"#, r#"{"plan":{"group":"net","valid":"2d"}}"#),
+            (r#"{"plan":{"valid":"120s"}}"#, r#"{"plan":{"valid":"2m"}}"#),
         ] {
             let rule: Rule = serde_json::from_str(said).expect(said);
             assert_eq!(serde_json::to_string(&rule).expect("JSON"), written);
@@ -196,6 +360,18 @@ mod tests {
             r#"{"approve":{"by":2,"of":3}}"#,
             r#"{"approve":{"group":"No Name"}}"#,
             r#"{"approve":{},"apply":{}}"#,
+            r#"{"approve":{},"plan":{}}"#,
+            r#"{"plan":null}"#,
+            r#"{"plan":[]}"#,
+            r#"{"plan":{"by":0}}"#,
+            r#"{"plan":{"only":"nothing"}}"#,
+            r#"{"plan":{"valid":"0s"}}"#,
+            r#"{"plan":{"valid":"31d"}}"#,
+            r#"{"plan":{"valid":"99999999999d"}}"#,
+            r#"{"plan":{"valid":"-1h"}}"#,
+            r#"{"plan":{"valid":"1ü"}}"#,
+            r#"{"plan":{"valid":""}}"#,
+            r#"{"plan":{"valid":24}}"#,
         ] {
             assert!(serde_json::from_str::<Rule>(wrong).is_err(), "{wrong}");
         }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::envelope::Digest;
 use crate::ids::{CommandId, CustomerId, OrderId, VendorId};
 use crate::order::Target;
 use crate::reason::Reason;
@@ -210,6 +211,16 @@ pub enum RunEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shared: Option<SharedCall>,
     },
+    /// A plan was made, and its file is kept.
+    Planned {
+        /// The digest of the file.
+        plan: Digest,
+    },
+    /// The plan's file was opened and is handed to Terraform, which applies it and nothing else.
+    PlanOpened {
+        /// The digest of the file that was opened.
+        plan: Digest,
+    },
     /// A line of the run's log.
     Log {
         /// `info`, `warn` or `error`.
@@ -311,6 +322,8 @@ impl RunEvent {
             Self::Started { .. } => "started",
             Self::Unknown { .. } => "unknown",
             Self::Call { .. } => "call",
+            Self::Planned { .. } => "planned",
+            Self::PlanOpened { .. } => "plan-opened",
             Self::Log { .. } => "log",
             Self::Retrying { .. } => "retrying",
             Self::Succeeded { .. } => "succeeded",

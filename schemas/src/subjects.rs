@@ -53,6 +53,14 @@ pub const RUN_ALL: &str = "wan.run.*.*.*";
 pub const EFFECT_ALL: &str = "wan.effect.*.*.*";
 /// The second copy of every stack's Terraform state.
 pub const STATE_ALL: &str = "wan.state.*";
+/// The newest plan file of every stack.
+pub const PLAN_ALL: &str = "wan.plan.*";
+/// What would be done to a stack that is not as somebody thinks of it, by request and reply.
+pub const PREVIEW: &str = "wan.preview";
+/// How the subjects begin on which that is answered.
+pub const PREVIEWED: &str = "wan.previewed.";
+/// Every answer to that.
+pub const PREVIEWED_ALL: &str = "wan.previewed.*";
 /// Timers that fired.
 pub const TIMER_DUE_ALL: &str = "wan.timer.due.>";
 /// Everything about timers.
@@ -218,9 +226,10 @@ pub fn outcome(customer: &CustomerId, command: CommandId) -> String {
     format!("wan.out.{customer}.{command}")
 }
 
-/// An order's row in the table of orders. Orders that change something and orders that look share no row.
+/// An order's row in the table of orders. Orders that change something and orders that look share no row; a plan has the
+/// row of the change it is made for, because there is never both.
 pub fn order(order: &Order) -> String {
-    let look = if order.changes() { "" } else { "observe-" };
+    let look = if order.is_look() { "observe-" } else { "" };
     target_order(&order.vendor, &order.customer, look, &order.target())
 }
 
@@ -255,6 +264,16 @@ pub fn state(stack: &str) -> String {
 /// The stack whose state's copy has this subject.
 pub fn stack_of_state(subject: &str) -> Option<&str> {
     subject.strip_prefix("wan.state.").filter(|stack| !stack.is_empty() && !stack.contains('.'))
+}
+
+/// Where a preview is answered. `token` is one that nobody else has.
+pub fn previewed(token: &str) -> String {
+    format!("{PREVIEWED}{token}")
+}
+
+/// The plan file of a stack.
+pub fn plan(stack: &str) -> String {
+    format!("wan.plan.{stack}")
 }
 
 /// The effect journal of a target.

@@ -17,6 +17,7 @@ mod operating;
 mod outages;
 mod partitions;
 mod personal;
+mod plans;
 mod profiles;
 mod races;
 mod readme;

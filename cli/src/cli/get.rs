@@ -1,6 +1,6 @@
 //! What is read: `get`, `watch`, `drift`, `replay` and `rebuild`.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::shared::{Connection, MasterKey, RowFormat};
 
@@ -24,6 +24,9 @@ pub enum Rows {
     Operations,
     /// Changes that wait before there is an order for them: for a window, an approval, `resume` or another object.
     Held,
+    /// Plans of stacks, newest first: what would change, whose approval it needs, what became of it.
+    #[value(alias = "plan")]
+    Plans,
     /// Drift reports.
     Drift,
     /// What happened to a customer, newest first.
@@ -88,6 +91,37 @@ pub struct WatchArgs {
     /// Decisions only, without the detail of runs.
     #[arg(long)]
     pub events: bool,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wanwright plan show acme/oslo-01")]
+pub struct PlanArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: PlanCommand,
+}
+
+/// What `plan` does.
+#[derive(Debug, Subcommand)]
+pub enum PlanCommand {
+    /// Print the newest plan of a site's stack: what would change, and what it waits for.
+    Show(PlanShowArgs),
+}
+
+/// `plan show`.
+#[derive(Debug, Args)]
+pub struct PlanShowArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// The site, as CUSTOMER/SITE.
+    pub site: String,
+    /// The plan with this hash instead of the newest.
+    #[arg(long, value_name = "HASH")]
+    pub hash: Option<String>,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    pub output: RowFormat,
 }
 
 /// `drift`.

@@ -17,7 +17,9 @@ pub use bench::{
     TerraformArgs,
 };
 pub use explain::{ExplainArgs, SchemaArgs};
-pub use get::{DriftArgs, GetArgs, RebuildArgs, ReplayArgs, Rows, WatchArgs};
+pub use get::{
+    DriftArgs, GetArgs, PlanArgs, PlanCommand, PlanShowArgs, RebuildArgs, ReplayArgs, Rows, WatchArgs,
+};
 pub use keys::{EraseArgs, KeysArgs, KeysOf, KeysWhat, RevealArgs, RevealFormat};
 pub use nats::{AccountWhat, ApplyArgs, KindOfUser, NatsArgs, NatsWhat, RepartitionArgs, UserWhat};
 pub use send::SendArgs;
@@ -77,6 +79,8 @@ pub enum Mode {
     Watch(WatchArgs),
     /// Print everything that was written down about one order: tries, steps, calls, and what they took.
     Log(crate::log::LogArgs),
+    /// Print what would be done to a stack, and what that waits for.
+    Plan(PlanArgs),
     /// Look for drift at the vendors and print the report; exits with 1 when there is some.
     Drift(DriftArgs),
     /// Print a customer's history from the stream, an event a line.

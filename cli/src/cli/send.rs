@@ -14,7 +14,8 @@ use super::shared::{Connection, OutcomeFormat};
     wanwright send device approve acme/oslo-ap-01 '{\"generation\":3}' --actor boss\n  \
     wanwright send customer freeze acme '{\"name\":\"christmas\",\"from\":\"2026-12-20T00:00\",\"to\":\"2027-01-02T00:00\",\
     \"zone\":\"Europe/Oslo\",\"reason\":\"nobody is there\"}'\n  \
-    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\"}}'\n  \
+    wanwright send customer change acme '{\"policy\":{\"device\":\"approve\",\"site\":\"plan\"}}'\n  \
+    wanwright send site approve acme/oslo-01 '{\"generation\":3,\"plan\":\"sha256:…\"}' --actor boss\n  \
     wanwright send customer change acme '{\"windows\":{\"nights\":{\"zone\":\"Europe/Oslo\",\"from\":\"22:00\",\"to\":\"04:00\"}}}'\n  \
     wanwright send site release acme/oslo-01 '{\"reason\":\"the line is down\"}'\n  \
     wanwright send device revert acme/oslo-ap-01 '{\"to_generation\":2}'\n\nExit codes: 0 accepted, 3 refused."
@@ -45,6 +46,9 @@ pub struct SendArgs {
     /// Answer what would follow, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: answer what Terraform would do as well. An executor is asked, which may take a minute.
+    #[arg(long, requires = "dry_run")]
+    pub plan: bool,
     /// Version of the vendor's settings that the body speaks, for example `v1`; the stored one when not given.
     #[arg(long = "schema", value_name = "VERSION")]
     pub schema: Option<String>,

@@ -1,5 +1,7 @@
 //! What arrives at a door: a subject, headers and a body, and a way to answer.
 
+use std::sync::OnceLock;
+
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -8,6 +10,7 @@ use wanwright_schemas::cloudevent::{self, CloudEvent};
 use wanwright_schemas::envelope::{Digest, command_digest};
 use wanwright_schemas::headers;
 use wanwright_schemas::ids::CommandId;
+use wanwright_schemas::order::Order;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::trace::TraceContext;
@@ -39,6 +42,8 @@ pub struct Asked {
     pub room: Option<OwnedSemaphorePermit>,
     /// Where the outcome goes.
     pub answer: Answer,
+    /// What a dry run found that is to be planned by an executor before it is answered.
+    pub previews: OnceLock<Vec<Order>>,
 }
 
 /// The headers of a command.
@@ -56,6 +61,8 @@ pub struct Headers {
     pub correlation: Option<String>,
     /// Whether to write nothing.
     pub dry_run: bool,
+    /// Whether a dry run asks what Terraform would do as well.
+    pub plan: bool,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
 }
@@ -101,6 +108,15 @@ impl Headers {
             Some("true") => true,
             Some(_) => return Err(bad(headers::DRY_RUN, "it must be `true` or `false`".to_owned())),
         };
+        let plan = match get(headers::PLAN) {
+            None | Some("false") => false,
+            Some("true") if dry_run => true,
+            Some("true") => {
+                let why = format!("only a dry run can ask for it; send {} as well", headers::DRY_RUN);
+                return Err(bad(headers::PLAN, why));
+            }
+            Some(_) => return Err(bad(headers::PLAN, "it must be `true` or `false`".to_owned())),
+        };
         let text = |name: &str| match get(name) {
             Some(text) if text.len() > MAX_TEXT || text.chars().any(char::is_control) => {
                 Err(bad(name, format!("it must be at most {MAX_TEXT} bytes without control characters")))
@@ -114,6 +130,7 @@ impl Headers {
             cause: text(headers::CAUSATION_ID)?,
             correlation: text(headers::CORRELATION_ID)?,
             dry_run,
+            plan,
             trace: trace(get, event),
         })
     }
@@ -135,6 +152,9 @@ impl Headers {
         }
         if self.dry_run {
             to.insert(headers::DRY_RUN, "true");
+        }
+        if self.plan {
+            to.insert(headers::PLAN, "true");
         }
         self.write_trace(to);
     }
@@ -238,13 +258,14 @@ pub(super) fn refuse_dry_run(headers: &Headers) -> Result<(), Refusal> {
 }
 
 /// What a command's sender may say. Whoever asks for `Wan-Dryrun` must not have the command carried out.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     headers::COMMAND_ID,
     headers::EXPECTED_GENERATION,
     headers::SCHEMA,
     headers::CAUSATION_ID,
     headers::CORRELATION_ID,
     headers::DRY_RUN,
+    headers::PLAN,
 ];
 
 /// A header that looks like one of ours and is none.

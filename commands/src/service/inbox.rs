@@ -3,6 +3,7 @@
 //! Each partition has a consumer, which is made anew whenever somebody takes the partition. That puts everything unhandled back to the beginning of the queue, so a
 //! customer's commands keep their order over a crash; a kept consumer would redeliver the ones in flight last.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -325,7 +326,15 @@ impl Open<'_> {
         let Read { subject, headers, body, received_millis } = read;
         let delivery = Delivery::new(message, self.opened.clone(), self.done.clone(), place);
         let answer = Answer::Inbox(Box::new(delivery));
-        self.lanes.hand(Asked { subject, headers, body, received_millis, room: None, answer });
+        self.lanes.hand(Asked {
+            subject,
+            headers,
+            body,
+            received_millis,
+            room: None,
+            answer,
+            previews: OnceLock::new(),
+        });
     }
 
     /// Removes from the inbox what is handled and written down.

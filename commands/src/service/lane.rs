@@ -25,6 +25,7 @@ use super::discovery::Counts;
 use super::door::{Answer, Asked};
 use super::inventory::Gate;
 use super::oldest::Oldest;
+use super::previews::Previews;
 use super::sealing::{ERASE, Says, Sealed, Sealing};
 use super::serials::Seen;
 use super::store::{CustomerStore, Loaded, key};
@@ -87,6 +88,7 @@ pub(super) struct Lane {
     pub(super) lease: Arc<Lease>,
     pub(super) window: Duration,
     pub(super) oldest: Oldest,
+    pub(super) previews: Previews,
 }
 
 impl Lane {
@@ -292,6 +294,11 @@ impl Lane {
             return Ok(match claimed {
                 Ok(()) => {
                     let (customer, state) = (&subject.customer, &loaded.head.state);
+                    if asked.headers.plan {
+                        let previews = orders::previews(customer, state, &events, &vendors);
+                        // Deciding again finds the same, or what is true by then.
+                        let _ = asked.previews.set(previews);
+                    }
                     let orders =
                         orders::that_would_follow(customer, state, &events, &vendors, asked.received());
                     verdict::would_be(asked, events, generation, orders)

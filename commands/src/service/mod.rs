@@ -23,6 +23,7 @@ mod outcomes;
 mod partition;
 mod partitions;
 mod personal;
+mod previews;
 mod queue;
 mod quota;
 mod requests;

@@ -9,6 +9,7 @@ use wanwright_schemas::{CustomerId, subjects};
 
 use super::lane::Lane;
 use super::oldest::Oldest;
+use super::previews::Previews;
 use super::queue::{self, Lanes};
 use super::store::CustomerStore;
 use super::verdicts::Verdicts;
@@ -92,6 +93,7 @@ async fn serve(
         lease: Arc::clone(lease),
         window: parts.options.window,
         oldest: oldest.clone(),
+        previews: Previews::new(nats.clone()),
     };
     let is_own = |customer: &CustomerId| subjects::partition(customer, nats.partitions) == number;
     lane.sealing.finish(&lane.store, is_own).await?;

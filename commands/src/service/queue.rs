@@ -143,6 +143,14 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
         lane.counts.note(asked.subject.object.kind(), began.elapsed(), outcome.refusal());
         let unrecorded = outcome.refusal().map(|refusal| (refusal.code, refusal));
         match (asked.answer, unrecorded) {
+            (Answer::Reply(to), _) if asked.previews.get().is_some() => {
+                // Beside the lane: an executor may take a minute.
+                let (lane, orders) = (lane.clone(), asked.previews.into_inner().unwrap_or_default());
+                tokio::spawn(async move {
+                    let outcome = lane.previews.add(outcome, orders).await;
+                    requests::reply(&lane.nats, to, &outcome).await;
+                });
+            }
             (Answer::Reply(to), unrecorded) => {
                 let is_recorded = !matches!(
                     unrecorded,
@@ -328,6 +336,8 @@ mod tests {
     use tokio::sync::Notify;
     use wanwright_schemas::CommandId;
 
+    use std::sync::OnceLock;
+
     use super::super::door;
     use super::*;
 
@@ -335,7 +345,15 @@ mod tests {
         let body = vec![b' '; bytes].into();
         let subject = format!("wan.do.{customer}.anna.site.oslo.create");
         let (subject, headers, body) = door::read(&subject, None, &body, CommandId::mint).unwrap();
-        Asked { subject, headers, body, received_millis: 0, room: None, answer: Answer::Reply(None) }
+        Asked {
+            subject,
+            headers,
+            body,
+            received_millis: 0,
+            room: None,
+            answer: Answer::Reply(None),
+            previews: OnceLock::new(),
+        }
     }
 
     #[tokio::test]

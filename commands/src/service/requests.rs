@@ -3,6 +3,8 @@
 //! The server's own mapping hands a request to the partition of its customer. One that comes unmapped, or to another
 //! partition because the mapping counts otherwise, is handed on from here.
 
+use std::sync::OnceLock;
+
 use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Nats, NatsError};
@@ -97,6 +99,7 @@ fn read(request: &Message) -> Result<Asked, Refusal> {
         received_millis: verdict::now_millis(),
         room: None,
         answer: Answer::Reply(request.reply.clone()),
+        previews: OnceLock::new(),
     })
 }
 

@@ -53,6 +53,8 @@ pub(super) fn accepted(
             would_follow: None,
             would_order: None,
             more_orders: 0,
+            would_plan: None,
+            more_plans: 0,
         },
     )
 }
@@ -76,6 +78,8 @@ pub(super) fn told(position: Position, message: &StoredMessage) -> Result<Outcom
             would_follow: None,
             would_order: None,
             more_orders: 0,
+            would_plan: None,
+            more_plans: 0,
         },
         repeated: false,
         dry_run: false,
@@ -98,6 +102,8 @@ pub(super) fn would_be(
         would_follow: Some(events),
         would_order: Some(orders.into_iter().map(WouldOrder::from).collect()),
         more_orders: u64::try_from(more).unwrap_or(u64::MAX),
+        would_plan: None,
+        more_plans: 0,
     };
     outcome(asked, verdict)
 }

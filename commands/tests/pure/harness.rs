@@ -394,7 +394,7 @@ pub fn in_sync(order: &Order) -> (Target, Report) {
 pub fn check_of(order: &Order) -> CommandId {
     match order.intent {
         Intent::Observe { check } => check,
-        Intent::Apply | Intent::Remove => panic!("not a look"),
+        Intent::Apply | Intent::Remove | Intent::Plan { .. } => panic!("not a look"),
     }
 }
 

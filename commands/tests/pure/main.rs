@@ -18,6 +18,7 @@ mod holds;
 mod life;
 mod model;
 mod orders;
+mod plans;
 mod properties;
 mod remarks;
 mod reports;

@@ -198,9 +198,10 @@ fn would_follow(world: &World) -> Vec<String> {
             Intent::Apply => "apply",
             Intent::Remove => "remove",
             Intent::Observe { .. } => "observe",
+            Intent::Plan { .. } => "plan",
         };
         // It is the order that the dispatcher would make.
-        let Wanted { change, look } = world.wanted(&order.target().to_string().replace('/', "."));
+        let Wanted { change, look, .. } = world.wanted(&order.target().to_string().replace('/', "."));
         assert!(change.into_iter().chain(look).any(|wanted| wanted.id == order.id));
         format!("{} {intent} {}", order.target(), order.generation())
     };

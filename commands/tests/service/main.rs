@@ -12,6 +12,7 @@ mod inventory;
 mod losses;
 mod neighbours;
 mod personal;
+mod plans;
 mod proxy;
 mod repartition;
 mod repeats;

@@ -83,7 +83,12 @@ impl Compare {
         let vendors = self.vendors.snapshot();
         let vendor = vendors.get(id.as_str()).ok_or_else(|| Stuck::NoVendor(id.clone()))?;
         let position = self.history.position(customer, head.sequence);
-        let wanted = orders::wanted(customer, &head.state, vendor, target, &position);
+        let now = Timestamp::now();
+        let wanted = orders::wanted_at(customer, &head.state, vendor, target, &position, now);
+        if let Some(at) = orders::expiry(&head.state, target).filter(|at| *at > now) {
+            // It is planned anew then.
+            self.alarms.set(customer, target, at);
+        }
         let [change_row, look_row] = subjects::orders_of_target(id, customer, target);
         if orders::held(&head.state, target).is_some() {
             // It was suspended, waits for an approval or for others to be gone: what is in the table does not begin. A run
@@ -103,14 +108,15 @@ impl Compare {
             (None, None) => {}
         }
         match &wanted.change {
-            Some(_) if !self.may_begin(customer, head, target) => {
+            // What is only planned needs no window.
+            Some(change) if change.changes() && !self.may_begin(customer, head, target) => {
                 // The same as for what is held: what has begun ends by itself.
                 self.withdraw(&change_row, head.sequence).await?;
                 Ok(Compared::Equal)
             }
             Some(change) => self.put(head, change_row, change, trace).await,
-            // Written on an older state, while it was cancelled.
-            None if orders::was_cancelled(&head.state, target) => {
+            // Written on an older state, while it was cancelled, or before its plan had to wait.
+            None if wanted.plan_waits || orders::was_cancelled(&head.state, target) => {
                 self.withdraw(&change_row, head.sequence).await?;
                 Ok(Compared::Equal)
             }
@@ -197,7 +203,7 @@ impl Compare {
         let any = format!("wan.order.*.{customer}.{}.{}", target.kind(), target.id());
         let Some(row) = self.table.get(&any).await?.filter(|row| !row.is_done()) else { return Ok(()) };
         match serde_json::from_slice::<Order>(&row.payload) {
-            Ok(order) if matches!(order.intent, Intent::Apply) => {
+            Ok(order) if matches!(order.intent, Intent::Apply | Intent::Plan { .. }) => {
                 let [row, _] = subjects::orders_of_target(&order.vendor, customer, target);
                 self.withdraw(&row, head.sequence).await
             }
@@ -251,5 +257,6 @@ fn word(intent: &Intent) -> &'static str {
         Intent::Apply => "apply",
         Intent::Remove => "remove",
         Intent::Observe { .. } => "observe",
+        Intent::Plan { .. } => "plan",
     }
 }

@@ -85,6 +85,9 @@ async fn attempt(run: &Run<'_>, device: &DesiredDevice) -> Result<Finding, Troub
     let desired = run.order.desired_json().map_err(|error| ClientError::configuration(error.to_string()))?;
     let attributes = client.api().desired_attributes(&desired);
     let client = client.within(&attributes);
+    if run.order.plan.is_some() || matches!(run.order.intent, Intent::Plan { .. }) {
+        return Err(ClientError::configuration("calls to a vendor cannot be planned").into());
+    }
     if let Intent::Observe { check } = run.order.intent {
         return Ok(observe(run, &client, device, &attributes, check).await?);
     }

@@ -9,8 +9,10 @@ mod together;
 use std::sync::Arc;
 
 use wanwright_nats::Nats;
+use wanwright_schemas::Digest;
 use wanwright_schemas::command::ObjectRef;
 use wanwright_schemas::order::{Desired, Order};
+use wanwright_schemas::plan::Stale;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs};
 use wanwright_schemas::run::{ResourceStep, RunEvent};
@@ -95,7 +97,10 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
             Outcome::Passing { code, message, ours: ours || run.gateway.failed_by_us() }
         }
         Outcome::Done(findings) => {
-            let whole = !findings.iter().any(|found| matches!(found.finding, Finding::Failed { .. }));
+            let is_undone = |found: &ObjectFinding| {
+                matches!(found.finding, Finding::Failed { .. } | Finding::PlanStale { .. })
+            };
+            let whole = !findings.iter().any(is_undone);
             // What earlier runs left unknown has been observed by this one.
             if whole
                 && run.order.changes()
@@ -167,6 +172,21 @@ pub(crate) fn of_device(order: &Order, finding: Finding) -> Vec<ObjectFinding> {
         }
         Desired::Site { .. } => Vec::new(),
     }
+}
+
+/// A finding about a stack as a whole, which its site stands for.
+pub(crate) fn of_stack(order: &Order, finding: Finding) -> Vec<ObjectFinding> {
+    match &order.desired {
+        Desired::Device(_) => Vec::new(),
+        Desired::Site { site, .. } => {
+            vec![ObjectFinding { object: ObjectRef::Site(site.id.clone()), uid: site.uid, finding }]
+        }
+    }
+}
+
+/// The outcome of an order whose plan cannot be applied.
+pub(crate) fn stale(order: &Order, plan: Digest, why: Stale) -> Outcome {
+    Outcome::Done(of_stack(order, Finding::PlanStale { plan, why }))
 }
 
 /// The generation of a failure about a leaving tunnel: an order does not say which one is its absence.

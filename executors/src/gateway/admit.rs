@@ -176,6 +176,7 @@ fn word(intent: &Intent) -> &'static str {
         Intent::Apply => "apply",
         Intent::Remove => "remove",
         Intent::Observe { .. } => "observe",
+        Intent::Plan { .. } => "plan",
     }
 }
 

@@ -82,7 +82,8 @@ impl Attempt {
             order: order.id,
             row,
             began: Some(Timestamp::now()),
-            generation: order.generation(),
+            // A plan brings none.
+            generation: if order.changes() { order.generation() } else { 0 },
             number: same.map_or(1, |last| last.number.saturating_add(1)),
             failures: same.map_or(0, |last| last.failures),
             deaths: same.map_or(0, |last| last.deaths.saturating_add(u32::from(last.died().is_some()))),

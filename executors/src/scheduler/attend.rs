@@ -10,6 +10,7 @@ use wanwright_nats::{Leases, NatsError, OrderTable, TableRow, trace};
 use wanwright_schemas::effect::Effect;
 use wanwright_schemas::headers;
 use wanwright_schemas::order::Order;
+use wanwright_schemas::plan::Stale;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::run::{Generations, RunEvent, Wait};
 use wanwright_vendors::{Engine, Vendor};
@@ -184,9 +185,13 @@ impl Attendant {
             log: Log::new(&self.config.nats, &opened),
             measure: &measure,
         };
-        let outcome = tokio::select! {
-            outcome = self.carry_out(&run, vendor, stop) => outcome,
-            never = records.keep_storing() => match never {},
+        // Whoever died over a plan may have begun to apply it, and what there is now is not what it was made from.
+        let outcome = match &order.plan {
+            Some(plan) if attempt.deaths > 0 => engine::stale(&order, plan.hash, Stale::Interrupted),
+            _ => tokio::select! {
+                outcome = self.carry_out(&run, vendor, stop) => outcome,
+                never = records.keep_storing() => match never {},
+            },
         };
         let (calls, has_unanswered) = (opened.calls(), opened.has_unanswered());
         if matches!(outcome, Outcome::Done(_)) {
@@ -208,7 +213,7 @@ impl Attendant {
                 let message = format!("{message} (failed {failures} times)");
                 // A look that fails says nothing about the object, so there is nothing to report.
                 let findings =
-                    if order.changes() { engine::failed(&order, code, &message) } else { Vec::new() };
+                    if !order.is_look() { engine::failed(&order, code, &message) } else { Vec::new() };
                 let ending = RunEvent::failed(code, message);
                 self.finish(&work, findings, Ran { ending, has_unanswered }).await
             }
@@ -226,7 +231,7 @@ impl Attendant {
                 // A look that cannot be made says nothing about the object, so there is nothing to report.
                 let order = work.order;
                 let findings =
-                    if order.changes() { engine::failed(order, code, &message) } else { Vec::new() };
+                    if !order.is_look() { engine::failed(order, code, &message) } else { Vec::new() };
                 let ending = RunEvent::failed(code, message);
                 self.finish(work, findings, Ran { ending, has_unanswered: false }).await
             }

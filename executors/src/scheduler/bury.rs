@@ -65,7 +65,7 @@ impl Attendant {
             body: newest.payload.clone(),
         };
         dead::bury(&self.config.nats, letter).await?;
-        let findings = if order.changes() { engine::failed(order, code, &message) } else { Vec::new() };
+        let findings = if !order.is_look() { engine::failed(order, code, &message) } else { Vec::new() };
         if !findings.is_empty()
             && let Err(Unreported { refusal, .. }) =
                 reporting::report(&self.config.nats, order, findings, context.trace.as_ref()).await

@@ -56,7 +56,13 @@ impl Attendant {
         let nats = &self.config.nats;
         let context = work.records.context();
         let failure = failure_among(&findings);
-        let unsettled = failure.is_some() && (work.attempt.unsettled || ran.has_unanswered);
+        let is_undone = |found: &ObjectFinding| matches!(found.finding, Finding::PlanStale { .. });
+        // Who only planned, or did not begin a plan, has not seen to what a run before left.
+        let only_planned = matches!(work.order.intent, Intent::Plan { .. }) || findings.iter().any(is_undone);
+        let unsettled = match only_planned {
+            true => work.attempt.unsure || work.attempt.unsettled,
+            false => failure.is_some() && (work.attempt.unsettled || ran.has_unanswered),
+        };
         let ending = failure.unwrap_or(ran.ending);
         let gone = matches!(work.order.intent, Intent::Remove)
             && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
@@ -86,7 +92,9 @@ impl Attendant {
             journal::forget(nats, context).await?;
         }
         let mut head = HeaderMap::new();
-        head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
+        if !only_planned {
+            head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
+        }
         head.insert(headers::ENDED_ROW, work.sequence.to_string().as_str());
         let ended = self.table.end(work.row, work.sequence, head).await?;
         if unsettled {
@@ -120,7 +128,7 @@ impl Attendant {
     }
 
     pub(super) async fn set_timer(&self, row: &str, order: &Order, at: Timestamp) -> Result<(), NatsError> {
-        let look = if order.changes() { "change" } else { "look" };
+        let look = if order.is_look() { "look" } else { "change" };
         let target = order.target();
         let name =
             format!("retry.{}.{}.{look}.{}.{}", order.vendor, order.customer, target.kind(), target.id());

@@ -27,6 +27,7 @@ use wanwright_schemas::subjects;
 use wanwright_vendors::{Catalogue, Engine, Vendor, Vendors};
 
 use crate::gateway::{AccountKey, Gateway, Priority};
+use crate::preview;
 use crate::terraform::TerraformEngine;
 use attempts::Attempts;
 use attend::Attendant;
@@ -145,6 +146,7 @@ pub async fn run(
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
     let due = subjects::TIMER_DUE_ALL.to_owned();
     let timers = Follower::open_filtered(nats.js.clone(), TIMERS, due, 1).await?;
+    let previews = preview::open(&config).await?;
     let controls = controls::Watch::open(nats).await?;
     let mut board = Board::new(Share::new(config.executor.clone()));
     board.hold(controls.holds());
@@ -162,6 +164,7 @@ pub async fn run(
     watchers.spawn(watch_timers);
     watchers.spawn(controls.keep(tell.clone(), stop.clone()));
     watchers.spawn(presence.keep(tell.clone(), stop.clone()));
+    watchers.spawn(preview::serve(previews, config.clone(), stop.clone()));
     watchers.spawn(breakers::keep_all(config.gateway.clone(), tell.clone(), stop.clone()));
     ready();
     let mut runs = JoinSet::new();

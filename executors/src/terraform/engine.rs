@@ -4,14 +4,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::fs;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{KeyError, Nats, StateCopies, StateKeys, chain};
+use wanwright_nats::{KeyError, Nats, PlanError, PlanFiles, StateCopies, StateKeys, chain};
+use wanwright_schemas::Digest;
 use wanwright_schemas::order::{Desired, Intent};
-use wanwright_schemas::reason::Reason;
+use wanwright_schemas::plan::Plan;
+use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::report::Finding;
+use wanwright_schemas::run::RunEvent;
 use wanwright_supervisor::{Child, ChildSpec, Lines};
 use wanwright_vendors::{ClientError, Vendors};
 
@@ -20,6 +25,7 @@ use super::foreign::Pool;
 use super::inputs;
 use super::left::{ERRORED, RUNS, VARIABLES};
 use super::messages::{self, Heard, Said, Secrets};
+use super::planning::{self, Basis};
 use super::process::{Surroundings, Terraform, output, took};
 use super::provider::{self, Provider};
 use super::remains;
@@ -39,6 +45,18 @@ const DESTROY: [&str; 6] =
     ["apply", "-destroy", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
 const LOOK: [&str; 6] =
     ["plan", "-refresh-only", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+
+const PLAN: [&str; 5] = ["plan", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const PLAN_DESTROY: [&str; 6] =
+    ["plan", "-destroy", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const PREVIEW: [&str; 6] =
+    ["plan", "-lock=false", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const PREVIEW_DESTROY: [&str; 7] =
+    ["plan", "-destroy", "-lock=false", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
+const APPLY_PLAN: [&str; 4] = ["apply", "-json", "-input=false", PLAN_FILE];
+
+/// The name of a plan's file in the folder of its run.
+const PLAN_FILE: &str = "plan";
 
 /// What went wrong around Terraform; what goes wrong inside is a finding.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +88,9 @@ pub enum TerraformError {
     /// The state cannot be read or kept.
     #[error("reading or keeping the stack's state")]
     State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A plan's file cannot be kept or had.
+    #[error("keeping or opening the stack's plan")]
+    Plan(#[source] PlanError),
     /// A step before or after a run that takes no time took too much.
     #[error("Terraform did not end within {} s", .0.as_secs())]
     Slow(Duration),
@@ -120,6 +141,7 @@ pub struct TerraformEngine {
     vendors: Vendors,
     templates: Templates,
     states: StateServer,
+    plans: PlanFiles,
     runs: PathBuf,
     sockets: PathBuf,
     pub(super) pool: Pool,
@@ -177,6 +199,7 @@ impl TerraformEngine {
         let _ = fs::remove_dir_all(&sockets).await;
         private(&sockets).await?;
         let copies = StateCopies::new(config.nats.clone());
+        let plans = PlanFiles::new(config.nats.clone(), config.keys.clone());
         let store = Store { pool: config.pool, keys: config.keys, copies };
         for what in wanwright_supervisor::missing_confinement() {
             tracing::warn!(what, "Terraform and its providers are not confined as they should be");
@@ -189,6 +212,7 @@ impl TerraformEngine {
             vendors: config.vendors,
             templates: Templates::new(config.work.join("templates"), config.mirror),
             states,
+            plans,
             runs,
             pool: Pool::new(sockets.clone()),
             sockets,
@@ -233,6 +257,11 @@ impl TerraformEngine {
             // Terraform would make everything once more.
             return Err(TerraformError::State(StoreError::Gone { stack: uid }.into()));
         }
+        if let Some(plan) = &run.order.plan
+            && let Err(why) = planning::judge(plan, &template.digest, &Basis::of(&before), Timestamp::now())
+        {
+            return Ok(engine::stale(run.order, plan.hash, why));
+        }
         if run.order.changes()
             && let Err(error) = remains::clear_tunnels(run, &stack, &before).await
         {
@@ -240,10 +269,7 @@ impl TerraformEngine {
         }
         let dir = self.runs.join(format!("{}-{}", run.order.id, run.attempt));
         let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
-        let vendors = self.vendors.snapshot();
-        let (sockets, pool, nats) = (&self.sockets, &self.pool, &self.nats);
-        let source = provider::Source { vendors: &vendors, sockets, pool, nats };
-        let provider = Provider::start(&source, run.gateway, &ready).await?;
+        let provider = self.provider(run, &ready).await?;
         // The path is a right to call the vendor, the token one to read the state.
         let secrets = Secrets::new([run.gateway.token(), session.token()]);
         let runner =
@@ -256,6 +282,60 @@ impl TerraformEngine {
             }
             done @ Outcome::Done(_) => done,
         })
+    }
+
+    /// Says what an order that plans would be answered, and keeps nothing of it.
+    ///
+    /// # Errors
+    /// A refusal that says why it cannot be said.
+    pub(crate) async fn preview(&self, run: &Run<'_>, stop: &CancellationToken) -> Result<Plan, Refusal> {
+        let unavailable = |why: String| Refusal::new(Reason::PreviewUnavailable, why);
+        match self.try_preview(run, stop).await {
+            Ok(Ok(plan)) => Ok(plan),
+            Ok(Err(Outcome::Passing { code, message, .. })) => Err(Refusal::new(code, message)),
+            Ok(Err(Outcome::Done(_))) => Err(unavailable("it cannot be planned".to_owned())),
+            Err(error) => Err(unavailable(chain(&error))),
+        }
+    }
+
+    async fn try_preview(
+        &self,
+        run: &Run<'_>,
+        stop: &CancellationToken,
+    ) -> Result<Result<Plan, Outcome>, TerraformError> {
+        let (Desired::Site { site, tunnels, leaving }, Some(template), Intent::Plan { remove, .. }) =
+            (&run.order.desired, &run.vendor.terraform, &run.order.intent)
+        else {
+            return Ok(Err(internal("only stacks of vendors with a template are planned")));
+        };
+        let stack = Stack { site, tunnels, leaving, vendor: run.vendor, template };
+        let uid = site.uid.to_string();
+        // It never locks the state, so it cannot write one either.
+        let session = self.states.open(&uid, &run.order.id.to_string());
+        let ready = self.templates.get(&self.terraform, template, &session).await?;
+        let before = self.state(&uid).await?;
+        if before.is_null() && run.order.applied {
+            return Err(TerraformError::State(StoreError::Gone { stack: uid }.into()));
+        }
+        let dir = self.runs.join(format!("preview-{}", uuid::Uuid::new_v4().simple()));
+        let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
+        let provider = self.provider(run, &ready).await?;
+        let secrets = Secrets::new([run.gateway.token(), session.token()]);
+        let runner =
+            Runner { engine: self, run, stop, folder: &folder, ready: &ready, provider, session, secrets };
+        let args: &[&str] = if *remove { &PREVIEW_DESTROY } else { &PREVIEW };
+        match runner.terraform(args).await? {
+            Ended::Well(_) => Ok(Ok(runner.told(&stack, &before).await?.0)),
+            Ended::Badly(said) => Ok(Err(passing(&said))),
+            cut => Ok(Err(cut.cut_short())),
+        }
+    }
+
+    async fn provider(&self, run: &Run<'_>, ready: &Ready) -> Result<Provider, TerraformError> {
+        let vendors = self.vendors.snapshot();
+        let (sockets, pool, nats) = (&self.sockets, &self.pool, &self.nats);
+        let source = provider::Source { vendors: &vendors, sockets, pool, nats };
+        Provider::start(&source, run.gateway, ready).await
     }
 
     async fn state(&self, uid: &str) -> Result<Value, TerraformError> {
@@ -407,6 +487,10 @@ impl Runner<'_> {
     ) -> Result<Outcome, TerraformError> {
         let intent = &self.run.order.intent;
         match intent {
+            Intent::Plan { remove, .. } => self.plan(stack, *remove, before, uid).await,
+            Intent::Apply | Intent::Remove if self.run.order.plan.is_some() => {
+                self.apply_plan(stack, before, uid).await
+            }
             Intent::Apply => match self.terraform(&APPLY).await? {
                 Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
                 Ended::Badly(said) => self.engine.judge(stack, &said, intent, uid).await,
@@ -428,6 +512,90 @@ impl Runner<'_> {
                 Ended::Badly(said) => Ok(passing(&said)),
                 cut => Ok(cut.cut_short()),
             },
+        }
+    }
+
+    /// Plans, keeps the plan's file, and tells what it would do.
+    async fn plan(
+        &self,
+        stack: &Stack<'_>,
+        remove: bool,
+        before: &Value,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
+        let said = match self.terraform(if remove { &PLAN_DESTROY } else { &PLAN }).await? {
+            Ended::Well(_) => return self.keep_plan(stack, before, uid).await,
+            Ended::Badly(said) => said,
+            cut => return Ok(cut.cut_short()),
+        };
+        let refused = |problem: &super::messages::Problem| problem.class == Some(Reason::VendorRefused);
+        match said.problems.first() {
+            Some(first) if said.problems.iter().all(refused) => {
+                let findings = engine::failed(self.run.order, Reason::VendorRefused, &first.message);
+                Ok(Outcome::Done(findings))
+            }
+            _ => Ok(passing(&said)),
+        }
+    }
+
+    async fn keep_plan(
+        &self,
+        stack: &Stack<'_>,
+        before: &Value,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
+        let (plan, bytes) = self.told(stack, before).await?;
+        let hash = plan.hash;
+        let kept = self.engine.plans.put(&planning::place(uid, hash, &Basis::of(before)), &bytes).await;
+        kept.map_err(TerraformError::Plan)?;
+        self.run.gateway.records().add(RunEvent::Planned { plan: hash }).await;
+        Ok(Outcome::Done(engine::of_stack(self.run.order, Finding::Planned { plan })))
+    }
+
+    /// What the plan in the run's folder would do, and its file.
+    async fn told(&self, stack: &Stack<'_>, before: &Value) -> Result<(Plan, Vec<u8>), TerraformError> {
+        let file = self.folder.0.join(PLAN_FILE);
+        let bytes = planning::read(&file).await.map_err(io("reading", &file))?;
+        let (hash, basis) = (Digest::of(&bytes), Basis::of(before));
+        let plan = planning::told(&self.show(PLAN_FILE).await?, hash, &stack.template.digest, &basis);
+        Ok((plan, bytes))
+    }
+
+    /// Applies the plan that the order names, and nothing else.
+    async fn apply_plan(
+        &self,
+        stack: &Stack<'_>,
+        before: &Value,
+        uid: &str,
+    ) -> Result<Outcome, TerraformError> {
+        let Some(plan) = &self.run.order.plan else { return Ok(internal("the order names no plan")) };
+        let basis = Basis::of(before);
+        let bytes = match self.engine.plans.get(&planning::place(uid, plan.hash, &basis)).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let why = planning::stale(&error).ok_or(TerraformError::Plan(error))?;
+                return Ok(engine::stale(self.run.order, plan.hash, why));
+            }
+        };
+        let file = self.folder.0.join(PLAN_FILE);
+        fs::write(&file, &bytes).await.map_err(io("writing", &file))?;
+        // What is recorded is the digest of what Terraform gets, not the one that the order names.
+        let opened = Digest::of(&bytes);
+        self.run.gateway.records().add(RunEvent::PlanOpened { plan: opened }).await;
+        let intent = &self.run.order.intent;
+        match self.terraform(&APPLY_PLAN).await? {
+            Ended::Well(_) if matches!(intent, Intent::Remove) => {
+                Ok(match remains::clear_site(self.run, stack, before).await {
+                    Ok(()) => Outcome::Done(stack.removed()),
+                    Err(error) => not_cleared(self.run, &error),
+                })
+            }
+            Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
+            Ended::Badly(mut said) => {
+                said.planned_before(&self.show(PLAN_FILE).await?);
+                self.engine.judge(stack, &said, intent, uid).await
+            }
+            cut => Ok(cut.cut_short()),
         }
     }
 

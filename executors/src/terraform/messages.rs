@@ -97,6 +97,24 @@ impl Said {
             })
     }
 
+    /// Takes in what was planned by a run before this one, as Terraform tells it of the plan's file: it does not say it
+    /// again when it applies that.
+    pub(super) fn planned_before(&mut self, shown: &Value) {
+        for resource in shown.get("resource_changes").and_then(Value::as_array).into_iter().flatten() {
+            let actions = resource.pointer("/change/actions").and_then(Value::as_array);
+            let action = match actions.map(Vec::as_slice) {
+                Some([only]) => only.as_str().unwrap_or_default(),
+                _ => "replace",
+            };
+            if let Some(address) =
+                resource.get("address").and_then(Value::as_str).filter(|_| action != "no-op")
+            {
+                self.planned.insert(address.to_owned(), action.to_owned());
+            }
+        }
+        self.plan_ended = true;
+    }
+
     /// A step of a resource that was just noted.
     fn step(&self, address: &str, action: &str, state: ResourceState) -> Option<ResourceStep> {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);

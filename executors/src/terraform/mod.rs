@@ -9,6 +9,7 @@ mod keeper;
 mod left;
 mod messages;
 mod neighbours;
+mod planning;
 mod process;
 mod provider;
 mod remains;

@@ -86,7 +86,7 @@ impl Role {
             Self::Admin => return Grants { publish: Vec::new(), subscribe: Vec::new() },
             Self::Commands => (commands(), &COMMANDS_HEARS),
             Self::Dispatcher => (dispatcher(events), &[]),
-            Self::Executors => (executors(), &[subjects::EXECUTORS]),
+            Self::Executors => (executors(), &[subjects::EXECUTORS, subjects::PREVIEW]),
             Self::Projections => (projections(events), &[]),
             Self::Reader => (reader(events), &["wan.live.>"]),
         };
@@ -103,7 +103,7 @@ const LOOKS: [&str; 4] =
 pub const LEADER_ELECTED: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*";
 
 /// What the command service takes in: requests, what the server's mapping makes of them, and the services beside.
-const COMMANDS_HEARS: [&str; 11] = [
+const COMMANDS_HEARS: [&str; 12] = [
     subjects::DO_ALL,
     "wan.decide.>",
     services::SUBMIT_ALL,
@@ -115,6 +115,7 @@ const COMMANDS_HEARS: [&str; 11] = [
     services::CONTROL_ALL,
     subjects::MEMBERS,
     LEADER_ELECTED,
+    subjects::PREVIEWED_ALL,
 ];
 
 fn commands() -> Vec<String> {
@@ -131,6 +132,8 @@ fn commands() -> Vec<String> {
         "wan.order.>",
         "wan.run.*.*.cancelled",
         subjects::MEMBERS,
+        // What would be done, asked of executors.
+        subjects::PREVIEW,
         // Requests that came without their partition go to whoever holds it, under the name of their sender.
         "wan.decide.>",
         // Answers, to users of WAN and through the imports of the others.
@@ -158,9 +161,9 @@ fn dispatcher(events: Vec<String>) -> Vec<String> {
 }
 
 fn executors() -> Vec<String> {
-    // The effect journal of a target ends with the target; a copy of a state with the next one.
-    let [journal, copies] =
-        [topology::EFFECTS, topology::STATES].map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
+    // The effect journal of a target ends with the target; a copy of a state and a plan file with the next one.
+    let [journal, copies, plans] = [topology::EFFECTS, topology::STATES, topology::PLANS]
+        .map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
     let own = [
         "wan.order.>",
         "wan.run.>",
@@ -170,9 +173,12 @@ fn executors() -> Vec<String> {
         "wan.dead.order.>",
         "wan.dead.report.>",
         "wan.state.*",
+        subjects::PLAN_ALL,
+        subjects::PREVIEWED_ALL,
         subjects::EXECUTORS,
         journal.as_str(),
         copies.as_str(),
+        plans.as_str(),
     ];
     let own = own.map(str::to_owned).into_iter();
     let buckets = buckets(&[topology::LEASES, topology::ATTEMPTS, topology::BUDGETS]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_nats::jetstream::{kv, stream};
 use futures::TryStreamExt;
 use wanwright_nats::claim::{Claimed, Claims};
-use wanwright_nats::{Follower, Nats, topology};
-use wanwright_schemas::subjects;
+use wanwright_nats::{Follower, Nats, PlanError, PlanFiles, PlanPlace, StateKeys, topology};
+use wanwright_schemas::{Digest, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
 
 async fn server(dir: &Path) -> (wanwright_supervisor::Nats, Nats) {
@@ -152,4 +152,55 @@ async fn the_partition_of_a_customer_is_the_servers_own() {
         let ours = subjects::partition(&name.parse().unwrap(), 8);
         assert_eq!(stored, format!("out.{ours}.{name}"));
     }
+}
+
+#[tokio::test]
+async fn a_plan_file_opens_as_itself_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    let keys = StateKeys::new(dir.path().join("keys/state.key"));
+    keys.check(None).unwrap();
+    let plans = PlanFiles::new(nats.clone(), keys.clone());
+    let place = |stack: &str, file: &[u8], serial: i64| PlanPlace {
+        stack: stack.to_owned(),
+        hash: Digest::of(file),
+        serial,
+        lineage: "l".to_owned(),
+    };
+    // Larger than a message; and a second one takes its place.
+    let (large, small) = (vec![7; 3 << 20], b"small".to_vec());
+    let here = place("s", &large, 3);
+    assert!(matches!(plans.get(&here).await, Err(PlanError::Missing)));
+    plans.put(&here, &large).await.unwrap();
+    assert_eq!(plans.get(&here).await.unwrap(), large);
+    plans.put(&place("s", &small, 4), &small).await.unwrap();
+    assert!(matches!(plans.get(&here).await, Err(PlanError::Missing)), "another one is there by now");
+    let here = place("s", &small, 4);
+    // Any executor with the key finds it.
+    assert_eq!(PlanFiles::new(nats.clone(), keys).get(&here).await.unwrap(), small);
+    for other in [place("t", &small, 4), place("s", b"other", 4)] {
+        assert!(matches!(plans.get(&other).await, Err(PlanError::Missing)), "{other:?}");
+    }
+    for other in [place("s", &small, 5), PlanPlace { lineage: "m".to_owned(), ..here.clone() }] {
+        assert!(matches!(plans.get(&other).await, Err(PlanError::Damaged(_))), "{other:?}");
+    }
+    // The sealed bytes of one stack under the subject of another, with headers that fit.
+    let stored =
+        wanwright_nats::load_subject(&nats, topology::PLANS, "wan.plan.s", 0).await.unwrap().pop().unwrap();
+    let put = async |body: Vec<u8>| {
+        let mut headers = stored.headers.clone();
+        headers.insert("Wan-Sha256", Digest::of(&body).to_string().as_str());
+        nats.js.publish_with_headers("wan.plan.t", headers, body.into()).await.unwrap().await.unwrap();
+    };
+    put(stored.payload.to_vec()).await;
+    assert!(matches!(plans.get(&place("t", &small, 4)).await, Err(PlanError::Damaged(_))));
+    for at in 0..stored.payload.len() {
+        let mut body = stored.payload.to_vec();
+        body[at] ^= 1;
+        put(body).await;
+        assert!(matches!(plans.get(&place("t", &small, 4)).await, Err(PlanError::Damaged(_))), "{at}");
+    }
+    plans.forget("s").await.unwrap();
+    assert!(matches!(plans.get(&here).await, Err(PlanError::Missing)));
 }

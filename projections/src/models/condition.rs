@@ -89,6 +89,13 @@ fn provisioned(state: &State) -> Said {
     if state.suspended && !state.is_applied() {
         return said(no, "Suspended", suspended(state));
     }
+    if state.planning {
+        return said(
+            no,
+            "Planning",
+            format!("generation {generation} is brought about as planned, and there is no plan yet"),
+        );
+    }
     if let Some(postponement) = &state.postponement {
         return said(no, "AwaitingWindow", postponement.summary());
     }

@@ -1,6 +1,7 @@
 //! What the three kinds of objects have in common: a row that a change makes, changes or takes away.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use wanwright_schemas::contact::HasContact;
 use wanwright_schemas::{Change, CustomerId, Kind, VendorId};
 
@@ -56,6 +57,8 @@ pub struct Step {
     pub after: Option<Words>,
     /// The drift that was open before.
     pub drift: Option<Drift>,
+    /// The plan that was open before.
+    pub plan: Option<Uuid>,
     /// Field by field what changed.
     pub changes: Option<Vec<FieldChange>>,
 }
@@ -73,6 +76,7 @@ pub fn step<T: ObjectRow>(
     let mut step = Step {
         before: rows.get(key).map(words),
         drift: rows.get(key).and_then(|row| row.life().state.drift.clone()),
+        plan: rows.get(key).and_then(|row| row.life().state.plan),
         ..Step::default()
     };
     match change {

@@ -291,6 +291,7 @@ impl OperationRow {
                 self.calls += 1;
                 self.budget_wait_millis += waited_millis;
             }
+            RunEvent::Planned { .. } | RunEvent::PlanOpened { .. } => {}
             RunEvent::Log { resource, .. } => {
                 if let Some(step) = resource {
                     self.step(step, time);

@@ -134,6 +134,8 @@ fn describe(event: &RunEvent) -> (&'static str, String) {
             let level = if *status >= 400 { "warn" } else { "info" };
             (level, format!("{method} {path}: {status} in {millis} ms{}", others.unwrap_or_default()))
         }
+        RunEvent::Planned { plan } => ("info", format!("made the plan {plan}")),
+        RunEvent::PlanOpened { plan } => ("info", format!("applies the plan {plan} and nothing else")),
         RunEvent::Log { level, message, .. } => {
             let level = ["warn", "error"].into_iter().find(|known| known == level).unwrap_or("info");
             (level, message.clone())

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use wanwright_schemas::policy::Name;
 use wanwright_schemas::remarks::Trouble;
 use wanwright_schemas::report::DriftField;
@@ -253,6 +254,12 @@ pub struct State {
     /// The approval that the generation needs or had.
     #[serde(default)]
     pub approval: Option<Approval>,
+    /// Whether what was asked for is to be planned, and there is no plan of it yet.
+    #[serde(default)]
+    pub planning: bool,
+    /// The newest plan that nothing has become of yet: the order it was made for.
+    #[serde(default)]
+    pub plan: Option<Uuid>,
     /// That what is to be done waits for a change window.
     #[serde(default)]
     pub postponement: Option<Postponement>,
@@ -285,6 +292,8 @@ impl State {
             suspend_reason: None,
             protected: false,
             approval: None,
+            planning: false,
+            plan: None,
             postponement: None,
             release: None,
             acknowledgement: None,
@@ -323,6 +332,7 @@ impl State {
                 self.retry_pending = false;
                 self.is_news(Trouble::Drift);
                 if *generation >= self.generation {
+                    self.planning = false;
                     self.acknowledgement = None;
                     self.begin_anew();
                 }
@@ -333,7 +343,8 @@ impl State {
             }
             // The vendor has this generation already.
             Change::Cancelled { generation, tried: false, .. } => {
-                self.observed_generation = Some(*generation)
+                self.observed_generation = Some(*generation);
+                self.planning = false;
             }
             Change::Failed { generation, code, message, .. } => {
                 self.failure_code = Some(code.code().to_owned());
@@ -383,6 +394,30 @@ impl State {
                     rejection: None,
                 });
             }
+            Change::PlanRequested { .. } => {
+                self.planning = true;
+                self.plan = None;
+            }
+            Change::Planned { generation, order, requested_by, approvals, .. } => {
+                self.planning = false;
+                self.plan = Some(order.uuid());
+                self.approval = approvals.as_ref().map(|approvals| Approval {
+                    state: ApprovalState::Waiting,
+                    generation: *generation,
+                    requested_by: requested_by.clone(),
+                    approvals: approvals.clone(),
+                    approved_by: None,
+                    also_approved_by: Vec::new(),
+                    rejected_by: None,
+                    rejection: None,
+                });
+            }
+            Change::PlanApplied { .. } => self.plan = None,
+            Change::PlanStale { .. } => {
+                self.planning = true;
+                self.plan = None;
+                self.approval = None;
+            }
             Change::Approved { approved_by, .. } => {
                 if let Some(approval) = &mut self.approval {
                     approval.approve(approved_by);
@@ -421,6 +456,7 @@ impl State {
     fn wish(&mut self, generation: u64) {
         self.generation = generation;
         self.approval = None;
+        self.plan = None;
         self.acknowledgement = None;
         self.begin_anew();
         self.forget_failure();

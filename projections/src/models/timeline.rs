@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::event::Change;
+use wanwright_schemas::plan::PlanCounts;
 use wanwright_schemas::{Actor, CommandId, CustomerId, Event, Kind};
 
 use super::diff::FieldChange;
@@ -167,11 +168,33 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
         Change::ApprovalRequested { generation, .. } => {
             (Some(*generation), format!("waits for approval in generation {generation}"))
         }
-        Change::Approved { generation, approved_by } => {
+        Change::Approved { generation, approved_by, plan: None } => {
             (Some(*generation), format!("was approved in generation {generation} by {approved_by}"))
         }
-        Change::Rejected { generation, rejected_by, reason } => {
+        Change::Approved { generation, approved_by, plan: Some(plan) } => {
+            (Some(*generation), format!("has a plan that {approved_by} approved: {plan}"))
+        }
+        Change::Rejected { generation, rejected_by, reason, plan: None } => {
             (Some(*generation), format!("was rejected in generation {generation} by {rejected_by}: {reason}"))
+        }
+        Change::Rejected { generation, rejected_by, reason, plan: Some(plan) } => {
+            (Some(*generation), format!("has a plan that {rejected_by} rejected: {reason} ({plan})"))
+        }
+        Change::PlanRequested { generation, .. } => {
+            (Some(*generation), format!("is to be planned in generation {generation}"))
+        }
+        Change::Planned { generation, plan, approvals, .. } => {
+            let PlanCounts { create, update, delete, replace } = plan.counts;
+            let needs = if approvals.is_some() { ", and the plan waits for approval" } else { "" };
+            let what =
+                format!("{create} to create, {update} to update, {delete} to delete, {replace} to replace");
+            (Some(*generation), format!("was planned: {what}{needs} ({})", plan.hash))
+        }
+        Change::PlanApplied { generation, plan, .. } => {
+            (Some(*generation), format!("was changed as planned: {plan}"))
+        }
+        Change::PlanStale { generation, plan, why, .. } => {
+            (Some(*generation), format!("is planned anew, for its plan is stale ({}): {plan}", why.word()))
         }
     }
 }

@@ -306,3 +306,62 @@ async fn windows_groups_and_waiting_settings_are_columns() {
     assert!(verified.different.is_empty() && verified.customers == 1, "{verified:?}");
     running.stop().await;
 }
+
+#[test]
+fn a_plan_has_a_row_from_when_it_is_made_until_something_has_become_of_it() {
+    let hash = |number: u8| format!("sha256:{}", format!("{number:02x}").repeat(32));
+    let planned = |number: u8, approvals: Value| {
+        let plan = json!({"hash": hash(number), "template": "t", "serial": 1, "lineage": "l",
+            "counts": {"create": 1, "update": 2, "delete": 3, "replace": 4},
+            "changes": [{"address": "a", "action": "delete"}], "left_out": 5});
+        site(
+            "SitePlanned",
+            json!({"generation": 1, "order": order(number), "wish": order(99), "plan": plan,
+            "expires": "2026-11-22T08:00:00Z", "requested_by": ["demo"], "approvals": approvals}),
+        )
+    };
+    let states = |history: &[Vec<Value>]| {
+        let rows = fold(history);
+        let mut states: Vec<_> =
+            rows.plans.rows().map(|row| (row.order_id, row.state, row.because.clone())).collect();
+        states.sort_by_key(|(order, ..)| *order);
+        states.into_iter().map(|(_, state, because)| (state.as_str(), because)).collect::<Vec<_>>()
+    };
+    let rule = json!({"generation": 1, "requested_by": ["demo"], "rule": {}});
+    let mut history = vec![vec![site_created("oslo-01")], site("SitePlanRequested", rule)];
+    let waits = life(&fold(&history));
+    assert_eq!(condition(&waits, "Provisioned"), Some((ConditionStatus::False, "Planning".into())));
+    history.push(planned(1, json!({"by": 2})));
+    assert_eq!(states(&history), [("waiting", None)]);
+    let waits = life(&fold(&history));
+    assert_eq!(condition(&waits, "Provisioned"), Some((ConditionStatus::False, "AwaitingApproval".into())));
+    let approved = |who: &str, number: u8| {
+        site("SiteApproved", json!({"generation": 1, "approved_by": who, "plan": hash(number)}))
+    };
+    history.push(approved("anna", 1));
+    assert_eq!(states(&history), [("waiting", None)]);
+    history.push(approved("ben", 1));
+    assert_eq!(states(&history), [("approved", None)]);
+    let row = fold(&history).plans.rows().next().expect("a row").clone();
+    assert_eq!((row.creates, row.updates, row.deletes, row.replaces, row.left_out), (1, 2, 3, 4, 5));
+    assert_eq!(row.approved_by.len(), 2);
+
+    let stale = json!({"generation": 1, "order": order(50), "plan": hash(1), "why": "state"});
+    history.push(site("SitePlanStale", stale));
+    let because = Some("the stack's state is another one than it was made from".to_owned());
+    assert_eq!(states(&history), [("stale", because.clone())]);
+    history.push(planned(2, json!({})));
+    history.push(planned(3, Value::Null));
+    assert_eq!(states(&history), [("stale", because.clone()), ("void", None), ("free", None)]);
+    let mut rejected = history.clone();
+    rejected.push(planned(4, json!({})));
+    let body = json!({"generation": 1, "rejected_by": "boss", "reason": "no", "plan": hash(4)});
+    rejected.push(site("SiteRejected", body));
+    rejected.push(vec![site_changed("oslo-01", 2, "10.8.0.0/24")]);
+    assert_eq!(states(&rejected)[3], ("rejected", Some("no".to_owned())));
+    history.push(site("SitePlanApplied", json!({"generation": 1, "order": order(51), "plan": hash(3)})));
+    history.push(vec![site_applied("oslo-01", 1)]);
+    history.push(vec![site_changed("oslo-01", 2, "10.8.0.0/24")]);
+    assert_eq!(states(&history)[2], ("applied", None), "what was applied stays so");
+    assert_eq!(fold(&history).timeline.len(), history.len());
+}

@@ -37,6 +37,8 @@ fn nothing_to_change(number: u64) -> Outcome {
         would_follow: None,
         would_order: None,
         more_orders: 0,
+        would_plan: None,
+        more_plans: 0,
     };
     Outcome { verdict, ..refused(number) }
 }

@@ -15,6 +15,10 @@ use wanwright_schemas::{Kind, Reason};
 use crate::json_schemas::schema;
 use crate::lines::{FILES, commands, parse, says};
 
+/// The frozen reports.
+const REPORTS: [&str; 2] =
+    [include_str!("../../frozen/report.v1.json"), include_str!("../../frozen/report.v1.plans.json")];
+
 #[test]
 fn what_was_stored_reads_and_is_written_as_it_was() {
     for file in FILES {
@@ -38,10 +42,11 @@ fn commands_say_what_they_said() {
 
 #[test]
 fn stored_reports_read_and_write_as_they_were() {
-    let text = include_str!("../../frozen/report.v1.json").trim();
-    let report: Report = body::parse(text.as_bytes()).expect("a report");
-    let value: Value = serde_json::to_value(&report).expect("encodes");
-    assert_eq!(value.to_string(), text);
+    for text in REPORTS.map(str::trim) {
+        let report: Report = body::parse(text.as_bytes()).expect("a report");
+        let value: Value = serde_json::to_value(&report).expect("encodes");
+        assert_eq!(value.to_string(), text);
+    }
 }
 
 /// A program upgrade must not issue every order anew.
@@ -49,10 +54,11 @@ fn stored_reports_read_and_write_as_they_were() {
 fn an_order_keeps_its_id() {
     for line in include_str!("../../frozen/order.v1.jsonl").lines() {
         let order: Order = serde_json::from_str(line).unwrap();
-        let Order { customer, vendor, intent, retries, desired, position, account, applied, .. } =
+        let Order { customer, vendor, intent, retries, desired, position, account, applied, plan, .. } =
             order.clone();
         let again = Order::new(customer, vendor, intent, retries, desired, position);
-        assert_eq!(again.under(account.as_ref()).of_applied(applied), order, "{line}");
+        let again = again.under(account.as_ref()).of_applied(applied).bound(plan.as_ref());
+        assert_eq!(again, order, "{line}");
     }
 }
 
@@ -152,10 +158,9 @@ fn every_verb_and_every_field_of_its_body_has_a_frozen_line() {
             assert!(lines > 0, "add a line to frozen/command.v1.jsonl for {kind} {verb}");
             if *verb == "report" {
                 // What a report may say is the same for every kind, and frozen in a file of its own.
-                fields(
-                    &serde_json::from_str(include_str!("../../frozen/report.v1.json")).unwrap(),
-                    &mut shown,
-                );
+                for report in REPORTS {
+                    fields(&serde_json::from_str(report).unwrap(), &mut shown);
+                }
                 shown.insert("kind=customer".into());
             }
             let mut known = BTreeSet::new();

@@ -74,6 +74,16 @@ fn found_event(object: &ObjectRef, finding: &Finding, order: OrderId) -> Option<
             }
             Finding::Drifted { check, fields } => Change::DriftFound { check, fields },
             Finding::InSync { check } => Change::DriftNotFound { check },
+            Finding::Planned { plan } => Change::Planned {
+                generation: 1,
+                order,
+                wish: order,
+                plan,
+                expires: jiff::Timestamp::UNIX_EPOCH,
+                requested_by: Vec::new(),
+                approvals: None,
+            },
+            Finding::PlanStale { plan, why } => Change::PlanStale { generation: 1, order, plan, why },
         }
     }
     Some(match object {

@@ -209,7 +209,7 @@ fn has_format(format: &str, text: &str) -> bool {
         "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
         "uuid" => uuid::Uuid::try_parse(text).is_ok(),
         // Of numbers; `minimum` and `maximum` say the same.
-        "uint8" | "uint16" | "uint32" | "uint64" => true,
+        "uint8" | "uint16" | "uint32" | "int64" | "uint64" => true,
         other => panic!("the validator does not know the format `{other}`"),
     }
 }

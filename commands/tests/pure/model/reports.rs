@@ -63,6 +63,10 @@ impl Model {
             | Change::Resumed {}
             | Change::Protected {}
             | Change::Unprotected {}
+            | Change::PlanRequested { .. }
+            | Change::Planned { .. }
+            | Change::PlanApplied { .. }
+            | Change::PlanStale { .. }
             | Change::ApprovalRequested { .. }
             | Change::Approved { .. }
             | Change::Rejected { .. }

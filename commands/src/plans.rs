@@ -1,0 +1,373 @@
+//! Plans: which stacks are planned before they are changed, which plan is good for what a stack should be, and who
+//! approves it.
+//!
+//! A plan is good for one wish: the digest of everything that the stack should be, which is the id of the order that
+//! would bring it about if it needed no plan. Another generation, a tunnel that is to be otherwise, a moved far end, a
+//! retry or another account are other wishes, so they make a plan void without anybody saying so. What is void, out of
+//! date or stale is planned anew, and the new plan needs its own approvals.
+
+use jiff::{SignedDuration, Timestamp};
+use wanwright_schemas::event::{Change, Event};
+use wanwright_schemas::ids::{Actor, CustomerId, Kind, OrderId, SiteId};
+use wanwright_schemas::order::{Intent, Order, Target};
+use wanwright_schemas::plan::{BoundPlan, Plan, Stale};
+use wanwright_schemas::policy::{ApproveBody, CustomerSpec, Groups, RejectBody};
+use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::rule::{PlanRule, Rule};
+use wanwright_schemas::spec::SiteSpec;
+use wanwright_schemas::{Digest, Position};
+use wanwright_vendors::{Catalogue, Engine, Vendor};
+
+use crate::approvals::{self, Given};
+use crate::customer::Customer;
+use crate::decide::Circumstances;
+use crate::holds;
+use crate::object::{Object, Planned, Planning};
+use crate::orders::{self, Wanted};
+
+/// Whether the vendor's sites are brought about by what can say before what it would do.
+pub(crate) fn can_plan(vendor: &Vendor) -> bool {
+    vendor.terraform.is_some() && vendor.engine(Kind::Site.as_str()) == Some(Engine::Terraform)
+}
+
+/// Refuses rules that ask for plans of what cannot be planned.
+pub(crate) fn can_be_followed(
+    state: &Customer,
+    spec: &CustomerSpec,
+    vendors: &Catalogue,
+) -> Result<(), Refusal> {
+    let refused = |kind: Kind, message: &str| {
+        Err(Refusal::new(Reason::NotPlannable, message).field(format!("policy.{kind}")))
+    };
+    if matches!(spec.policy.device, Rule::Plan(_)) {
+        return refused(Kind::Device, "devices are changed by calls to their vendor, which nobody can plan");
+    }
+    if matches!(spec.policy.tunnel, Rule::Plan(_)) {
+        return refused(
+            Kind::Tunnel,
+            "a tunnel is planned with its site: set `policy.site` to `plan`, which is about both",
+        );
+    }
+    if !matches!(spec.policy.site, Rule::Plan(_)) || matches!(state.own.spec.policy.site, Rule::Plan(_)) {
+        return Ok(());
+    }
+    let unplannable =
+        state.sites.iter().find(|(_, site)| !vendors.get(site.spec.vendor.as_str()).is_some_and(can_plan));
+    match unplannable {
+        None => Ok(()),
+        Some((id, site)) => {
+            let message =
+                format!("site/{id} is at {}, whose folder has no Terraform template", site.spec.vendor);
+            refused(Kind::Site, &message)
+        }
+    }
+}
+
+/// Refuses a new site that the customer's rule wants planned and that cannot be.
+pub(crate) fn can_be_made(state: &Customer, vendor: &Vendor) -> Result<(), Refusal> {
+    if !matches!(state.own.spec.policy.site, Rule::Plan(_)) || can_plan(vendor) {
+        return Ok(());
+    }
+    let message = format!(
+        "the customer's sites are planned, and the folder of {} has no Terraform template",
+        vendor.name
+    );
+    Err(Refusal::new(Reason::NotPlannable, message).field("vendor"))
+}
+
+/// The events, with a request for a plan behind each that needs one.
+pub(crate) fn with_requests(state: &Customer, events: Vec<Event>, actor: &Actor) -> Vec<Event> {
+    let mut all = Vec::with_capacity(events.len());
+    let mut rest = events.into_iter().peekable();
+    while let Some(event) = rest.next() {
+        let request = match &event {
+            Event::Site(id, change) => request(state, state.sites.get(id), change, actor)
+                .map(|request| Event::Site(id.clone(), request)),
+            Event::Tunnel(id, change) => request(state, state.tunnels.get(id), change, actor)
+                .map(|request| Event::Tunnel(id.clone(), request)),
+            Event::Device(..) | Event::Customer(..) => None,
+        };
+        all.push(event);
+        // What else is said of the same wish stands right behind it.
+        if request.is_some() && rest.peek().is_some_and(approvals::is_request) {
+            all.extend(rest.next());
+        }
+        all.extend(request);
+    }
+    all
+}
+
+/// The request for a plan that a change needs: by the rule in force, or by the one under which something of the object
+/// waits still. Whoever asked for what waits has asked for what comes of it as well.
+fn request<S>(
+    state: &Customer,
+    object: Option<&Object<S>>,
+    change: &Change<S>,
+    actor: &Actor,
+) -> Option<Change<S>> {
+    let generation = match change {
+        Change::RetryRequested { .. } => object?.generation,
+        _ => approvals::wished(change)?,
+    };
+    let before = object.and_then(|object| object.planning.as_ref());
+    let rule = match &state.own.spec.policy.site {
+        Rule::Plan(rule) => rule.clone(),
+        Rule::Apply | Rule::Approve(_) => before?.rule.clone(),
+    };
+    let mut requested_by = before.map(|before| before.requested_by.clone()).unwrap_or_default();
+    if !requested_by.contains(actor) {
+        requested_by.push(actor.clone());
+    }
+    Some(Change::PlanRequested { generation, requested_by, rule })
+}
+
+/// What of a stack is to be planned.
+fn planning<'a>(state: &'a Customer, id: &'a SiteId) -> impl Iterator<Item = &'a Planning> + 'a {
+    let of_site = state.sites.get(id).and_then(|site| site.planning.as_ref());
+    of_site.into_iter().chain(state.tunnels_of(id).filter_map(|(_, tunnel)| tunnel.planning.as_ref()))
+}
+
+/// The rule under which a stack is planned; none where it is changed without a plan. Where several count, for something
+/// waits that was asked for under another one, it is the one that lets the least through.
+pub(crate) fn rule_of<'a>(state: &'a Customer, id: &'a SiteId) -> Option<&'a PlanRule> {
+    let in_force = match &state.own.spec.policy.site {
+        Rule::Plan(rule) => Some(rule),
+        Rule::Apply | Rule::Approve(_) => None,
+    };
+    let rules = in_force.into_iter().chain(planning(state, id).map(|planning| &planning.rule));
+    rules.reduce(|first, other| if strength(other) > strength(first) { other } else { first })
+}
+
+/// How much a rule asks for: more plans, of more people, of a group.
+fn strength(rule: &PlanRule) -> (bool, u32, bool, std::cmp::Reverse<u32>) {
+    let all = rule.only == wanwright_schemas::rule::Approved::Changes;
+    (all, rule.by, rule.group.is_some(), std::cmp::Reverse(rule.valid.seconds()))
+}
+
+/// What a stack's change is to be, where the bare order would bring it about.
+pub(crate) enum Due {
+    /// That order as it is: no plan is asked for.
+    Bare,
+    /// That order, with this plan.
+    Bound(BoundPlan),
+    /// A plan. Its number among the plans of the stack.
+    Plan(u64),
+    /// Nothing: a plan waits for approvals, or was rejected.
+    Nothing,
+}
+
+/// What is to come of a change of a stack. Without `now` no plan is out of date.
+pub(crate) fn due(
+    state: &Customer,
+    vendor: &Vendor,
+    id: &SiteId,
+    site: &Object<SiteSpec>,
+    wish: OrderId,
+    now: Option<Timestamp>,
+) -> Due {
+    if rule_of(state, id).is_none() {
+        return Due::Bare;
+    }
+    let next = Due::Plan(site.plans + 1);
+    let Some(planned) = site.plan.as_ref().filter(|planned| planned.wish == wish) else { return next };
+    if planned.approval.rejected_by.is_some() {
+        return Due::Nothing;
+    }
+    let is_over = now.is_some_and(|now| now >= planned.bound.expires);
+    if is_over || !fits(vendor, &planned.bound) {
+        return next;
+    }
+    if planned.is_free() { Due::Bound(planned.bound.clone()) } else { Due::Nothing }
+}
+
+/// Whether a plan was made with the template that the vendor has.
+fn fits(vendor: &Vendor, plan: &BoundPlan) -> bool {
+    vendor.terraform.as_ref().is_some_and(|template| template.digest == plan.template)
+}
+
+/// The moment at which the plan of a target is out of date, and has to be made anew.
+pub fn expiry(state: &Customer, target: &Target) -> Option<Timestamp> {
+    let Target::Site(id) = target else { return None };
+    let planned = state.sites.get(id)?.plan.as_ref()?;
+    planned.approval.rejected_by.is_none().then_some(planned.bound.expires)
+}
+
+/// What a report of a plan says that is news: the plan that is wanted, made with the template that is judged by here.
+pub(crate) fn made(
+    customer: &CustomerId,
+    state: &Customer,
+    id: &SiteId,
+    order: OrderId,
+    plan: &Plan,
+    facts: Circumstances<'_>,
+) -> Option<Change<SiteSpec>> {
+    let target = Target::Site(id.clone());
+    let vendor = facts.vendors.get(orders::vendor_of(state, &target)?.as_str())?;
+    let Wanted { change, wish, .. } = wanted(customer, state, vendor, &target, facts.received);
+    let change =
+        change.filter(|change| change.id == order && matches!(change.intent, Intent::Plan { .. }))?;
+    if vendor.terraform.as_ref()?.digest != plan.template {
+        return None;
+    }
+    let rule = rule_of(state, id)?;
+    let asks = match rule.only {
+        wanwright_schemas::rule::Approved::Changes => !plan.counts.is_empty(),
+        wanwright_schemas::rule::Approved::Destroys => plan.counts.destroys(),
+    };
+    let mut requested_by: Vec<Actor> = Vec::new();
+    for actor in planning(state, id).flat_map(|planning| &planning.requested_by) {
+        if !requested_by.contains(actor) {
+            requested_by.push(actor.clone());
+        }
+    }
+    let valid = SignedDuration::from_secs(i64::from(rule.valid.seconds()));
+    Some(Change::Planned {
+        generation: change.generation(),
+        order,
+        wish: wish?,
+        plan: plan.clone(),
+        expires: facts.received.checked_add(valid).unwrap_or(Timestamp::MAX),
+        requested_by,
+        approvals: asks.then(|| rule.approvals()),
+    })
+}
+
+fn wanted(
+    customer: &CustomerId,
+    state: &Customer,
+    vendor: &Vendor,
+    target: &Target,
+    now: Timestamp,
+) -> Wanted {
+    // The position is no part of an order's identity.
+    let nowhere = Position { stream: String::new(), sequence: 0 };
+    orders::wanted_at(customer, state, vendor, target, &nowhere, now)
+}
+
+/// What a report of a plan that could not be applied says that is news. `applied`: the order that is wanted now.
+pub(crate) fn stale(
+    site: &Object<SiteSpec>,
+    applied: Option<&Order>,
+    order: OrderId,
+    hash: Digest,
+    why: Stale,
+) -> Option<Change<SiteSpec>> {
+    let is_wanted = applied.is_some_and(|applied| {
+        applied.id == order && applied.plan.as_ref().is_some_and(|plan| plan.hash == hash)
+    });
+    is_wanted.then_some(Change::PlanStale { generation: site.generation, order, plan: hash, why })
+}
+
+/// Whether a command about the approval of a site means its plan.
+pub(crate) fn is_meant(state: &Customer, id: &SiteId, plan: Option<Digest>) -> bool {
+    let site = state.sites.get(id);
+    plan.is_some() || site.is_some_and(|site| site.approval.is_none() && site.plan.is_some())
+}
+
+/// Refuses to take a generation's approval for that of a plan, which only sites have.
+pub(crate) fn none_is_named(plan: Option<Digest>, name: &str) -> Result<(), Refusal> {
+    match plan {
+        None => Ok(()),
+        Some(_) => {
+            let message = format!("{name} has no plan of its own; a tunnel is planned with its site");
+            Err(Refusal::new(Reason::PlanMismatch, message).field("plan"))
+        }
+    }
+}
+
+/// Approves the plan of a stack. The same by the same actor says nothing.
+pub(crate) fn approve(
+    customer: &CustomerId,
+    state: &Customer,
+    id: &SiteId,
+    body: &ApproveBody,
+    actor: &Actor,
+    facts: Circumstances<'_>,
+) -> Result<Vec<Change<SiteSpec>>, Refusal> {
+    let name = format!("site/{id}");
+    let planned = named(state, id, &name, body.generation, body.plan)?;
+    holds_still(customer, state, id, &name, planned, facts)?;
+    let given = approvals::judge(
+        Some(&planned.approval).filter(|_| !planned.is_free()),
+        &format!("the plan of {name}"),
+        body.generation,
+        actor,
+        &state.own.spec.groups,
+    )?;
+    let (generation, plan) = (body.generation, Some(planned.bound.hash));
+    Ok(match given {
+        Given::Before => Vec::new(),
+        Given::Counts | Given::Suffices => {
+            vec![Change::Approved { generation, approved_by: actor.clone(), plan }]
+        }
+    })
+}
+
+/// Rejects the plan of a stack: nothing is done about it until something else is asked for.
+pub(crate) fn reject(
+    state: &Customer,
+    id: &SiteId,
+    body: &RejectBody,
+    actor: &Actor,
+    groups: &Groups,
+) -> Result<Vec<Change<SiteSpec>>, Refusal> {
+    let name = format!("site/{id}");
+    let planned = named(state, id, &name, body.generation, body.plan)?;
+    let waiting = Some(&planned.approval).filter(|_| !planned.is_free());
+    let reason = approvals::judge_rejection(waiting, &format!("the plan of {name}"), body, actor, groups)?;
+    let (generation, rejected_by, plan) = (body.generation, actor.clone(), Some(planned.bound.hash));
+    Ok(vec![Change::Rejected { generation, rejected_by, reason, plan }])
+}
+
+/// The plan that a command names by its generation and its hash.
+fn named<'a>(
+    state: &'a Customer,
+    id: &SiteId,
+    name: &str,
+    generation: u64,
+    hash: Option<Digest>,
+) -> Result<&'a Planned, Refusal> {
+    let site = holds::present(state.sites.get(id), name)?;
+    let mismatch = |message: String| Err(Refusal::new(Reason::PlanMismatch, message).field("plan"));
+    let Some(planned) = &site.plan else {
+        return mismatch(format!("{name} has no plan now; where one is asked for, it is being made"));
+    };
+    if planned.approval.generation != generation {
+        let message =
+            format!("the plan of {name} is of generation {}, not {generation}", planned.approval.generation);
+        return Err(Refusal::new(Reason::GenerationMismatch, message).field("generation"));
+    }
+    let present = planned.bound.hash;
+    match hash {
+        None => mismatch(format!("{name} is planned, so its plan is approved: {present}")),
+        Some(hash) if hash != present => mismatch(format!("the plan of {name} is {present}, not {hash}")),
+        Some(_) => Ok(planned),
+    }
+}
+
+/// Refuses a plan that nothing may come of any more.
+fn holds_still(
+    customer: &CustomerId,
+    state: &Customer,
+    id: &SiteId,
+    name: &str,
+    planned: &Planned,
+    facts: Circumstances<'_>,
+) -> Result<(), Refusal> {
+    let target = Target::Site(id.clone());
+    let stale = |message: String| Err(Refusal::new(Reason::PlanStale, message).field("plan"));
+    let vendor = orders::vendor_of(state, &target).and_then(|vendor| facts.vendors.get(vendor.as_str()));
+    let Some(vendor) = vendor.filter(|vendor| fits(vendor, &planned.bound)) else {
+        return stale(format!("the vendor of {name} has another template than the plan was made with"));
+    };
+    if facts.received >= planned.bound.expires {
+        let message = format!("the plan of {name} was valid until {}", planned.bound.expires);
+        return Err(Refusal::new(Reason::PlanExpired, message).field("plan"));
+    }
+    // A stack that is held has no orders, so it is asked what there would be.
+    let wish = orders::wish(customer, state, vendor, id);
+    if wish != Some(planned.wish) {
+        return stale(format!("what {name} and its tunnels should be is not what was planned"));
+    }
+    Ok(())
+}
