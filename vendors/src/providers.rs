@@ -37,6 +37,8 @@ pub struct ForeignProvider {
     /// The attribute of the provider's configuration that says where the vendor is. Each run's own way to the vendor is
     /// put there.
     pub base_url: String,
+    /// What stands behind that way in the attribute: empty, or a path that begins with a slash.
+    pub path: String,
     /// How many processes of it each executor has at most, so how many runs use it at once.
     pub processes: u32,
     /// Whether a process serves one run after the other. If not, each run has one of its own.
@@ -74,13 +76,17 @@ pub(crate) fn load(folder: &Folder, bodies: &Bodies<'_>) -> Result<Vec<ForeignPr
                 return Err(missing(folder.template_dir().join(LOCK_FILE), message));
             };
             let base_url: String = table.required("base_url")?;
+            let path: String = table.optional("path")?.unwrap_or_default();
+            if !path.is_empty() && (!path.starts_with('/') || path.contains(['?', '#'])) {
+                return Err(table.error("path", "is no path: begin it with `/`, without `?` and `#`"));
+            }
             let processes = table.optional("processes")?.unwrap_or(PROCESSES);
             if processes == 0 {
                 return Err(table.error("processes", "is 0: a run needs one"));
             }
             let reuse = table.optional("reuse")?.unwrap_or_default();
             table.finish()?;
-            found.push(ForeignProvider { base_url, processes, reuse, ..lock.clone() });
+            found.push(ForeignProvider { base_url, path, processes, reuse, ..lock.clone() });
         }
     }
     if let Some(settings) = settings {
@@ -127,8 +133,8 @@ fn locks(path: &Path, bytes: &[u8]) -> Result<Vec<ForeignProvider>, LoadError> {
             );
             return Err(wrong(message));
         }
-        let (base_url, processes, reuse) = (String::new(), 0, false);
-        found.push(ForeignProvider { address, version, hashes, base_url, processes, reuse });
+        let (base_url, path, processes, reuse) = (String::new(), String::new(), 0, false);
+        found.push(ForeignProvider { address, version, hashes, base_url, path, processes, reuse });
     }
     Ok(found)
 }
@@ -174,6 +180,7 @@ mod tests {
             version: "1.2.3".to_owned(),
             hashes: vec!["h1:AAAA".to_owned(), "zh:00".to_owned()],
             base_url: "baseurl".to_owned(),
+            path: String::new(),
             processes: 2,
             reuse: true,
         };

@@ -127,9 +127,6 @@ fn the_folder_says_which_template_is_used_and_both_are_read() {
     fs::remove_file(copied.join("terraform-official/more.tf")).unwrap();
     // A provider that is not ours runs only as the one that the lock file knows, and told where the vendor is.
     let official = copied.join("terraform-official");
-    let unset = says("template = \"official\"").unwrap_err().to_string();
-    assert!(unset.contains("providers.toml") && unset.contains("catonetworks/cato"), "{unset}");
-    fs::write(official.join("providers.toml"), "[cato]\nbase_url = \"baseurl\"\n").unwrap();
     let unlocked = says("template = \"official\"").unwrap_err().to_string();
     assert!(unlocked.contains("terraform providers lock"), "{unlocked}");
     let lock = "provider \"registry.terraform.io/catonetworks/cato\" {\n  version = \"0.0.96\"\n  hashes = [\n    \"h1:AAAA\",\n  ]\n}\n";

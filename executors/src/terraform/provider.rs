@@ -61,7 +61,7 @@ impl Provider {
             let lease = source.pool.lease(package, gateway).await?;
             let socket = folder.join(number.to_string());
             let purpose = Purpose {
-                base_url: run.base_url().to_owned(),
+                base_url: format!("{}{}", run.base_url(), package.settings.path),
                 attribute: package.settings.base_url.clone(),
                 nats: source.nats.clone(),
                 records: run.records().clone(),

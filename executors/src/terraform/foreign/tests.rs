@@ -79,6 +79,7 @@ fn settings(hashes: &[String], processes: u32, reuse: bool) -> ForeignProvider {
         address: ADDRESS.to_owned(),
         version: VERSION.to_owned(),
         hashes: hashes.to_vec(),
+        path: String::new(),
         base_url: "base_url".to_owned(),
         processes,
         reuse,
