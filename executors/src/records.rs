@@ -34,6 +34,7 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
         target: order.target(),
         account: order.account.clone(),
         secrets: secrets_of(order),
+        may_change: matches!(order.intent, Intent::Apply | Intent::Remove),
         priority: if order.is_look() { Priority::Drift } else { Priority::Intent },
         trace,
     }

@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 
 /// The newest Landlock that is made use of: what it can do is asked for, and left out where the kernel has less.
@@ -148,7 +149,7 @@ impl Confined {
     pub(crate) fn prepare(asked: &Confinement) -> io::Result<Self> {
         Ok(Self {
             ruleset: Some(ruleset(asked).map_err(io::Error::other)?),
-            filters: filters(asked.alone).map_err(io::Error::other)?,
+            filters: filters(asked.alone, !asked.listen.is_empty()).map_err(io::Error::other)?,
             limits: [
                 (Resource::Core, 0),
                 (Resource::Fsize, asked.file_bytes),
@@ -210,7 +211,7 @@ const FIOSETOWN: u64 = 0x8901;
 const SIOCSPGRP: u64 = 0x8902;
 
 /// Calls that no confined child makes.
-const REFUSED: [i64; 61] = [
+const REFUSED: [i64; 75] = [
     // Leaving the process group, which is what ends it.
     libc::SYS_setsid,
     libc::SYS_setpgid,
@@ -280,7 +281,28 @@ const REFUSED: [i64; 61] = [
     libc::SYS_lsetxattr,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
+    SYS_SETXATTRAT,
+    SYS_REMOVEXATTRAT,
+    SYS_FILE_SETATTR,
+    // Memory and queues that belong to nobody, and stay.
+    libc::SYS_shmget,
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_mq_open,
+    // Who gets how much of the machine.
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_migrate_pages,
 ];
+
+/// Calls that are newer than their names in `libc`.
+const SYS_SETXATTRAT: i64 = 463;
+const SYS_REMOVEXATTRAT: i64 = 466;
+const SYS_FILE_SETATTR: i64 = 469;
 
 /// The same calls under older numbers, which not every machine has.
 #[cfg(target_arch = "x86_64")]
@@ -296,12 +318,15 @@ const NEW_PROCESSES: [i64; 2] = [libc::SYS_fork, libc::SYS_vfork];
 const NEW_PROCESSES: [i64; 0] = [];
 
 /// The filters: one answers that a call is not permitted, the other that the kernel has none.
-fn filters(alone: bool) -> Result<[BpfProgram; 2], seccompiler::BackendError> {
+fn filters(alone: bool, listens: bool) -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     let calls = REFUSED.into_iter().chain(REFUSED_OLDER);
     let calls = calls.chain(NEW_PROCESSES.into_iter().filter(|_| alone));
+    // Landlock sees a port that is listened on when it is bound only; one that never was gets a free one.
+    let calls = calls.chain((!listens).then_some(libc::SYS_listen));
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (call, Vec::new())).collect();
     refused.insert(libc::SYS_socket, sockets()?);
     refused.extend(signals()?);
+    refused.extend(sending()?);
     let new_user = value(libc::CLONE_NEWUSER);
     let mut clones = vec![SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(new_user), new_user)?])?];
     if alone {
@@ -319,7 +344,37 @@ fn filters(alone: bool) -> Result<[BpfProgram; 2], seccompiler::BackendError> {
         SeccompFilter::new(rules, SeccompAction::Allow, answer, std::env::consts::ARCH.try_into()?)?
             .try_into()
     };
-    Ok([program(refused, libc::EPERM)?, program(unknown, libc::ENOSYS)?])
+    let [refused, unknown]: [BpfProgram; 2] =
+        [program(refused, libc::EPERM)?, program(unknown, libc::ENOSYS)?];
+    Ok([native().into_iter().chain(refused).collect(), unknown])
+}
+
+/// Answers to the calls of the machine's other kinds of program that the kernel has none: on x86-64 they are numbered from
+/// here on, and mean the same.
+#[cfg(target_arch = "x86_64")]
+fn native() -> Vec<sock_filter> {
+    const OTHERS: u32 = 0x4000_0000;
+    const ANSWER_NO_SUCH_CALL: u32 = 0x0005_0000 | 38;
+    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    vec![step(0x20, 0, 0, 0), step(0x35, 0, 1, OTHERS), step(0x06, 0, 0, ANSWER_NO_SUCH_CALL)]
+}
+#[cfg(not(target_arch = "x86_64"))]
+fn native() -> Vec<sock_filter> {
+    Vec::new()
+}
+
+/// Ways of sending that are refused: one that connects without asking whether it may, and local datagrams, which name
+/// somebody's socket each.
+fn sending() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let connects = value(libc::MSG_FASTOPEN);
+    let rule = |flags| SeccompRule::new(vec![condition(flags, SeccompCmpOp::MaskedEq(connects), connects)?]);
+    let datagrams = condition(1, SeccompCmpOp::MaskedEq(0xf), value(libc::SOCK_DGRAM))?;
+    Ok(BTreeMap::from([
+        (libc::SYS_sendto, vec![rule(3)?]),
+        (libc::SYS_sendmsg, vec![rule(2)?]),
+        (libc::SYS_sendmmsg, vec![rule(3)?]),
+        (libc::SYS_socketpair, vec![SeccompRule::new(vec![datagrams])?]),
+    ]))
 }
 
 /// Signals that are refused: all to anybody, but for asking whether a process is there (which is signal 0), and for the one

@@ -179,7 +179,7 @@ async fn replicas_are_added_and_taken_away_under_a_running_service() -> Result<(
     let up = cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
     ensure!(up.out.contains("changed EVENTS-0: one replica before, three replicas now"), "{}", up.out);
     ensure!(up.out.contains("deleted OUTCOMES") && up.out.contains("deleted SNAPSHOTS"), "{}", up.out);
-    ensure!(up.out.lines().count() == 25 && !up.out.contains("TIMERS"), "{}", up.out);
+    ensure!(up.out.lines().count() == 26 && !up.out.contains("TIMERS"), "{}", up.out);
     cluster.call(&["nats", "plan"]).await?.code(0)?;
     more(&customer, &mut accepted, 10).await?;
     ensure!(cluster.history(&customer, &accepted).await?.starts_with(&one), "the history is another one");

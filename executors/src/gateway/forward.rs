@@ -16,7 +16,7 @@ use wanwright_schemas::run::{RunEvent, SharedCall};
 use wanwright_vendors::LOOKS_HEADER;
 
 use super::answer::{self, Answered, Hidden, problem, respond};
-use super::budget::{Class, Ticket, Turn, time};
+use super::budget::{Class, Ticket, Turn, only_asks, time};
 use super::credential::Secret;
 use super::journal::{self, Change};
 use super::run::Run;
@@ -95,6 +95,11 @@ async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
         Err(none) => return ours(run, &none.refusal().message),
     };
     let lane = &*lane;
+    let looks = looks(run, &call);
+    if !looks && !run.context.may_change {
+        tracing::warn!(order = %run.context.order, method = %call.method, "a run that only looks asked for a change");
+        return problem(403, "this run only looks or plans, so the change was not asked for");
+    }
     let url = match lane.base.target(&call.path, call.query.as_deref()) {
         Ok(url) => url,
         Err(what) => return problem(421, what),
@@ -106,7 +111,7 @@ async fn forward(inner: &Inner, run: &Run, call: Call) -> Response {
         (Err(missing), _) | (_, Err(missing)) => return ours(run, &missing.message),
     };
     let class = lane.budget.class(&call.method, &call.path, &call.body);
-    let call = Made { class, url, body, secrets, call };
+    let call = Made { class, url, body, secrets, looks, call };
     let deadline = Instant::now() + MAX_WAIT;
     let mut attempt = 0;
     loop {
@@ -137,6 +142,8 @@ struct Made {
     /// The body with its secrets, and those that may come back.
     body: Bytes,
     secrets: Known,
+    /// Whether it changes nothing.
+    looks: bool,
 }
 
 /// Which try of a call this is.
@@ -220,7 +227,7 @@ async fn once(
             Try::Answer(answer::busy(penalty))
         };
     }
-    if status == 503 && attempt.number < TRIES && is_repeatable(&made.call) {
+    if status == 503 && attempt.number < TRIES && is_repeatable(made) {
         let pause = AGAIN * 2_u32.pow(attempt.number);
         if Instant::now() + pause < attempt.deadline {
             return Try::Again(pause);
@@ -230,10 +237,21 @@ async fn once(
 }
 
 /// Whether the call may be made twice: it changes nothing, says what should be, or carries a key.
-fn is_repeatable(call: &Call) -> bool {
-    call.method != Method::POST && call.method != Method::PATCH
-        || call.headers.contains_key(LOOKS_HEADER)
+fn is_repeatable(made: &Made) -> bool {
+    let Made { call, looks, .. } = made;
+    *looks
+        || call.method != Method::POST && call.method != Method::PATCH
         || call.headers.contains_key("idempotency-key")
+}
+
+/// Whether the call changes nothing. A query in a POST says that it is one; of a stranger's what it asks for has to tell.
+fn looks(run: &Run, call: &Call) -> bool {
+    match call.method {
+        Method::GET | Method::HEAD | Method::OPTIONS => true,
+        Method::POST if run.is_believed() => call.headers.contains_key(LOOKS_HEADER),
+        Method::POST => only_asks(&call.body),
+        _ => false,
+    }
 }
 
 /// Makes the call once, with its records before and after. An error outside: it was not made; inside: no answer came.
@@ -246,7 +264,7 @@ async fn perform(
     secret: &Arc<Secret>,
 ) -> Result<Result<Answered, &'static str>, Response> {
     let call = &made.call;
-    let change = change_of(call);
+    let change = (!made.looks).then(|| change_of(call));
     if let Some(change) = &change {
         announce(inner, run, change).await?;
     } else if run.is_closed() {
@@ -300,17 +318,14 @@ fn shared(run: &Run, change: Option<&Change>) -> Option<SharedCall> {
     change.filter(|_| orders > 1).map(|change| SharedCall { call: change.call, orders })
 }
 
-/// The change that a call is, if it is one.
-fn change_of(call: &Call) -> Option<Change> {
-    // A query in a POST says that it is one.
-    let looks = matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS)
-        || call.headers.contains_key(LOOKS_HEADER);
-    (!looks).then(|| Change {
+/// The change that a call asks for.
+fn change_of(call: &Call) -> Change {
+    Change {
         call: uuid::Uuid::new_v4(),
         method: call.method.to_string(),
         path: call.path.clone(),
         key: call.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned),
-    })
+    }
 }
 
 /// Writes down that a change is about to be asked for. Without that it is not made.

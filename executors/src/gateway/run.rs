@@ -30,6 +30,8 @@ pub struct RunContext {
     pub account: Option<Account>,
     /// Names of the secrets that what is wanted names.
     pub secrets: Vec<String>,
+    /// Whether it is to change anything at the vendor. What only looks or plans gets no change through.
+    pub may_change: bool,
     /// Why the calls are made.
     pub priority: Priority,
     /// The trace of the event that caused the order; calls name its `traceparent` to the vendor.
@@ -50,6 +52,8 @@ pub(super) struct Run {
     counted: Mutex<HashMap<String, u32>>,
     ours: AtomicBool,
     unanswered: AtomicBool,
+    /// Whether its calls come from a program of strangers, whose word for what they are is nothing.
+    strangers: AtomicBool,
     /// The runs that its calls are made for; none where it is one itself.
     members: Vec<Arc<Run>>,
 }
@@ -65,6 +69,7 @@ impl Run {
             counted: Mutex::default(),
             ours: AtomicBool::new(false),
             unanswered: AtomicBool::new(false),
+            strangers: AtomicBool::new(false),
             members: Vec::new(),
         }
     }
@@ -120,6 +125,11 @@ impl Run {
     pub(super) fn left_unanswered(&self) {
         self.unanswered.store(true, Ordering::Relaxed);
         self.members.iter().for_each(|member| member.left_unanswered());
+    }
+
+    /// Whether what a call says of itself is believed.
+    pub(super) fn is_believed(&self) -> bool {
+        !self.strangers.load(Ordering::Acquire)
     }
 
     /// Adds a record to those of each run that its calls are made for.
@@ -192,6 +202,11 @@ impl Opened {
     /// The base URL that stands for the vendor.
     pub fn base_url(&self) -> &str {
         &self.run.base_url
+    }
+
+    /// Has no call of this run believed that it says of itself that it only looks.
+    pub(crate) fn of_strangers(&self) {
+        self.run.strangers.store(true, Ordering::Release);
     }
 
     /// The part of that URL which nobody else knows.

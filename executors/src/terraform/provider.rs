@@ -57,6 +57,9 @@ impl Provider {
         let (mut known, listening) = ours(source.vendors, &folder, run.base_url()).await?;
         let mut foreign = Vec::new();
         let gateway = url::Url::parse(run.base_url()).ok().and_then(|url| url.port()).unwrap_or_default();
+        if !ready.packages.is_empty() {
+            run.of_strangers();
+        }
         for (number, package) in ready.packages.iter().enumerate() {
             let lease = source.pool.lease(package, gateway).await?;
             let socket = folder.join(number.to_string());

@@ -106,6 +106,26 @@ async fn a_call_names_the_trace_of_its_order_to_the_vendor() {
     let vendor = tokio::spawn(async move { axum::serve(listener, routes).await });
     let stop = CancellationToken::new();
     let gateway = Gateway::start(world.nats.clone(), &world.catalogue, &urls, stop.clone()).await.unwrap();
+    // A run that only looks changes nothing, whatever its calls say of themselves.
+    let looking = gateway.open(RunContext { may_change: false, ..World::context("edge-01") });
+    let ask = async |method: &str, says: bool| {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let call = world.http.request(method, format!("{}/v1/sites", looking.base_url()));
+        let call = if says { call.header("wan-looks", "true") } else { call };
+        call.body("{}").send().await.unwrap().status().as_u16()
+    };
+    for (method, says, status) in [
+        ("POST", false, 403),
+        ("PUT", false, 403),
+        ("PATCH", true, 403),
+        ("DELETE", true, 403),
+        ("PURGE", true, 403),
+        ("GET", false, 200),
+        ("POST", true, 200),
+    ] {
+        assert_eq!(ask(method, says).await, status, "{method}, {says}");
+    }
+    assert_eq!(std::mem::take(&mut *calls.lock().unwrap()).len(), 2);
     let trace = TraceContext::read(Some(PARENT), Some("rojo=1"));
     for trace in [trace, None] {
         let opened = gateway.open(RunContext { trace, ..World::context("edge-01") });

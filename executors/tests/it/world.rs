@@ -183,6 +183,7 @@ impl World {
             target: Target::Device(device.parse().unwrap()),
             account: None,
             secrets: Vec::new(),
+            may_change: true,
             priority: Priority::Intent,
             trace: None,
         }

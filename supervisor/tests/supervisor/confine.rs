@@ -165,6 +165,25 @@ const ATTEMPTS: &[Attempt] = {
         ("send a local datagram", Anybody, |_| UnixDatagram::unbound().map(drop)),
         ("signal the parent", Anybody, |p| unchecked(rustix::process::kill_process(p.parent, Signal::CONT))),
         ("signal everybody", Root, |_| unchecked(rustix::process::kill_process(Pid::INIT, Signal::CONT))),
+        ("connect by sending", Anybody, |p| {
+            use rustix::net::{AddressFamily, SendFlags, SocketAddrV4, SocketType};
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            let connects = SendFlags::from_bits_retain(0x2000_0000);
+            let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, p.tcp);
+            unchecked(rustix::net::sendto(&socket, b"x", connects, &to))
+        }),
+        ("listen on whatever port is free", Anybody, |_| {
+            use rustix::net::{AddressFamily, SocketType};
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            unchecked(rustix::net::listen(&socket, 1))
+        }),
+        ("pair datagrams", Anybody, |_| UnixDatagram::pair().map(drop)),
+        ("keep memory", Anybody, |_| {
+            let script =
+                "my $id = shmget(0, 4096, 01600); exit 1 unless defined $id; exit !shmctl($id, 0, 0)";
+            run("/usr/bin/perl", &["-e", script])
+        }),
+        ("change its priority", Anybody, |_| unchecked(rustix::process::setpriority_process(None, 19))),
         ("signal through a handle", Anybody, |p| {
             let handle = rustix::process::pidfd_open(p.parent, rustix::process::PidfdFlags::empty())?;
             unchecked(rustix::process::pidfd_send_signal(handle, Signal::CONT))

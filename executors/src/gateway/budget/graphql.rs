@@ -31,6 +31,37 @@ pub(super) fn operations(body: &[u8]) -> Option<Vec<Operation>> {
     Some(found)
 }
 
+/// Whether a body asks only: every operation in it is a query. What cannot be read may be anything.
+pub(in crate::gateway) fn only_asks(body: &[u8]) -> bool {
+    let requests = match serde_json::from_slice(body) {
+        Ok(Value::Array(requests)) => requests,
+        Ok(request) => vec![request],
+        Err(_) => return false,
+    };
+    let asks = |request: &Value| {
+        let text = request.get("query").and_then(Value::as_str);
+        text.and_then(kinds)
+            .is_some_and(|kinds| kinds.iter().all(|kind| ["query", "fragment"].contains(&&**kind)))
+    };
+    !requests.is_empty() && requests.iter().all(asks)
+}
+
+/// What each definition of a document begins with; a selection alone is a query.
+fn kinds(text: &str) -> Option<Vec<String>> {
+    let tokens = tokens(text)?;
+    let (mut kinds, mut at) = (Vec::new(), 0);
+    while at < tokens.len() {
+        if tokens[at] == "{" {
+            kinds.push("query".to_owned());
+        } else {
+            kinds.push(tokens[at].clone());
+            at = skip_to_selection(&tokens, at)?;
+        }
+        at = selection(&tokens, at)?.1;
+    }
+    (!kinds.is_empty()).then_some(kinds)
+}
+
 /// All operations of a document. A fragment's fields count as an operation's: they may be one's first.
 fn document(text: &str) -> Option<Vec<Operation>> {
     let tokens = tokens(text)?;
@@ -152,6 +183,39 @@ mod tests {
     fn fields(query: &str) -> Option<Vec<String>> {
         let body = serde_json::json!({ "query": query }).to_string();
         Some(operations(body.as_bytes())?.into_iter().flat_map(|operation| operation.fields).collect())
+    }
+
+    #[test]
+    fn only_queries_ask() {
+        let asks = |text: &str| only_asks(serde_json::json!({ "query": text }).to_string().as_bytes());
+        for text in [
+            "{ sites { id } }",
+            "query Q($a: [Int!] = [1]) { sites }",
+            "fragment F on Site { id } query { a { ...F } }",
+        ] {
+            assert!(asks(text), "{text}");
+        }
+        for text in [
+            "mutation { drop }",
+            "query { a } mutation { drop }",
+            "subscription { a }",
+            "# query { a }\nmutation { drop }",
+            "\"query\" mutation { drop }",
+            "query { never",
+            "",
+        ] {
+            assert!(!asks(text), "{text}");
+        }
+        for body in [
+            "",
+            "[]",
+            "{}",
+            "7",
+            r#"{"id":"persisted"}"#,
+            r#"[{"query":"{ a }"},{"query":"mutation { b }"}]"#,
+        ] {
+            assert!(!only_asks(body.as_bytes()), "{body}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ use wanwright_vendors::Vendor;
 pub use breaker::{Open, Trial};
 pub(super) use class::Class;
 pub use desk::Counts;
+pub(super) use graphql::only_asks;
 pub use record::{Level, RECORD_VERSION, Record};
 pub(super) use standing::time;
 pub use standing::{Admission, LimitStanding, Standing};

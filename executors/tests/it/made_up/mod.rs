@@ -86,6 +86,7 @@ impl World {
             target: Target::Device("edge-01".parse().unwrap()),
             account: None,
             secrets: Vec::new(),
+            may_change: true,
             priority: Priority::Intent,
             trace: None,
         };
