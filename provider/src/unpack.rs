@@ -84,6 +84,7 @@ fn content(entry: &Entry<'_>, most: u64) -> io::Result<Vec<u8>> {
 fn entries(bytes: &[u8]) -> io::Result<Vec<Entry<'_>>> {
     let end = bytes.windows(4).rposition(|four| four == b"PK\x05\x06");
     let end = end.ok_or_else(|| wrong("it is no ZIP archive"))?;
+    at(bytes, end, 22)?;
     let count = short(bytes, end + 10)?;
     if count > MOST {
         return Err(wrong("the archive has too many files"));

@@ -101,7 +101,7 @@ fn tie_to_parent(
 ) {
     let parent = Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(0));
     // SAFETY: the closure runs after fork in a process of many threads, so it may only do what is async-signal-safe. It
-    // makes plain system calls (prctl, getppid, getpid, write; setrlimit, capset, landlock_restrict_self, seccomp and
+    // makes plain system calls (prctl, getppid, getpid, write, sigaction; setrlimit, capset, landlock_restrict_self, seccomp and
     // close where the child is confined) on values it owns, and neither allocates nor locks.
     unsafe {
         command.pre_exec(move || {
@@ -112,6 +112,10 @@ fn tie_to_parent(
             }
             if let Some((number, guard)) = group {
                 number.announce(guard)?;
+            }
+            // Who starts us in the background of a script has us ignore interrupts, and a shell or Terraform would as well.
+            for signal in [libc::SIGINT, libc::SIGTERM] {
+                libc::signal(signal, libc::SIG_DFL);
             }
             if let Some(confined) = &mut confined {
                 confined.enter()?;

@@ -80,6 +80,9 @@ async fn it_is_in_no_file_and_can_be_erased() -> Result<()> {
     customer.publish(None, "site.s6", &site(6)).await?;
     rows.reach("the dead letter is a row", "SELECT count(*) FROM dead_letters", 1, level::LONG).await?;
     rows.healthy("acme", 3, level::LONG).await?;
+    // What is told of runs becomes rows by itself, behind what they brought about.
+    let ran = "SELECT count(*) FROM operations WHERE state = 'succeeded'";
+    rows.reach("their operations are rows", ran, 3, level::LONG).await?;
     let vendor_saw = rows.number("SELECT count(*) FROM operations").await?;
     customer.send("site.s1.change", &json!({ "contact": contact(7) })).await?.accepted()?;
     let dry = ["send", "site", "create", "acme/s8", &site(8).to_string(), "--dry-run"].map(str::to_owned);

@@ -145,7 +145,7 @@ async fn what_a_child_took_is_known_with_what_its_children_took() {
     let burn = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
     let child = shell(&format!("/bin/sh -c '{burn}'; exit 3")).process_group().spawn().unwrap();
     assert_eq!(child.usage(), None, "it has not ended");
-    assert!(child.peak_kib() > Some(100));
+    until("it has taken some memory", || child.peak_kib() > Some(100)).await;
     assert_eq!(child.wait().await.code(), Some(3));
     let usage = child.usage().unwrap();
     assert!(usage.cpu >= Duration::from_millis(20), "{usage:?}");
