@@ -79,6 +79,9 @@ pub(super) fn took(child: &Child, peak_kib: Option<u64>) -> ProcessUsage {
     ProcessUsage { cpu_millis, peak_kib: peak_kib.unwrap_or(max_resident_kib) }
 }
 
+/// The most that is read of what a command prints, in bytes: it may be what strangers wrote.
+const MOST: usize = 128 << 20;
+
 /// Runs a command to its end and answers what it printed.
 pub(super) async fn output(spec: ChildSpec) -> Result<(ExitStatus, String), TerraformError> {
     tokio::time::timeout(LIMIT, to_its_end(spec)).await.unwrap_or(Err(TerraformError::Slow(LIMIT)))
@@ -88,11 +91,11 @@ async fn to_its_end(spec: ChildSpec) -> Result<(ExitStatus, String), TerraformEr
     let mut child = spec.spawn().map_err(TerraformError::Process)?;
     let mut lines = child.lines().map_err(TerraformError::Process)?;
     let mut text = String::new();
-    while let Some(line) = lines
-        .next()
-        .await
-        .map_err(|source| TerraformError::Io { doing: "reading what Terraform prints".to_owned(), source })?
-    {
+    let unread = |source| TerraformError::Io { doing: "reading what Terraform prints".to_owned(), source };
+    while let Some(line) = lines.next().await.map_err(unread)? {
+        if text.len() + line.len() > MOST {
+            return Err(unread(std::io::Error::other("it is more than 128 MiB")));
+        }
         text.push_str(&line);
         text.push('\n');
     }

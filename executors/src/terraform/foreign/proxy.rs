@@ -135,11 +135,18 @@ async fn serve(stream: UnixStream, inner: Arc<Inner>, stop: CancellationToken) {
 }
 
 /// Counts a call for as long as it is under way.
-struct Counted<'a>(&'a AtomicUsize);
+struct Calling<'a> {
+    inner: &'a Inner,
+    answered: bool,
+}
 
-impl Drop for Counted<'_> {
+impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.inner.calls.fetch_sub(1, Ordering::SeqCst);
+        if !self.answered {
+            // Terraform went away in the middle; the provider is still at it, and is no other run's.
+            self.inner.lease.spoil();
+        }
     }
 }
 
@@ -196,9 +203,11 @@ impl Inner {
 
     async fn pass(&self, head: request::Parts, body: Bytes) -> Answer {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let _counted = Counted(&self.calls);
+        let mut calling = Calling { inner: self, answered: false };
         let Some(plugin) = self.lease.plugin() else { return no_answer(UNAVAILABLE, "the run has ended") };
-        match plugin.call(head, body).await {
+        let answered = plugin.call(head, body).await;
+        calling.answered = true;
+        match answered {
             Ok(answer) => answer,
             Err(error) => {
                 self.lease.spoil();

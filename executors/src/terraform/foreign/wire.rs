@@ -87,14 +87,94 @@ pub(super) fn with_text(object: Option<&DynamicValue>, attribute: &str, text: &s
 
 /// Whether there is an object at all.
 pub(super) fn is_there(object: Option<&DynamicValue>) -> bool {
-    !matches!(unpacked(object), None | Some(Value::Nil))
+    const NOTHING: u8 = 0xc0;
+    object.and_then(|object| object.msgpack.first()).is_some_and(|first| *first != NOTHING)
 }
 
-/// An object's attribute `id`, if it has one and it is known.
+/// Longest id that is noted, in bytes.
+const LONGEST_ID: usize = 1024;
+
+/// An object's attribute `id`, if it has one and it is known. What a provider says may be anything, so nothing of it but the
+/// id takes memory.
 pub(super) fn id(object: Option<&DynamicValue>) -> Option<String> {
-    let Value::Map(pairs) = unpacked(object)? else { return None };
-    let (_, id) = pairs.iter().find(|(name, _)| name.as_str() == Some("id"))?;
-    id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
+    let mut rest = object?.msgpack.as_slice();
+    let Piece::Map(pairs) = piece(&mut rest)? else { return None };
+    for _ in 0..pairs {
+        let Piece::Text(name) = piece(&mut rest)? else { return None };
+        if name != b"id" {
+            skip(&mut rest)?;
+            continue;
+        }
+        let Piece::Text(id) = piece(&mut rest)? else { return None };
+        let id = Some(id).filter(|id| !id.is_empty() && id.len() <= LONGEST_ID)?;
+        return std::str::from_utf8(id).ok().map(str::to_owned);
+    }
+    None
+}
+
+/// A value of MessagePack, without what is in it.
+enum Piece<'a> {
+    Map(u64),
+    List(u64),
+    Text(&'a [u8]),
+    Other,
+}
+
+/// Reads the beginning of a value, or all of it where it has no parts.
+fn piece<'a>(rest: &mut &'a [u8]) -> Option<Piece<'a>> {
+    let number = |rest: &mut &'a [u8], bytes: usize| -> Option<u64> {
+        Some(take(rest, bytes)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    let text = |rest: &mut &'a [u8], length: u64| take(rest, usize::try_from(length).ok()?);
+    let [first] = *take(rest, 1)? else { return None };
+    Some(match first {
+        0x80..=0x8f => Piece::Map(u64::from(first & 0x0f)),
+        0x90..=0x9f => Piece::List(u64::from(first & 0x0f)),
+        0xa0..=0xbf => Piece::Text(text(rest, u64::from(first & 0x1f))?),
+        0xd9..=0xdb => {
+            let length = number(rest, 1 << (first - 0xd9))?;
+            Piece::Text(text(rest, length)?)
+        }
+        0xdc | 0xdd => Piece::List(number(rest, 2 << (first - 0xdc))?),
+        0xde | 0xdf => Piece::Map(number(rest, 2 << (first - 0xde))?),
+        // Bytes, and values of a kind of their own, whose kind is a byte more.
+        0xc4..=0xc6 | 0xc7..=0xc9 => {
+            let (begin, kind) = if first < 0xc7 { (0xc4, 0) } else { (0xc7, 1) };
+            let length = number(rest, 1 << (first - begin))?;
+            text(rest, length.checked_add(kind)?)?;
+            Piece::Other
+        }
+        0xd4..=0xd8 => {
+            take(rest, 1 + (1 << (first - 0xd4)))?;
+            Piece::Other
+        }
+        0xca | 0xce | 0xd2 => take(rest, 4).map(|_| Piece::Other)?,
+        0xcb | 0xcf | 0xd3 => take(rest, 8).map(|_| Piece::Other)?,
+        0xcc | 0xd0 => take(rest, 1).map(|_| Piece::Other)?,
+        0xcd | 0xd1 => take(rest, 2).map(|_| Piece::Other)?,
+        // Small numbers, nothing, and yes and no.
+        _ => Piece::Other,
+    })
+}
+
+/// Passes over a value with all that is in it.
+fn skip(rest: &mut &[u8]) -> Option<()> {
+    let mut left = 1_u64;
+    while left > 0 {
+        left -= 1;
+        left = left.checked_add(match piece(rest)? {
+            Piece::Map(pairs) => pairs.checked_mul(2)?,
+            Piece::List(items) => items,
+            Piece::Text(_) | Piece::Other => 0,
+        })?;
+    }
+    Some(())
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
 }
 
 #[cfg(test)]
@@ -103,6 +183,49 @@ mod tests {
     use wanwright_provider::proto::tfplugin6::{ClientCapabilities, configure_provider};
 
     use super::*;
+
+    #[test]
+    fn an_id_is_found_behind_values_of_every_kind() {
+        let long = "x".repeat(70_000);
+        let values = [
+            Value::Nil,
+            Value::from(true),
+            Value::from(-5),
+            Value::from(200),
+            Value::from(70_000),
+            Value::from(u64::MAX),
+            Value::from(-40_000_i64),
+            Value::from(1.5),
+            Value::F32(1.5),
+            Value::from("short"),
+            Value::from("x".repeat(200)),
+            Value::from(long),
+            Value::Binary(vec![1; 300]),
+            Value::Ext(0, vec![0]),
+            Value::Ext(12, vec![0; 5]),
+            Value::Array((0..20).map(Value::from).collect()),
+            Value::Map(vec![(Value::from("id"), Value::from("inner"))]),
+        ];
+        for value in &values {
+            let all = object(&[("a", value.clone()), ("id", Value::from("o-1")), ("z", value.clone())]);
+            assert_eq!(id(Some(&all)).as_deref(), Some("o-1"), "{value:?}");
+            for cut in 0..all.msgpack.len().min(400) {
+                let cut = DynamicValue { msgpack: all.msgpack[..cut].to_vec(), json: Vec::new() };
+                let _ = id(Some(&cut));
+            }
+        }
+        for unknown in [Value::Nil, Value::Ext(0, vec![0]), Value::from(""), Value::from("x".repeat(2000))] {
+            assert_eq!(id(Some(&object(&[("id", unknown)]))), None);
+        }
+        // Millions of values that are not there, or are nothing, take no memory.
+        for bytes in
+            [vec![0xdf, 0xff, 0xff, 0xff, 0xff], [vec![0xdd, 0x03, 0, 0, 0], vec![0xc0; 1 << 20]].concat()]
+        {
+            assert_eq!(id(Some(&DynamicValue { msgpack: bytes, json: Vec::new() })), None);
+        }
+        let there = |msgpack| is_there(Some(&DynamicValue { msgpack, json: Vec::new() }));
+        assert!(there(vec![0x80]) && !there(vec![0xc0]) && !there(Vec::new()) && !is_there(None));
+    }
 
     fn object(pairs: &[(&str, Value)]) -> DynamicValue {
         let pairs = pairs.iter().map(|(name, value)| (Value::from(*name), value.clone())).collect();
