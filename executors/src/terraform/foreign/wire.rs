@@ -138,7 +138,7 @@ fn piece<'a>(rest: &mut &'a [u8]) -> Option<Piece<'a>> {
         0xdc | 0xdd => Piece::List(number(rest, 2 << (first - 0xdc))?),
         0xde | 0xdf => Piece::Map(number(rest, 2 << (first - 0xde))?),
         // Bytes, and values of a kind of their own, whose kind is a byte more.
-        0xc4..=0xc6 | 0xc7..=0xc9 => {
+        0xc4..=0xc9 => {
             let (begin, kind) = if first < 0xc7 { (0xc4, 0) } else { (0xc7, 1) };
             let length = number(rest, 1 << (first - begin))?;
             text(rest, length.checked_add(kind)?)?;
