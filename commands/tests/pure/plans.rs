@@ -102,7 +102,7 @@ impl World {
         self.planned("again", UPDATE);
         assert!(self.wanted_now().change.is_none(), "it waits");
         let generation = self.state.sites[&oslo()].generation;
-        self.approve_plan("boss", generation, "again").unwrap();
+        self.approve_plan("boss", generation, "again").expect("an approval");
         assert_eq!(self.due().plan.expect("a plan").hash, hash("again"));
     }
 
