@@ -11,6 +11,7 @@ use wanwright_schemas::reason::{Reason, Refusal};
 
 use crate::customer::Customer;
 use crate::object::Object;
+use crate::plans;
 
 /// How many names a refusal lists before it only counts.
 const NAMED: usize = 50;
@@ -23,13 +24,13 @@ pub(crate) fn of_site(state: &Customer, id: &SiteId) -> Result<Vec<Event>, Refus
     let mut going = Going::default();
     state
         .devices_of(id)
-        .for_each(|(id, device)| going.take(device, |change| Event::Device(id.clone(), change)));
-    state
-        .tunnels_of(id)
-        .chain(state.tunnels_to(id))
-        .for_each(|(id, tunnel)| going.take(tunnel, |change| Event::Tunnel(id.clone(), change)));
+        .for_each(|(id, device)| going.take(device, false, |change| Event::Device(id.clone(), change)));
+    state.tunnels_of(id).chain(state.tunnels_to(id)).for_each(|(id, tunnel)| {
+        let rejected = plans::is_rejected(state, &tunnel.spec.site);
+        going.take(tunnel, rejected, |change| Event::Tunnel(id.clone(), change));
+    });
     if let Some(site) = state.sites.get(id) {
-        going.take(site, |change| Event::Site(id.clone(), change));
+        going.take(site, plans::is_rejected(state, id), |change| Event::Site(id.clone(), change));
     }
     going.all(&format!("site/{id}"))
 }
@@ -43,12 +44,14 @@ pub(crate) fn of_customer(state: &Customer, customer: &CustomerId) -> Result<Vec
     state
         .devices
         .iter()
-        .for_each(|(id, device)| going.take(device, |change| Event::Device(id.clone(), change)));
-    state
-        .tunnels
-        .iter()
-        .for_each(|(id, tunnel)| going.take(tunnel, |change| Event::Tunnel(id.clone(), change)));
-    state.sites.iter().for_each(|(id, site)| going.take(site, |change| Event::Site(id.clone(), change)));
+        .for_each(|(id, device)| going.take(device, false, |change| Event::Device(id.clone(), change)));
+    state.tunnels.iter().for_each(|(id, tunnel)| {
+        let rejected = plans::is_rejected(state, &tunnel.spec.site);
+        going.take(tunnel, rejected, |change| Event::Tunnel(id.clone(), change));
+    });
+    state.sites.iter().for_each(|(id, site)| {
+        going.take(site, plans::is_rejected(state, id), |change| Event::Site(id.clone(), change));
+    });
     going.all(&format!("customer/{customer}"))
 }
 
@@ -77,8 +80,9 @@ struct Going {
 }
 
 impl Going {
-    fn take<S>(&mut self, object: &Object<S>, event: impl FnOnce(Change<S>) -> Event) {
-        if object.leaving && !object.is_rejected() {
+    /// `rejected`: the plan of the object's stack was.
+    fn take<S>(&mut self, object: &Object<S>, rejected: bool, event: impl FnOnce(Change<S>) -> Event) {
+        if object.leaving && !object.is_rejected() && !rejected {
             return;
         }
         let event = event(Change::DecommissionRequested { generation: object.generation + 1 });

@@ -60,7 +60,15 @@ impl Customer {
     pub fn evolve(&mut self, event: &Event, by: CommandId) {
         match event {
             Event::Site(id, change) => fold(&mut self.sites, id, change, by),
-            Event::Tunnel(id, change) => fold(&mut self.tunnels, id, change, by),
+            Event::Tunnel(id, change) => {
+                fold(&mut self.tunnels, id, change, by);
+                if matches!(change, Change::PlanRequested { .. })
+                    && let Some(tunnel) = self.tunnels.get(id)
+                    && let Some(site) = self.sites.get_mut(&tunnel.spec.site)
+                {
+                    site.forget_rejected_plan();
+                }
+            }
             Event::Device(id, change) => fold(&mut self.devices, id, change, by),
             Event::Customer(_, CustomerChange::Removed {}) => self.own = Own::default(),
             Event::Customer(_, CustomerChange::Erased { key }) => {

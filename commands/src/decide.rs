@@ -76,7 +76,11 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         }
         // What comes back was approved before. Only where the vendor has to be put right, something begins.
         "cancel" if !events.iter().any(is_tried) => events,
-        "cancel" => windows::with_postponements(state, events, facts.received),
+        // Of a plan it is one who asks, not one who approves.
+        "cancel" => {
+            let events = plans::with_requests(state, events, &command.actor);
+            windows::with_postponements(state, events, facts.received)
+        }
         _ => {
             let events = approvals::with_requests(state, events, &command.actor);
             let events = plans::with_requests(state, events, &command.actor);
@@ -261,10 +265,15 @@ pub(crate) fn vendor<'a>(facts: Circumstances<'a>, id: &VendorId) -> Result<&'a 
     })
 }
 
-/// Asks again: for an object that failed or drifted, and that nobody is working on.
-pub(crate) fn retry<S>(object: Option<&Object<S>>, name: &str) -> Result<Vec<Change<S>>, Refusal> {
+/// Asks again: for an object that failed or drifted, and that nobody is working on. `stuck`: for the plan of its stack was
+/// rejected.
+pub(crate) fn retry<S>(
+    object: Option<&Object<S>>,
+    name: &str,
+    stuck: bool,
+) -> Result<Vec<Change<S>>, Refusal> {
     let object = object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))?;
-    if object.failure.is_none() && (object.drift.is_empty() || object.pending()) {
+    if !stuck && object.failure.is_none() && (object.drift.is_empty() || object.pending()) {
         let message = format!("{name} has neither failed nor drifted");
         return Err(Refusal::new(Reason::NothingToRetry, message));
     }
@@ -285,10 +294,14 @@ pub(crate) fn check_drift<S>(
 }
 
 /// Asks for the end of an object that nothing depends on. Asked twice, the second time says nothing, unless the first was
-/// rejected: then this is how the object gets on.
-pub(crate) fn decommission<S>(object: Option<&Object<S>>, name: &str) -> Result<Vec<Change<S>>, Refusal> {
+/// rejected: then this is how the object gets on. `rejected`: what was is the plan of its stack.
+pub(crate) fn decommission<S>(
+    object: Option<&Object<S>>,
+    name: &str,
+    rejected: bool,
+) -> Result<Vec<Change<S>>, Refusal> {
     let object = object.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no {name}")))?;
-    if object.leaving && !object.is_rejected() {
+    if object.leaving && !object.is_rejected() && !rejected {
         return Ok(Vec::new());
     }
     if object.protected {

@@ -46,7 +46,7 @@ pub(crate) fn decide(
             Ok(changed(device, spec, vendor))
         }
         Ask::Revert(body) => {
-            let device = revert::revertible(present, &name, body)?;
+            let device = revert::revertible(present, &name, body, false)?;
             let vendor = vendor_of(state, &device.spec.site, facts)?;
             let spec = revert::former(device, &name, body, vendor, facts)?;
             let (spec, vendor) = checked(state, id, &spec, Some(device), revert::as_stored(facts))?;
@@ -62,8 +62,8 @@ pub(crate) fn decide(
             let (spec, vendor) = checked(state, id, &spec, Some(device), revert::as_stored(facts))?;
             Ok(cancel::restored(device, spec, &former, vendor, facts))
         }
-        Ask::Decommission(_) => decide::decommission(present, &name),
-        Ask::Retry => decide::retry(present, &name),
+        Ask::Decommission(_) => decide::decommission(present, &name, false),
+        Ask::Retry => decide::retry(present, &name, false),
         Ask::CheckDrift => {
             let look = decide::check_drift(present, &name, facts)?;
             holds::device_goes_on(state, id)?;

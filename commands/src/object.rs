@@ -83,10 +83,14 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// Whether somebody rejected it.
+    pub fn is_rejected(&self) -> bool {
+        self.approval.rejected_by.is_some()
+    }
+
     /// Whether it has all the approvals that it needs.
     pub fn is_free(&self) -> bool {
-        self.approval.rejected_by.is_none()
-            && (!self.asks || self.approval.approved_by.len() >= self.approval.needed())
+        !self.is_rejected() && (!self.asks || self.approval.approved_by.len() >= self.approval.needed())
     }
 }
 
@@ -214,9 +218,14 @@ impl<S> Object<S> {
         self.behind() && self.failure.is_none()
     }
 
-    /// Whether the present generation was rejected.
+    /// Whether the present generation was rejected. That a plan of it was is known of its stack: `plans::is_rejected`.
     pub fn is_rejected(&self) -> bool {
         self.approval.as_ref().is_some_and(|approval| approval.rejected_by.is_some())
+    }
+
+    /// Forgets that a plan of the stack was rejected: something is asked for that is to be planned.
+    pub(crate) fn forget_rejected_plan(&mut self) {
+        self.plan = self.plan.take().filter(|planned| !planned.is_rejected());
     }
 
     /// One of the values that the object has at the vendor.
@@ -307,9 +316,10 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
             }
         }
         Change::Removed { .. } | Change::Cancelled { restored: None, tried: false, .. } => *slot = None,
+        // What comes back is carried out like any other wish, so who asked for what was tried, and now for this, counts.
         Change::Cancelled { tried: true, .. } => {
             object.tried = true;
-            (object.planning, object.plan) = (None, None);
+            object.plan = None;
         }
         Change::Cancelled { generation, .. } => {
             object.cancelled = true;
@@ -358,6 +368,7 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
         }
         Change::PlanRequested { requested_by, rule, .. } => {
             object.planning = Some(Planning { requested_by: requested_by.clone(), rule: rule.clone() });
+            object.forget_rejected_plan();
         }
         Change::Planned { generation, wish, plan, expires, requested_by, approvals, .. } => {
             let bound = BoundPlan {
@@ -372,7 +383,12 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
             object.plan = Some(Planned { wish: *wish, bound, asks, approval });
             object.plans += 1;
         }
-        Change::PlanApplied { plan, .. } | Change::PlanStale { plan, .. } => {
+        Change::PlanApplied { plan, .. } => {
+            object.plan = object.plan.take().filter(|planned| planned.bound.hash != *plan);
+            // Where the site itself was as it should be, no `Applied` follows that says so.
+            object.planning = None;
+        }
+        Change::PlanStale { plan, .. } => {
             object.plan = object.plan.take().filter(|planned| planned.bound.hash != *plan);
         }
         Change::Rejected { generation, rejected_by, plan: None, .. } => {

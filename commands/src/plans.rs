@@ -11,10 +11,10 @@ use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{Actor, CustomerId, Kind, OrderId, SiteId};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::plan::{BoundPlan, Plan, Stale};
-use wanwright_schemas::policy::{ApproveBody, CustomerSpec, Groups, RejectBody};
+use wanwright_schemas::policy::{ApproveBody, CustomerChange, CustomerSpec, Groups, RejectBody};
 use wanwright_schemas::reason::{Reason, Refusal};
-use wanwright_schemas::rule::{PlanRule, Rule};
-use wanwright_schemas::spec::SiteSpec;
+use wanwright_schemas::rule::{Approved, PlanRule, Rule, Validity};
+use wanwright_schemas::spec::{SiteSpec, TunnelSpec};
 use wanwright_schemas::{Digest, Position};
 use wanwright_vendors::{Catalogue, Engine, Vendor};
 
@@ -24,13 +24,29 @@ use crate::decide::Circumstances;
 use crate::holds;
 use crate::object::{Object, Planned, Planning};
 use crate::orders::{self, Wanted};
+use crate::settings;
 
 /// Whether the vendor's sites are brought about by what can say before what it would do.
 pub(crate) fn can_plan(vendor: &Vendor) -> bool {
     vendor.terraform.is_some() && vendor.engine(Kind::Site.as_str()) == Some(Engine::Terraform)
 }
 
-/// Refuses rules that ask for plans of what cannot be planned.
+/// Refuses a rule whose plans are out of date before anybody can have read them. One that is in force already stays.
+fn is_valid_for_long_enough(state: &Customer, spec: &CustomerSpec) -> Result<(), Refusal> {
+    let valid = |spec: &CustomerSpec| match &spec.policy.site {
+        Rule::Plan(rule) => Some(rule.valid),
+        Rule::Apply | Rule::Approve(_) => None,
+    };
+    match valid(spec) {
+        Some(asked) if asked < Validity::SHORTEST && valid(&state.own.spec) != Some(asked) => {
+            let message = format!("a plan is valid for {} at least, not for {asked}", Validity::SHORTEST);
+            Err(Refusal::new(Reason::InvalidValue, message).field("policy.site.plan.valid"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses rules that ask for plans of what cannot be planned, and for plans that nobody could approve in time.
 pub(crate) fn can_be_followed(
     state: &Customer,
     spec: &CustomerSpec,
@@ -48,6 +64,7 @@ pub(crate) fn can_be_followed(
             "a tunnel is planned with its site: set `policy.site` to `plan`, which is about both",
         );
     }
+    is_valid_for_long_enough(state, spec)?;
     if !matches!(spec.policy.site, Rule::Plan(_)) || matches!(state.own.spec.policy.site, Rule::Plan(_)) {
         return Ok(());
     }
@@ -87,12 +104,46 @@ pub(crate) fn with_requests(state: &Customer, events: Vec<Event>, actor: &Actor)
                 .map(|request| Event::Tunnel(id.clone(), request)),
             Event::Device(..) | Event::Customer(..) => None,
         };
+        let follow = match &event {
+            Event::Customer(_, CustomerChange::Changed { spec, .. }) => of_accounts(state, spec, actor),
+            _ => Vec::new(),
+        };
         all.push(event);
         // What else is said of the same wish stands right behind it.
         if request.is_some() && rest.peek().is_some_and(approvals::is_request) {
             all.extend(rest.next());
         }
         all.extend(request);
+        all.extend(follow);
+    }
+    all
+}
+
+/// Who gives a vendor another account has what is being planned there done with it, so he asks for it as well.
+fn of_accounts(state: &Customer, spec: &CustomerSpec, actor: &Actor) -> Vec<Event> {
+    let before = &state.own.spec.accounts;
+    let concerned = state.sites.iter().filter(|(id, site)| {
+        let vendor = &site.spec.vendor;
+        before.get(vendor) != spec.accounts.get(vendor) && planning(state, id).next().is_some()
+    });
+    let waiting = state.own.waiting.iter().filter(|waiting| waiting.spec == *spec);
+    let asked = waiting.flat_map(|waiting| &waiting.approval.requested_by).chain([actor]);
+    let request = |(id, site): (&SiteId, &Object<SiteSpec>)| {
+        let rule = rule_of(state, id)?.clone();
+        let generation = site.generation;
+        let requested_by = with(site.planning.as_ref(), asked.clone());
+        Some(Event::Site(id.clone(), Change::PlanRequested { generation, requested_by, rule }))
+    };
+    concerned.filter_map(request).collect()
+}
+
+/// Whoever asked for what is planned already, and who asks now.
+fn with<'a>(before: Option<&Planning>, asked: impl Iterator<Item = &'a Actor>) -> Vec<Actor> {
+    let mut all = before.map(|before| before.requested_by.clone()).unwrap_or_default();
+    for actor in asked {
+        if !all.contains(actor) {
+            all.push(actor.clone());
+        }
     }
     all
 }
@@ -114,11 +165,7 @@ fn request<S>(
         Rule::Plan(rule) => rule.clone(),
         Rule::Apply | Rule::Approve(_) => before?.rule.clone(),
     };
-    let mut requested_by = before.map(|before| before.requested_by.clone()).unwrap_or_default();
-    if !requested_by.contains(actor) {
-        requested_by.push(actor.clone());
-    }
-    Some(Change::PlanRequested { generation, requested_by, rule })
+    Some(Change::PlanRequested { generation, requested_by: with(before, std::iter::once(actor)), rule })
 }
 
 /// What of a stack is to be planned.
@@ -140,7 +187,7 @@ pub(crate) fn rule_of<'a>(state: &'a Customer, id: &'a SiteId) -> Option<&'a Pla
 
 /// How much a rule asks for: more plans, of more people, of a group.
 fn strength(rule: &PlanRule) -> (bool, u32, bool, std::cmp::Reverse<u32>) {
-    let all = rule.only == wanwright_schemas::rule::Approved::Changes;
+    let all = rule.only == Approved::Changes;
     (all, rule.by, rule.group.is_some(), std::cmp::Reverse(rule.valid.seconds()))
 }
 
@@ -170,7 +217,7 @@ pub(crate) fn due(
     }
     let next = Due::Plan(site.plans + 1);
     let Some(planned) = site.plan.as_ref().filter(|planned| planned.wish == wish) else { return next };
-    if planned.approval.rejected_by.is_some() {
+    if planned.is_rejected() {
         return Due::Nothing;
     }
     let is_over = now.is_some_and(|now| now >= planned.bound.expires);
@@ -189,7 +236,7 @@ fn fits(vendor: &Vendor, plan: &BoundPlan) -> bool {
 pub fn expiry(state: &Customer, target: &Target) -> Option<Timestamp> {
     let Target::Site(id) = target else { return None };
     let planned = state.sites.get(id)?.plan.as_ref()?;
-    planned.approval.rejected_by.is_none().then_some(planned.bound.expires)
+    (!planned.is_rejected()).then_some(planned.bound.expires)
 }
 
 /// What a report of a plan says that is news: the plan that is wanted, made with the template that is judged by here.
@@ -211,9 +258,9 @@ pub(crate) fn made(
     }
     let rule = rule_of(state, id)?;
     let asks = match rule.only {
-        wanwright_schemas::rule::Approved::Changes => !plan.counts.is_empty(),
-        wanwright_schemas::rule::Approved::Destroys => plan.counts.destroys(),
-    };
+        Approved::Changes => !plan.counts.is_empty(),
+        Approved::Destroys => plan.counts.destroys(),
+    } || takes_away(state, id);
     let mut requested_by: Vec<Actor> = Vec::new();
     for actor in planning(state, id).flat_map(|planning| &planning.requested_by) {
         if !requested_by.contains(actor) {
@@ -230,6 +277,40 @@ pub(crate) fn made(
         requested_by,
         approvals: asks.then(|| rule.approvals()),
     })
+}
+
+/// Whether something of a stack is to go. An executor removes that by name too, where a run that died had made it and the
+/// state does not hold it, so a plan that counts nothing says nothing about it.
+fn takes_away(state: &Customer, id: &SiteId) -> bool {
+    state.sites.get(id).is_some_and(|site| site.leaving)
+        || state.tunnels_of(id).any(|(_, tunnel)| tunnel.leaving)
+}
+
+/// Whether the newest plan of a stack was rejected, and nothing has been asked for since that is to be planned.
+pub(crate) fn is_rejected(state: &Customer, id: &SiteId) -> bool {
+    state.sites.get(id).and_then(|site| site.plan.as_ref()).is_some_and(Planned::is_rejected)
+}
+
+/// Whether a tunnel waits for nothing but its stack, whose plan was rejected: then it can be asked for again.
+pub(crate) fn tunnel_is_stuck(
+    state: &Customer,
+    tunnel: Option<&Object<TunnelSpec>>,
+    facts: Circumstances<'_>,
+) -> bool {
+    tunnel
+        .is_some_and(|tunnel| is_rejected(state, &tunnel.spec.site) && tunnel_is_behind(state, tunnel, facts))
+}
+
+/// Whether a stack waits for nothing but another plan, for the last one was rejected: then it can be asked for again.
+pub(crate) fn stack_is_stuck(state: &Customer, id: &SiteId, facts: Circumstances<'_>) -> bool {
+    is_rejected(state, id)
+        && (state.sites.get(id).is_some_and(Object::pending)
+            || state.tunnels_of(id).any(|(_, tunnel)| tunnel_is_behind(state, tunnel, facts)))
+}
+
+fn tunnel_is_behind(state: &Customer, tunnel: &Object<TunnelSpec>, facts: Circumstances<'_>) -> bool {
+    let vendor = settings::vendor_at(state, &tunnel.spec.site, facts);
+    tunnel.pending() || vendor.is_some_and(|vendor| orders::tunnel_moved(state, vendor, tunnel))
 }
 
 fn wanted(

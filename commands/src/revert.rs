@@ -104,14 +104,15 @@ fn made<S>(change: &Change<S>) -> (Option<u64>, bool) {
     }
 }
 
-/// The object that is to be what it was: one that stays, or whose end was rejected.
+/// The object that is to be what it was: one that stays, or whose end was rejected. `rejected`: as a plan of its stack.
 pub(crate) fn revertible<'a, S>(
     object: Option<&'a Object<S>>,
     name: &str,
     body: &RevertBody,
+    rejected: bool,
 ) -> Result<&'a Object<S>, Refusal> {
     let object = holds::present(object, name)?;
-    if object.leaving && !object.is_rejected() {
+    if object.leaving && !object.is_rejected() && !rejected {
         return Err(Refusal::new(Reason::BeingRemoved, format!("{name} is being decommissioned")));
     }
     if object.generation == body.to_generation {

@@ -41,7 +41,7 @@ pub(crate) fn decide(
             Ok(changed(site, spec, vendor))
         }
         Ask::Revert(body) => {
-            let site = revert::revertible(present, &name, body)?;
+            let site = revert::revertible(present, &name, body, plans::is_rejected(state, id))?;
             let vendor = decide::vendor(facts, &site.spec.vendor)?;
             let spec = revert::former(site, &name, body, vendor, facts)?;
             let (spec, vendor) = checked(state, id, &spec, Some(site), revert::as_stored(facts))?;
@@ -59,13 +59,13 @@ pub(crate) fn decide(
             Ok(cancel::restored(site, spec, &former, vendor, facts))
         }
         Ask::Decommission(_) => {
-            let changes = decide::decommission(present, &name)?;
+            let changes = decide::decommission(present, &name, plans::is_rejected(state, id))?;
             if !changes.is_empty() {
                 unused(state, id)?;
             }
             Ok(changes)
         }
-        Ask::Retry => decide::retry(present, &name),
+        Ask::Retry => decide::retry(present, &name, plans::stack_is_stuck(state, id, facts)),
         Ask::CheckDrift => {
             let look = decide::check_drift(present, &name, facts)?;
             holds::site_goes_on(state, id)?;
@@ -124,7 +124,7 @@ fn unused(state: &Customer, id: &SiteId) -> Result<(), Refusal> {
 pub(crate) fn decommission_all(state: &Customer, id: &SiteId) -> Result<Vec<Event>, Refusal> {
     match state.sites.get(id) {
         None => Err(Refusal::new(Reason::NotFound, format!("there is no site/{id}"))),
-        Some(site) if site.leaving && !site.is_rejected() => Ok(Vec::new()),
+        Some(site) if site.leaving && !site.is_rejected() && !plans::is_rejected(state, id) => Ok(Vec::new()),
         Some(_) => cascade::of_site(state, id),
     }
 }

@@ -13,6 +13,7 @@ use crate::cancel;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
+use crate::plans;
 use crate::revert;
 use crate::settings;
 
@@ -24,6 +25,7 @@ pub(crate) fn decide(
 ) -> Result<Vec<Change<TunnelSpec>>, Refusal> {
     let name = format!("tunnel/{id}");
     let present = state.tunnels.get(id);
+    let rejected = present.is_some_and(|tunnel| plans::is_rejected(state, &tunnel.spec.site));
     match ask {
         Ask::Create(spec) => {
             absent(present, &name)?;
@@ -52,7 +54,7 @@ pub(crate) fn decide(
             Ok(changed(tunnel, spec, vendor))
         }
         Ask::Revert(body) => {
-            let tunnel = revert::revertible(present, &name, body)?;
+            let tunnel = revert::revertible(present, &name, body, rejected)?;
             let vendor = vendor_of(state, &tunnel.spec.site, facts)?;
             let spec = revert::former(tunnel, &name, body, vendor, facts)?;
             let spec = checked(state, id, &spec, Some(tunnel), vendor, revert::as_stored(facts))?;
@@ -74,8 +76,8 @@ pub(crate) fn decide(
             }
             Ok(cancel::restored(tunnel, spec, &former, vendor, facts))
         }
-        Ask::Decommission(_) => decide::decommission(present, &name),
-        Ask::Retry => decide::retry(present, &name),
+        Ask::Decommission(_) => decide::decommission(present, &name, rejected),
+        Ask::Retry => decide::retry(present, &name, plans::tunnel_is_stuck(state, present, facts)),
         // A tunnel is looked at, reported about, suspended and released with its site.
         Ask::CheckDrift
         | Ask::Report(_)

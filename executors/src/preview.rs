@@ -17,7 +17,7 @@ use wanwright_schemas::subjects;
 use wanwright_schemas::{Reason, Refusal};
 use wanwright_vendors::Engine;
 
-use crate::engine::{Log, Measure, Run, Scans, Together};
+use crate::engine::{Begun, Log, Measure, Run, Scans, Together};
 use crate::gateway::Priority;
 use crate::records::{self, Records};
 use crate::scheduler::Config;
@@ -117,6 +117,7 @@ async fn preview(config: &Config, order: &Order, stop: &CancellationToken) -> Re
         unsettled: false,
         log: Log::new(&config.nats, &opened),
         measure: &measure,
+        begun: &Begun::default(),
     };
     config.terraform.preview(&run, stop).await
 }

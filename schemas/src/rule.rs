@@ -77,7 +77,8 @@ impl Approved {
     }
 }
 
-/// How long a plan may be approved and begun: 1 second to 30 days, as `90s`, `15m`, `24h` or `3d`.
+/// How long a plan may be approved and begun: 1 second to 30 days, as `90s`, `15m`, `24h` or `3d`. A policy asks for
+/// [`Validity::SHORTEST`] at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Validity(u32);
@@ -87,6 +88,10 @@ const UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1
 
 impl Validity {
     const LONGEST: u32 = 30 * 86_400;
+
+    /// The shortest that a policy may ask for: ten minutes. Whatever is not begun by then is planned anew, so a shorter
+    /// time would make plans for ever that nobody has read. Histories from before there was a shortest one have others.
+    pub const SHORTEST: Self = Self(600);
 
     /// In seconds.
     pub fn seconds(self) -> u32 {

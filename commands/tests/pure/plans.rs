@@ -1,6 +1,7 @@
 //! Plans: what is planned before it is changed, what a plan is good for, and who approves it.
 
 use serde_json::json;
+use wanwright_commands::cancel::Standing;
 use wanwright_schemas::order::{Intent, Order};
 use wanwright_schemas::plan::{Plan, Stale};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
@@ -85,6 +86,24 @@ impl World {
         let body = json!({"generation": generation, "plan": hash(file)}).to_string();
         let events = self.send(who, "site.oslo.approve", &body, None);
         events.map(|events| events.iter().map(short).collect()).map_err(|refusal| refusal.code)
+    }
+
+    fn reject_plan(&mut self, generation: u64, file: &str) {
+        let body = json!({"generation": generation, "plan": hash(file), "reason": "no"}).to_string();
+        let rejected = self.send("boss", "site.oslo.reject", &body, None);
+        assert_eq!(rejected.expect("a rejection").len(), 1);
+        assert!(self.wanted_now().change.is_none());
+    }
+
+    /// What Oslo is to be is planned again, and that plan is approved.
+    #[track_caller]
+    fn planned_again(&mut self, remove: bool, number: u64) {
+        assert_eq!(self.due().intent, Intent::Plan { remove, number });
+        self.planned("again", UPDATE);
+        assert!(self.wanted_now().change.is_none(), "it waits");
+        let generation = self.state.sites[&oslo()].generation;
+        self.approve_plan("boss", generation, "again").expect("an approval");
+        assert_eq!(self.due().plan.expect("a plan").hash, hash("again"));
     }
 
     fn later(&mut self, seconds: i64) {
@@ -402,7 +421,7 @@ fn a_rule_that_plans_is_weakened_only_with_its_approval() {
     }
     for stronger in [
         r#"{"policy":{"site":{"plan":{"by":3}}}}"#,
-        r#"{"policy":{"site":{"plan":{"valid":"1m"}}}}"#,
+        r#"{"policy":{"site":{"plan":{"valid":"10m"}}}}"#,
         r#"{"policy":{"site":{"plan":{"group":"net"}}},"groups":{"net":["a","b"]}}"#,
     ] {
         let mut world = planning(strict);
@@ -447,4 +466,183 @@ fn a_history_with_plans_folds_to_what_was_decided() {
     let frozen = serde_json::to_string(&world.state).expect("JSON");
     let thawed: wanwright_commands::Customer = serde_json::from_str(&frozen).expect("a state");
     assert_eq!(thawed, world.state);
+}
+
+#[test]
+fn what_is_to_go_is_approved_whatever_its_plan_counts() {
+    for policy in [PLAN, r#"{"policy":{"site":{"plan":{"only":"destroys"}}}}"#] {
+        let mut site = planning(policy);
+        site.accept("device.d1.decommission", "");
+        site.carry_out("device.d1");
+        site.accept("site.oslo.decommission", r#"{"cascade":true}"#);
+        let mut tunnel = planning(policy);
+        tunnel.accept("tunnel.t1.decommission", "");
+        for mut world in [site, tunnel] {
+            // The state of a run that died may hold nothing of what it made.
+            world.planned("empty", NOTHING);
+            assert!(world.wanted_now().plan_waits, "{policy}");
+            let generation = world.state.sites[&oslo()].generation;
+            assert_eq!(world.approve_plan("demo", generation, "empty"), Err(OwnChange));
+            world.approve_plan("boss", generation, "empty").unwrap();
+            assert_eq!(world.due().plan.expect("a plan").hash, hash("empty"));
+        }
+    }
+}
+
+#[test]
+fn who_takes_back_what_was_tried_cannot_approve_the_plan_of_that() {
+    let mut world = planning(PLAN);
+    world.accept("site.oslo.change", BERGEN);
+    world.standing = Standing::Tried;
+    let taken_back = world.send("other", "site.oslo.cancel", "{}", None).unwrap();
+    let said: Vec<_> = taken_back.iter().map(short).collect();
+    assert_eq!(said, ["oslo SiteChanged 3", "oslo SitePlanRequested 3", "oslo SiteCancelled 3"]);
+    world.planned("back", UPDATE);
+    for who in ["other", "demo"] {
+        assert_eq!(world.approve_plan(who, 3, "back"), Err(OwnChange), "{who}");
+    }
+    world.approve_plan("boss", 3, "back").unwrap();
+    // The same of what never was, and goes.
+    let mut world = World::given(&[(POLICY, PLAN), ("site.oslo.create", LAN)]);
+    world.standing = Standing::Tried;
+    world.send("other", "site.oslo.cancel", "{}", None).unwrap();
+    assert!(matches!(world.due().intent, Intent::Plan { remove: true, .. }));
+    world.planned("end", NOTHING);
+    for who in ["other", "demo"] {
+        assert_eq!(world.approve_plan(who, 2, "end"), Err(OwnChange), "{who}");
+    }
+    world.approve_plan("boss", 2, "end").unwrap();
+    // Where nothing was tried, nothing is to be planned.
+    let mut world = planning(PLAN);
+    world.accept("site.oslo.change", BERGEN);
+    assert_eq!(world.accept("site.oslo.cancel", "{}").len(), 2);
+    assert!(world.wanted_now().change.is_none() && world.state.sites[&oslo()].planning.is_none());
+}
+
+#[test]
+fn who_changes_the_account_asks_for_what_is_planned_with_it() {
+    let account = r#"{"accounts":{"northwan":{"credential":"acme-north","budget":"acme"}}}"#;
+    let mut world = planning(PLAN);
+    assert_eq!(world.send("other", POLICY, account, None).unwrap().len(), 1, "nothing is being planned");
+    let mut world = planning(PLAN);
+    world.accept("site.oslo.change", BERGEN);
+    world.planned("one", UPDATE);
+    world.send("other", POLICY, account, None).unwrap();
+    world.planned("two", UPDATE);
+    for who in ["other", "demo"] {
+        assert_eq!(world.approve_plan(who, 2, "two"), Err(OwnChange), "{who}");
+    }
+    world.approve_plan("boss", 2, "two").unwrap();
+}
+
+#[test]
+fn a_plan_is_valid_for_as_long_as_it_takes_to_read_it() {
+    for short in ["1s", "599s", "9m"] {
+        let policy = json!({"policy": {"site": {"plan": {"valid": short}}}}).to_string();
+        World::running().refuse(POLICY, &policy, InvalidValue, "policy.site.plan.valid");
+    }
+    planning(r#"{"policy":{"site":{"plan":{"valid":"600s"}}}}"#);
+    // A customer that has had a shorter one goes on with it.
+    let mut world = World::running();
+    let before = json!({"type": "CustomerChanged", "v": 1, "customer": "acme", "generation": 1,
+        "spec": {"policy": {"site": {"plan": {"valid": "90s"}}}}});
+    world.state.evolve(&serde_json::from_value(before).expect("an event"), id(1_000));
+    world.accept(POLICY, r#"{"groups":{"network":["anna"]}}"#);
+    world.refuse(
+        POLICY,
+        r#"{"policy":{"site":{"plan":{"valid":"80s"}}}}"#,
+        InvalidValue,
+        "policy.site.plan.valid",
+    );
+}
+
+#[test]
+fn an_end_whose_plan_was_rejected_is_asked_for_again_or_taken_back() {
+    let mut world = planning(PLAN);
+    world.accept("device.d1.decommission", "");
+    world.carry_out("device.d1");
+    let end = r#"{"cascade":true}"#;
+    world.accept("site.oslo.decommission", end);
+    world.nothing("site.oslo.decommission", end);
+    world.refuse("site.oslo.revert", r#"{"to_generation":1}"#, BeingRemoved, "");
+    world.planned("one", DELETE);
+    world.reject_plan(2, "one");
+    let mut again = world.clone();
+    again.accept("site.oslo.decommission", end);
+    again.nothing("site.oslo.decommission", end);
+    again.planned_again(true, 2);
+    let mut again = world.clone();
+    again.accept("site.oslo.retry", "");
+    again.planned_again(true, 2);
+    let mut all = world.clone();
+    all.accept("tunnel.t1.decommission", "");
+    assert!(matches!(all.due().intent, Intent::Plan { remove: true, number: 2 }));
+    world.accept("site.oslo.revert", r#"{"to_generation":1}"#);
+    world.accept("tunnel.t1.cancel", "{}");
+    world.planned_again(false, 2);
+    let order = world.due();
+    world.report(&done(&order));
+    assert!(world.wanted_now().change.is_none());
+    world.refuse("site.oslo.retry", "", NothingToRetry, "");
+}
+
+#[test]
+fn a_tunnel_whose_end_was_rejected_as_a_plan_is_asked_for_again_or_taken_back() {
+    let mut world = planning(PLAN);
+    world.accept("tunnel.t1.decommission", "");
+    world.nothing("tunnel.t1.decommission", "");
+    world.refuse("tunnel.t1.revert", r#"{"to_generation":1}"#, BeingRemoved, "");
+    world.planned("one", DELETE);
+    world.reject_plan(1, "one");
+    for (verb, body) in [("decommission", ""), ("revert", r#"{"to_generation":1}"#), ("retry", "")] {
+        let mut world = world.clone();
+        let said = world.accept(&format!("tunnel.t1.{verb}"), body);
+        assert!(said.len() == 2 && said[1].starts_with("t1 TunnelPlanRequested"), "{verb}: {said:?}");
+        world.planned_again(false, 2);
+    }
+}
+
+#[test]
+fn a_drift_whose_plan_was_rejected_is_planned_anew_by_another_retry() {
+    let mut world = planning(PLAN);
+    world.drift("site.oslo");
+    world.accept("site.oslo.retry", "");
+    world.refuse("site.oslo.retry", "", NothingToRetry, "");
+    world.planned("one", UPDATE);
+    world.refuse("site.oslo.retry", "", NothingToRetry, "");
+    world.reject_plan(1, "one");
+    assert_eq!(world.accept("site.oslo.retry", "")[1], "oslo SitePlanRequested 1");
+    world.refuse("site.oslo.retry", "", NothingToRetry, "");
+    world.planned_again(false, 2);
+    let order = world.due();
+    world.report(&done(&order));
+    assert!(world.wanted_now().change.is_none());
+}
+
+#[test]
+fn a_far_end_whose_plan_was_rejected_is_planned_anew_by_a_retry() {
+    let mut world = World::running();
+    world.accept("site.bergen.create", r#"{"vendor":"northwan","lan":["10.7.0.0/24"]}"#);
+    world.carry_out("site.bergen");
+    world.accept("tunnel.t2.create", r#"{"site":"oslo","peer":{"site":"bergen"},"inside":"169.254.7.0/30"}"#);
+    world.carry_out("site.oslo");
+    world.accept(POLICY, PLAN);
+    world.refuse("site.oslo.retry", "", NothingToRetry, "");
+    let moved = json!({"type": "SiteApplied", "v": 1, "site": "bergen", "generation": 1,
+        "order": "44136fa3-55b3-878a-9146-ad16f7e86401", "outputs": {"id": "st-bergen", "address": "203.0.113.99"}});
+    world.state.evolve(&serde_json::from_value(moved).expect("an event"), id(1_000));
+    world.planned("one", UPDATE);
+    world.refuse("site.oslo.retry", "", NothingToRetry, "");
+    world.reject_plan(1, "one");
+    world.refuse("tunnel.t1.retry", "", NothingToRetry, "");
+    for object in ["site.oslo", "tunnel.t2"] {
+        let mut world = world.clone();
+        world.accept(&format!("{object}.retry"), "");
+        world.planned_again(false, 2);
+        assert_eq!(world.approve_plan("demo", 1, "again"), Err(NothingToApprove));
+        let order = world.due();
+        world.report(&done(&order));
+        assert!(world.wanted_now().change.is_none());
+        assert!(world.state.sites[&oslo()].planning.is_none(), "nobody asks for anything any more");
+    }
 }

@@ -7,6 +7,7 @@ mod scans;
 mod together;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wanwright_nats::Nats;
 use wanwright_schemas::Digest;
@@ -63,6 +64,24 @@ pub struct Run<'a> {
     pub log: Log<'a>,
     /// Where it is noted what the run takes.
     pub measure: &'a Measure,
+    /// Where it is noted that the order's plan was begun.
+    pub begun: &'a Begun,
+}
+
+/// Whether a run is in the middle of applying its plan, or was cut off there: then nobody may apply that plan again.
+#[derive(Debug, Default)]
+pub struct Begun(AtomicBool);
+
+impl Begun {
+    /// Notes that the plan is begun, or that it came to an end of its own and the state tells what came of it.
+    pub(crate) fn set(&self, begun: bool) {
+        self.0.store(begun, Ordering::Relaxed);
+    }
+
+    /// Whether it is so.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The live log of a run.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_nats::topology::ATTEMPTS;
 use wanwright_nats::{Nats, NatsError, TableRow};
-use wanwright_schemas::{Order, OrderId, headers};
+use wanwright_schemas::{Digest, Order, OrderId, headers};
 
 /// Where a try stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,10 @@ pub(super) struct Attempt {
     /// How many reports of it were refused.
     #[serde(default)]
     pub(super) refused: u32,
+    /// Whether its plan was begun to be applied, and Terraform did not come to an end of its own over it: what there is at
+    /// the vendor is not what the plan was made from. It stays so for as long as the order is the same.
+    #[serde(default)]
+    pub(super) begun: bool,
     /// Whether a run of this target died and none has succeeded since: what there is at the vendor has to be looked for.
     pub(super) unsure: bool,
     /// Whether the effect journal may name changes of earlier runs of this target whose answers nobody knows.
@@ -88,10 +92,21 @@ impl Attempt {
             failures: same.map_or(0, |last| last.failures),
             deaths: same.map_or(0, |last| last.deaths.saturating_add(u32::from(last.died().is_some()))),
             refused: same.map_or(0, |last| last.refused),
+            begun: order.plan.is_some() && same.is_some_and(|last| last.begun || last.died().is_some()),
             unsure: last.is_some_and(|last| last.unsure || last.died().is_some()),
             unsettled: last.is_some_and(|last| last.unsettled || last.phase != Phase::Done),
             phase: Phase::Running { executor: executor.to_owned() },
         }
+    }
+
+    /// The same try as it is noted before it begins: whoever dies over a plan says nothing of how far it was.
+    pub(super) fn noted(&self, order: &Order) -> Self {
+        Self { begun: order.plan.is_some(), ..self.clone() }
+    }
+
+    /// The plan of an order that is not applied any more, because an earlier try of it was cut off in the middle.
+    pub(super) fn interrupted(&self, order: &Order) -> Option<Digest> {
+        order.plan.as_ref().filter(|_| self.begun).map(|plan| plan.hash)
     }
 
     /// The same try, ended in passing. Whoever was at it lives.
@@ -101,7 +116,8 @@ impl Attempt {
 
     /// The same try, ended well.
     pub(super) fn done(&self) -> Self {
-        Self { deaths: 0, unsure: false, unsettled: false, phase: Phase::Done, ..self.clone() }
+        let phase = Phase::Done;
+        Self { deaths: 0, begun: false, unsure: false, unsettled: false, phase, ..self.clone() }
     }
 
     /// What is kept of an order that failed for good and left changes without an answer.
@@ -155,6 +171,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use async_nats::HeaderMap;
+    use wanwright_schemas::plan::BoundPlan;
 
     use super::*;
 
@@ -232,11 +249,48 @@ mod tests {
         assert_eq!(attempt.deaths, 0);
     }
 
+    #[test]
+    fn a_plan_that_was_begun_is_not_applied_by_a_later_try() {
+        let plan = BoundPlan {
+            hash: Digest::of(b"file"),
+            template: "t".to_owned(),
+            serial: 4,
+            lineage: "l".to_owned(),
+            expires: Timestamp::MAX,
+        };
+        let bare = Order { plan: None, ..order(1) };
+        let order = Order { plan: Some(plan.clone()), ..bare.clone() };
+        let first = Attempt::begin(None, &order, 1, "one");
+        assert_eq!(first.interrupted(&order), None);
+        // It dies. The next try ends early, and so does the one after: that is never forgotten.
+        let mut next = Attempt::begin(Some(&first.noted(&order)), &order, 1, "two");
+        for _ in 0..3 {
+            assert_eq!(next.interrupted(&order), Some(plan.hash));
+            next = Attempt::begin(Some(&next.waiting(Timestamp::UNIX_EPOCH, 0)), &order, 1, "two");
+            assert_eq!(next.deaths, 0);
+        }
+        // It is told to stop in the middle, and lives.
+        let stopped = first.noted(&order).waiting(Timestamp::UNIX_EPOCH, 0);
+        assert_eq!(Attempt::begin(Some(&stopped), &order, 1, "one").interrupted(&order), Some(plan.hash));
+        // It ended before it came to the plan.
+        let early = Attempt::begin(Some(&first.waiting(Timestamp::UNIX_EPOCH, 0)), &order, 1, "one");
+        assert_eq!(early.interrupted(&order), None);
+        // Another plan is another order, and what was said of this one is over with it.
+        let other = Order { id: OrderId::of_digest([9; 32]), ..order.clone() };
+        assert_eq!(Attempt::begin(Some(&stopped), &other, 2, "one").interrupted(&other), None);
+        for over in [stopped.done(), stopped.left_unsettled()] {
+            assert_eq!(Attempt::begin(Some(&over), &order, 2, "one").interrupted(&order), None);
+        }
+        let died = Attempt::begin(None, &bare, 1, "one");
+        assert_eq!(Attempt::begin(Some(&died.noted(&bare)), &bare, 1, "two").interrupted(&bare), None);
+    }
+
     /// What an executor of another version has written.
     #[test]
     fn a_try_from_before_reads() {
         let text = r#"{"order":"366040cb-7be2-87fe-b066-83ff228ab910","number":2,"failures":1,"unsure":true,"phase":"running","executor":"ex-1"}"#;
         let attempt: Attempt = serde_json::from_str(text).expect("a try");
         assert_eq!((attempt.died(), attempt.generation, attempt.deaths), (Some("ex-1"), 0, 0));
+        assert!(!attempt.begun);
     }
 }

@@ -19,7 +19,7 @@ use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
 use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
-use crate::engine::{self, Log, Measure, Outcome, Run, Scans, Together};
+use crate::engine::{self, Begun, Log, Measure, Outcome, Run, Scans, Together};
 use crate::gateway::{Admission, Admitted, NoLane, RunContext, journal};
 use crate::records::{self, Records};
 
@@ -164,14 +164,14 @@ impl Attendant {
             // The newest version is the one that runs. The board has heard of it, or is about to.
             return Ok(Next::Finished);
         }
-        self.attempts.put(row, &attempt).await?;
+        self.attempts.put(row, &attempt.noted(&order)).await?;
         let started = RunEvent::Started {
             attempt: attempt.number,
             executor: self.config.executor.clone(),
             replaced: replaced(&order, &newest, last.as_ref()),
         };
         records.add(started).await;
-        let began = Instant::now();
+        let (began, begun) = (Instant::now(), Begun::default());
         let opened = self.config.gateway.open_with(records.clone(), context.clone());
         let run = Run {
             order: &order,
@@ -184,11 +184,12 @@ impl Attendant {
             unsettled: attempt.unsettled,
             log: Log::new(&self.config.nats, &opened),
             measure: &measure,
+            begun: &begun,
         };
-        // Whoever died over a plan may have begun to apply it, and what there is now is not what it was made from.
-        let outcome = match &order.plan {
-            Some(plan) if attempt.deaths > 0 => engine::stale(&order, plan.hash, Stale::Interrupted),
-            _ => tokio::select! {
+        // Whoever was cut off over a plan may have applied a part of it.
+        let outcome = match attempt.interrupted(&order) {
+            Some(plan) => engine::stale(&order, plan, Stale::Interrupted),
+            None => tokio::select! {
                 outcome = self.carry_out(&run, vendor, stop) => outcome,
                 never = records.keep_storing() => match never {},
             },
@@ -198,6 +199,8 @@ impl Attendant {
             self.config.gateway.learn(&opened, &order.intent);
         }
         drop((opened, admitted));
+        let attempt = Attempt { begun: attempt.begun || begun.is_set(), ..attempt.clone() };
+        let work = Work { attempt: &attempt, ..work };
         match outcome {
             Outcome::Done(findings) => {
                 let ending = RunEvent::Succeeded { calls, millis: millis(began.elapsed()), usage: None };

@@ -25,7 +25,7 @@ use super::foreign::Pool;
 use super::inputs;
 use super::left::{ERRORED, RUNS, VARIABLES};
 use super::messages::{self, Heard, Said, Secrets};
-use super::planning::{self, Basis};
+use super::planning::{self, Basis, Unopened};
 use super::process::{Surroundings, Terraform, output, took};
 use super::provider::{self, Provider};
 use super::remains;
@@ -262,11 +262,6 @@ impl TerraformEngine {
         {
             return Ok(engine::stale(run.order, plan.hash, why));
         }
-        if run.order.changes()
-            && let Err(error) = remains::clear_tunnels(run, &stack, &before).await
-        {
-            return Ok(not_cleared(run, &error));
-        }
         let dir = self.runs.join(format!("{}-{}", run.order.id, run.attempt));
         let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
         let provider = self.provider(run, &ready).await?;
@@ -277,7 +272,7 @@ impl TerraformEngine {
         let outcome = runner.carry_out(&stack, &before, &uid).await?;
         Ok(match outcome {
             Outcome::Passing { code, message, ours } => {
-                let ours = ours || runner.session.troubled() || runner.provider.troubled();
+                let ours = ours || runner.is_troubled();
                 Outcome::Passing { code, message, ours }
             }
             done @ Outcome::Done(_) => done,
@@ -478,6 +473,11 @@ impl Runner<'_> {
             .envs(self.session.env())
     }
 
+    /// Whether what is around Terraform let it down: the state backend, or a provider that is not ours.
+    fn is_troubled(&self) -> bool {
+        self.session.troubled() || self.provider.troubled()
+    }
+
     /// Does what the order asks for. `before` is the state the run begins with.
     async fn carry_out(
         &self,
@@ -486,11 +486,16 @@ impl Runner<'_> {
         uid: &str,
     ) -> Result<Outcome, TerraformError> {
         let intent = &self.run.order.intent;
+        if self.run.order.changes() {
+            if self.run.order.plan.is_some() {
+                return self.apply_plan(stack, before, uid).await;
+            }
+            if let Err(error) = remains::clear_tunnels(self.run, stack, before).await {
+                return Ok(not_cleared(self.run, &error));
+            }
+        }
         match intent {
             Intent::Plan { remove, .. } => self.plan(stack, *remove, before, uid).await,
-            Intent::Apply | Intent::Remove if self.run.order.plan.is_some() => {
-                self.apply_plan(stack, before, uid).await
-            }
             Intent::Apply => match self.terraform(&APPLY).await? {
                 Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
                 Ended::Badly(said) => self.engine.judge(stack, &said, intent, uid).await,
@@ -569,21 +574,36 @@ impl Runner<'_> {
         uid: &str,
     ) -> Result<Outcome, TerraformError> {
         let Some(plan) = &self.run.order.plan else { return Ok(internal("the order names no plan")) };
-        let basis = Basis::of(before);
-        let bytes = match self.engine.plans.get(&planning::place(uid, plan.hash, &basis)).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let why = planning::stale(&error).ok_or(TerraformError::Plan(error))?;
-                return Ok(engine::stale(self.run.order, plan.hash, why));
-            }
+        let place = planning::place(uid, plan.hash, &Basis::of(before));
+        // It may have been waited for, for as long as the key or the streams were away, so the state is read again.
+        let found = async {
+            let file = self.engine.plans.get(&place).await.map_err(Unopened::from)?;
+            let before = self.engine.state(uid).await.map_err(Unopened::Trouble)?;
+            Ok((file, before))
+        };
+        let opened = planning::open(plan, &stack.template.digest, found, Timestamp::now).await;
+        let (bytes, before) = match opened {
+            Ok(opened) => opened,
+            Err(Unopened::Stale(why)) => return Ok(engine::stale(self.run.order, plan.hash, why)),
+            Err(Unopened::Trouble(error)) => return Err(error),
         };
         let file = self.folder.0.join(PLAN_FILE);
         fs::write(&file, &bytes).await.map_err(io("writing", &file))?;
         // What is recorded is the digest of what Terraform gets, not the one that the order names.
         let opened = Digest::of(&bytes);
         self.run.gateway.records().add(RunEvent::PlanOpened { plan: opened }).await;
+        if let Err(error) = remains::clear_tunnels(self.run, stack, &before).await {
+            return Ok(not_cleared(self.run, &error));
+        }
+        self.run.begun.set(true);
         let intent = &self.run.order.intent;
-        match self.terraform(&APPLY_PLAN).await? {
+        let ended = self.terraform(&APPLY_PLAN).await?;
+        if matches!(ended, Ended::Badly(_)) && !self.is_troubled() {
+            // The state says how far it came: by its serial the plan is as good as it was, or stale.
+            self.run.begun.set(false);
+        }
+        let before = &before;
+        match ended {
             Ended::Well(_) if matches!(intent, Intent::Remove) => {
                 Ok(match remains::clear_site(self.run, stack, before).await {
                     Ok(()) => Outcome::Done(stack.removed()),

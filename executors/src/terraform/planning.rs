@@ -11,6 +11,8 @@ use wanwright_schemas::plan::{
     BoundPlan, LONGEST_VALUE, MOST_FIELDS, Plan, PlanAction, PlanChange, PlanCounts, PlanField, Stale,
 };
 
+use super::engine::TerraformError;
+
 /// The largest plan file that is kept, in bytes.
 const LARGEST: usize = 32 << 20;
 
@@ -63,6 +65,40 @@ pub(super) fn judge(plan: &BoundPlan, template: &str, basis: &Basis, now: Timest
         return Err(Stale::State);
     }
     Ok(())
+}
+
+/// Why a plan is not begun.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// It may not be any more.
+    Stale(Stale),
+    /// That cannot be told now.
+    Trouble(TerraformError),
+}
+
+impl From<PlanError> for Unopened {
+    fn from(error: PlanError) -> Self {
+        stale(&error).map_or_else(|| Self::Trouble(TerraformError::Plan(error)), Self::Stale)
+    }
+}
+
+/// Opens a plan and answers its file with the state that it is begun on. Finding them may take any time, so it is judged
+/// when both are there, by the clock of then.
+///
+/// # Errors
+/// [`Unopened`].
+pub(super) async fn open(
+    plan: &BoundPlan,
+    template: &str,
+    found: impl Future<Output = Result<(Vec<u8>, Value), Unopened>>,
+    clock: impl FnOnce() -> Timestamp,
+) -> Result<(Vec<u8>, Value), Unopened> {
+    let (file, state) = found.await?;
+    if Digest::of(&file) != plan.hash {
+        return Err(Unopened::Stale(Stale::Damaged));
+    }
+    judge(plan, template, &Basis::of(&state), clock()).map_err(Unopened::Stale)?;
+    Ok((file, state))
 }
 
 /// Why a plan file that cannot be had makes its plan stale; none where it may be had later.
@@ -265,16 +301,45 @@ mod tests {
         assert_eq!(plan.left_out, 30_000 - MOST_FIELDS as u64);
     }
 
-    #[test]
-    fn a_plan_fits_one_template_and_one_state_for_a_while() {
-        let at = |second| Timestamp::from_second(second).expect("a moment");
-        let plan = BoundPlan {
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a moment")
+    }
+
+    fn bound() -> BoundPlan {
+        BoundPlan {
             hash: Digest::of(b"file"),
             template: "t".to_owned(),
             serial: 4,
             lineage: "l".to_owned(),
             expires: at(10),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_judged_after_everything_that_was_waited_for() {
+        let plan = bound();
+        let open = async |waits: i64, file: &[u8], serial: i64| {
+            let clock = std::cell::Cell::new(at(9));
+            let found = async {
+                tokio::task::yield_now().await;
+                clock.set(at(9 + waits));
+                Ok((file.to_vec(), json!({"serial": serial, "lineage": "l"})))
+            };
+            match super::open(&plan, "t", found, || clock.get()).await {
+                Ok((file, _)) => Ok(file),
+                Err(Unopened::Stale(why)) => Err(why),
+                Err(Unopened::Trouble(error)) => panic!("{error}"),
+            }
         };
+        assert_eq!(open(0, b"file", 4).await, Ok(b"file".to_vec()));
+        assert_eq!(open(1, b"file", 4).await, Err(Stale::Expired));
+        assert_eq!(open(0, b"another file", 4).await, Err(Stale::Damaged));
+        assert_eq!(open(0, b"file", 5).await, Err(Stale::State));
+    }
+
+    #[test]
+    fn a_plan_fits_one_template_and_one_state_for_a_while() {
+        let plan = bound();
         let basis = |serial: i64, lineage: &str| Basis { serial, lineage: lineage.to_owned() };
         assert_eq!(judge(&plan, "t", &basis(4, "l"), at(9)), Ok(()));
         assert_eq!(judge(&plan, "t", &basis(4, "l"), at(10)), Err(Stale::Expired));

@@ -1,7 +1,7 @@
 //! The API engine: what cannot be changed is made anew, and what is to go is looked for by name.
 
 use serde_json::{Map, Value, json};
-use wanwright_executors::engine::{Log, Measure, Outcome, Run, Scans, Together, api};
+use wanwright_executors::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together, api};
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order};
 use wanwright_schemas::report::Finding;
@@ -41,6 +41,7 @@ pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Ou
         unsettled: true,
         log: Log::new(&world.nats, &opened),
         measure: &measure,
+        begun: &Begun::default(),
     };
     api::run(&run).await
 }

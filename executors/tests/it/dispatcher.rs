@@ -9,15 +9,15 @@ use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wanwright_commands::{Head, STATE_VERSION};
+use wanwright_commands::{Head, STATE_VERSION, orders};
 use wanwright_executors::dispatcher;
 use wanwright_nats::{
     History, Nats, NatsError, OrderTable, Snapshot, Snapshots, stream_info, topology, trace,
 };
 use wanwright_schemas::envelope::{Digest, Envelope};
-use wanwright_schemas::order::Order;
+use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::trace::TraceContext;
-use wanwright_schemas::{CommandId, CustomerId, subjects};
+use wanwright_schemas::{CommandId, CustomerId, Position, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
 use wanwright_vendors::Catalogue;
 
@@ -372,6 +372,50 @@ async fn an_order_follows_by_itself_when_a_window_opens() {
     assert!(opens <= now, "it came at {now}, before {opens}");
     // The sweep alone would have come up to half a minute later.
     assert!(now < opens + jiff::SignedDuration::from_secs(15), "it came at {now}, long after {opens}");
+    running.stop().await;
+}
+
+/// A plan of Oslo that nobody approves before then. The moment is the history's, so it may be sooner than a policy can ask
+/// for.
+fn planned(head: &Head, customer: &CustomerId, expires: jiff::Timestamp) -> Value {
+    let vendors = Catalogue::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors")).unwrap();
+    let vendor = vendors.get("simwan").unwrap();
+    let target = Target::Site("oslo".parse().unwrap());
+    let nowhere = Position { stream: String::new(), sequence: 0 };
+    let wanted = orders::wanted(customer, &head.state, vendor, &target, &nowhere);
+    let order = wanted.change.unwrap();
+    assert_eq!(order.intent, Intent::Plan { remove: false, number: 1 });
+    json!({"type": "SitePlanned", "v": 1, "site": "oslo", "generation": 1, "order": order.id, "wish": wanted.wish,
+        "expires": expires, "requested_by": ["demo"], "approvals": {}, "plan": {
+            "hash": Digest::of(b"file"), "template": vendor.terraform.as_ref().unwrap().digest, "serial": 0,
+            "lineage": "", "counts": {"create": 1, "update": 0, "delete": 0, "replace": 0}}})
+}
+
+#[tokio::test]
+async fn a_plan_that_nobody_approves_in_time_is_ordered_anew_by_itself() {
+    let world = World::new().await;
+    let acme: CustomerId = "acme".parse().unwrap();
+    let mut head = Head::default();
+    let policy = json!({"type": "CustomerChanged", "v": 1, "customer": "acme", "generation": 1,
+        "spec": {"policy": {"site": "plan"}}});
+    let asked = json!({"type": "SitePlanRequested", "v": 1, "site": "oslo", "generation": 1,
+        "requested_by": ["demo"], "rule": {}});
+    world.append(&acme, &mut head, &[policy, site("oslo", "10.1.0.0/24"), asked]).await;
+    let expires = soon(8);
+    let first = planned(&head, &acme, expires);
+    world.append(&acme, &mut head, &[first]).await;
+    let running = world.dispatch();
+    world.worked_off(2).await;
+    assert!(!waits(&world).await || jiff::Timestamp::now() >= expires, "it is planned again before its time");
+    assert!(jiff::Timestamp::now() < expires, "this machine is too slow to tell");
+    until("another plan is ordered", || waits(&world)).await;
+    let now = jiff::Timestamp::now();
+    assert!(expires <= now, "it came at {now}, before {expires}");
+    // The sweep alone would have come up to half a minute later.
+    assert!(now < expires + jiff::SignedDuration::from_secs(15), "it came at {now}, long after {expires}");
+    let row = OrderTable::new(world.nats.clone()).get(ROW).await.unwrap().unwrap();
+    let order: Order = serde_json::from_slice(&row.payload).unwrap();
+    assert_eq!(order.intent, Intent::Plan { remove: false, number: 2 });
     running.stop().await;
 }
 

@@ -23,7 +23,7 @@ use wanwright_simulator::{Config, Faults, Limit, Running, Simulator};
 use wanwright_vendors::{ForeignProvider, Vendors};
 
 use super::{Package, Pool, package};
-use crate::engine::{Log, Measure, Outcome, Run, Scans, Together};
+use crate::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together};
 use crate::gateway::Gateway;
 use crate::records::context_of;
 use crate::terraform::tests::{Servers, servers};
@@ -357,6 +357,7 @@ impl World {
             attempt,
             unsettled: attempt > 1,
             measure: &Measure::begin(),
+            begun: &Begun::default(),
             log: Log::new(&self.servers.nats, &opened),
         };
         let outcome = self.engine.run(&run, &self.stop).await;
