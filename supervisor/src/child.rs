@@ -106,6 +106,14 @@ impl Child {
         self.exit.borrow().map(|ended| ended.usage)
     }
 
+    /// Whether the child has ended, asked of the kernel: its status may be known a moment later.
+    pub fn has_ended(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let gone = self.process.gone();
+        let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        *gone || !matches!(waitid(WaitId::Pid(self.process.pid), only_look), Ok(None))
+    }
+
     /// The most memory that the program had resident until now, in KiB; nothing once it has ended.
     pub fn peak_kib(&self) -> Option<u64> {
         let gone = self.process.gone();

@@ -118,7 +118,7 @@ impl Plugin {
 
     /// Whether it can be called.
     pub(super) fn is_alive(&self) -> bool {
-        self.child.try_wait().is_none() && !self.sender.is_closed()
+        !self.child.has_ended() && !self.sender.is_closed()
     }
 
     /// Makes a call.
