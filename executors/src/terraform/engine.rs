@@ -252,11 +252,7 @@ impl TerraformEngine {
         let uid = site.uid.to_string();
         let session = self.states.open(&uid, &run.order.id.to_string());
         let ready = self.templates.get(&self.terraform, template, &session).await?;
-        let before = self.state(&uid).await?;
-        if before.is_null() && run.order.applied {
-            // Terraform would make everything once more.
-            return Err(TerraformError::State(StoreError::Gone { stack: uid }.into()));
-        }
+        let before = self.state_before(run, &uid).await?;
         if let Some(plan) = &run.order.plan
             && let Err(why) = planning::judge(plan, &template.digest, &Basis::of(&before), Timestamp::now())
         {
@@ -308,10 +304,7 @@ impl TerraformEngine {
         // It never locks the state, so it cannot write one either.
         let session = self.states.open(&uid, &run.order.id.to_string());
         let ready = self.templates.get(&self.terraform, template, &session).await?;
-        let before = self.state(&uid).await?;
-        if before.is_null() && run.order.applied {
-            return Err(TerraformError::State(StoreError::Gone { stack: uid }.into()));
-        }
+        let before = self.state_before(run, &uid).await?;
         let dir = self.runs.join(format!("preview-{}", uuid::Uuid::new_v4().simple()));
         let folder = Folder::make(dir, &ready, &inputs::variables(site, tunnels)).await?;
         let provider = self.provider(run, &ready).await?;
@@ -324,6 +317,16 @@ impl TerraformEngine {
             Ended::Badly(said) => Ok(Err(passing(&said))),
             cut => Ok(Err(cut.cut_short())),
         }
+    }
+
+    /// The state that a run begins with. One of a stack that was applied and has none is lost: Terraform would make
+    /// everything once more.
+    async fn state_before(&self, run: &Run<'_>, uid: &str) -> Result<Value, TerraformError> {
+        let before = self.state(uid).await?;
+        if before.is_null() && run.order.applied {
+            return Err(TerraformError::State(StoreError::Gone { stack: uid.to_owned() }.into()));
+        }
+        Ok(before)
     }
 
     async fn provider(&self, run: &Run<'_>, ready: &Ready) -> Result<Provider, TerraformError> {
