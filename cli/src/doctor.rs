@@ -73,6 +73,7 @@ pub async fn run(args: DoctorArgs) -> Result<Exit> {
             missing.iter().for_each(|what| findings.later("confinement of Terraform lacks", what));
         }
     }
+    wanwright_supervisor::unconfined().iter().for_each(|what| findings.later("not confined", what));
     match python {
         Ok(found) => findings.good(found),
         Err(error) => findings.later("Python with pip", &format!("only needed to fetch servers: {error}")),

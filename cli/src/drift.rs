@@ -30,13 +30,18 @@ pub async fn run(args: DriftArgs) -> Result<Exit> {
             .map(|text| text.parse().map_err(|error| Usage(format!("{error}")).into()))
             .collect::<Result<Vec<CustomerId>>>()?,
     };
+    let actor = args.connection.actor(None)?;
+    // Before the tables are asked: whoever may not look at a customer is not told whether there is one of that name.
+    for customer in customers.iter().filter(|_| !args.known) {
+        let subject = send::subject(&actor, "customer", "check-drift", customer.as_str())?;
+        args.connection.may_publish(Login::Person, &subject.request())?;
+    }
     let known = everybody(&pool).await?;
     if let Some(unknown) = customers.iter().find(|customer| !known.contains(customer)) {
         anyhow::bail!("there is no customer {unknown}; see `wanwright get customers`");
     }
     if !args.known {
         let nats = args.connection.nats_unasked(Login::Person, "wanwright-drift").await?;
-        let actor = args.connection.actor(None)?;
         check(&nats, &pool, &actor, &customers, Duration::from_secs(args.timeout)).await?;
     }
     let reports = open_reports(&pool, &customers).await?;

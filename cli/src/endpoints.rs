@@ -75,6 +75,9 @@ impl Endpoints {
 /// The operator that stands for whoever started the system.
 pub const PERSON: &str = "demo";
 
+/// What whoever reads the streams has the right to ask, and whoever is served by the services beside them has not.
+pub const LOOKING: &str = "$JS.API.STREAM.INFO.COMMANDS";
+
 /// As whom to connect to the system of this home, where nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Login {
@@ -135,8 +138,33 @@ impl Connection {
         }
     }
 
+    /// Refuses what the login has no right to publish. The server would refuse it in silence, and whoever asked would wait
+    /// in vain.
+    pub fn may_publish(&self, login: Login, subject: &str) -> Result<()> {
+        let Some(creds) = self.access(login)?.creds else { return Ok(()) };
+        let creds = Credentials::read(&creds)?;
+        let why = || format!("the login of `{}` has no right to publish on {subject}", creds.name);
+        anyhow::ensure!(creds.may_publish(subject), Usage(why()));
+        Ok(())
+    }
+
+    /// Refuses a login that cannot read the streams.
+    fn may_look(&self, login: Login) -> Result<()> {
+        let Some(creds) = self.access(login)?.creds else { return Ok(()) };
+        let creds = Credentials::read(&creds)?;
+        let why = || {
+            let name = &creds.name;
+            format!(
+                "the login of `{name}` has no right to read the streams, which this does: use one of the fleet's own"
+            )
+        };
+        anyhow::ensure!(creds.may_publish(LOOKING), Usage(why()));
+        Ok(())
+    }
+
     /// Connects to NATS and asks over how many partitions the customers are spread.
     pub async fn nats(&self, login: Login, name: &str) -> Result<Nats> {
+        self.may_look(login)?;
         Ok(self.nats_unasked(login, name).await?.with_servers_partitions().await?)
     }
 

@@ -18,12 +18,13 @@ use crate::{output, send, state};
 /// Asks whether it is meant, then sends the command. Who answers has destroyed the key.
 pub async fn run(args: EraseArgs) -> Result<Exit> {
     let customer: CustomerId = args.customer.parse().map_err(|error| Usage(format!("{error}")))?;
+    let actor = args.connection.actor(args.actor.as_deref())?;
+    let subject = send::subject(&actor, "customer", "erase", customer.as_str())?;
+    args.connection.may_publish(Login::Person, &subject.request())?;
     if !args.yes && !is_meant(&customer)? {
         output::note("nothing was erased");
         return Ok(Exit::Different);
     }
-    let actor = args.connection.actor(args.actor.as_deref())?;
-    let subject = send::subject(&actor, "customer", "erase", customer.as_str())?;
     let mut head = HeaderMap::new();
     head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
     let nats = args.connection.nats_unasked(Login::Person, "wanwright-erase").await?;

@@ -121,6 +121,36 @@ const BUDGETS: &[Column] = &[
     ("breaker", "/breaker"),
     ("paused", "/pause_reason"),
 ];
+const ROLLOUTS: &[Column] = &[
+    ("vendor", "/vendor"),
+    ("rollout", "/number"),
+    ("from", "/from_version"),
+    ("to", "/to_version"),
+    ("state", "/state"),
+    ("wave", "/wave"),
+    ("of", "/waves"),
+    ("stacks", "/stacks"),
+    ("waiting", "/waiting"),
+    ("progressing", "/progressing"),
+    ("applied", "/applied"),
+    ("failed", "/failed"),
+    ("held", "/held"),
+    ("taken back", "/taken_back"),
+    ("by", "/actor"),
+    ("why", "/why"),
+];
+const ROLLOUT_CUSTOMERS: &[Column] = &[
+    ("vendor", "/vendor"),
+    ("rollout", "/number"),
+    ("customer", "/customer"),
+    ("stacks", "/stacks"),
+    ("waiting", "/waiting"),
+    ("progressing", "/progressing"),
+    ("applied", "/applied"),
+    ("failed", "/failed"),
+    ("held", "/held"),
+    ("taken back", "/taken_back"),
+];
 const DEAD: &[Column] = &[
     ("letter", "/sequence"),
     ("time", "/time"),
@@ -207,6 +237,14 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
             let rows = read::vendor_budgets(&pool).await?;
             (BUDGETS, values(Listed { rows, next: None })?)
         }
+        Rows::Rollouts => match &args.id {
+            None => (ROLLOUTS, values(Listed { rows: read::rollouts(&pool).await?, next: None })?),
+            Some(vendor) => {
+                let vendor = vendor.parse().map_err(|error| Usage(format!("{vendor}: {error}")))?;
+                let rows = read::rollout_customers(&pool, &vendor).await?;
+                (ROLLOUT_CUSTOMERS, values(Listed { rows, next: None })?)
+            }
+        },
         Rows::Dead => (DEAD, values(read::dead_letters(&pool, &filter, &page).await?)?),
         Rows::Plans => (PLANS, values(read::plans(&pool, &filter, &page).await?)?),
         Rows::Drift => {
@@ -331,6 +369,7 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Operations => format!("operation/{}", text("order_id")),
         Rows::Outcomes => format!("outcome/{}", text("command")),
         Rows::Budgets => format!("budget/{}/{}", text("vendor"), text("account")),
+        Rows::Rollouts => format!("rollout/{}/{}", text("vendor"), cell(row.get("number"))),
         Rows::Dead => format!("dead/{}", cell(row.get("sequence"))),
         Rows::Plans => format!("plan/{}/{}/{}", text("customer"), text("site"), text("hash")),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),

@@ -13,6 +13,7 @@ mod erase;
 mod exit;
 mod explain;
 mod get;
+mod history;
 mod log;
 mod output;
 mod pause;
@@ -20,6 +21,7 @@ mod plan;
 mod repartition;
 mod replay;
 mod reveal;
+mod rollout;
 mod schema;
 mod send;
 mod serve;
@@ -30,6 +32,10 @@ mod vendor;
 mod watch;
 
 use clap::Parser;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use cli::{Cli, Mode, Role};
 use exit::Exit;
@@ -77,6 +83,7 @@ async fn run(mode: Mode) -> anyhow::Result<Exit> {
         Mode::Dead(args) => dead::run(args).await,
         Mode::Pause(args) => pause::pause(args).await,
         Mode::Resume(args) => pause::resume(args).await,
+        Mode::Rollout(args) => rollout::run(args).await,
         Mode::Watch(args) => watch::run(args).await,
         Mode::Log(args) => log::run(args).await,
         Mode::Plan(args) => plan::run(args).await,
@@ -94,11 +101,16 @@ async fn run(mode: Mode) -> anyhow::Result<Exit> {
     }
 }
 
+/// Where the NATS client traces every message whole: what customers say, and what they type where no secret belongs. That is
+/// never logged, whatever was asked for.
+const TELLS_ALL: &str = "async_nats::connection";
+
 fn trace_to_stderr(filter: &str) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let discreet = filter_fn(|about| about.target() != TELLS_ALL || *about.level() != tracing::Level::TRACE);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_filter(filter.and(discreet.with_max_level_hint(LevelFilter::TRACE)));
+    tracing_subscriber::registry().with(lines).init();
 }

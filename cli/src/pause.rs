@@ -130,7 +130,11 @@ async fn ask(of: Of, paused: bool, request: ControlRequest) -> Result<Exit> {
 }
 
 /// Asks the command service; inside, its refusal.
-async fn said(nats: &Nats, subject: String, request: &ControlRequest) -> Result<Result<Control, Outcome>> {
+pub async fn said(
+    nats: &Nats,
+    subject: String,
+    request: &ControlRequest,
+) -> Result<Result<Control, Outcome>> {
     let asked = nats.client.request(subject, serde_json::to_vec(request)?.into()).await;
     let answer = asked.map_err(|error| match error.kind() {
         async_nats::RequestErrorKind::TimedOut => TimedOut(

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use async_nats::{HeaderMap, RequestErrorKind};
 use tokio::time::Instant;
 use wanwright_nats::Nats;
-use wanwright_nats::accounts::Credentials;
 use wanwright_schemas::ids::{CommandId, Kind, ObjectId};
 use wanwright_schemas::order::Intent;
 use wanwright_schemas::outcome::{Outcome, Verdict, WouldOrder};
@@ -59,7 +58,8 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
     if args.plan {
         head.insert(headers::PLAN, "true");
     }
-    may_send(&args, &subject)?;
+    let door = if args.durable { subject.durable() } else { subject.request() };
+    args.connection.may_publish(Login::Person, &door)?;
     let nats = args.connection.nats_unasked(Login::Person, "wanwright-send").await?;
     if args.durable {
         return submit(&args, &nats, &subject, head, body.into_bytes()).await;
@@ -70,18 +70,6 @@ pub async fn run(args: SendArgs) -> Result<Exit> {
         OutcomeFormat::Text => print(&subject, &outcome),
     }
     Ok(if outcome.refusal().is_some() { Exit::Refused } else { Exit::Done })
-}
-
-/// The server refuses a message in silence: whoever lacks the right would wait in vain.
-fn may_send(args: &SendArgs, subject: &CommandSubject) -> Result<()> {
-    let Some(creds) = args.connection.access(Login::Person)?.creds else { return Ok(()) };
-    let creds = Credentials::read(&creds)?;
-    let subject = if args.durable { subject.durable() } else { subject.request() };
-    anyhow::ensure!(
-        creds.may_publish(&subject),
-        Usage(format!("the login of `{}` has no right to publish on {subject}", creds.name))
-    );
-    Ok(())
 }
 
 /// Hands a command to the durable door. From an account the ingress answers; inside WAN the stream itself.

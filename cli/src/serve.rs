@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::service::{self, Options};
 use wanwright_executors::gateway::Gateway;
-use wanwright_executors::terraform::{Config, TerraformEngine};
+use wanwright_executors::terraform::{Config, TerraformEngine, USUAL_LIMIT};
 use wanwright_executors::{dispatcher, scheduler};
 use wanwright_nats::{Nats, NatsError, accounts};
 use wanwright_projections::{Projections, Readiness};
@@ -183,6 +183,8 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         mirror: args.providers.clone().unwrap_or_else(|| args.connection.home.home.join("providers")),
         program: found.path,
         version: found.version,
+        at_once: args.terraforms.unwrap_or_else(scheduler::usual_terraforms),
+        limit: args.terraform_limit.map_or(USUAL_LIMIT, Duration::from_secs),
     };
     let terraform = Arc::new(TerraformEngine::start(config).await?);
     let gateway = Gateway::start(nats.clone(), vendors.clone(), &urls, stop.clone()).await?;
@@ -193,7 +195,6 @@ async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Res
         terraform: Arc::clone(&terraform),
         executor,
         patience: scheduler::Patience::default(),
-        terraforms: args.terraforms.unwrap_or_else(scheduler::usual_terraforms),
     };
     tokio::select! {
         ended = scheduler::run(config, stop, ready) => Ok(ended?),

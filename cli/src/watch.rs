@@ -1,5 +1,7 @@
 //! `wanwright watch`: decisions and runs as they happen.
 
+mod served;
+
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,6 +16,7 @@ use wanwright_schemas::{CustomerId, subjects};
 use crate::cli::WatchArgs;
 use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
+use crate::history::Source;
 use crate::output;
 use crate::serve::stop_token;
 
@@ -21,6 +24,10 @@ use crate::serve::stop_token;
 pub async fn run(args: WatchArgs) -> Result<Exit> {
     let customer = args.customer.as_deref().map(str::parse::<CustomerId>).transpose();
     let customer = customer.map_err(|error| Usage(format!("{error}")))?;
+    if let Source::Service(actor) = Source::of(&args.connection)? {
+        let one = || Usage("name the customer: this login watches one at a time".to_owned());
+        return served::run(&args.connection, customer.ok_or_else(one)?, &actor).await;
+    }
     let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-watch").await?;
     let stop = stop_token()?;
     let (tell, mut lines) = mpsc::channel(256);
@@ -76,10 +83,14 @@ async fn follow(
 fn decisions(message: &StoredMessage) -> Vec<String> {
     let customer =
         subjects::customer_of_events(&message.subject).map(|id| id.to_string()).unwrap_or_default();
-    let envelope = match Envelope::decode(&message.payload) {
-        Ok(envelope) => envelope,
-        Err(error) => return vec![format!("{} {}: {error}", message.stream, message.sequence)],
-    };
+    match Envelope::decode(&message.payload) {
+        Ok(envelope) => told(&customer, &envelope),
+        Err(error) => vec![format!("{} {}: {error}", message.stream, message.sequence)],
+    }
+}
+
+/// What was decided for a customer, an event a line.
+fn told(customer: &str, envelope: &Envelope) -> Vec<String> {
     let line = |event: &wanwright_schemas::Event| {
         let time = envelope.time.strftime("%H:%M:%S");
         format!(

@@ -140,6 +140,7 @@ pub(crate) fn wished<S>(change: &Change<S>) -> Option<u64> {
     match change {
         Change::Created { generation, .. }
         | Change::Changed { generation, .. }
+        | Change::TemplateAssigned { generation, .. }
         | Change::DecommissionRequested { generation } => Some(*generation),
         _ => None,
     }
@@ -156,6 +157,10 @@ fn request<S>(
     actor: &Actor,
 ) -> Option<Change<S>> {
     let generation = wished(change)?;
+    if object.is_none() && matches!(change, Change::TemplateAssigned { .. }) {
+        // It is in the generation that the site is created with.
+        return None;
+    }
     let waiting = object.and_then(|object| object.approval.as_ref());
     let approvals = match state.own.spec.policy.of(kind) {
         Rule::Approve(approvals) => approvals.clone(),

@@ -169,9 +169,11 @@ fn fold<I: Ord + Clone, S: Clone + HasContact>(
     change: &Change<S>,
     by: CommandId,
 ) {
-    let mut slot = objects.remove(id);
-    object::evolve(&mut slot, change, by);
-    if let Some(object) = slot {
+    if let Some(object) = object::created(change, by) {
         objects.insert(id.clone(), object);
+    } else if let Some(object) = objects.get_mut(id)
+        && !object::evolve(object, change)
+    {
+        objects.remove(id);
     }
 }

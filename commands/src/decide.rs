@@ -8,8 +8,9 @@ use wanwright_schemas::body;
 use wanwright_schemas::command::{Ask, Command, CommandBody, ObjectRef};
 use wanwright_schemas::contact::KeyId;
 use wanwright_schemas::event::{Change, Event};
-use wanwright_schemas::ids::{CommandId, CustomerId, VendorId};
+use wanwright_schemas::ids::{Actor, CommandId, CustomerId, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::strict;
 use wanwright_vendors::{Catalogue, SchemaVersion, Vendor};
 
 use crate::cancel::Standing;
@@ -17,7 +18,7 @@ use crate::customer::Customer;
 use crate::object::Object;
 use crate::revert::Former;
 use crate::settings::{self, Specified};
-use crate::{approvals, cascade, device, freezes, holds, own, plans, report, site, tunnel, windows};
+use crate::{approvals, cascade, device, freezes, holds, missed, own, plans, report, site, tunnel, windows};
 
 /// What a decision may depend on beside the customer's state.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +47,12 @@ pub const EXECUTOR: &str = "executor";
 /// The one actor that may ask a customer about its claims.
 pub const SWEEPER: &str = "sweeper";
 
+/// The one actor that may give a stack another version of its template: a rollout, which operators start.
+pub const ROLLOUT: &str = "rollout";
+
 /// The verbs that an actor has for itself: nobody else may send them, and it may send nothing else.
-const OF_ACTORS: [(&str, &str); 2] = [("report", EXECUTOR), ("confirm-claims", SWEEPER)];
+const OF_ACTORS: [(&str, &str); 3] =
+    [("report", EXECUTOR), ("confirm-claims", SWEEPER), ("assign-template", ROLLOUT)];
 
 /// Decides a command against a customer's state.
 ///
@@ -69,7 +74,7 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         own::stays(state, &command.customer)?;
     }
     let events = of_object(state, command, facts)?;
-    Ok(match verb {
+    let events = match verb {
         "report" => {
             let end = cascade::end_of(state, &command.customer, &events);
             events.into_iter().chain(end).collect()
@@ -78,15 +83,25 @@ pub fn decide(state: &Customer, command: &Command, facts: Circumstances<'_>) -> 
         "cancel" if !events.iter().any(is_tried) => events,
         // Of a plan it is one who asks, not one who approves.
         "cancel" => {
+            freezes::refuse_in_force(state, command, facts.received)?;
             let events = plans::with_requests(state, events, &command.actor);
             windows::with_postponements(state, events, facts.received)
         }
         _ => {
-            let events = approvals::with_requests(state, events, &command.actor);
-            let events = plans::with_requests(state, events, &command.actor);
+            let events = approvals::with_requests(state, events, asker(command));
+            let events = plans::with_requests(state, events, asker(command));
             windows::with_postponements(state, events, facts.received)
         }
-    })
+    };
+    Ok(missed::with_renewals(state, events, facts.received))
+}
+
+/// Who wants what a command asks for, and so cannot approve it.
+fn asker(command: &Command) -> &Actor {
+    match &command.body {
+        CommandBody::Site(_, Ask::AssignTemplate(body)) => &body.by,
+        _ => &command.actor,
+    }
 }
 
 /// Whether something was tried of what this takes back.
@@ -227,7 +242,9 @@ where
         Refusal::new(Reason::Internal, format!("the present state cannot be written: {error}"))
     })?;
     body::merge_patch(&mut value, patch);
-    let changed: S = body::from_value(value)?;
+    let changed: S = body::read_value(&value)?;
+    // What was there before is as it was written.
+    strict::shape(patch, &changed)?;
     Ok((&changed != spec).then_some(changed))
 }
 

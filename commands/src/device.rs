@@ -77,6 +77,7 @@ pub(crate) fn decide(
         | Ask::Approve(_)
         | Ask::Reject(_)
         | Ask::Release(_)
+        | Ask::AssignTemplate(_)
         | Ask::Note(_)
         | Ask::Acknowledge(_) => Ok(Vec::new()),
     }

@@ -3,7 +3,8 @@
 //! A freeze refuses what says how something should be: `create`, `change`, `revert`, `decommission`, `approve` and
 //! `release`, the customer's own settings included. Change windows do not open in it. It does not refuse what was decided before it began: `retry` and `resume` bring about nothing
 //! that was not asked for earlier, and what is half done is worse than what is done. Looking, suspending, protecting and
-//! reporting change nothing. A `change` that only says whom to talk to is let through by `decide`.
+//! reporting change nothing. A `change` that only says whom to talk to is let through by `decide`. So is a `cancel` of what
+//! nobody has begun; of what was tried it brings about another change at the vendor, as a `revert` would, and is refused.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -20,15 +21,18 @@ use crate::holds::reason;
 const MOST: usize = 32;
 
 /// The verbs that say how something should be.
-const REFUSED: [&str; 6] = ["create", "change", "revert", "decommission", "approve", "release"];
+const REFUSED: [&str; 7] =
+    ["create", "change", "revert", "decommission", "approve", "release", "assign-template"];
 
 /// Refuses a command that says how something should be while a freeze is in force.
 pub(crate) fn refuse(state: &Customer, command: &Command, now: Timestamp) -> Result<(), Refusal> {
+    if REFUSED.contains(&command.verb()) { refuse_in_force(state, command, now) } else { Ok(()) }
+}
+
+/// Refuses a command while a freeze is in force, whatever it says.
+pub(crate) fn refuse_in_force(state: &Customer, command: &Command, now: Timestamp) -> Result<(), Refusal> {
     let in_force = state.own.freezes.values().filter(|freeze| freeze.from <= now && now < freeze.to);
     let Some(freeze) = in_force.max_by_key(|freeze| freeze.to) else { return Ok(()) };
-    if !REFUSED.contains(&command.verb()) {
-        return Ok(());
-    }
     let Freeze { name, to, reason, .. } = freeze;
     let local = local_end(freeze).map(|local| format!(" ({local})")).unwrap_or_default();
     let message = format!("the freeze `{name}` is in force until {to}{local}: {reason}");

@@ -1,5 +1,7 @@
 //! The state of a customer at the end of its history, with what is needed to append to it.
 
+use std::sync::{Arc, OnceLock};
+
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::envelope::{Digest, Envelope, UnreadableEnvelope};
 
@@ -8,7 +10,7 @@ use crate::load::Regressed;
 use crate::recent::{Recent, Recents};
 
 /// The version of what [`Head::freeze`] writes. A test fails when it changes without this number.
-pub const STATE_VERSION: u32 = 8;
+pub const STATE_VERSION: u32 = 9;
 
 /// How many bytes say how long the JSON of a frozen state is.
 const LENGTH: usize = 8;
@@ -42,6 +44,22 @@ pub enum BrokenHistory {
     Regressed(#[from] Regressed),
 }
 
+impl BrokenHistory {
+    /// Fails where a message names another one before it than there is.
+    pub(crate) fn unless_linked(
+        sequence: u64,
+        named: Option<Digest>,
+        actual: Option<Digest>,
+    ) -> Result<(), Self> {
+        let show =
+            |digest: Option<Digest>| digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+        if named == actual {
+            return Ok(());
+        }
+        Err(Self::Chain { sequence, named: show(named), actual: show(actual) })
+    }
+}
+
 /// A customer at the end of its history.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Head {
@@ -60,9 +78,20 @@ pub struct Head {
     /// How many messages were folded since the state was last frozen.
     #[serde(skip)]
     pub unfrozen: usize,
-    /// How many bytes the state was made of: what it takes in memory is a small multiple of that.
+    /// How many bytes it took when it was frozen last, and the messages since: about what it takes to freeze it again.
     #[serde(skip)]
-    pub weight: usize,
+    weight: usize,
+    #[serde(skip)]
+    weighing: Option<Weighing>,
+}
+
+/// A freezing beside the one who goes on deciding.
+#[derive(Debug, Clone, Default)]
+struct Weighing {
+    /// What the frozen state takes, in bytes, once that is known.
+    found: Arc<OnceLock<usize>>,
+    /// How many bytes of messages came since it began.
+    since: usize,
 }
 
 /// A frozen state that cannot be used; the history can.
@@ -92,16 +121,7 @@ impl Head {
     pub fn fold(&mut self, sequence: u64, bytes: &[u8]) -> Result<Envelope, BrokenHistory> {
         let envelope =
             Envelope::decode(bytes).map_err(|source| BrokenHistory::Unreadable { sequence, source })?;
-        if envelope.prev != self.digest {
-            let show = |digest: Option<Digest>| {
-                digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
-            };
-            return Err(BrokenHistory::Chain {
-                sequence,
-                named: show(envelope.prev),
-                actual: show(self.digest),
-            });
-        }
+        BrokenHistory::unless_linked(sequence, envelope.prev, self.digest)?;
         for event in &envelope.events {
             self.state.evolve(event, envelope.command);
         }
@@ -113,11 +133,36 @@ impl Head {
     pub fn appended(&mut self, sequence: u64, bytes: &[u8], envelope: &Envelope) {
         self.sequence = sequence;
         self.digest = Some(Digest::of(bytes));
-        self.messages += 1;
+        self.messages = self.messages.saturating_add(1);
         self.unfrozen += 1;
         self.weight += bytes.len();
+        if let Some(weighing) = &mut self.weighing {
+            weighing.since += bytes.len();
+        }
         let millis = u64::try_from(envelope.time.as_millisecond()).unwrap_or_default();
         self.recent.insert(envelope.command, Recent { sequence, digest: envelope.body_sha256, millis });
+    }
+
+    /// About how many bytes the state takes when it is frozen. What it takes in memory is a small multiple of that.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Weighs the state by what a freezing has found since it was begun. Whoever keeps heads by their weight does this
+    /// while a head is out of his hands: in them it does not change.
+    pub fn weigh(&mut self) {
+        let Some(Weighing { found, since }) = &self.weighing else { return };
+        if let Some(found) = found.get() {
+            self.weight = found + since;
+            self.weighing = None;
+        }
+    }
+
+    /// A copy to be frozen elsewhere. What [`Head::freeze`] finds it to take, this head hears of by [`Head::weigh`].
+    pub fn to_freeze(&mut self) -> Self {
+        self.unfrozen = 0;
+        self.weighing = Some(Weighing::default());
+        self.clone()
     }
 
     /// The state as bytes that [`Head::thaw`] reads: JSON, its length before it, and the recent commands behind it.
@@ -130,6 +175,10 @@ impl Head {
         let length = u64::try_from(bytes.len() - LENGTH).unwrap_or(u64::MAX);
         bytes[..LENGTH].copy_from_slice(&length.to_le_bytes());
         self.recent.pack(&mut bytes);
+        if let Some(Weighing { found, .. }) = &self.weighing {
+            // A second freezing of the same copy finds the same.
+            let _ = found.set(bytes.len());
+        }
         Ok(bytes)
     }
 

@@ -71,6 +71,7 @@ pub(crate) fn decide<S>(
         | Ask::Retry
         | Ask::Cancel
         | Ask::CheckDrift
+        | Ask::AssignTemplate(_)
         | Ask::Report(_) => None,
     }
 }

@@ -11,6 +11,7 @@ use wanwright_schemas::reason::Reason;
 use wanwright_schemas::remarks::Trouble;
 use wanwright_schemas::report::{DriftField, Outputs};
 use wanwright_schemas::rule::{Approvals, PlanRule};
+use wanwright_schemas::template::Templates;
 use wanwright_schemas::{Actor, CommandId, OrderId, SchemaRef};
 
 /// What an executor last brought about.
@@ -176,6 +177,9 @@ pub struct Object<S> {
     /// That somebody knows of the trouble it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Acknowledgement>,
+    /// The versions of its vendor's template that it was given. Only a site is given any.
+    #[serde(default, skip_serializing_if = "Templates::is_empty")]
+    pub templates: Templates,
 }
 
 impl<S> Object<S> {
@@ -203,6 +207,7 @@ impl<S> Object<S> {
             postponed: None,
             released: false,
             acknowledged: None,
+            templates: Templates::default(),
         }
     }
 
@@ -266,14 +271,15 @@ impl<S> Object<S> {
     }
 }
 
-/// Folds a change into the object it is about; `by` is the command that decided it.
-pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change: &Change<S>, by: CommandId) {
-    if let Change::Created { generation, spec, schema } = change {
-        let object = Object::new(by, *generation, spec.clone());
-        *slot = Some(Object { schema: schema.clone(), ..object });
-        return;
-    }
-    let Some(object) = slot else { return };
+/// The object that a change says is created; `by` is the command that decided it.
+pub(crate) fn created<S: Clone>(change: &Change<S>, by: CommandId) -> Option<Object<S>> {
+    let Change::Created { generation, spec, schema } = change else { return None };
+    let object = Object::new(by, *generation, spec.clone());
+    Some(Object { schema: schema.clone(), ..object })
+}
+
+/// Folds a change into the object it is about, and says whether the object is still there.
+pub(crate) fn evolve<S: Clone + HasContact>(object: &mut Object<S>, change: &Change<S>) -> bool {
     match change {
         Change::Created { .. } => {}
         Change::Changed { generation, spec, schema, .. } => {
@@ -298,6 +304,7 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
         Change::DriftCheckRequested { check } => object.check = Some(*check),
         Change::Applied { generation, outputs, .. } => {
             object.observed = Some(Observed { generation: *generation, outputs: outputs.clone() });
+            object.templates.applied(*generation);
             (object.tried, object.cancelled) = (false, false);
             if *generation == object.generation {
                 object.failure = None;
@@ -315,17 +322,22 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
                 object.begin_anew();
             }
         }
-        Change::Removed { .. } | Change::Cancelled { restored: None, tried: false, .. } => *slot = None,
-        // What comes back is carried out like any other wish, so who asked for what was tried, and now for this, counts.
-        Change::Cancelled { tried: true, .. } => {
-            object.tried = true;
+        Change::Removed { .. } | Change::Cancelled { restored: None, tried: false, .. } => return false,
+        Change::Cancelled { generation, restored, tried } => {
+            if let Some(applied) = restored.and(object.observed.as_ref()) {
+                object.templates.restored(applied.generation);
+            }
             object.plan = None;
-        }
-        Change::Cancelled { generation, .. } => {
+            if *tried {
+                // What comes back is carried out like any other wish, so who asked for what was tried, and now for this,
+                // counts.
+                object.tried = true;
+                return true;
+            }
             object.cancelled = true;
-            (object.planning, object.plan) = (None, None);
+            object.planning = None;
             // What the vendor has is this generation as well.
-            if let Some(observed) = &mut object.observed {
+            if let Some(observed) = object.observed.as_mut() {
                 observed.generation = *generation;
             }
         }
@@ -408,9 +420,16 @@ pub(crate) fn evolve<S: Clone + HasContact>(slot: &mut Option<Object<S>>, change
             let (by, reason) = (acknowledged_by.clone(), reason.clone());
             object.acknowledged = Some(Acknowledgement { of: *of, by, reason, until: *until });
         }
+        Change::TemplateAssigned { generation, template, rollout, .. } => {
+            if *generation != object.generation {
+                object.wish(*generation);
+            }
+            object.templates.assign(*generation, template.clone(), *rollout);
+        }
         // It is for people to read.
         Change::Noted { .. } => {}
     }
+    true
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use wanwright_schemas::Template;
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CustomerId, OrderId, SiteId, TunnelId};
 use wanwright_schemas::order::{Desired, DesiredDevice, DesiredSite, DesiredTunnel, Intent, Order, Target};
@@ -225,7 +226,8 @@ fn stack_order<'a>(
         let desired = stack.desired(customer, id, site, &settings);
         let account = state.own.spec.accounts.get(&vendor);
         let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
-        order.under(account).of_applied(site.observed.is_some())
+        let order = order.under(account).of_applied(site.observed.is_some());
+        order.by_template(site.templates.at(site.generation))
     };
     Some((behind, order))
 }
@@ -274,6 +276,20 @@ fn of_stack(
     };
     let plan_waits = change.is_none();
     Some(Wanted { change, look: None, wish, plan_waits })
+}
+
+/// The order that plans a stack by another version of its template, as the stack should be now: for what Terraform would
+/// do. It is in no table.
+pub(crate) fn of_template(
+    customer: &CustomerId,
+    state: &Customer,
+    vendor: &Vendor,
+    id: &SiteId,
+    position: &Position,
+    template: &Template,
+) -> Option<Order> {
+    let (_, order) = stack_order(customer, state, vendor, id, position)?;
+    Some(order(Intent::Plan { remove: false, number: 0 }).by_template(Some(template)))
 }
 
 /// The tunnels of a site as its stack should have them.

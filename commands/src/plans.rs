@@ -24,7 +24,7 @@ use crate::decide::Circumstances;
 use crate::holds;
 use crate::object::{Object, Planned, Planning};
 use crate::orders::{self, Wanted};
-use crate::settings;
+use crate::{settings, templates};
 
 /// Whether the vendor's sites are brought about by what can say before what it would do.
 pub(crate) fn can_plan(vendor: &Vendor) -> bool {
@@ -158,6 +158,8 @@ fn request<S>(
 ) -> Option<Change<S>> {
     let generation = match change {
         Change::RetryRequested { .. } => object?.generation,
+        // It is in the generation that the site is created with.
+        Change::TemplateAssigned { .. } if object.is_none() => return None,
         _ => approvals::wished(change)?,
     };
     let before = object.and_then(|object| object.planning.as_ref());
@@ -221,15 +223,24 @@ pub(crate) fn due(
         return Due::Nothing;
     }
     let is_over = now.is_some_and(|now| now >= planned.bound.expires);
-    if is_over || !fits(vendor, &planned.bound) {
+    if is_over || !fits(vendor, site, &planned.bound) {
         return next;
     }
     if planned.is_free() { Due::Bound(planned.bound.clone()) } else { Due::Nothing }
 }
 
-/// Whether a plan was made with the template that the vendor has.
-fn fits(vendor: &Vendor, plan: &BoundPlan) -> bool {
-    vendor.terraform.as_ref().is_some_and(|template| template.digest == plan.template)
+/// Whether a plan was made with the version of the template that the stack has, and with what the vendor's folder says now
+/// of what its resources do.
+fn fits(vendor: &Vendor, site: &Object<SiteSpec>, plan: &BoundPlan) -> bool {
+    templates::of_stack(vendor, site).is_some_and(|template| template.effects == plan.template)
+}
+
+/// Whether a change of a stack waits for approvals of its plan, or for another wish because that was rejected. A plan that
+/// is void by now is made anew, which is not seen here.
+pub(crate) fn waits(state: &Customer, id: &SiteId, site: &Object<SiteSpec>, now: Timestamp) -> bool {
+    let waits =
+        |planned: &Planned| planned.is_rejected() || (!planned.is_free() && now < planned.bound.expires);
+    site.plan.as_ref().is_some_and(waits) && rule_of(state, id).is_some()
 }
 
 /// The moment at which the plan of a target is out of date, and has to be made anew.
@@ -253,7 +264,7 @@ pub(crate) fn made(
     let Wanted { change, wish, .. } = wanted(customer, state, vendor, &target, facts.received);
     let change =
         change.filter(|change| change.id == order && matches!(change.intent, Intent::Plan { .. }))?;
-    if vendor.terraform.as_ref()?.digest != plan.template {
+    if templates::of_stack(vendor, state.sites.get(id)?)?.effects != plan.template {
         return None;
     }
     let rule = rule_of(state, id)?;
@@ -438,8 +449,12 @@ fn holds_still(
     let target = Target::Site(id.clone());
     let stale = |message: String| Err(Refusal::new(Reason::PlanStale, message).field("plan"));
     let vendor = orders::vendor_of(state, &target).and_then(|vendor| facts.vendors.get(vendor.as_str()));
-    let Some(vendor) = vendor.filter(|vendor| fits(vendor, &planned.bound)) else {
-        return stale(format!("the vendor of {name} has another template than the plan was made with"));
+    let site = state.sites.get(id);
+    let fit = |vendor: &&Vendor| site.is_some_and(|site| fits(vendor, site, &planned.bound));
+    let Some(vendor) = vendor.filter(fit) else {
+        let message =
+            format!("the folder of the vendor of {name} says something else than the plan was made with");
+        return stale(message);
     };
     if facts.received >= planned.bound.expires {
         let message = format!("the plan of {name} was valid until {}", planned.bound.expires);

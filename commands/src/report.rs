@@ -49,6 +49,7 @@ pub(crate) fn of_stack(
         _ => None,
     };
     let mut events: Vec<Event> = first_of_each(report).filter_map(news).collect();
+    run.as_a_whole(site, owner, report, &mut events);
     if keeps_something(state, site, &events) {
         events.retain(|event| !matches!(event, Event::Site(_, Change::Removed { .. })));
     }
@@ -146,6 +147,30 @@ impl<'a> Run<'a> {
             }
             // They are about the stack as a whole.
             Finding::Planned { .. } | Finding::PlanStale { .. } => None,
+        }
+    }
+
+    /// Another version of the template is brought about as a whole: where a part of the stack failed the site does not have
+    /// it, also if that part is one of which nothing else was asked. So a failure is the site's, unless something newer is
+    /// wanted, which then brings the version.
+    fn as_a_whole(&self, id: &SiteId, owner: &Object<SiteSpec>, report: &Report, events: &mut Vec<Event>) {
+        let Some(applied) = owner.observed.as_ref().map(|observed| observed.generation) else { return };
+        let failure = first_of_each(report).find_map(|found| match &found.finding {
+            Finding::Failed { code, message, .. } => Some((*code, format!("{}: {message}", found.object))),
+            _ => None,
+        });
+        let Some((code, message)) = failure else { return };
+        let brings_another = |event: &Event| match event {
+            Event::Site(_, Change::Applied { generation, .. }) => {
+                owner.templates.at(*generation) != owner.templates.at(applied)
+            }
+            _ => false,
+        };
+        let Some(at) = events.iter().position(brings_another) else { return };
+        if self.is_wanted() {
+            events[at] = Event::Site(id.clone(), failed(owner.generation, self.order, code, &message));
+        } else {
+            events.remove(at);
         }
     }
 

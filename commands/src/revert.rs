@@ -39,6 +39,8 @@ pub struct Search {
     generation: u64,
     /// Whose events are passing: the object's, or a namesake's.
     passing: Option<CommandId>,
+    /// The event that gave it the specification it has at this point.
+    specified: Option<Box<Event>>,
     found: Former,
 }
 
@@ -52,7 +54,7 @@ impl Search {
             _ => return None,
         };
         let object = command.object();
-        Some(Self { object, uid, generation, passing: None, found: Former::Never })
+        Some(Self { object, uid, generation, passing: None, specified: None, found: Former::Never })
     }
 
     /// Takes the next event; `by` is the command that decided it.
@@ -60,22 +62,24 @@ impl Search {
         if event.object() != self.object {
             return;
         }
-        let (generation, is_created) = match event {
-            Event::Site(_, change) => made(change),
-            Event::Tunnel(_, change) => made(change),
-            Event::Device(_, change) => made(change),
+        let (generation, made) = match event {
+            Event::Site(_, change) => (generation_of(change), made(change)),
+            Event::Tunnel(_, change) => (generation_of(change), made(change)),
+            Event::Device(_, change) => (generation_of(change), made(change)),
             Event::Customer(..) => return,
         };
-        if is_created {
+        if made == Made::Object {
             self.passing = Some(by);
+        }
+        if made != Made::NoSpecification {
+            self.specified = Some(Box::new(event.clone()));
         }
         if generation != Some(self.generation) {
             return;
         }
-        if self.passing == Some(self.uid) {
-            self.found = Former::Made(Box::new(event.clone()));
-        } else {
-            self.found = Former::OfAnother;
+        match &self.specified {
+            Some(specified) if self.passing == Some(self.uid) => self.found = Former::Made(specified.clone()),
+            _ => self.found = Former::OfAnother,
         }
     }
 
@@ -95,12 +99,33 @@ fn sought<S>(object: &Object<S>, ask: &Ask<S>) -> Option<(CommandId, u64)> {
     Some((object.uid, body.to_generation))
 }
 
-/// The generation that a change gave a specification to, and whether the object came into being with it.
-fn made<S>(change: &Change<S>) -> (Option<u64>, bool) {
+/// What a change made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// The object, with its first specification.
+    Object,
+    /// Another specification.
+    Specification,
+    /// Nothing of that kind.
+    NoSpecification,
+}
+
+fn made<S>(change: &Change<S>) -> Made {
     match change {
-        Change::Created { generation, .. } => (Some(*generation), true),
-        Change::Changed { generation, .. } => (Some(*generation), false),
-        _ => (None, false),
+        Change::Created { .. } => Made::Object,
+        Change::Changed { .. } => Made::Specification,
+        _ => Made::NoSpecification,
+    }
+}
+
+/// The generation that a change made in which the object had a specification. One that brought another version of the
+/// template has the specification of the one before.
+fn generation_of<S>(change: &Change<S>) -> Option<u64> {
+    match change {
+        Change::Created { generation, .. }
+        | Change::Changed { generation, .. }
+        | Change::TemplateAssigned { generation, .. } => Some(*generation),
+        _ => None,
     }
 }
 

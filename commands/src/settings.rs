@@ -80,6 +80,9 @@ pub(crate) fn as_spoken<S: Specified>(
         return Ok(spec);
     };
     let speaks = spoken(kind, facts)?;
+    if version_of(object) == Some(speaks) {
+        return Ok(spec);
+    }
     match in_version(object, kind, speaks) {
         Some(settings) => Ok(spec.with(settings)),
         None => {
@@ -98,6 +101,7 @@ pub(crate) fn as_stored<S: Specified>(object: &Object<S>, vendor: &Vendor) -> Op
     let spec = object.spec.clone();
     match vendor.schemas.get(S::KIND) {
         None => Some(spec),
+        Some(kind) if version_of(object) == Some(kind.stored()) => Some(spec),
         Some(kind) => in_version(object, kind, kind.stored()).map(|settings| spec.with(settings)),
     }
 }

@@ -11,7 +11,7 @@ use wanwright_vendors::Vendor;
 use crate::customer::Customer;
 use crate::decide::{self, Circumstances, absent, changed, live, patched, unchanged};
 use crate::object::Object;
-use crate::{addresses, cancel, cascade, holds, plans, revert, settings};
+use crate::{addresses, cancel, cascade, holds, plans, revert, settings, templates};
 
 /// Most networks behind one site.
 const MAX_LANS: usize = 256;
@@ -29,7 +29,9 @@ pub(crate) fn decide(
             absent(present, &name)?;
             let (spec, vendor) = checked(state, id, spec, None, facts)?;
             plans::can_be_made(state, vendor)?;
-            Ok(vec![Change::Created { generation: 1, spec, schema: settings::reference::<SiteSpec>(vendor) }])
+            let created =
+                Change::Created { generation: 1, spec, schema: settings::reference::<SiteSpec>(vendor) };
+            Ok(std::iter::once(created).chain(templates::of_new(vendor)).collect())
         }
         Ask::Change(patch) => {
             let site = live(present, &name)?;
@@ -71,6 +73,7 @@ pub(crate) fn decide(
             holds::site_goes_on(state, id)?;
             Ok(look)
         }
+        Ask::AssignTemplate(body) => templates::assign(present, &name, body, facts),
         Ask::Report(_)
         | Ask::Suspend(_)
         | Ask::Resume

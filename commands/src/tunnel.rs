@@ -88,6 +88,7 @@ pub(crate) fn decide(
         | Ask::Approve(_)
         | Ask::Reject(_)
         | Ask::Release(_)
+        | Ask::AssignTemplate(_)
         | Ask::Note(_)
         | Ask::Acknowledge(_) => {
             Err(Refusal::new(Reason::UnknownVerb, format!("`{}` is not a verb of a tunnel", ask.verb())))

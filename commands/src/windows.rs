@@ -177,7 +177,7 @@ fn waits(event: &Event) -> bool {
 }
 
 /// The postponement of what is asked for now, if it is postponed.
-fn judge(calendar: Option<Calendar<'_>>, now: Timestamp) -> Option<Postponement> {
+pub(crate) fn judge(calendar: Option<Calendar<'_>>, now: Timestamp) -> Option<Postponement> {
     let calendar = calendar.filter(|calendar| !calendar.is_open(now))?;
     let until = calendar.next(now, true);
     Some(Postponement { until, window: until.and_then(|until| calendar.window_at(until)).cloned() })
@@ -195,6 +195,8 @@ fn begins<S>(object: Option<&Object<S>>, change: &Change<S>, waits: bool) -> Opt
         Change::Created { generation, .. }
         | Change::Changed { generation, .. }
         | Change::DecommissionRequested { generation } => (!waits).then_some(*generation),
+        // A site that is created with a version begins with its creation.
+        Change::TemplateAssigned { generation, .. } => (object.is_some() && !waits).then_some(*generation),
         Change::RetryRequested { .. } if approval.is_none() && !waits => {
             object.map(|object| object.generation)
         }
@@ -223,7 +225,7 @@ fn anew(state: &Customer, [of_site, of_device]: &[Option<Postponement>; 2]) -> V
     sites.chain(tunnels).chain(devices).collect()
 }
 
-fn again<S>(object: &Object<S>, judged: &Option<Postponement>) -> Option<Change<S>> {
+pub(crate) fn again<S>(object: &Object<S>, judged: &Option<Postponement>) -> Option<Change<S>> {
     let waits = object.pending() && !object.released && object.approval.is_none();
     if !waits || object.postponed == *judged {
         return None;

@@ -8,6 +8,7 @@ pub mod dispatcher;
 pub mod engine;
 pub mod gateway;
 mod preview;
+mod questions;
 mod records;
 mod reporting;
 pub mod scheduler;

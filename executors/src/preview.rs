@@ -3,11 +3,9 @@
 //! Asked by request and reply, by the command service for a dry run. Nothing is written for it, neither a record nor a
 //! plan file, and no lease is held: it is a look at what there is now, which a run beside it may change meanwhile.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use tokio::sync::Semaphore;
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::NatsError;
 use wanwright_schemas::order::{Intent, Order};
@@ -19,17 +17,13 @@ use wanwright_vendors::Engine;
 
 use crate::engine::{Begun, Log, Measure, Run, Scans, Together};
 use crate::gateway::Priority;
+use crate::questions::{self, Bounds, GROUP, Limit};
 use crate::records::{self, Records};
 use crate::scheduler::Config;
 
-/// The queue group of the executors: each request reaches one of them.
-const QUEUE: &str = "executors";
-
-/// How many previews an executor makes at once. Others are refused, and not kept waiting.
-const AT_ONCE: usize = 2;
-
-/// Longest preview. Whoever asked waits a little longer.
-const LIMIT: Duration = Duration::from_secs(55);
+/// How many previews an executor makes at once: others are refused, and not kept waiting. Whoever asked waits a little
+/// longer than the longest.
+const BOUNDS: Bounds = Bounds { most: 2, time: Duration::from_secs(55) };
 
 /// Subscribes to the requests.
 ///
@@ -37,50 +31,35 @@ const LIMIT: Duration = Duration::from_secs(55);
 /// [`NatsError`].
 pub(crate) async fn open(config: &Config) -> Result<async_nats::Subscriber, NatsError> {
     let doing = || format!("subscribing to {}", subjects::PREVIEW);
-    let subscriber = config.nats.client.queue_subscribe(subjects::PREVIEW, QUEUE.to_owned()).await;
+    let subscriber = config.nats.client.queue_subscribe(subjects::PREVIEW, GROUP.to_owned()).await;
     let subscriber = subscriber.map_err(NatsError::failed(doing()))?;
     config.nats.client.flush().await.map_err(NatsError::failed(doing()))?;
     Ok(subscriber)
 }
 
 /// Answers requests until told to stop.
-pub(crate) async fn serve(mut requests: async_nats::Subscriber, config: Config, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => return,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else { return };
-        // An answer goes where such answers go and nowhere else: it is published with this process's rights.
-        let Some(reply) = request.reply.filter(|reply| reply.starts_with(subjects::PREVIEWED)) else {
-            continue;
-        };
-        let (config, stop, slots) = (config.clone(), stop.clone(), Arc::clone(&slots));
-        tokio::spawn(async move {
-            let answer = answer(&config, &request.payload, &slots, &stop).await;
-            let body = serde_json::to_vec(&answer).unwrap_or_default();
-            if let Err(error) = config.nats.client.publish(reply, body.into()).await {
-                tracing::warn!(%error, "a preview could not be answered");
-            }
-        });
-    }
+pub(crate) async fn serve(requests: async_nats::Subscriber, config: Config, stop: CancellationToken) {
+    let answer = |body: Bytes, limit: Option<Limit>| {
+        let (config, stop) = (config.clone(), stop.clone());
+        async move { answer(&config, &body, limit, &stop).await }
+    };
+    questions::serve(&config.nats, requests, BOUNDS, &stop, answer).await;
 }
 
 async fn answer(
     config: &Config,
     body: &[u8],
-    slots: &Semaphore,
+    limit: Option<Limit>,
     stop: &CancellationToken,
 ) -> Option<WouldPlan> {
     let order: Order = serde_json::from_slice(body).ok()?;
     let target = order.target();
-    let made = match slots.try_acquire() {
-        Ok(_slot) => {
-            let made = tokio::time::timeout(LIMIT, preview(config, &order, stop)).await;
-            made.unwrap_or_else(|_| Err(unavailable(format!("it took longer than {} s", LIMIT.as_secs()))))
+    let made = match limit {
+        Some(limit) => {
+            let made = limit.within(preview(config, &order, stop)).await;
+            made.unwrap_or_else(|cut| Err(unavailable(cut)))
         }
-        Err(_) => Err(unavailable(format!("an executor is at {AT_ONCE} previews already"))),
+        None => Err(unavailable(format!("an executor is at {} previews already", BOUNDS.most))),
     };
     Some(match made {
         Ok(plan) => WouldPlan { target, plan: Some(plan), trouble: None },
@@ -115,6 +94,7 @@ async fn preview(config: &Config, order: &Order, stop: &CancellationToken) -> Re
         together: &together,
         attempt: 0,
         unsettled: false,
+        held: None,
         log: Log::new(&config.nats, &opened),
         measure: &measure,
         begun: &Begun::default(),

@@ -41,7 +41,7 @@ pub(crate) fn context_of(order: &Order, trace: Option<TraceContext>) -> RunConte
 }
 
 /// The secrets that an order's settings name. What is taken down needs none.
-fn secrets_of(order: &Order) -> Vec<String> {
+pub(crate) fn secrets_of(order: &Order) -> Vec<String> {
     let mut names = Vec::new();
     if matches!(order.intent, Intent::Remove | Intent::Plan { remove: true, .. }) {
         return names;
@@ -100,12 +100,22 @@ impl Records {
 
     /// Adds a record. It is written with the next ones; those that are many by now are written first.
     pub(crate) async fn add(&self, event: RunEvent) {
+        self.add_all(vec![RunEntry { time: Timestamp::now(), event }]).await;
+    }
+
+    /// Takes out what was gathered and not written yet.
+    pub(crate) fn take(&self) -> Vec<RunEntry> {
+        std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds records that were gathered elsewhere, with their times.
+    pub(crate) async fn add_all(&self, entries: Vec<RunEntry>) {
         if self.0.unwritten {
             return;
         }
         let many = {
             let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.push(RunEntry { time: Timestamp::now(), event });
+            waiting.extend(entries);
             waiting.len() >= MOST_GATHERED
         };
         if many {
@@ -129,7 +139,7 @@ impl Records {
 
     /// Writes what was gathered, and waits until it is stored.
     pub(crate) async fn store(&self) {
-        let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let waiting = self.take();
         if !waiting.is_empty() {
             store(&self.0.nats, &self.0.context, waiting).await;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wanwright_schemas::{CustomerId, Kind, VendorId};
@@ -32,6 +33,8 @@ pub struct Leases {
     store: kv::Store,
     holder: Arc<str>,
     time: Duration,
+    /// When the bucket was made.
+    incarnation: Timestamp,
 }
 
 /// A lease that is held until it is released, dropped or lost.
@@ -40,8 +43,36 @@ pub struct Lease {
     key: String,
     release: Option<oneshot::Sender<Release>>,
     keeping: tokio::task::JoinHandle<Result<(), NatsError>>,
-    /// Until when it is surely held; none when it is lost.
-    held: watch::Receiver<Option<Instant>>,
+    held: Held,
+}
+
+/// Whether a lease is held, for those who act under it, and what tells it from others of its key.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Until when it is surely held; none when it is lost or given back.
+    until: watch::Receiver<Option<Instant>>,
+    fence: Fence,
+}
+
+/// What tells a lease from those before it: of two in the same bucket the one that was taken later has the larger number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence {
+    /// When the bucket was made; numbers of another one cannot be compared with these.
+    pub incarnation: Timestamp,
+    /// The number.
+    pub number: u64,
+}
+
+impl Held {
+    /// Whether the lease is held now, by the clock: the news of a loss may come late to a process that stood still.
+    pub fn is_held(&self) -> bool {
+        self.until.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// What tells the lease from others.
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
 }
 
 impl Leases {
@@ -57,7 +88,9 @@ impl Leases {
 
     async fn of(nats: &Nats, holder: &str, bucket: &str, time: Duration) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(bucket).await.map_err(NatsError::failed("opening the leases"))?;
-        Ok(Self { nats: nats.clone(), store, holder: holder.into(), time })
+        let created = store.stream.cached_info().created.unix_timestamp_nanos();
+        let incarnation = Timestamp::from_nanosecond(created).unwrap_or_default();
+        Ok(Self { nats: nats.clone(), store, holder: holder.into(), time, incarnation })
     }
 
     /// Takes a lease, or answers `None` when somebody else holds it.
@@ -76,6 +109,7 @@ impl Leases {
         let nats = self.nats.clone();
         let keeper = Keeper { nats, store, key: key.clone(), value, revision, asked, time: self.time };
         let keeping = tokio::spawn(keeper.keep(released, tell));
+        let held = Held { until: held, fence: Fence { incarnation: self.incarnation, number: revision } };
         Ok(Some(Lease { key, release: Some(release), keeping, held }))
     }
 
@@ -118,6 +152,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 told = &mut released => {
+                    let _ = tell.send(None);
                     return match told {
                         Ok(Release::Awaited) => self.delete().await,
                         Ok(Release::Untold) => {
@@ -185,14 +220,19 @@ impl Keeper {
 impl Lease {
     /// Resolves when the lease is lost: what it protected must stop.
     pub async fn lost(&self) {
-        let mut held = self.held.clone();
+        let mut held = self.held.until.clone();
         // A closed channel means that nobody keeps it, which is a loss as well.
         let _ = held.wait_for(Option::is_none).await;
     }
 
     /// Whether it is held now, by the clock: the news of a loss may come late to a process that stood still.
     pub fn is_held(&self) -> bool {
-        self.held.borrow().is_some_and(|until| Instant::now() < until)
+        self.held.is_held()
+    }
+
+    /// The same for those who act under it.
+    pub fn held(&self) -> Held {
+        self.held.clone()
     }
 
     /// Gives the lease back. One that was lost is somebody else's by now and is left alone.

@@ -124,3 +124,77 @@ pub(crate) fn whole(messages: &[StoredMessage]) -> Result<Bytes, Unusable> {
 pub(crate) fn text<'a>(message: &'a StoredMessage, header: &str) -> Option<&'a str> {
     message.headers.get(header).map(async_nats::HeaderValue::as_str)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::spoilt::spoilt;
+
+    pub(crate) const PIECES: [&str; 4] = ["/", "1/1", "18446744073709551615", "sha256:"];
+
+    /// A message as it comes out of a stream.
+    pub(crate) fn message(headers: HeaderMap, payload: impl Into<Bytes>) -> StoredMessage {
+        let (stream, subject) = ("S".to_owned(), "s".to_owned());
+        let payload = payload.into();
+        StoredMessage { stream, sequence: 1, subject, time: Timestamp::UNIX_EPOCH, headers, payload }
+    }
+
+    /// The messages that [`put`] makes of a whole, in so many parts.
+    pub(crate) fn completed(whole: &[u8], parts: usize, headers: &HeaderMap) -> Vec<StoredMessage> {
+        let size = whole.len().div_ceil(parts).max(1);
+        let part = |part: usize| {
+            let mut headers = headers.clone();
+            headers.insert(PART, format!("{}/{parts}", part + 1).as_str());
+            headers.insert(DIGEST, Digest::of(whole).to_string().as_str());
+            let [from, to] = [part, part + 1].map(|part| (part * size).min(whole.len()));
+            message(headers, whole[from..to].to_vec())
+        };
+        (0..parts).map(part).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is stored as parts, they are no whole or the one that the last of them names.
+        #[test]
+        fn hostile_parts(
+            said in prop::collection::vec((spoilt(b"2/3".to_vec(), &PIECES), any::<bool>(), prop::collection::vec(any::<u8>(), 0..20)), 0..5),
+        ) {
+            let all: Vec<u8> = said.iter().flat_map(|(_, _, payload)| payload.clone()).collect();
+            let messages: Vec<StoredMessage> = said
+                .into_iter()
+                .map(|(part, is_whole, payload)| {
+                    let mut headers = HeaderMap::new();
+                    let part: String = String::from_utf8_lossy(&part).chars().filter(|one| !one.is_control()).collect();
+                    headers.insert(PART, part.as_str());
+                    let digest = Digest::of(if is_whole { &all } else { &payload });
+                    headers.insert(DIGEST, digest.to_string().as_str());
+                    message(headers, payload)
+                })
+                .collect();
+            if let Ok(whole) = whole(&messages) {
+                let last = messages.last().expect("a part");
+                let digest = Digest::of(&whole).to_string();
+                prop_assert_eq!(text(last, DIGEST), Some(digest.as_str()));
+            }
+        }
+
+        #[test]
+        fn a_whole_comes_back_in_whatever_parts(
+            whole in prop::collection::vec(any::<u8>(), 0..200),
+            parts in 1..6_usize,
+            before in any::<bool>(),
+        ) {
+            let mut messages = completed(&whole, parts, &HeaderMap::new());
+            if before {
+                messages.insert(0, message(HeaderMap::new(), b"what was there before".to_vec()));
+            }
+            prop_assert_eq!(super::whole(&messages).expect("whole").to_vec(), whole);
+            messages.pop();
+            prop_assert!(super::whole(&messages).is_err());
+        }
+    }
+}

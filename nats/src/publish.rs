@@ -1,8 +1,8 @@
 //! Publishing with a stated expectation, and knowing a conflict from every other failure.
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 
 use crate::connect::Nats;
@@ -30,8 +30,9 @@ pub async fn publish_expecting(
     payload: Bytes,
 ) -> Result<u64, CheckedError> {
     headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string().as_str());
-    let doing = format!("publishing on {subject}");
-    let sent = js.publish_with_headers(subject, headers, payload).await;
+    let subject = Subject::from(subject);
+    let doing = || format!("publishing on {subject}");
+    let sent = js.publish_with_headers(subject.clone(), headers, payload).await;
     let acked = match sent {
         Ok(future) => future.await,
         Err(error) => Err(error),
@@ -39,7 +40,7 @@ pub async fn publish_expecting(
     match acked {
         Ok(ack) => Ok(ack.sequence),
         Err(error) if is_conflict(&error) => Err(CheckedError::Conflict),
-        Err(error) => Err(NatsError::failed(doing)(error).into()),
+        Err(error) => Err(NatsError::failed(doing())(error).into()),
     }
 }
 
@@ -71,9 +72,34 @@ fn is_conflict(error: &PublishError) -> bool {
         return true;
     }
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<jetstream::Error>());
-    cause.is_some_and(|cause| {
-        let code = cause.error_code();
-        code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE
-            || code == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
-    })
+    cause.is_some_and(|cause| is_conflict_code(cause.error_code()))
+}
+
+/// Whether the server says with this code that another message came first. A publish knows only the first by its kind.
+fn is_conflict_code(code: ErrorCode) -> bool {
+    [ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT].contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(code: u64) -> jetstream::Error {
+        serde_json::from_value(json!({ "code": 400, "err_code": code, "description": "said by the server" }))
+            .expect("an error of the server")
+    }
+
+    #[test]
+    fn a_conflict_has_two_codes_and_no_other() {
+        for (code, is) in [(10_071, true), (10_164, true), (10_070, false), (10_077, false), (0, false)] {
+            assert_eq!(is_conflict_code(said(code).error_code()), is, "{code}");
+            // As a publish answers it, by kind or with the server's error behind it.
+            let failed = PublishError::with_source(PublishErrorKind::Other, said(code));
+            assert_eq!(is_conflict(&failed), is, "{code}");
+        }
+        assert!(is_conflict(&PublishError::new(PublishErrorKind::WrongLastSequence)));
+        assert!(!is_conflict(&PublishError::new(PublishErrorKind::TimedOut)));
+    }
 }

@@ -15,8 +15,11 @@ use crate::parts::{self, Unusable, text};
 use crate::publish::CheckedError;
 use crate::topology::SNAPSHOTS;
 
-/// The largest state that is read back: a header can claim any size.
+/// The largest state that is read back: a message can claim any size.
 const LARGEST: usize = 1 << 30;
+
+/// How many bytes a compressed one stands for at most.
+const DENSEST: usize = 255;
 
 /// The version of the state.
 const VERSION: &str = "Wan-State-Version";
@@ -105,7 +108,7 @@ fn assembled(messages: &[StoredMessage], version: u32) -> Result<Option<Snapshot
     let packed = parts::whole(messages)?;
     let (size, packed) =
         lz4_flex::block::uncompressed_size(&packed).map_err(|error| Unusable(error.to_string()))?;
-    if size > LARGEST {
+    if size > LARGEST.min(packed.len().saturating_mul(DENSEST)) {
         return Err(unusable("it claims to be larger than any state"));
     }
     let state = lz4_flex::decompress(packed, size).map_err(|error| Unusable(error.to_string()))?;
@@ -115,4 +118,93 @@ fn assembled(messages: &[StoredMessage], version: u32) -> Result<Option<Snapshot
     let incarnation = text(last, INCARNATION).and_then(|text| text.parse().ok());
     let incarnation = incarnation.ok_or_else(|| unusable("it does not say which stream it was made of"))?;
     Ok(Some(Snapshot { version, sequence, messages, incarnation, state: state.into() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::parts::tests::{PIECES, completed, message};
+    use crate::spoilt::spoilt;
+
+    /// The headers of a snapshot's own.
+    fn own(version: &str, sequence: &str, messages: &str, incarnation: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [(VERSION, version), (SEQUENCE, sequence), (MESSAGES, messages), (INCARNATION, incarnation)]
+        {
+            headers.insert(name, value);
+        }
+        headers
+    }
+
+    fn state() -> Vec<u8> {
+        (0..4000_u32).flat_map(|number| (number % 100).to_le_bytes()).collect()
+    }
+
+    /// A snapshot as it is stored, in so many parts.
+    fn stored(parts: usize) -> Vec<StoredMessage> {
+        let packed = lz4_flex::compress_prepend_size(&state());
+        completed(&packed, parts, &own("9", "7", "5", "1970-01-01T00:00:00Z"))
+    }
+
+    #[test]
+    fn a_snapshot_is_what_was_put_in_whole_and_of_its_version() {
+        for parts in [1, 2, 5] {
+            let found = assembled(&stored(parts), 9).expect("usable").expect("of this version");
+            let incarnation = Timestamp::UNIX_EPOCH;
+            let put = Snapshot { version: 9, sequence: 7, messages: 5, incarnation, state: state().into() };
+            assert_eq!(found, put);
+            assert_eq!(assembled(&stored(parts), 8).expect("of another version"), None);
+        }
+        // A few bytes that claim to be a large state take no room before they are found out.
+        let claims = [&(1_u32 << 30).to_le_bytes()[..], &[0x1F; 40]].concat();
+        let said = own("9", "7", "5", "1970-01-01T00:00:00Z");
+        let error = assembled(&completed(&claims, 1, &said), 9).expect_err("no state");
+        assert!(error.to_string().contains("larger than any state"), "{error}");
+        for said in [
+            own("9", "x", "5", "1970-01-01T00:00:00Z"),
+            own("9", "7", "", "1970-01-01T00:00:00Z"),
+            own("9", "7", "5", "soon"),
+        ] {
+            let packed = lz4_flex::compress_prepend_size(&state());
+            assert!(assembled(&completed(&packed, 2, &said), 9).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is stored as a snapshot, also by who knows how parts say that they are whole, it is none or a state.
+        #[test]
+        fn hostile_snapshots(
+            spoilt in spoilt(lz4_flex::compress_prepend_size(&state()), &PIECES),
+            any in prop::collection::vec(any::<u8>(), 0..300),
+            parts in 1..4_usize,
+            said in ("[0-9]{0,21}", "[0-9]{0,21}", "[-+0-9TZ:.]{0,30}"),
+            (lost, turned) in any::<(prop::sample::Index, prop::sample::Index)>(),
+        ) {
+            let good = own("9", "7", "5", "1970-01-01T00:00:00Z");
+            for packed in [spoilt, any] {
+                let odd = own("9", &said.0, &said.1, &said.2);
+                for headers in [&good, &odd] {
+                    if let Ok(Some(found)) = assembled(&completed(&packed, parts, headers), 9) {
+                        prop_assert!(found.state.len() <= packed.len() * DENSEST);
+                    }
+                }
+            }
+            // What was put is that or none, whatever became of its parts.
+            let mut messages = stored(parts);
+            let at = turned.index(messages.len());
+            let mut payload = messages[at].payload.to_vec();
+            let bit = lost.index(payload.len() * 8);
+            payload[bit / 8] ^= 1 << (bit % 8);
+            messages[at] = message(messages[at].headers.clone(), payload);
+            prop_assert!(assembled(&messages, 9).is_err());
+            let mut messages = stored(parts);
+            messages.remove(lost.index(messages.len()));
+            prop_assert!(assembled(&messages, 9).is_err());
+        }
+    }
 }

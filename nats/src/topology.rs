@@ -61,6 +61,8 @@ pub const ATTEMPTS: &str = "attempts";
 pub const BUDGETS: &str = "budgets";
 /// The bucket of what operators have paused and resumed.
 pub const CONTROLS: &str = "controls";
+/// The bucket of how new versions of vendors' templates are given out.
+pub const ROLLOUTS: &str = "rollouts";
 
 /// How long a lease lives without renewal.
 pub const LEASE_TIME: Duration = Duration::from_secs(9);
@@ -181,6 +183,7 @@ pub fn buckets(replicas: usize) -> Vec<kv::Config> {
         bucket(ATTEMPTS, 30 * DAY),
         bucket(BUDGETS, Duration::ZERO),
         bucket(CONTROLS, Duration::ZERO),
+        bucket(ROLLOUTS, Duration::ZERO),
     ]
 }
 
@@ -242,6 +245,9 @@ fn timed_out(error: &GetStreamError) -> bool {
     cause.is_some_and(|cause| cause.kind() == RequestErrorKind::TimedOut)
 }
 
+/// How long a server may take to create a stream: it makes files for it, on a disk that others may keep busy.
+const CREATED: Duration = Duration::from_secs(30);
+
 /// Creates what is missing. Differences are not touched: they are an error that prints them.
 ///
 /// # Errors
@@ -252,16 +258,18 @@ pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     if !plan.differences.is_empty() {
         return Err(NatsError::Topology(plan.differences.join("\n")));
     }
+    let mut js = nats.js.clone();
+    js.set_timeout(CREATED);
     for config in streams(nats.partitions, replicas) {
         if plan.create.contains(&config.name) {
             let doing = format!("creating stream {}", config.name);
-            nats.js.create_stream(config).await.map_err(refusal(doing, replicas))?;
+            js.create_stream(config).await.map_err(refusal(doing, replicas))?;
         }
     }
     for config in buckets(replicas) {
         if plan.create.contains(&format!("KV_{}", config.bucket)) {
             let doing = format!("creating bucket {}", config.bucket);
-            nats.js.create_key_value(config).await.map_err(NatsError::failed(doing))?;
+            js.create_key_value(config).await.map_err(NatsError::failed(doing))?;
         }
     }
     Ok(plan)

@@ -3,11 +3,13 @@
 use sqlx::PgConnection;
 use wanwright_nats::StoredMessage;
 use wanwright_schemas::control::{Control, Scope};
+use wanwright_schemas::rollout::Rollout;
 
 use crate::error::Error;
 use crate::models::budgets::BudgetKey;
 use crate::models::controls::ControlKey;
-use crate::models::{BudgetRow, ControlRow};
+use crate::models::rollouts::RolloutKey;
+use crate::models::{BudgetRow, ControlRow, RolloutRow};
 use crate::table::{Slots, Table};
 
 /// What a message of a bucket says about its key.
@@ -53,6 +55,23 @@ pub(crate) async fn apply_controls(
         }
         let control: Control = serde_json::from_slice(&message.payload).ok()?;
         Some((key, Word::Is(ControlRow::of(control, message.sequence))))
+    };
+    apply(connection, messages.iter().filter_map(word).collect()).await
+}
+
+/// Folds records of KV_rollouts into `rollouts`.
+pub(crate) async fn apply_rollouts(
+    connection: &mut PgConnection,
+    messages: &[StoredMessage],
+) -> Result<(), Error> {
+    let word = |message: &StoredMessage| {
+        let vendor = message.subject.strip_prefix("$KV.")?.split_once('.')?.1;
+        let key = RolloutKey { vendor: vendor.to_owned() };
+        if is_gone(message) {
+            return Some((key, Word::Gone));
+        }
+        let rollout: Rollout = serde_json::from_slice(&message.payload).ok()?;
+        Some((key, Word::Is(RolloutRow::of(rollout, message.sequence))))
     };
     apply(connection, messages.iter().filter_map(word).collect()).await
 }

@@ -5,13 +5,14 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
-use wanwright_schemas::{CommandId, CustomerId, Kind, OrderId};
+use wanwright_schemas::{CommandId, CustomerId, Kind, OrderId, VendorId};
 
 use crate::checkpoint::StatusRow;
 use crate::error::Error;
 use crate::models::{
     CustomerRow, DeadLetterRow, DeviceRow, DriftReportRow, Health, HeldChange, OperationRow, OperationState,
-    OutcomeRow, PlanRow, RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow, VendorBudget,
+    OutcomeRow, PlanRow, RolloutCustomer, RolloutRow, RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow,
+    VendorBudget,
 };
 use crate::table::parse;
 
@@ -283,6 +284,21 @@ pub async fn vendor_budgets(pool: &PgPool) -> Result<Vec<VendorBudget>, Error> {
     let sql = "SELECT row_to_json(b)::text FROM public.vendor_budgets b ORDER BY vendor, account";
     let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await?;
     rows.iter().map(|text| parse("vendor_budgets", text)).collect()
+}
+
+/// The newest rollout of each vendor's template, by vendor.
+pub async fn rollouts(pool: &PgPool) -> Result<Vec<RolloutRow>, Error> {
+    let sql = "SELECT row_to_json(r)::text FROM public.rollouts r ORDER BY vendor";
+    let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await?;
+    rows.iter().map(|text| parse("rollouts", text)).collect()
+}
+
+/// How far the newest rollout of a vendor's template is with each customer, by customer.
+pub async fn rollout_customers(pool: &PgPool, vendor: &VendorId) -> Result<Vec<RolloutCustomer>, Error> {
+    let sql =
+        "SELECT row_to_json(r)::text FROM public.rollout_customers r WHERE vendor = $1 ORDER BY customer";
+    let rows: Vec<String> = sqlx::query_scalar(sql).bind(vendor.as_str()).fetch_all(pool).await?;
+    rows.iter().map(|text| parse("rollout_customers", text)).collect()
 }
 
 /// Changes that wait for something before there is an order for them, by customer.

@@ -234,6 +234,10 @@ impl Reader {
                 buckets::apply_controls(connection, batch).await?;
                 Ok(Folded { folded: batch.len(), touched: Touched::new(), stop: None })
             }
+            ReadModel::Rollouts => {
+                buckets::apply_rollouts(connection, batch).await?;
+                Ok(Folded { folded: batch.len(), touched: Touched::new(), stop: None })
+            }
             ReadModel::Budgets => {
                 buckets::apply_budgets(connection, batch).await?;
                 Ok(Folded { folded: batch.len(), touched: Touched::new(), stop: None })

@@ -208,6 +208,7 @@ pub async fn restart(pool: &PgPool, model: ReadModel, stream: &str) -> Result<u6
         ReadModel::Outcomes => &["DELETE FROM public.outcomes WHERE stream = $1"],
         ReadModel::DeadLetters => &["DELETE FROM public.dead_letters WHERE $1 <> ''"],
         ReadModel::Controls => &["DELETE FROM public.controls WHERE $1 <> ''"],
+        ReadModel::Rollouts => &["DELETE FROM public.rollouts WHERE $1 <> ''"],
         ReadModel::Budgets => &["DELETE FROM public.budget_records WHERE $1 <> ''"],
     };
     let mut transaction = pool.begin().await?;

@@ -30,6 +30,8 @@ pub enum ReadModel {
     DeadLetters,
     /// `controls`.
     Controls,
+    /// `rollouts`.
+    Rollouts,
     /// `budget_records`.
     Budgets,
     /// `audit_heads`: one reader per partition.
@@ -38,13 +40,14 @@ pub enum ReadModel {
 
 impl ReadModel {
     /// All read models.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Events,
         Self::Overview,
         Self::Operations,
         Self::Outcomes,
         Self::DeadLetters,
         Self::Controls,
+        Self::Rollouts,
         Self::Budgets,
         Self::Audit,
     ];
@@ -58,6 +61,7 @@ impl ReadModel {
             Self::Outcomes => "outcomes",
             Self::DeadLetters => "dead-letters",
             Self::Controls => "controls",
+            Self::Rollouts => "rollouts",
             Self::Budgets => "budgets",
             Self::Audit => "audit",
         }
@@ -78,6 +82,7 @@ impl ReadModel {
             Self::Outcomes => vec![topology::VERDICTS.to_owned()],
             Self::DeadLetters => vec![topology::DEAD.to_owned()],
             Self::Controls => vec![format!("KV_{}", topology::CONTROLS)],
+            Self::Rollouts => vec![format!("KV_{}", topology::ROLLOUTS)],
             Self::Budgets => vec![format!("KV_{}", topology::BUDGETS)],
         }
     }

@@ -92,12 +92,7 @@ impl<T: Table> Slots<T> {
         if keys.is_empty() {
             return Ok(());
         }
-        let sql = format!(
-            "SELECT row_to_json(t)::text FROM {schema}.{name} t \
-             JOIN json_populate_recordset(NULL::{schema}.{name}, $1::json) k ON {on}",
-            name = T::NAME,
-            on = on::<T>()
-        );
+        let sql = format!("SELECT t.row FROM {}", by_keys::<T>(schema));
         let found: Vec<String> =
             sqlx::query_scalar(&sql).bind(json::<T>(&keys)?).fetch_all(connection).await?;
         for text in found {
@@ -120,21 +115,25 @@ impl<T: Table> Slots<T> {
             }
         }
         if !gone.is_empty() {
-            let sql = format!(
-                "DELETE FROM {schema}.{name} t \
-                 USING json_populate_recordset(NULL::{schema}.{name}, $1::json) k WHERE {on}",
-                name = T::NAME,
-                on = on::<T>()
-            );
+            let (name, found) = (T::NAME, by_keys::<T>(schema));
+            let sql =
+                format!("DELETE FROM {schema}.{name} WHERE ctid = ANY (ARRAY(SELECT t.place FROM {found}))");
             sqlx::query(&sql).bind(json::<T>(&gone)?).execute(&mut *connection).await?;
         }
         write(connection, schema, &rows).await
     }
 }
 
-fn on<T: Table>() -> String {
-    let same: Vec<String> = T::KEY.iter().map(|column| format!("t.\"{column}\" = k.\"{column}\"")).collect();
-    same.join(" AND ")
+/// The rows `t` with the keys in `$1`. Each is looked up in the index: for a plain join Postgres, which does not know how many
+/// keys come, reads a table of some ten thousand rows whole for every batch.
+fn by_keys<T: Table>(schema: &str) -> String {
+    let name = T::NAME;
+    let same: Vec<String> = T::KEY.iter().map(|column| format!("r.\"{column}\" = k.\"{column}\"")).collect();
+    let same = same.join(" AND ");
+    format!(
+        "json_populate_recordset(NULL::{schema}.{name}, $1::json) k \
+         CROSS JOIN LATERAL (SELECT r.ctid AS place, row_to_json(r)::text AS row FROM {schema}.{name} r WHERE {same} LIMIT 1) t"
+    )
 }
 
 /// Writes rows, in the place of those with the same keys where they replace them.

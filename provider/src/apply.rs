@@ -6,6 +6,7 @@ use wanwright_vendors::{AttributePath, CreateError, RemoteObject, ResourceClient
 use crate::diagnostic::Diagnostic;
 use crate::plan::plan;
 use crate::resource::{KEY, ResourceType, State};
+use crate::serve::Doubt;
 use crate::timeouts::Limit;
 
 /// The state after a change (none: there is no object) and what went wrong.
@@ -38,32 +39,41 @@ impl Applied {
 pub(crate) async fn create(
     client: &ResourceClient,
     resource: &ResourceType,
-    planned: &State,
-    config: Option<&State>,
+    (planned, config): (&State, Option<&State>),
     limit: &Limit,
+    doubt: Doubt,
 ) -> Applied {
     let key = planned.get(KEY).as_str();
     let sent = resource.sent(planned, config);
     let create = || client.create(&sent, key);
-    let created = if resource.api.takes_key() && key.is_some() {
+    let is_keyed = resource.api.takes_key() && key.is_some();
+    let is_looked_for = doubt != Doubt::None && !is_keyed && resource.api.finds_by_name();
+    if doubt == Doubt::Asked && !is_keyed && !is_looked_for {
+        return Applied::failed(None, unknown(resource));
+    }
+    let created = if is_keyed {
         limit.repeat(create, |error| &error.source).await
+    } else if is_looked_for {
+        match limit.repeat(|| client.take_over(&sent), |error| &error.source).await {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => create().await,
+            Err(error) => Err(error),
+        }
     } else {
         // What was busy may have been a call after the one that made the object, so a repetition could make two.
         create().await
     };
+    let is_repeatable = is_keyed || is_looked_for;
     match created {
         Ok(created) => Applied::done(resource, &created.object, planned, &sent),
         Err(CreateError { known, source }) => {
             let diagnostic = Diagnostic::of(&source, resource, "creating");
-            let is_repeatable = resource.api.takes_key() && key.is_some();
             match known {
                 // In the state it would count as not whole, and Terraform would replace it: a live object would go for
                 // nothing but a lost answer.
                 Some(object) if is_repeatable && source.is_passing() => {
-                    let note = format!(
-                        "An earlier create had made {}: applying again with the same idempotency key takes it over.",
-                        object.id
-                    );
+                    let note =
+                        format!("An earlier create had made {}: applying again takes it over.", object.id);
                     Applied::failed(None, diagnostic.note(&note))
                 }
                 Some(object) => {
@@ -76,7 +86,7 @@ pub(crate) async fn create(
                 }
                 None if source.may_have_happened() => Applied::failed(
                     None,
-                    diagnostic.note(if is_repeatable {
+                    diagnostic.note(if is_keyed {
                         "It may exist: applying again with the same idempotency key takes it over."
                     } else {
                         "It may exist: look at the vendor before applying again."
@@ -148,6 +158,15 @@ fn surprises(resource: &ResourceType, object: &RemoteObject, sent: &Map<String, 
         }
     };
     differences.map(surprise).collect()
+}
+
+/// A create that might be the second one of the same object.
+fn unknown(resource: &ResourceType) -> Diagnostic {
+    let summary =
+        format!("OutcomeUnknown: an earlier run asked for a {} and got no answer", resource.type_name);
+    let detail = "The vendor takes no idempotency key for it, and it cannot be looked for by name, so nothing was asked for. \
+                  Look at the vendor before it is created again.";
+    Diagnostic::error(summary, detail)
 }
 
 fn no_id(resource: &ResourceType) -> Diagnostic {

@@ -1,7 +1,7 @@
 //! What a person, or the engine that runs Terraform, is told when something goes wrong.
 //!
 //! The summary of an error starts with a stable word: `Invalid` (said before anybody is called), `VendorRefused`,
-//! `VendorBusy`, `Network` or `Unexpected`.
+//! `VendorBusy`, `Network`, `OutcomeUnknown` or `Unexpected`.
 
 use std::error::Error;
 

@@ -18,6 +18,7 @@
 
 mod apply;
 mod args;
+mod bounded;
 #[cfg(test)]
 mod conformance;
 mod cty;
@@ -46,4 +47,4 @@ mod wire;
 
 pub use args::{ProviderArgs, run};
 pub use docs::docs;
-pub use serve::{Listening, ServeError, ServeOptions, reattach_providers, serve_reattach};
+pub use serve::{Doubt, Listening, ServeError, ServeOptions, reattach_providers, serve_reattach};

@@ -1,7 +1,6 @@
 //! Packages of Terraform providers: how they are called, where a mirror has them, and their hashes.
 
 use std::fmt::{self, Write as _};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+
+use crate::bounded::{self, LARGEST, MOST};
 
 /// Where a provider comes from: `registry.terraform.io/cato/cato`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,16 +111,27 @@ impl Packed {
     /// The hash that it has, as a lock file writes it: `h1:` for a folder, `zh:` for an archive.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// What cannot be read, or is larger than 2 GiB.
     pub fn hash(&self) -> io::Result<String> {
         match self {
             Self::Folder(path) => folder_hash(path),
             Self::Archive(path) => Ok(format!("zh:{}", sha256(path)?)),
         }
     }
+
+    /// Writes its files into a new folder, for reading and executing by their owner only.
+    ///
+    /// # Errors
+    /// It is larger than 2 GiB, it is no archive that a registry would give out, or a file cannot be read or written.
+    pub fn extract(&self, to: &Path) -> io::Result<()> {
+        match self {
+            Self::Folder(path) => copied(path, to),
+            Self::Archive(path) => unpack(path, to),
+        }
+    }
 }
 
-pub use crate::unpack::unpack;
+use crate::unpack::{new_file, private, unpack};
 
 /// This machine, as Terraform names it: `linux_amd64`.
 #[must_use]
@@ -135,11 +147,30 @@ pub fn platform() -> String {
 /// SHA-256 of a file, in lowercase hexadecimal.
 ///
 /// # Errors
-/// The file cannot be read.
+/// The file cannot be read, or is larger than 2 GiB.
 pub fn sha256(path: &Path) -> io::Result<String> {
+    Ok(summed(path, LARGEST)?.0)
+}
+
+/// SHA-256 of a file that is not larger than that, and its size.
+fn summed(path: &Path, most: u64) -> io::Result<(String, u64)> {
     let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hex(&hash.finalize()))
+    let bytes = bounded::copy(path, most, &mut hash)?;
+    Ok((hex(&hash.finalize()), bytes))
+}
+
+/// Copies the files of a folder.
+fn copied(from: &Path, to: &Path) -> io::Result<()> {
+    private(to)?;
+    let mut left = LARGEST;
+    for name in files(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if let Some(folder) = to.parent() {
+            private(folder)?;
+        }
+        left -= bounded::copy(&from, left, &mut new_file(&to)?)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -154,12 +185,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// The hash `h1:` of an unpacked package: over the names and the SHA-256 of all its files.
 ///
 /// # Errors
-/// What cannot be read; a name that is not UTF-8 or has a line's end in it.
+/// What cannot be read; a name that is not UTF-8 or has a line's end in it; more than 10,000 files, or than 2 GiB in them.
 pub fn folder_hash(folder: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
+    let mut left = LARGEST;
     for name in files(folder)? {
-        let line = format!("{}  {name}\n", sha256(&folder.join(&name))?);
-        hash.update(line.as_bytes());
+        let (sum, bytes) = summed(&folder.join(&name), left)?;
+        left -= bytes;
+        hash.update(format!("{sum}  {name}\n").as_bytes());
     }
     Ok(format!("h1:{}", STANDARD.encode(hash.finalize())))
 }
@@ -168,7 +201,7 @@ pub fn folder_hash(folder: &Path) -> io::Result<String> {
 /// executes them does.
 ///
 /// # Errors
-/// What cannot be read; a name that is not UTF-8 or has a line's end in it.
+/// What cannot be read; a name that is not UTF-8 or has a line's end in it; more than 10,000 files.
 pub fn files(folder: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     gather(folder, "", &mut found)?;
@@ -184,8 +217,10 @@ fn gather(folder: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()
         let name = format!("{prefix}{name}");
         if path.is_dir() {
             gather(&path, &format!("{name}/"), found)?;
-        } else {
+        } else if found.len() < MOST {
             found.push(name);
+        } else {
+            return Err(io::Error::other(format!("{} has more than {MOST} files", folder.display())));
         }
     }
     Ok(())
@@ -193,7 +228,38 @@ fn gather(folder: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
+
+    #[test]
+    fn a_package_that_is_too_large_is_refused_before_it_is_read() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (folder, archive) = (dir.path().join("folder"), dir.path().join("a.zip"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let sparse = |path: &Path, bytes: u64| {
+            File::create(path).and_then(|file| file.set_len(bytes)).expect("a file");
+        };
+        std::fs::write(folder.join("a"), "x").expect("a file");
+        // A terabyte is hashed for an hour, unless it is not.
+        for large in [folder.join("b"), archive.clone()] {
+            sparse(&large, 1 << 40);
+        }
+        for packed in [Packed::Folder(folder.clone()), Packed::Archive(archive)] {
+            for refused in [packed.hash().map(drop), packed.extract(&dir.path().join("to"))] {
+                let error = refused.expect_err("too large").to_string();
+                assert!(error.contains("1099511627776 bytes, and the most are 2147483"), "{error}");
+            }
+        }
+        // Together they are as much as may be, and one byte.
+        std::fs::remove_file(folder.join("b")).expect("removed");
+        sparse(&folder.join("0"), LARGEST);
+        sparse(&folder.join("a"), 1);
+        std::fs::rename(folder.join("0"), folder.join("z")).expect("renamed");
+        let error =
+            Packed::Folder(folder).extract(&dir.path().join("other")).expect_err("too large").to_string();
+        assert!(error.contains("2147483648 bytes, and the most are 2147483647"), "{error}");
+    }
 
     #[test]
     fn an_address_has_three_parts_and_leads_nowhere_else() {

@@ -158,9 +158,16 @@ fn copy(from: &Path, to: &Path, mode: u32) -> Result<(), ReleaseError> {
     fs::set_permissions(to, fs::Permissions::from_mode(mode)).map_err(failed("setting the mode of", to))
 }
 
-/// `SHA256SUMS` over every other file of a release.
+/// `SHA256SUMS` over every other file of a release. A signature of an earlier one goes: it would not fit.
 fn sums(registry: &Path, name: &str) -> Result<(), ReleaseError> {
     let prefix = name.trim_end_matches("SHA256SUMS");
+    let signature = registry.join(format!("{name}.sig"));
+    match fs::remove_file(&signature) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("removing", &signature)(error));
+        }
+        _ => {}
+    }
     let mut text = String::new();
     for file in files(registry).map_err(failed("reading", registry))? {
         if file.starts_with(prefix) && file != name {

@@ -17,7 +17,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use wanwright_vendors::{Catalogue, LoadError};
+use wanwright_vendors::{Catalogue, LoadError, VendorHttp};
 
 use crate::host::Host;
 use crate::proto::health::health_server::HealthServer;
@@ -31,6 +31,20 @@ const LARGEST_MESSAGE: usize = 64 << 20;
 /// Longest wait for calls in progress after being told to stop.
 const STOPPING: Duration = Duration::from_secs(10);
 
+/// What is not known of creates before the ones that the provider is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nothing: whatever was created before is in the state.
+    #[default]
+    None,
+    /// An earlier run may have created what the state does not have. What no idempotency key finds again is looked for by
+    /// its name before it is created.
+    Possible,
+    /// An earlier run asked for a create that nobody knows the object of. What neither a key nor a name finds again is then
+    /// not created: there might be two.
+    Asked,
+}
+
 /// Where the provider listens and what it calls.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -40,6 +54,11 @@ pub struct ServeOptions {
     pub vendors: PathBuf,
     /// Base URL of every call, unless the provider's configuration has a `base_url`.
     pub gateway_url: Option<String>,
+    /// What takes every call there, in place of connections. A configuration that names another `base_url` is refused then:
+    /// what serves inside of a process that may reach more than Terraform may is led nowhere by a template.
+    pub through: Option<VendorHttp>,
+    /// What earlier runs may have created that is in no state.
+    pub doubt: Doubt,
     /// Longest time to make a connection to it.
     pub connect_timeout: Duration,
     /// Longest time for one call.
@@ -53,6 +72,8 @@ impl ServeOptions {
             socket: socket.into(),
             vendors: vendors.into(),
             gateway_url,
+            through: None,
+            doubt: Doubt::None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(120),
         }
@@ -125,6 +146,8 @@ impl Listening {
     pub async fn start_with(catalogue: &Catalogue, options: &ServeOptions) -> Result<Self, ServeError> {
         let calls = Calls {
             gateway_url: options.gateway_url.clone(),
+            through: options.through.clone(),
+            doubt: options.doubt,
             connect_timeout: options.connect_timeout,
             call_timeout: options.call_timeout,
         };

@@ -16,6 +16,7 @@ use crate::import;
 use crate::plan::plan;
 use crate::proto::tfplugin6 as tf;
 use crate::resource::{self, ResourceType};
+use crate::serve::Doubt;
 use crate::timeouts::Limit;
 use crate::validate;
 use crate::wire::{self, Attributes};
@@ -27,6 +28,10 @@ const BASE_URL: &str = "base_url";
 #[derive(Clone, Debug)]
 pub(crate) struct Calls {
     pub(crate) gateway_url: Option<String>,
+    /// What takes calls there; a configuration may not say otherwise then.
+    pub(crate) through: Option<VendorHttp>,
+    /// What earlier runs may have created that is in no state.
+    pub(crate) doubt: Doubt,
     pub(crate) connect_timeout: Duration,
     pub(crate) call_timeout: Duration,
 }
@@ -82,19 +87,25 @@ impl Service {
             return Err(Diagnostic::unexpected("base_url is not known yet", detail).at(BASE_URL));
         }
         let configured = configured.and_then(|value| value.as_str()).map(str::to_owned);
+        if self.calls.through.is_some() && configured.is_some() && configured != self.calls.gateway_url {
+            let detail = "Whoever started the provider has said where it calls: leave base_url out.";
+            return Err(Diagnostic::invalid("base_url leads elsewhere", detail).at(BASE_URL));
+        }
         let Some(base_url) = configured.or_else(|| self.calls.gateway_url.clone()) else {
             let detail =
                 "Set base_url in the provider block, or start the provider with WANWRIGHT_GATEWAY_URL.";
             return Err(Diagnostic::unexpected("no base URL", detail).at(BASE_URL));
         };
-        let options = ClientOptions {
-            base_url,
-            connect_timeout: self.calls.connect_timeout,
-            call_timeout: self.calls.call_timeout,
-            headers: Vec::new(),
+        let connected = || {
+            let options = ClientOptions {
+                base_url,
+                connect_timeout: self.calls.connect_timeout,
+                call_timeout: self.calls.call_timeout,
+                headers: Vec::new(),
+            };
+            VendorHttp::new(&options).map_err(|error| Diagnostic::unexpected(error, "").at(BASE_URL))
         };
-        let http =
-            VendorHttp::new(&options).map_err(|error| Diagnostic::unexpected(error, "").at(BASE_URL))?;
+        let http = self.calls.through.clone().map_or_else(connected, Ok)?;
         *self.http.write().unwrap_or_else(PoisonError::into_inner) = Some(http);
         // The one who was told to stop was the run before.
         self.stopped.send_replace(false);
@@ -207,7 +218,9 @@ impl Service {
         let limit = self.limit(planned.as_ref().or(prior.as_ref()), operation);
         let client = self.client(resource)?.within(&known.unwrap_or_default()).waiting(limit.patience());
         let Applied { state, diagnostics } = match (&prior, &planned) {
-            (None, Some(planned)) => apply::create(&client, resource, planned, config, &limit).await,
+            (None, Some(planned)) => {
+                apply::create(&client, resource, (planned, config), &limit, self.calls.doubt).await
+            }
             (Some(prior), Some(planned)) => {
                 apply::update(&client, resource, (prior, planned), config, &limit).await
             }

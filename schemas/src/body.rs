@@ -16,6 +16,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         return Err(Refusal::new(Reason::BodyTooLarge, format!("the body has {} bytes", body.len())));
     }
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    // Where something is wrong is looked for when something is.
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Ok(value);
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(refusal)?;
     reader
@@ -41,9 +45,17 @@ pub fn refuse_nul(body: &[u8]) -> Result<(), Refusal> {
 
 /// Reads a JSON value as a type, with the same refusals.
 pub fn from_value<T: DeserializeOwned + Serialize>(value: Value) -> Result<T, Refusal> {
-    let read = serde_path_to_error::deserialize(&value).map_err(refusal)?;
+    let read = read_value(&value)?;
     strict::shape(&value, &read)?;
     Ok(read)
+}
+
+/// The same, where it was made sure of that no list stands for an object; see [`strict::shape`].
+///
+/// # Errors
+/// A refusal that names the field.
+pub fn read_value<T: DeserializeOwned>(value: &Value) -> Result<T, Refusal> {
+    T::deserialize(value).or_else(|_| serde_path_to_error::deserialize(value).map_err(refusal))
 }
 
 fn refusal(error: serde_path_to_error::Error<serde_json::Error>) -> Refusal {

@@ -11,6 +11,7 @@ use crate::remarks::{AcknowledgeBody, NoteBody, RevertBody};
 use crate::report::Report;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
 use crate::strict;
+use crate::template::AssignTemplateBody;
 use crate::window::ReleaseBody;
 
 /// An object of a customer.
@@ -116,6 +117,8 @@ pub enum Ask<S> {
     Note(NoteBody),
     /// Say that a failure or a drift is known.
     Acknowledge(AcknowledgeBody),
+    /// Bring a stack about by another version of its vendor's template. Only the actor `rollout` may send it.
+    AssignTemplate(AssignTemplateBody),
 }
 
 impl<S> Ask<S> {
@@ -139,6 +142,7 @@ impl<S> Ask<S> {
             Self::Revert(_) => "revert",
             Self::Note(_) => "note",
             Self::Acknowledge(_) => "acknowledge",
+            Self::AssignTemplate(_) => "assign-template",
         }
     }
 }
@@ -191,7 +195,27 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
             "erase",
             "confirm-claims",
         ],
-        Kind::Site | Kind::Device => &[
+        Kind::Site => &[
+            "create",
+            "change",
+            "cancel",
+            "revert",
+            "approve",
+            "reject",
+            "release",
+            "suspend",
+            "resume",
+            "protect",
+            "unprotect",
+            "decommission",
+            "retry",
+            "check-drift",
+            "acknowledge",
+            "note",
+            "report",
+            "assign-template",
+        ],
+        Kind::Device => &[
             "create",
             "change",
             "cancel",
@@ -229,7 +253,7 @@ pub fn verbs(kind: Kind) -> &'static [&'static str] {
 }
 
 /// Verbs for wanwright's own processes; nobody else is told of them.
-pub const INTERNAL: [&str; 2] = ["report", "confirm-claims"];
+pub const INTERNAL: [&str; 3] = ["report", "confirm-claims", "assign-template"];
 
 fn known(kind: Kind, verb: &str) -> Result<(), Refusal> {
     if verbs(kind).contains(&verb) {
@@ -260,6 +284,7 @@ fn ask<S: serde::de::DeserializeOwned + Serialize>(
         "revert" => Ok(Ask::Revert(strict::typed(&said, bytes)?)),
         "note" => Ok(Ask::Note(strict::typed(&said, bytes)?)),
         "acknowledge" => Ok(Ask::Acknowledge(strict::typed(&said, bytes)?)),
+        "assign-template" => Ok(Ask::AssignTemplate(strict::typed(&said, bytes)?)),
         "decommission" if kind == Kind::Site => Ok(Ask::Decommission(strict::typed(&said, bytes)?)),
         _ => {
             body::parse::<Nothing>(bytes)?;

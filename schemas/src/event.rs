@@ -20,6 +20,7 @@ use crate::report::{DriftField, Outputs};
 use crate::rule::{Approvals, PlanRule};
 use crate::schema_ref::SchemaRef;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
+use crate::template::Template;
 use crate::upcast::{CHAIN, Chain, StoredEvent};
 
 /// What happened to an object whose specification is an `S`.
@@ -255,6 +256,20 @@ pub enum Change<S> {
         /// What.
         text: String,
     },
+    /// The stack is to be brought about by this version of its vendor's template. A site only is given one; the
+    /// specification stays.
+    TemplateAssigned {
+        /// The generation: a new one, or the first one of a site that is created with it.
+        generation: u64,
+        /// The version.
+        template: Template,
+        /// The number of the rollout that gives it; none where it is the version that new stacks get.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<u64>,
+        /// Who started that rollout.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        assigned_by: Option<Actor>,
+    },
 }
 
 impl<S> Change<S> {
@@ -294,6 +309,7 @@ impl<S> Change<S> {
             Self::Cancelled { .. } => "Cancelled",
             Self::Acknowledged { .. } => "Acknowledged",
             Self::Noted { .. } => "Noted",
+            Self::TemplateAssigned { .. } => "TemplateAssigned",
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::report::Report;
 use crate::rule::Validity;
 use crate::run::{RunBatch, RunRecord};
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
+use crate::template::AssignTemplateBody;
 use crate::upcast::CHAIN;
 use crate::window::{LocalTime, ReleaseBody};
 
@@ -90,9 +91,12 @@ impl JsonSchema for Event {
         let mut all = Vec::new();
         all.extend(flat("Site", Kind::Site, &Change::<SiteSpec>::json_schema(generator)));
         let of_tunnel = flat("Tunnel", Kind::Tunnel, &Change::<TunnelSpec>::json_schema(generator));
-        // A tunnel has no contact that could change, and is planned with its site; a device is not planned.
+        // A tunnel has no contact that could change, is planned with its site and goes with its template; a device is not
+        // planned and has no template.
         let never = [
             "TunnelContactChanged",
+            "TunnelTemplateAssigned",
+            "DeviceTemplateAssigned",
             "TunnelPlanned",
             "TunnelPlanApplied",
             "TunnelPlanStale",
@@ -201,6 +205,7 @@ fn body(kind: Kind, verb: &str) -> Option<Value> {
         ("acknowledge", _) => Some(read::<AcknowledgeBody>()),
         ("freeze", _) => Some(read::<FreezeBody>()),
         ("unfreeze", _) => Some(read::<UnfreezeBody>()),
+        ("assign-template", Kind::Site) => Some(read::<AssignTemplateBody>()),
         ("confirm-claims", _) => Some(read::<ConfirmClaimsBody>()),
         (
             "decommission" | "retry" | "cancel" | "check-drift" | "resume" | "protect" | "unprotect"

@@ -12,9 +12,11 @@ use crate::plan::BoundPlan;
 use crate::policy::Account;
 use crate::report::Outputs;
 use crate::spec::Settings;
+use crate::template::Template;
 
-/// The version this code writes.
-pub const ORDER_VERSION: u64 = 1;
+mod version;
+
+pub use version::OrderVersion;
 
 /// What an order is about: a site's stack (the site and the tunnels it owns), or a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -160,8 +162,8 @@ pub enum Intent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Order {
-    /// The order's version.
-    pub v: u64,
+    /// What whoever carries it out has to know.
+    pub v: OrderVersion,
     /// The digest of everything below except the position.
     pub id: OrderId,
     /// Whose target it is.
@@ -182,6 +184,10 @@ pub struct Order {
     /// Whether the target was applied before: then there is a state of its stack, or it was lost. No part of the id.
     #[serde(default, skip_serializing_if = "is_false")]
     pub applied: bool,
+    /// The version of the vendor's template that brings it about; none for a stack that was never given one, which has
+    /// the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
     /// The plan that is applied, where the change was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<BoundPlan>,
@@ -204,8 +210,20 @@ impl Order {
     ) -> Self {
         let wish = serde_json::json!([customer, vendor, intent, retries, desired]);
         let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
-        let (v, account, applied, plan) = (ORDER_VERSION, None, false, None);
-        Self { v, id, customer, vendor, intent, retries, desired, position, account, applied, plan }
+        Self {
+            v: OrderVersion::First,
+            id,
+            customer,
+            vendor,
+            intent,
+            retries,
+            desired,
+            position,
+            account: None,
+            applied: false,
+            template: None,
+            plan: None,
+        }
     }
 
     /// The same order, to be carried out as planned. It is another one than without a plan, or with another.
@@ -228,6 +246,15 @@ impl Order {
     /// The same order about a target that was applied before, or was not.
     pub fn of_applied(self, applied: bool) -> Self {
         Self { applied, ..self }
+    }
+
+    /// The same order by a version of the template. An order without one keeps the id it always had.
+    pub fn by_template(self, template: Option<&Template>) -> Self {
+        let Some(template) = template else { return self };
+        let Self { customer, vendor, intent, retries, desired, account, .. } = &self;
+        let wish = serde_json::json!([customer, vendor, intent, retries, desired, account, template]);
+        let id = OrderId::of_digest(Digest::of(wish.to_string().as_bytes()).bytes());
+        Self { v: OrderVersion::WithTemplate, id, template: Some(template.clone()), ..self }
     }
 
     /// What the order is about.

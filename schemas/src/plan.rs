@@ -19,7 +19,8 @@ pub const LONGEST_VALUE: usize = 512;
 pub struct Plan {
     /// The digest of the plan file: what is approved, and what is applied.
     pub hash: Digest,
-    /// The digest of the vendor's template it was made with, in lowercase hexadecimal.
+    /// What it was made with, in lowercase hexadecimal: the digest of the stack's version of the vendor's template, and of
+    /// everything else in the vendor's folder that decides what its resources do.
     pub template: String,
     /// The serial of the Terraform state it was made from; 0 where there was none.
     pub serial: i64,
@@ -59,6 +60,15 @@ impl PlanCounts {
     /// Whether something would be taken away, be it to be made anew.
     pub fn destroys(&self) -> bool {
         self.delete > 0 || self.replace > 0
+    }
+}
+
+impl std::ops::AddAssign for PlanCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.create += other.create;
+        self.update += other.update;
+        self.delete += other.delete;
+        self.replace += other.replace;
     }
 }
 
@@ -132,7 +142,7 @@ pub struct PlanField {
 pub struct BoundPlan {
     /// The digest of the plan file.
     pub hash: Digest,
-    /// The digest of the template it was made with.
+    /// The digest of what it was made with, as in the [`Plan`].
     pub template: String,
     /// The serial of the state it was made from.
     pub serial: i64,
@@ -151,7 +161,8 @@ pub enum Stale {
     Missing,
     /// What is kept is not the file that was made, or does not open.
     Damaged,
-    /// The vendor has another template.
+    /// The stack has another version of its vendor's template, or the vendor's folder says something else of what the
+    /// resources in it do.
     Template,
     /// The stack's state is another one than it was made from.
     State,

@@ -43,6 +43,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("run-batch", include_str!("../json/run-batch.json")),
     ("site.acknowledge", include_str!("../json/site.acknowledge.json")),
     ("site.approve", include_str!("../json/site.approve.json")),
+    ("site.assign-template", include_str!("../json/site.assign-template.json")),
     ("site.cancel", include_str!("../json/site.cancel.json")),
     ("site.change", include_str!("../json/site.change.json")),
     ("site.check-drift", include_str!("../json/site.check-drift.json")),

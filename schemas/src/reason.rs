@@ -123,6 +123,12 @@ catalogue! {
         "Look at the new plan with `wanwright plan show`, and approve that one.";
     NotPlannable = 2053, 422, "This cannot be planned, for Terraform does not bring it about.",
         "Use `approve` for what Terraform does not bring about, and `plan` for sites of vendors with a template.";
+    UnknownTemplate = 2060, 422, "The vendor's folder has no such version of the template.",
+        "Use one of the versions the message names, or put the folder of the new one beside them.";
+    RolloutUnderWay = 2061, 409, "A rollout of the vendor's template is under way.",
+        "Look with `wanwright rollout status`; wait for its end, or send `stop`.";
+    NoSuchRollout = 2062, 409, "The vendor has no rollout to which this can be done.",
+        "Look with `wanwright rollout status` how it is.";
 
     VendorRefused = 3001, 502, "The vendor refused the change.",
         "Correct what the vendor names, or send `retry` when the vendor is right again.";
@@ -139,6 +145,9 @@ catalogue! {
         "Put the file or variable that the message names in place; what waits for it goes on by itself.";
     SecretMissing = 3021, 422, "A secret that the object's settings name is not there.",
         "Have an operator put the file that the message names in place, or correct the settings; then send `retry`.";
+
+    TemplateChanged = 3030, 500, "The version of the vendor's template is not there as the stack was given it.",
+        "Put its folder back as it was, and the new content beside it as the next version; what waits goes on by itself.";
 
     HistoryDamaged = 4001, 500, "The customer's history does not fit its hash chain; nothing was decided.",
         "Restore the stream; see ARCHITECTURE.md, \"A hole is never read over\".";

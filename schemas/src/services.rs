@@ -35,6 +35,11 @@ pub fn outcome(customer: &CustomerId, actor: &Actor) -> String {
     format!("wan.outcome.{customer}.{actor}")
 }
 
+/// Where whoever watches a customer hears what changed.
+pub fn live_of(customer: &CustomerId) -> String {
+    format!("wan.live.{customer}.>")
+}
+
 /// Where an operator pauses a scope, or resumes it.
 pub fn control(actor: &Actor, scope: &Scope, paused: bool) -> String {
     let verb = if paused { "pause" } else { "resume" };
@@ -90,6 +95,9 @@ pub struct HistoryRequest {
     /// At most so many messages; there may be fewer, because an answer is bounded in bytes too.
     #[serde(default = "page")]
     pub limit: usize,
+    /// The newest message alone, whatever else is asked for: where who follows a history begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub newest: bool,
 }
 
 fn page() -> usize {
@@ -166,6 +174,7 @@ mod tests {
         let (customer, actor) = asked("wan.history.acme.anna").expect("both");
         assert_eq!((customer.as_str(), actor.as_str()), ("acme", "anna"));
         assert_eq!(history(&customer, &actor), "wan.history.acme.anna");
+        assert_eq!(live_of(&customer), "wan.live.acme.>");
         assert!(asked("wan.history.acme").is_err());
         assert!(asked("wan.history.acme.anna.more").is_err());
     }

@@ -5,7 +5,7 @@
 //! runs as root. Its own children are confined with it.
 //!
 //! The kernel's Landlock does files and TCP, a seccomp filter does what Landlock has no word for. Both last for ever. An
-//! older kernel knows less of the first: [`missing_confinement`] says what.
+//! older kernel knows less of the first: [`missing_confinement`] says what, and [`unconfined`] what is left even so.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -136,6 +136,17 @@ pub fn missing_confinement() -> Vec<&'static str> {
         (ABI::V6, "abstract sockets: the kernel's Landlock knows no scopes (6.12)"),
     ];
     wanted.into_iter().filter(|(abi, _)| !has(*abi)).map(|(_, what)| what).collect()
+}
+
+/// What confined children keep on this kernel although nothing of it is missing here: no kernel can take it away that most
+/// machines have. A sentence each, for who runs the machine.
+pub fn unconfined() -> Vec<&'static str> {
+    let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let asked = strict.handle_access(AccessFs::ResolveUnix).and_then(Ruleset::create);
+    let sockets = "sockets with a path: Terraform and its providers reach those that this user may use (as of a container \
+                   engine or an agent), because Landlock refuses them from kernel 7.1 on; run executors as a user of \
+                   their own";
+    if asked.is_ok() { Vec::new() } else { vec![sockets] }
 }
 
 /// A confinement made ready, so that nothing has to be allocated between fork and exec.

@@ -33,7 +33,7 @@ mod version;
 mod wheel;
 
 pub use child::{Child, Stopped, Usage};
-pub use confine::{Confinement, missing_confinement};
+pub use confine::{Confinement, missing_confinement, unconfined};
 pub use error::{Error, Result};
 pub use lines::Lines;
 pub use lock::DirLock;

@@ -1,6 +1,7 @@
 //! `wanwright nats account` and `wanwright nats user`, as a person uses them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use wanwright_tests::{Running, Signal, level};
 
 use crate::support;
 
@@ -59,5 +60,128 @@ async fn a_customer_is_let_in_speaks_for_itself_and_is_cut_off() -> Result<()> {
     ] {
         ensure!(call(&wrong).await?.code != 0, "{wrong:?} was taken");
     }
+    Ok(())
+}
+
+/// An account with a tenant, and how the tenant calls the program.
+async fn tenant(running: &Running, customer: &str, user: &str) -> Result<[String; 4]> {
+    let creds = running.home.join(&format!("{user}.creds")).display().to_string();
+    running.call(&["nats", "account", "add", customer]).await?.code(0)?;
+    let name = format!("{customer}/{user}");
+    let add = ["nats", "user", "add", name.as_str(), "--kind", "tenant", "--out", creds.as_str()];
+    running.call(&add).await?.code(0)?;
+    Ok(["--nats".to_owned(), running.endpoints.nats.clone(), "--creds".to_owned(), creds])
+}
+
+/// What a person does, as somebody.
+async fn call(running: &Running, words: &[&str], login: &[String; 4]) -> Result<wanwright_tests::Said> {
+    let login = login.iter().map(String::as_str);
+    running.call(&words.iter().copied().chain(login).collect::<Vec<_>>()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_replays_and_watches_what_is_its_own() -> Result<()> {
+    let running = support::shared().await?;
+    let carla = tenant(running, "inn", "carla").await?;
+    let rest = call(running, &["replay", "inn"], &carla).await?.code(0)?;
+    ensure!(rest.out.is_empty() && rest.err.contains("customer inn has no history"), "{rest:?}");
+    call(running, &["send", "site", "create", "inn/oslo", SITE], &carla).await?.code(0)?;
+
+    // The envelopes are those of the stream, byte for byte, for the customer and for an operator, who reads no stream either.
+    let operator = running.call(&["url", "creds"]).await?.code(0)?.out.trim().to_owned();
+    let operator = ["--nats".to_owned(), running.endpoints.nats.clone(), "--creds".to_owned(), operator];
+    level::until("the customer reads what is stored", level::LONG, async || {
+        let stored = running.call(&["replay", "inn", "--raw"]).await?.code(0)?.out;
+        for login in [&carla, &operator] {
+            if call(running, &["replay", "inn", "--raw"], login).await?.code(0)?.out != stored {
+                return Ok(false);
+            }
+        }
+        Ok(stored.contains("SiteCreated") && stored.contains(r#""actor":"carla""#))
+    })
+    .await?;
+    // Nothing is told any more that one of two calls would not have.
+    running.rows().await?.healthy("inn", 1, level::LONG).await?;
+    let read = call(running, &["replay", "inn"], &carla).await?.code(0)?.out;
+    let first = read.split_whitespace().next().context("nothing was read")?;
+    let rest = call(running, &["replay", "inn", "--after", first], &carla).await?.code(0)?.out;
+    ensure!(!rest.contains("SiteCreated") && read.ends_with(&rest), "{read}\n{rest}");
+    let many = call(running, &["watch"], &operator).await?.code(2)?;
+    ensure!(many.err.contains("name the customer"), "{}", many.err);
+
+    let log = running.home.join("tmp/watch.log");
+    let words = [&["watch", "inn"][..], &carla.each_ref().map(String::as_str)].concat();
+    let mut watch = running.program.spec(&running.home, &words).log(&log).piped().spawn()?;
+    let is_there = async || Ok(std::fs::read_to_string(&log)?.contains("watching decisions"));
+    level::until("it watches", level::LONG, is_there).await?;
+    call(running, &["send", "site", "suspend", "inn/oslo", r#"{"reason":"seen"}"#], &carla).await?.code(0)?;
+    let mut lines = watch.lines()?;
+    let seen = tokio::time::timeout(level::LONG, async {
+        while let Some(line) = lines.next().await? {
+            ensure!(!line.contains("SiteCreated"), "what is old was told: {line}");
+            if line.contains("SiteSuspended") {
+                return Ok(line);
+            }
+        }
+        anyhow::bail!("it ended")
+    });
+    let line = seen.await??;
+    ensure!(line.contains("inn") && line.contains("by carla"), "{line}");
+    watch.signal(Signal::INT);
+    ensure!(watch.wait().await.code() == Some(130));
+    Ok(())
+}
+
+/// Whatever a tenant calls: about another customer and about one that is not there it reads the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_anothers_and_what_is_nobodys_are_one_at_the_command_line() -> Result<()> {
+    let running = support::shared().await?;
+    let dora = tenant(running, "mill", "dora").await?;
+    call(running, &["send", "site", "create", "mill/oslo", SITE], &dora).await?.code(0)?;
+    let pairs = [("quay", "erik"), ("forge", "frida"), ("weir", "gerda")];
+    for (customer, user) in pairs {
+        let login = tenant(running, customer, user).await?;
+        let on = |whom: &str, number: usize| -> Vec<Vec<String>> {
+            let dir = running.home.join(&format!("tmp/{customer}-{number}")).display().to_string();
+            let said = [
+                "replay WHOM",
+                "replay WHOM --raw --after 1",
+                "watch WHOM",
+                "watch WHOM --events",
+                "send site create WHOM/oslo {}",
+                "send site decommission WHOM/oslo {}",
+                "send site approve WHOM/oslo {} --async",
+                "send customer suspend WHOM {} --dry-run",
+                "erase WHOM --yes",
+                "audit export DIR -c WHOM",
+                "drift WHOM",
+                "pause customer WHOM --reason x",
+                "resume customer WHOM",
+                "log 366040cb-7be2-87fe-b066-83ff228ab910",
+            ];
+            let words = |line: &str| {
+                let word = |word: &str| word.replace("WHOM", whom).replace("DIR", &dir);
+                line.split(' ').map(word).collect()
+            };
+            said.into_iter().map(words).collect()
+        };
+        for (theirs, nobodys) in on("mill", 0).into_iter().zip(on("barn", 1)) {
+            let mut told = Vec::new();
+            for (words, whom) in [(&theirs, "mill"), (&nobodys, "barn")] {
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                let said = call(running, &words, &login).await?;
+                ensure!(said.code != 0 && said.out.is_empty(), "{words:?}: {said:?}");
+                told.push((said.code, said.err.replace(whom, "WHOM")));
+            }
+            ensure!(told[0] == told[1], "{theirs:?}: {told:?}");
+        }
+    }
+    // None of it came to anything: the history is what its owner made it, and what the vendor said about that.
+    let history = call(running, &["replay", "mill"], &dora).await?.code(0)?.out;
+    for (_, user) in pairs {
+        ensure!(!history.contains(user), "{history}");
+    }
+    let empty = running.call(&["replay", "barn"]).await?.code(0)?;
+    ensure!(empty.out.is_empty(), "{}", empty.out);
     Ok(())
 }

@@ -14,7 +14,7 @@ use wanwright_tests::{Answer, Customer, Rows, Running, Signal, Timing, level, mi
 
 use crate::support::{home, program};
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?.path();
@@ -38,14 +38,14 @@ async fn own() -> Result<Running> {
 }
 
 /// The events of a customer's history of one type.
-async fn events(customer: &Customer, name: &str) -> Result<Vec<Value>> {
+pub async fn events(customer: &Customer, name: &str) -> Result<Vec<Value>> {
     let history = customer.history().await?;
     let all = history.iter().flat_map(|envelope| envelope["events"].as_array().cloned().unwrap_or_default());
     Ok(all.filter(|event| event["type"] == name).collect())
 }
 
 /// The `number`th plan of the customer's site, once there is one: generation and hash.
-async fn plan(customer: &Customer, number: usize) -> Result<Value> {
+pub async fn plan(customer: &Customer, number: usize) -> Result<Value> {
     let there = async || Ok(events(customer, "SitePlanned").await?.into_iter().nth(number - 1));
     Ok(level::reach(&format!("plan {number} is made"), level::LONG, there).await?.0)
 }
@@ -55,7 +55,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Somebody approves a plan.
-async fn approve(customer: &Customer, who: &str, generation: &Value, hash: &Value) -> Result<Answer> {
+pub async fn approve(customer: &Customer, who: &str, generation: &Value, hash: &Value) -> Result<Answer> {
     let mut head = HeaderMap::new();
     head.insert("Wan-Command-Id", mint().as_str());
     let subject = format!("wan.do.{}.{who}.site.oslo.approve", customer.name);
@@ -63,12 +63,12 @@ async fn approve(customer: &Customer, who: &str, generation: &Value, hash: &Valu
     customer.ask_raw(&subject, head, body.to_string().into_bytes()).await
 }
 
-async fn approve_plan(customer: &Customer, plan: &Value) -> Result<Answer> {
+pub(crate) async fn approve_plan(customer: &Customer, plan: &Value) -> Result<Answer> {
     approve(customer, "boss", &plan["generation"], &plan["plan"]["hash"]).await
 }
 
 /// The digests of the files that runs handed to Terraform.
-async fn opened(nats: &Nats, customer: &str) -> Result<Vec<String>> {
+pub(crate) async fn opened(nats: &Nats, customer: &str) -> Result<Vec<String>> {
     let messages = load_subject(nats, "RUNS", &format!("wan.run.{customer}.*.*"), 0).await?;
     let mut opened = Vec::new();
     for message in messages {
@@ -107,7 +107,7 @@ async fn location(running: &Running) -> Result<Value> {
 }
 
 /// Where the streams end that something would be written to.
-async fn ends(nats: &Nats) -> Result<Vec<(String, u64)>> {
+pub async fn ends(nats: &Nats) -> Result<Vec<(String, u64)>> {
     let mut ends = Vec::new();
     let names =
         ["ORDERS", "RUNS", "PLANS", "STATES", "EFFECTS", "OUTCOMES", "VERDICTS", "COMMANDS", "TIMERS"];
@@ -250,6 +250,52 @@ async fn what_is_approved_is_what_is_applied() -> Result<()> {
     running.call(&["rebuild", "--verify"]).await?.code(0)?;
     ensure!(running.home.violations().is_empty(), "{:?}", running.home.violations());
     Ok(())
+}
+
+/// The executor that carried an order of this intent out last, by its own name.
+async fn carried_out(rows: &Rows, intent: &str) -> Result<String> {
+    let sql = format!(
+        "SELECT executor FROM operations WHERE customer = 'acme' AND kind = 'site' AND intent = '{intent}'
+         AND state = 'succeeded' ORDER BY finished_at DESC LIMIT 1"
+    );
+    let ended = async || Ok(rows.texts(&sql).await?.pop());
+    Ok(level::reach(&format!("an order to {intent} has succeeded"), level::LONG, ended).await?.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_of_one_executor_is_applied_by_another() -> Result<()> {
+    let timing = Timing::of("planned here, applied there");
+    let (home, program) = (home()?, program());
+    let child = Running::launch(&program, &home, &["up", "--executors", "2"])?;
+    let running = Running::ready(&program, &home, child).await?;
+    let (customer, rows, nats) =
+        (running.customer("acme").await?, running.rows().await?, running.nats().await?);
+    customer.send("customer.acme.change", &json!({ "policy": { "site": "plan" } })).await?.accepted()?;
+    customer.site("oslo", 1, 2, 0).await?;
+    rows.reach("all is planned", &format!("{WAITING} AND creates = 3"), 1, level::LONG).await?;
+    let first = events(&customer, "SitePlanned").await?.pop().context("a plan")?;
+    // Its name ends with the number of its process and a few random digits.
+    let planner = carried_out(&rows, "plan").await?;
+    let pid: u32 = planner.rsplit('-').nth(1).context("a name with a process")?.parse()?;
+    let is_planner = |process: &wanwright_tests::Process| process.pid == pid;
+    let stopped = running.family().into_iter().find(is_planner).context("who planned is not there")?;
+    ensure!(stopped.command.contains("executors"), "{stopped:?}");
+    // It neither answers nor dies, so nobody has its memory or takes its folder over.
+    stopped.signal(Signal::STOP);
+    let approved = approve_plan(&customer, &first).await?.accepted();
+    let healthy = rows.healthy("acme", 3, level::LONG).await;
+    let applier = carried_out(&rows, "apply").await;
+    let opened = opened(&nats, "acme").await;
+    stopped.signal(Signal::CONT);
+    approved?;
+    healthy?;
+    let (applier, opened) = (applier?, opened?);
+    timing.say(format_args!("planned by {planner}, applied by {applier}"));
+    ensure!(applier != planner, "who planned has applied: {applier}");
+    ensure!(opened == [text(&first["plan"]["hash"])], "another file was applied: {opened:?}");
+    let applied = events(&customer, "SitePlanApplied").await?;
+    ensure!(applied.len() == 1 && applied[0]["plan"] == first["plan"]["hash"], "{applied:?}");
+    running.vendor()?.judge("acme.", 3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ async fn race(replicas: &'static str) -> Result<()> {
     // A race in which nobody was overtaken, and a death that nobody noticed, prove nothing.
     let count = |what: &str| report.pointer(&format!("/{what}")).and_then(Value::as_u64);
     ensure!(count("accepted") > Some(100) && count("refused") > Some(100), "{report}");
+    ensure!(count("verdict/created") > Some(20) && count("verdict/removed") > Some(5), "{report}");
     ensure!(count("conflicts") > Some(20) && count("answers_missed") > Some(0), "{report}");
     timing.say(report);
     Ok(())

@@ -10,7 +10,7 @@ use serde_json::json;
 use wanwright_nats::accounts::{Authority, Role};
 use wanwright_nats::{Access, Nats};
 use wanwright_schemas::subjects::{self, PARTITIONS};
-use wanwright_supervisor::{Child, NatsCluster, NatsOptions, obtain_nats};
+use wanwright_supervisor::{Child, NatsCluster, NatsOptions};
 use wanwright_tests::{Answer, Customer, Home, Said, Timing, level, mint};
 
 use crate::support::{home, program};
@@ -131,7 +131,7 @@ async fn what_was_accepted_survives_the_leader() -> Result<()> {
     let applied = cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
     ensure!(applied.out.starts_with("created EVENTS-0"), "{}", applied.out);
     ensure!(applied.err.contains("with three replicas"), "{}", applied.err);
-    timing.say(format_args!("27 streams made and in step in {:.1?}", applied.took));
+    timing.say(format_args!("28 streams made and in step in {:.1?}", applied.took));
     cluster.call(&["nats", "plan"]).await?.code(0)?;
     let _commands = cluster.commands().await?;
     ensure!(cluster.home.read("commands.log").contains("replicas=3"), "the role does not say it");
@@ -173,13 +173,15 @@ async fn replicas_are_added_and_taken_away_under_a_running_service() -> Result<(
     nats.js.update_stream(Config { num_replicas: 3, ..timers }).await?;
     let mixed = cluster.call(&["nats", "plan"]).await?.code(1)?;
     ensure!(mixed.out.trim() == "!  TIMERS: replicas is \"3\", should be \"1\"", "{}", mixed.out);
+    let role = cluster.call(&["serve", "commands"]).await?.code(1)?;
+    ensure!(role.err.contains(mixed.out.trim().trim_start_matches("!  ")) && role.out.is_empty(), "{role:?}");
     let kept = cluster.call(&["nats", "apply"]).await?.code(1)?;
     ensure!(kept.err.contains("TIMERS: replicas"), "{}", kept.err);
 
     let up = cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
     ensure!(up.out.contains("changed EVENTS-0: one replica before, three replicas now"), "{}", up.out);
     ensure!(up.out.contains("deleted OUTCOMES") && up.out.contains("deleted SNAPSHOTS"), "{}", up.out);
-    ensure!(up.out.lines().count() == 26 && !up.out.contains("TIMERS"), "{}", up.out);
+    ensure!(up.out.lines().count() == 27 && !up.out.contains("TIMERS"), "{}", up.out);
     cluster.call(&["nats", "plan"]).await?.code(0)?;
     more(&customer, &mut accepted, 10).await?;
     ensure!(cluster.history(&customer, &accepted).await?.starts_with(&one), "the history is another one");
@@ -221,38 +223,11 @@ async fn a_server_alone_keeps_one_replica() -> Result<()> {
         ensure!(refused.out.is_empty(), "{streams}: {}", refused.out);
         let plan = nats(&["plan"]).await?.code(i32::from(streams == "none"))?;
         ensure!(
-            plan.out.lines().count() == if streams == "none" { 27 } else { 0 },
+            plan.out.lines().count() == if streams == "none" { 28 } else { 0 },
             "{streams}: {}",
             plan.out
         );
         nats(&["apply"]).await?.code(0)?;
     }
-    Ok(())
-}
-
-/// What a machine of the documented cluster is configured with.
-fn documented(file: &str) -> Result<String> {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../nats/README.md"))?;
-    let (_, from) = text.split_once(&format!("`{file}`:\n\n```\n")).with_context(|| format!("no {file}"))?;
-    Ok(from.split_once("```").context("no end")?.0.to_owned())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_documented_configuration_is_one() -> Result<()> {
-    let home = home()?;
-    let config =
-        program().call(&home, &["nats", "account", "config", "/var/lib/nats/accounts"]).await?.code(0)?;
-    std::fs::write(home.join("accounts.conf"), config.out)?;
-    for file in ["nats.conf", "cluster.conf"] {
-        // The certificates are elsewhere.
-        let documented = documented(file)?;
-        let lines: Vec<&str> = documented.lines().filter(|line| !line.contains("tls {")).collect();
-        std::fs::write(home.join(file), lines.join("\n"))?;
-    }
-    let server = obtain_nats(&home.join("cache")).await?;
-    let checked =
-        tokio::process::Command::new(server.path).arg("-t").arg("-c").arg(home.join("nats.conf")).output();
-    let checked = checked.await?;
-    ensure!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     Ok(())
 }

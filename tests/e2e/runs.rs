@@ -1,12 +1,13 @@
 //! What a run says while it goes on and what it took, and a sample of stacks whose runs are killed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use wanwright_tests::{Timing, level};
+use wanwright_tests::{Home, Timing, level};
 
-use crate::support;
+use crate::{foreign, support};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_followed_measured_and_logged() -> Result<()> {
@@ -62,22 +63,74 @@ async fn a_run_is_followed_measured_and_logged() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_made_again_says_which_try_it_was() -> Result<()> {
+    let running = support::own().await?;
+    let (customer, rows) = (running.customer("acme").await?, running.rows().await?);
+    customer.site("oslo", 1, 0, 0).await?;
+    rows.healthy("acme", 1, level::LONG).await?;
+    // The first two creates of this device meet a vendor that is overloaded. They carry a key, so the gateway asks again.
+    let refuse =
+        json!({ "method": "POST", "name": "acme.oslo-d0", "times": 2, "status": 503, "code": "overloaded" });
+    running.vendor()?.faults(&json!({ "refuse": [refuse] })).await?;
+    let device = json!({ "site": "oslo", "serial": "SN-AGAIN", "model": "edge-100" });
+    customer.send("device.oslo-d0.create", &device).await?.accepted()?;
+    rows.healthy("acme", 2, level::LONG).await?;
+    let calls = "SELECT concat_ws(' ', l.method, l.path, l.status, l.attempt)
+                 FROM run_log l JOIN operations o USING (customer, order_id)
+                 WHERE o.customer = 'acme' AND o.kind = 'device' AND l.what = 'call' AND l.method = 'POST'
+                 ORDER BY l.sequence";
+    let wanted = ["POST /v1/devices 503 1", "POST /v1/devices 503 2", "POST /v1/devices 201 3"];
+    let said = async || Ok(rows.texts(calls).await? == wanted);
+    let reached = level::until("each call is told with its try", level::LONG, said).await;
+    reached.with_context(|| format!("{wanted:?}"))?;
+    // All of it in one run: it is the call that was made again, not the order.
+    let tries = "SELECT attempts FROM operations WHERE customer = 'acme' AND kind = 'device'";
+    ensure!(rows.number(tries).await? == 1, "the order ran again");
+    running.vendor()?.judge("acme.", 2).await
+}
+
+/// Every kind of blow to a stack's runs, whoever makes the stack.
+const BLOWS: [&str; 5] = [
+    "terraform killed",
+    "executor with its providers killed",
+    "executor and terraforms killed",
+    "everything killed",
+    "Postgres cut off",
+];
+
+/// A sample of the soak of stacks, in a home: each of these blows was dealt, and all is well afterwards.
+async fn sample(home: &Home, vendors: &Path, blows: &[&str]) -> Result<Value> {
+    let cache = home.join("cache").display().to_string();
+    let (system, vendors) = (home.join("stacks").display().to_string(), vendors.display().to_string());
+    let args =
+        ["bench", "soak", "--terraform", "20", "--executors", "2", "--life", "2", "--seed", "20261121"];
+    let args = [&args[..], &["--home", &system, "--cache", &cache, "--vendors", &vendors]].concat();
+    let said = support::program().call_within(home, &args, Duration::from_secs(900)).await?.code(0)?;
+    let report: Value = serde_json::from_str(&said.out)?;
+    ensure!(report["good"] == json!(true) && report["applies"].as_u64() >= Some(20), "{report}");
+    ensure!(report.pointer("/verdict/fields").and_then(Value::as_u64) > Some(0), "{report}");
+    for blow in blows {
+        ensure!(report["kills"][blow].as_u64() >= Some(1), "{blow}: {report}");
+    }
+    Ok(report)
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stacks_whose_runs_are_killed_are_what_their_states_say() -> Result<()> {
     let timing = Timing::of("kills of runs");
     let home = support::home()?;
-    let system = home.join("stacks").display().to_string();
-    let cache = home.join("cache").display().to_string();
-    let args =
-        ["bench", "soak", "--terraform", "20", "--executors", "2", "--life", "2", "--seed", "20261121"];
-    let args = [&args[..], &["--home", &system, "--cache", &cache]].concat();
-    let said = support::program().call_within(&home, &args, Duration::from_secs(400)).await?.code(0)?;
-    let report: Value = serde_json::from_str(&said.out)?;
-    ensure!(report["good"] == json!(true) && report["applies"] == json!(20), "{report}");
-    let kills = report["kills"].as_object().context("kills")?;
-    ensure!(
-        !kills.is_empty() && report.pointer("/verdict/fields").and_then(Value::as_u64) > Some(0),
-        "{report}"
-    );
-    timing.say(report);
+    timing.say(sample(&home, support::program().vendors(), &BLOWS).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stacks_of_a_foreign_provider_that_is_killed_are_what_their_states_say() -> Result<()> {
+    let timing = Timing::of("kills of foreign providers");
+    let (home, vendors) = foreign::prepared()?;
+    // The system has a folder of its own, and with it a mirror.
+    std::fs::create_dir(home.join("stacks"))?;
+    std::fs::rename(home.join("providers"), home.join("stacks/providers"))?;
+    let blows = [&BLOWS[..], &["foreign provider killed"]].concat();
+    timing.say(sample(&home, &vendors, &blows).await?);
     Ok(())
 }

@@ -114,6 +114,12 @@ async fn a_missing_terraform_is_named_with_its_remedy() -> Result<()> {
     ensure!(wrong.err.contains("/nowhere/terraform"), "{}", wrong.err);
     let doctor = program().with_path(&home.join("tmp")).call(&home, &["doctor"]).await?.code(1)?;
     ensure!(doctor.out.contains("Terraform") && doctor.out.contains("install"), "{}", doctor.out);
+    let notes = wanwright_supervisor::unconfined();
+    for what in &notes {
+        let note = format!("later    not confined: {what}");
+        ensure!(doctor.out.lines().any(|line| line == note), "{}", doctor.out);
+    }
+    ensure!(doctor.out.matches("not confined").count() == notes.len(), "{}", doctor.out);
     Processes::gone(&[], home.path(), LIMIT).await?;
     Ok(())
 }

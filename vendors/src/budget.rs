@@ -26,6 +26,14 @@ pub struct Budget {
     pub jitter: Duration,
 }
 
+impl Budget {
+    /// Whether a limit counts calls by the address that they come from, and so those of all accounts together.
+    #[must_use]
+    pub fn counts_by_address(&self) -> bool {
+        self.limits.iter().any(|limit| limit.scope == Scope::Address)
+    }
+}
+
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
@@ -64,7 +72,7 @@ pub struct Counted {
     pub methods: Vec<String>,
     /// Paths below the base URL; `*` stands for any text.
     pub paths: Vec<String>,
-    /// Names of GraphQL operations or of the fields they begin with; `*` stands for any text.
+    /// Names of GraphQL operations or of any of their fields; `*` stands for any text.
     pub operations: Vec<String>,
 }
 

@@ -42,6 +42,13 @@ impl Catalogue {
         self.vendors.get(name).map(Arc::as_ref)
     }
 
+    /// The same with one vendor and no other.
+    #[must_use]
+    pub fn only(&self, name: &str) -> Self {
+        let one = self.vendors.get_key_value(name).map(|(name, vendor)| (name.clone(), Arc::clone(vendor)));
+        Self { vendors: Arc::new(one.into_iter().collect()) }
+    }
+
     /// Every vendor, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Vendor> {
         self.vendors.values().map(Arc::as_ref)

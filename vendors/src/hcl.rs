@@ -3,13 +3,15 @@
 //! A run is confined as well; this is said before anything runs, with the line where it stands. Values reach a template as
 //! variables, so it has no reason to read files, start programs or fetch code.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use hcl_edit::Span;
 use hcl_edit::expr::{Expression, FuncCall};
 use hcl_edit::structure::{Attribute, Block, Body};
 use hcl_edit::template::ForTemplateExpr;
 use hcl_edit::visit::{Visit, visit_block, visit_for_template_expr, visit_func_call};
+
+use crate::providers::is_ours;
 
 /// Blocks that a template may have at its top.
 const BLOCKS: [&str; 11] = [
@@ -54,10 +56,14 @@ const FILE_FUNCTIONS: [&str; 14] = [
 /// What is wrong in a file of a template: line and sentence.
 pub(crate) type Wrong = (usize, String);
 
-/// The providers that the files of a template name, by their local names.
-pub(crate) fn providers(body: &Body) -> BTreeSet<String> {
+/// The providers that the files of a template name: whose each is, by its local name.
+pub(crate) type Named = BTreeMap<String, Option<String>>;
+
+/// Those that a file names.
+pub(crate) fn providers(body: &Body) -> Named {
     let required = body.get_blocks("terraform").flat_map(|block| block.body.get_blocks("required_providers"));
-    required.flat_map(|block| block.body.attributes()).map(|attribute| attribute.key.to_string()).collect()
+    let attributes = required.flat_map(|block| block.body.attributes());
+    attributes.map(|attribute| (attribute.key.to_string(), source(attribute))).collect()
 }
 
 /// Whose provider an entry of `required_providers` is.
@@ -75,7 +81,7 @@ pub(crate) fn read(text: &str) -> Result<Body, String> {
 }
 
 /// Looks for what a template may not have. `providers` are those that its files name together.
-pub(crate) fn lint(text: &str, body: &Body, providers: &BTreeSet<String>) -> Vec<Wrong> {
+pub(crate) fn lint(text: &str, body: &Body, providers: &Named) -> Vec<Wrong> {
     let mut lint = Lint { text, providers, found: Vec::new() };
     for structure in body {
         if let Some(block) = structure.as_block() {
@@ -88,7 +94,7 @@ pub(crate) fn lint(text: &str, body: &Body, providers: &BTreeSet<String>) -> Vec
 
 struct Lint<'a> {
     text: &'a str,
-    providers: &'a BTreeSet<String>,
+    providers: &'a Named,
     found: Vec<Wrong>,
 }
 
@@ -108,13 +114,20 @@ impl Lint<'_> {
                 let provider = kind.split('_').next().unwrap_or_default();
                 if kind == "terraform_data" || kind == "terraform_remote_state" {
                     self.wrong(block, format!("`{kind}` is no resource of a vendor: take it out"));
-                } else if !self.providers.contains(provider) && !named(block, "provider") {
+                } else if !self.providers.contains_key(provider) && !named(block, "provider") {
                     self.wrong(
                         block,
                         format!(
                             "`{kind}` is of a provider that `required_providers` does not name: name it there"
                         ),
                     );
+                }
+            }
+            "provider" => {
+                let source = label(0).and_then(|name| self.providers.get(&name)?.clone());
+                let elsewhere = block.body.get_attribute("base_url");
+                if let Some(attribute) = elsewhere.filter(|_| source.is_some_and(|source| is_ours(&source))) {
+                    self.wrong(attribute, "each run has its own way to the vendor: take `base_url` out");
                 }
             }
             "module" => self.wrong(block, "modules are not carried along: write their resources here"),
@@ -236,6 +249,7 @@ mod tests {
             "\nterraform {\n  required_providers {\n    x = { source = \"registry.terraform.io/hashicorp/local\" }\n  }\n}".to_owned(),
             "\nterraform {\n  required_providers {\n    x = \"1.0\"\n  }\n}".to_owned(),
             "\nterraform {\n  experiments = [x]\n}".to_owned(),
+            "\nprovider \"wanwright\" {\n  base_url = \"http://169.254.169.254\"\n}".to_owned(),
         ];
         let head = HEAD.lines().count();
         for text in hostile {

@@ -41,7 +41,7 @@ pub use catalogue::Catalogue;
 #[cfg(feature = "client")]
 pub use client::{
     Brought, BulkAnswer, BulkChange, BulkItem, Carried, Carrier, ClientError, ClientOptions, CreateError,
-    Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER, Patience, RemoteObject, ResourceClient,
+    Created, Deleted, JobNote, JobNotes, JobOf, LOOKS_HEADER, Pages, Patience, RemoteObject, ResourceClient,
     VendorHttp,
 };
 pub use differences::FieldDifference;

@@ -51,6 +51,17 @@ pub enum RefreshError {
         /// What is gone.
         what: String,
     },
+    /// A version of a template is not what it was.
+    #[error(
+        "version {version} of the template of {vendor} is not what it was, and stacks may have it: bring it back, and \
+         put the new one beside it as the next version"
+    )]
+    Edited {
+        /// Whose template.
+        vendor: String,
+        /// Which version.
+        version: u32,
+    },
 }
 
 /// What a look at the folders found.
@@ -125,6 +136,11 @@ impl Vendors {
         if let Some(what) = before.iter().find_map(|vendor| gone(vendor, after.get(&vendor.name))) {
             return Err(RefreshError::Gone { what });
         }
+        if let Some((vendor, version)) =
+            before.iter().find_map(|vendor| edited(vendor, after.get(&vendor.name)))
+        {
+            return Err(RefreshError::Edited { vendor, version });
+        }
         let same = |vendor: &&Vendor| before.get(&vendor.name).is_some_and(|old| old.digest == vendor.digest);
         let changed = after.iter().filter(|vendor| !same(vendor)).map(|vendor| vendor.name.clone()).collect();
         Ok((after, changed))
@@ -192,9 +208,24 @@ impl Drop for Watching {
 /// What a vendor had that it has no longer and that reading stored objects may take.
 fn gone(before: &Vendor, after: Option<&Vendor>) -> Option<String> {
     let Some(after) = after else { return Some(format!("vendor {}", before.name)) };
+    if let Some(template) = before.templates().find(|template| after.template(template.version).is_none()) {
+        return Some(format!("version {} of the template of {}", template.version, before.name));
+    }
     before.schemas.iter().find_map(|(kind, schemas)| {
         let there = |version| after.schemas.get(kind).is_some_and(|after| after.get(version).is_some());
         let (version, _) = schemas.versions().find(|(version, _)| !there(*version))?;
         Some(format!("version {version} of the settings of a {kind} of {}", before.name))
     })
+}
+
+/// A version of a template that says something else than before. Who has one version only may edit it in place, and the
+/// next run of every stack takes it; where there are several, which stack has which content is history.
+fn edited(before: &Vendor, after: Option<&Vendor>) -> Option<(String, u32)> {
+    if before.later_templates.is_empty() {
+        return None;
+    }
+    let differs = |version| after?.template(version).map(|now| now.digest.clone());
+    let edited =
+        before.templates().find(|was| differs(was.version).is_some_and(|digest| digest != was.digest))?;
+    Some((before.name.clone(), edited.version))
 }

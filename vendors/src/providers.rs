@@ -43,14 +43,21 @@ pub struct ForeignProvider {
     pub processes: u32,
     /// Whether a process serves one run after the other. If not, each run has one of its own.
     pub reuse: bool,
+    /// Whether a create that is repeated takes over what the first one made, by a key or a name of the provider's own. If
+    /// not, what a run that died created is looked for before anything is created again.
+    pub adopts: bool,
 }
 
 /// What the files of a template say: name of the file, its text, and what it means.
 pub(crate) type Bodies<'a> = [(PathBuf, &'a str, Body)];
 
 /// The foreign providers of a template.
-pub(crate) fn load(folder: &Folder, bodies: &Bodies<'_>) -> Result<Vec<ForeignProvider>, LoadError> {
-    let file = |wanted: &str| folder.part("terraform").find(|(name, ..)| *name == wanted);
+pub(crate) fn load(
+    folder: &Folder,
+    part: &str,
+    bodies: &Bodies<'_>,
+) -> Result<Vec<ForeignProvider>, LoadError> {
+    let file = |wanted: &str| folder.part(part).find(|(name, ..)| *name == wanted);
     let mut settings = match file(SETTINGS) {
         Some((_, path, bytes)) => Some(Section::parse(&path, bytes)?),
         None => None,
@@ -61,19 +68,19 @@ pub(crate) fn load(folder: &Folder, bodies: &Bodies<'_>) -> Result<Vec<ForeignPr
     };
     let mut found = Vec::new();
     for (main, _, body) in bodies {
-        for (name, source) in required(body).filter(|(_, source)| source != OURS && !ours_in_full(source)) {
+        for (name, source) in required(body).filter(|(_, source)| !is_ours(source)) {
             let missing = |path: PathBuf, message: String| LoadError::Layout { path, message };
             let Some(file) = settings.as_mut() else {
                 let message = format!(
                     "is missing: {} uses `{source}`, so write a table [{name}] there",
                     main.display()
                 );
-                return Err(missing(folder.template_dir().join(SETTINGS), message));
+                return Err(missing(folder.dir.join(part).join(SETTINGS), message));
             };
             let mut table = file.section(&name)?;
             let Some(lock) = locks.iter().find(|lock| is_named(&lock.address, &source)) else {
                 let message = format!("does not name `{source}`: write it with `terraform providers lock`");
-                return Err(missing(folder.template_dir().join(LOCK_FILE), message));
+                return Err(missing(folder.dir.join(part).join(LOCK_FILE), message));
             };
             let base_url: String = table.required("base_url")?;
             let path: String = table.optional("path")?.unwrap_or_default();
@@ -85,8 +92,9 @@ pub(crate) fn load(folder: &Folder, bodies: &Bodies<'_>) -> Result<Vec<ForeignPr
                 return Err(table.error("processes", "is 0: a run needs one"));
             }
             let reuse = table.optional("reuse")?.unwrap_or_default();
+            let adopts = table.optional("adopts")?.unwrap_or_default();
             table.finish()?;
-            found.push(ForeignProvider { base_url, path, processes, reuse, ..lock.clone() });
+            found.push(ForeignProvider { base_url, path, processes, reuse, adopts, ..lock.clone() });
         }
     }
     if let Some(settings) = settings {
@@ -95,8 +103,9 @@ pub(crate) fn load(folder: &Folder, bodies: &Bodies<'_>) -> Result<Vec<ForeignPr
     Ok(found)
 }
 
-fn ours_in_full(source: &str) -> bool {
-    REGISTRIES.iter().any(|registry| source == format!("{registry}/{OURS}"))
+/// Whether a source is our own provider.
+pub(crate) fn is_ours(source: &str) -> bool {
+    source == OURS || REGISTRIES.iter().any(|registry| source == format!("{registry}/{OURS}"))
 }
 
 fn is_named(address: &str, source: &str) -> bool {
@@ -134,7 +143,8 @@ fn locks(path: &Path, bytes: &[u8]) -> Result<Vec<ForeignProvider>, LoadError> {
             return Err(wrong(message));
         }
         let (base_url, path, processes, reuse) = (String::new(), String::new(), 0, false);
-        found.push(ForeignProvider { address, version, hashes, base_url, path, processes, reuse });
+        let adopts = false;
+        found.push(ForeignProvider { address, version, hashes, base_url, path, processes, reuse, adopts });
     }
     Ok(found)
 }
@@ -167,14 +177,15 @@ mod tests {
                 files.insert(format!("terraform/{name}"), text.as_bytes().to_vec());
             }
         }
-        let folder = Folder { dir: "v".into(), files, template: "terraform" };
+        let folder = Folder { dir: "v".into(), files };
         let bodies = [(PathBuf::from("v/terraform/main.tf"), MAIN, hcl::read(MAIN).expect("HCL"))];
-        load(&folder, &bodies).map_err(|error| error.to_string())
+        load(&folder, "terraform", &bodies).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_foreign_provider_is_known_by_its_lock_and_its_settings() {
-        let found = loaded(LOCK, "[cato]\nbase_url = \"baseurl\"\nprocesses = 2\nreuse = true\n");
+        let found =
+            loaded(LOCK, "[cato]\nbase_url = \"baseurl\"\nprocesses = 2\nreuse = true\nadopts = true\n");
         let wanted = ForeignProvider {
             address: "registry.terraform.io/catonetworks/cato".to_owned(),
             version: "1.2.3".to_owned(),
@@ -183,10 +194,11 @@ mod tests {
             path: String::new(),
             processes: 2,
             reuse: true,
+            adopts: true,
         };
         assert_eq!(found, Ok(vec![wanted]));
         let plain = loaded(LOCK, "[cato]\nbase_url = \"baseurl\"\n").expect("with the usual settings");
-        assert_eq!((plain[0].processes, plain[0].reuse), (PROCESSES, false));
+        assert_eq!((plain[0].processes, plain[0].reuse, plain[0].adopts), (PROCESSES, false, false));
     }
 
     #[test]

@@ -26,6 +26,12 @@ impl Section {
         Ok(Self { file: file.to_owned(), path: String::new(), table, asked: Vec::new() })
     }
 
+    /// What it says but for these fields, whatever the comments in the file, in one form for the same content.
+    pub(crate) fn without(mut self, fields: &[&str]) -> Result<String, LoadError> {
+        fields.iter().for_each(|field| drop(self.table.remove(*field)));
+        serde_json::to_string(&self.table).map_err(|error| self.error("", error.to_string()))
+    }
+
     /// A field that may be absent.
     pub(crate) fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, LoadError> {
         match self.take(key) {

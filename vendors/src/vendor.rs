@@ -17,7 +17,7 @@ use crate::pointer;
 use crate::resource::{self, Attribute, ResourceApi};
 use crate::schema::{self, KindSchemas};
 use crate::section::Section;
-use crate::terraform::{TerraformTemplate, check_unused};
+use crate::terraform::{FIRST_VERSION, TerraformTemplate, check_unused};
 
 /// Everything wanwright knows about one vendor.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,8 +56,12 @@ pub struct Vendor {
     pub schemas: BTreeMap<Kind, KindSchemas>,
     /// The vendor's HTTP resources, by kind.
     pub api: BTreeMap<Kind, Arc<ResourceApi>>,
-    /// The stack of one site, for vendors whose sites go through Terraform.
+    /// The stack of one site in its first version, for vendors whose sites go through Terraform.
     pub terraform: Option<TerraformTemplate>,
+    /// Further versions of it, by number.
+    pub later_templates: BTreeMap<u32, TerraformTemplate>,
+    /// The version that a new stack gets.
+    pub default_template: u32,
     /// SHA-256 over the folder's files, in lowercase hexadecimal.
     pub digest: String,
 }
@@ -112,6 +116,8 @@ impl Vendor {
         let mut top = Section::parse(&file, bytes)?;
         let errors = errors::load(top.optional_section("errors")?)?;
         let api = resource::load_all(&folder, &errors)?;
+        let mut templates = templates(&mut top, &folder)?;
+        let default_template = default_template(&mut top, &templates)?;
         let vendor = Self {
             name: name(&mut top, dir)?,
             title: top.required("title")?,
@@ -130,7 +136,9 @@ impl Vendor {
             secrets: access::secrets(&mut top, sensitive(&api))?,
             api,
             errors,
-            terraform: template(&mut top, &folder)?,
+            terraform: templates.remove(&FIRST_VERSION),
+            later_templates: templates,
+            default_template,
             digest: folder.digest(""),
         };
         vendor.check_engines(&top)?;
@@ -145,6 +153,17 @@ impl Vendor {
             let template = self.terraform.as_ref()?;
             template.outputs.contains_key(kind).then_some(Engine::Terraform)
         })
+    }
+
+    /// The stack of one site in a version, if there is that one.
+    #[must_use]
+    pub fn template(&self, version: u32) -> Option<&TerraformTemplate> {
+        if version == FIRST_VERSION { self.terraform.as_ref() } else { self.later_templates.get(&version) }
+    }
+
+    /// Every version of the stack of one site, by number.
+    pub fn templates(&self) -> impl Iterator<Item = &TerraformTemplate> {
+        self.terraform.iter().chain(self.later_templates.values())
     }
 
     /// The account of this name, if the customer may use it with this budget.
@@ -187,17 +206,34 @@ impl Vendor {
     }
 }
 
-/// The template that is used: `template = "own"` or `"official"`. The other one, if there is one, is read as well, so that
-/// a mistake in it is not found on the day it is needed.
-fn template(top: &mut Section, folder: &Folder) -> Result<Option<TerraformTemplate>, LoadError> {
+/// The version of the template that a new stack gets: what `[terraform] default` says, or the first one.
+fn default_template(
+    top: &mut Section,
+    templates: &BTreeMap<u32, TerraformTemplate>,
+) -> Result<u32, LoadError> {
+    let Some(mut section) = top.optional_section("terraform")? else { return Ok(FIRST_VERSION) };
+    let version: u32 = section.required("default")?;
+    if !templates.contains_key(&version) {
+        let known: Vec<String> = templates.keys().map(ToString::to_string).collect();
+        let message =
+            format!("there is no version {version} of the template; there are {}", known.join(", "));
+        return Err(section.error("default", message));
+    }
+    section.finish()?;
+    Ok(version)
+}
+
+/// The template that is used, in every version: `template = "own"` or `"official"`. The other one, if there is one, is read
+/// as well, so that a mistake in it is not found on the day it is needed.
+fn templates(top: &mut Section, folder: &Folder) -> Result<BTreeMap<u32, TerraformTemplate>, LoadError> {
     let (used, unused) = match top.optional::<String>("template")?.as_deref() {
         None | Some("own") => (OWN, OFFICIAL),
         Some("official") => (OFFICIAL, OWN),
         Some(_) => return Err(top.error("template", "is \"own\" or \"official\"")),
     };
-    check_unused(&folder.with_template(unused))?;
-    let found = TerraformTemplate::load(&folder.with_template(used))?;
-    if found.is_none() && used == OFFICIAL {
+    check_unused(folder, unused)?;
+    let found = TerraformTemplate::load_all(folder, used)?;
+    if found.is_empty() && used == OFFICIAL {
         return Err(top.error("template", "is \"official\": add terraform-official/main.tf"));
     }
     Ok(found)

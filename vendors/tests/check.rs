@@ -97,9 +97,17 @@ async fn what_is_wrong_is_named_by_file_and_key() {
         ),
         (
             "examples/device-list.json",
+            "          \"vlan\": 7,\n          \"firmware\"",
+            "          \"firmware\"",
+            "api/device.toml",
+            "list.fresh_seconds",
+            "a list has no `vlan`",
+        ),
+        (
+            "examples/device-busy.json",
             "\"kind\": \"device\"",
             "\"kind\": \"cat\"",
-            "device-list.json",
+            "device-busy.json",
             "kind",
             "no api/cat.toml",
         ),
@@ -126,6 +134,13 @@ async fn what_may_be_forgotten_is_a_warning() {
             "[attributes.hostname]\ntype = \"string\"\ndefault = \"\"\nfrom = \"settings.system_name\"",
             "",
             "`settings.system_name`, so that setting has no effect",
+        ),
+        (
+            "api/device.toml",
+            "idempotency_header = \"Idempotency-Key\"\n",
+            "[job]\nid = \"/job\"\npath = \"/v1/jobs/{job}\"\nstate = \"/state\"\nrunning = [\"a\"]\nsucceeded = [\"b\"]\nfailed = \
+             [\"c\"]\n",
+            "while the job runs nothing has the name yet",
         ),
         (
             "examples/site-delete.json",

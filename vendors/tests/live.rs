@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::json;
-use wanwright_vendors::{Refreshed, Vendors};
+use wanwright_vendors::{Catalogue, Refreshed, Vendors};
 
 use copy::copied;
 
@@ -99,6 +99,87 @@ fn what_stored_objects_may_need_does_not_go() {
     fs::remove_dir_all(dir.path()).unwrap();
     same(&vendors);
     assert_eq!(vendors.snapshot().get("simwan").unwrap().schemas["device"].versions().count(), 2);
+}
+
+#[test]
+fn a_template_is_edited_in_place_only_while_it_is_the_only_version() {
+    let dir = copied();
+    let vendors = Vendors::open(dir.path()).unwrap();
+    let (first, second) = (dir.path().join("simwan/terraform"), dir.path().join("simwan/terraform@2"));
+    replace(dir.path(), "terraform/main.tf", "# The stack", "# A stack");
+    assert!(matches!(vendors.refresh(), Refreshed::Swapped(_)));
+    copy::into(&first, &second);
+    assert!(matches!(vendors.refresh(), Refreshed::Swapped(_)));
+    let simwan = |vendors: &Vendors| vendors.snapshot().get("simwan").unwrap().clone();
+    let versions: Vec<u32> = simwan(&vendors).templates().map(|template| template.version).collect();
+    assert_eq!((versions, simwan(&vendors).default_template), (vec![1, 2], 1));
+    for file in ["terraform/main.tf", "terraform@2/main.tf"] {
+        let was = fs::read(dir.path().join("simwan").join(file)).unwrap();
+        replace(dir.path(), file, "# A stack", "# Another stack");
+        assert!(refused(&vendors).contains("is not what it was, and stacks may have it"), "{file}");
+        let kept = simwan(&vendors).template(1).unwrap().contents["main.tf"].clone();
+        assert!(String::from_utf8(kept).unwrap().starts_with("# A stack"), "runs get what is in force");
+        fs::write(dir.path().join("simwan").join(file), was).unwrap();
+        same(&vendors);
+    }
+    fs::rename(&second, dir.path().join("simwan/terraform@3")).unwrap();
+    assert!(refused(&vendors).contains("version 2 of the template of simwan is gone"));
+    for (name, why) in [("terraform@03", "is no version"), ("terraform@1", "is no version")] {
+        let odd = dir.path().join("simwan").join(name);
+        copy::into(&first, &odd);
+        assert!(refused(&vendors).contains(why), "{name}");
+        fs::remove_dir_all(odd).unwrap();
+    }
+}
+
+#[test]
+fn what_a_template_does_at_the_vendor_is_more_than_its_files() {
+    let dir = copied();
+    copy::into(&dir.path().join("simwan/terraform"), &dir.path().join("simwan/terraform@2"));
+    let effects = || {
+        let vendors = Catalogue::load(dir.path()).unwrap();
+        let simwan = vendors.get("simwan").unwrap();
+        [1, 2].map(|version| simwan.template(version).unwrap().effects.clone())
+    };
+    let first = effects();
+    assert_ne!(first[0], first[1], "another version is another one whatever it says");
+    for (file, from, to) in [
+        ("vendor.toml", "per_second = 50", "per_second = 5 # slowly"),
+        ("vendor.toml", "Simulated SD-WAN vendor", "Another title"),
+        ("vendor.toml", "tunnels_per_site = 4", "tunnels_per_site = 3"),
+        ("schemas/device.v2.json", "self.vlan < 1002", "self.vlan < 100"),
+    ] {
+        replace(dir.path(), file, from, to);
+        assert_eq!(effects(), first, "{from}");
+    }
+    let mut seen = vec![first];
+    for (file, from, to) in [
+        ("api/site.toml", "update_method = \"PUT\"", "update_method = \"PATCH\""),
+        ("vendor.toml", "http://127.0.0.1:9000", "http://127.0.0.1:9001"),
+        ("vendor.toml", "Authorization", "X-Token"),
+        ("vendor.toml", "[limits]", "[answers]\naddresses = [\"/next\"]\n[limits]"),
+    ] {
+        replace(dir.path(), file, from, to);
+        let now = effects();
+        assert!(seen.iter().all(|then| then[0] != now[0] && then[1] != now[1]), "{to}");
+        seen.push(now);
+    }
+    replace(dir.path(), "terraform@2/main.tf", "# The stack", "# A stack");
+    let (before, now) = (seen.pop().unwrap(), effects());
+    assert!(before[0] == now[0] && before[1] != now[1], "each version has its own files");
+}
+
+#[test]
+fn the_default_version_and_the_kinds_of_a_template_are_checked() {
+    let dir = copied();
+    let vendors = Vendors::open(dir.path()).unwrap();
+    replace(dir.path(), "vendor.toml", "[limits]", "[terraform]\ndefault = 2\n[limits]");
+    assert!(refused(&vendors).contains("there is no version 2 of the template; there are 1"));
+    copy::into(&dir.path().join("simwan/terraform"), &dir.path().join("simwan/terraform@2"));
+    assert!(matches!(vendors.refresh(), Refreshed::Swapped(_)));
+    assert_eq!(vendors.snapshot().get("simwan").unwrap().default_template, 2);
+    replace(dir.path(), "terraform@2/outputs.toml", "[tunnel]", "[link]");
+    assert!(refused(&vendors).contains("names other kinds than terraform/outputs.toml"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hcl_edit::expr::Expression;
 use hcl_edit::structure::Body;
 use serde_json::Value;
-use wanwright_vendors::Vendor;
+use wanwright_vendors::{ForeignProvider, Vendor};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cato")
@@ -139,4 +139,46 @@ fn the_folder_says_which_template_is_used_and_both_are_read() {
     assert!(
         says("template = \"official\"").unwrap_err().to_string().contains("add terraform-official/main.tf")
     );
+}
+
+#[test]
+fn whichever_template_is_used_has_its_own_versions_providers_and_locks() {
+    let dir = tempfile::tempdir().unwrap();
+    let copied = dir.path().join("cato");
+    copy(&folder(), &copied);
+    let lock = |part: &str, version: &str| {
+        let text = format!(
+            "provider \"registry.terraform.io/catonetworks/cato\" {{\n  version = \"{version}\"\n  hashes = [\n    \"h1:AAAA\",\n  ]\n}}\n"
+        );
+        fs::write(copied.join(part).join(".terraform.lock.hcl"), text).unwrap();
+    };
+    copy(&copied.join("terraform-official"), &copied.join("terraform-official@2"));
+    lock("terraform-official", "0.0.96");
+    lock("terraform-official@2", "0.0.97");
+    let toml = fs::read_to_string(copied.join("vendor.toml")).unwrap();
+    let uses = |template: &str| {
+        let text = toml.replace("template = \"own\"", &format!("template = \"{template}\""));
+        fs::write(copied.join("vendor.toml"), text).unwrap();
+        Vendor::load(&copied)
+    };
+    let versions = |vendor: &Vendor| -> Vec<(u32, Vec<String>)> {
+        let locked = |providers: &[ForeignProvider]| providers.iter().map(|of| of.version.clone()).collect();
+        vendor.templates().map(|template| (template.version, locked(&template.providers))).collect()
+    };
+    let (first, second) = (vec!["0.0.96".to_owned()], vec!["0.0.97".to_owned()]);
+    assert_eq!(versions(&uses("official").unwrap()), [(1, first), (2, second)]);
+    assert_eq!(versions(&uses("own").unwrap()), [(1, vec![])], "the other one's versions are not its own");
+
+    // Its own lock, and none beside it.
+    fs::remove_file(copied.join("terraform-official@2/.terraform.lock.hcl")).unwrap();
+    let error = uses("official").unwrap_err().to_string();
+    assert!(error.contains("terraform-official@2/.terraform.lock.hcl"), "{error}");
+    // A version that is not used is read as well.
+    fs::write(copied.join("terraform-official@2/more.tf"), "module \"m\" {}\n").unwrap();
+    let error = uses("own").unwrap_err().to_string();
+    assert!(error.contains("terraform-official@2/more.tf") && error.contains("modules"), "{error}");
+    fs::remove_dir_all(copied.join("terraform-official@2")).unwrap();
+    copy(&copied.join("terraform-official"), &copied.join("terraform-official@x"));
+    let error = uses("own").unwrap_err().to_string();
+    assert!(error.contains("they are terraform-official@2"), "{error}");
 }

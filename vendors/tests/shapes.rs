@@ -319,6 +319,24 @@ fn page(ids: &[&str]) -> Answer {
 }
 
 #[tokio::test]
+async fn an_item_that_cannot_be_read_says_nothing_about_the_others() {
+    let file = file(
+        "collection = \"/boxes\"\nitem = \"/boxes/{id}\"\nid = \"/id\"\n[list]\nitems = \"/items\"\npaging = \"offset\"\nsize = 2\n",
+    );
+    let nameless = || answer(200, json!({"items": [{"name": "no id"}, boxed("2")]}));
+    let (script, client) = vendor(&[("box.toml", &file)], [nameless(), page(&["3"]), nameless()]).await;
+    let mut pages = client.pages().unwrap();
+    let mut ids = Vec::new();
+    while let Some(objects) = pages.next().await.unwrap() {
+        ids.extend(objects.into_iter().map(|object| object.id));
+    }
+    assert_eq!(ids, ["2", "3"]);
+    assert_eq!(asked(&script), ["GET /boxes?offset=0", "GET /boxes?offset=2"], "the page was full");
+    let error = client.list(|_| ControlFlow::Continue(())).await.unwrap_err();
+    assert!(error.to_string().contains("has no id"), "who wants all of them is told: {error}");
+}
+
+#[tokio::test]
 async fn lists_are_paged_in_every_way() {
     let by_number = "paging = \"number\"\nsize = 2\nsize_parameter = \"per_page\"\n";
     let (asked, ids) = listed(by_number, vec![page(&["1", "2"]), page(&["3"])]).await;

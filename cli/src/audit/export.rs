@@ -44,12 +44,13 @@ pub async fn run(args: ExportArgs) -> Result<Exit> {
     let customer = args.customer.as_deref().map(str::parse).transpose();
     let customer: Option<CustomerId> = customer.map_err(|error| Usage(format!("{error}")))?;
     let request = Request { customer, from: args.from.max(1) };
+    let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-export").await?;
     begin(&args.dir, &request)?;
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}")?;
     let export = Export {
         dir: &args.dir,
         request,
-        nats: args.connection.nats(Login::Role(Role::Reader), "wanwright-export").await?,
+        nats,
         pool: args.connection.postgres(2).await?,
         folder: folder(&args.connection.home, None),
         key: public_key(&args.connection.home)?,

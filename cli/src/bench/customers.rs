@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use async_nats::HeaderMap;
 use cqrs_es::EventStore;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
@@ -13,26 +12,18 @@ use tokio::time::Instant;
 use wanwright_commands::STATE_VERSION;
 use wanwright_commands::service::CustomerStore;
 use wanwright_nats::{History, Nats, Snapshots, topology};
-use wanwright_schemas::CustomerId;
 use wanwright_schemas::subjects::PARTITIONS;
+use wanwright_schemas::{CommandId, CustomerId};
 use wanwright_supervisor::NatsOptions;
 
 use super::commands::work::Measured;
 use super::figures;
 use super::role::CommandService;
+use crate::bench::ask::ask;
 use crate::cli::CustomersArgs;
 use crate::exit::Exit;
 use crate::output::{line, note};
 use crate::send;
-
-/// Loads of each customer in the measurement of loads: of a percentile of few, one pause of the machine is the most part.
-const LOADS: u32 = 3_000;
-
-/// The same of a customer with many devices, which takes twenty times as long.
-const LARGE_LOADS: u32 = 300;
-
-/// Events of the customer whose loads are measured.
-const DEEP: u32 = 5_000;
 
 /// Runs the campaign.
 pub async fn run(args: CustomersArgs) -> Result<Exit> {
@@ -77,7 +68,11 @@ impl Campaign {
         note("a large customer and a deep one");
         let large = self.large(&nats).await?;
         self.deep(&nats).await?;
-        let loads = json!({ "deep": self.loads("deep", LOADS).await?, "large": self.loads("large", LARGE_LOADS).await? });
+        let loads = {
+            // One of a customer with many devices takes twenty times as long.
+            let (many, few) = (self.args.loads, self.args.loads.div_ceil(10));
+            json!({ "deep": self.loads("deep", many).await?, "large": self.loads("large", few).await? })
+        };
         let disk_mb = size_mb(&self.options.dir)?;
 
         note("killing and starting again");
@@ -148,7 +143,7 @@ impl Campaign {
     /// A customer of usual size with a long history.
     async fn deep(&self, nats: &Nats) -> Result<()> {
         fill(nats, "deep", "DEEP", 100).await?;
-        changes(nats, "deep", DEEP - 101).await.map(drop)
+        changes(nats, "deep", self.args.deep - 101).await.map(drop)
     }
 
     /// Loads that find nothing in memory, and between them the same questions to the server bare, whose answers nobody
@@ -186,7 +181,7 @@ impl Campaign {
 async fn accepted(nats: &Nats, kind: &str, verb: &str, object: &str, body: &Value) -> Result<Duration> {
     let subject = send::subject("bench", kind, verb, object)?;
     let began = Instant::now();
-    let outcome = send::request(nats, &subject, HeaderMap::new(), body.to_string().into_bytes()).await?;
+    let outcome = ask(nats, &subject, CommandId::mint(), body.to_string().into_bytes()).await?;
     anyhow::ensure!(outcome.position().is_some(), "{object}: {outcome:?}");
     Ok(began.elapsed())
 }
@@ -238,5 +233,5 @@ fn size_mb(dir: &Path) -> Result<u64> {
             }
         }
     }
-    Ok(bytes >> 20)
+    Ok(bytes.div_ceil(1 << 20))
 }

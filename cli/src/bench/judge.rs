@@ -9,7 +9,7 @@ use wanwright_nats::accounts::Role;
 use wanwright_nats::{History, Nats};
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
-use wanwright_simulator::Totals;
+use wanwright_simulator::{Stats, Totals};
 
 use super::backdoor::BackDoor;
 use super::load::Accepted;
@@ -25,6 +25,12 @@ pub struct Verdict {
     pub doubled_commands: Vec<String>,
     /// Objects that the vendor created more or less than once.
     pub creations_not_one: Vec<String>,
+    /// Devices with fresh names that there are, each created once.
+    pub fresh_devices: u32,
+    /// Those that were created once and deleted once.
+    pub devices_gone_again: u32,
+    /// Devices with fresh names that are not there, or still are, as nobody asked for.
+    pub wrong_devices: Vec<String>,
     /// Calls above the vendor's limit.
     pub calls_above_limit: u64,
     /// What the vendor counted altogether, the calls that met a storm among it.
@@ -41,6 +47,7 @@ impl Verdict {
         self.lost_commands.is_empty()
             && self.doubled_commands.is_empty()
             && self.creations_not_one.is_empty()
+            && self.wrong_devices.is_empty()
             && self.calls_above_limit == 0
             && self.wrong_values.is_empty()
             && self.rows_not_the_fold.is_empty()
@@ -92,8 +99,10 @@ async fn vendor(endpoints: &Endpoints, accepted: &Accepted, verdict: &mut Verdic
     let stats = door.stats().await?;
     verdict.calls_above_limit = stats.totals.above_limit;
     verdict.vendor_calls = stats.totals;
+    fresh_devices(&stats, accepted, verdict);
     for (kind, stats) in &stats.kinds {
-        let wrong = stats.names.iter().filter(|(_, counters)| counters.creations != 1);
+        let is_fresh = |name: &String| kind == "device" && accepted.devices.contains_key(name);
+        let wrong = stats.names.iter().filter(|(name, counters)| counters.creations != 1 && !is_fresh(name));
         verdict
             .creations_not_one
             .extend(wrong.map(|(name, counters)| format!("{kind} {name}: {} creations", counters.creations)));
@@ -105,4 +114,53 @@ async fn vendor(endpoints: &Endpoints, accepted: &Accepted, verdict: &mut Verdic
         }
     }
     Ok(())
+}
+
+/// What was created is there and was made once; what was decommissioned is not there, and was made once at most: it may
+/// have been decommissioned before anybody came to making it.
+fn fresh_devices(stats: &Stats, accepted: &Accepted, verdict: &mut Verdict) {
+    let names = stats.kinds.get("device").map(|kind| &kind.names);
+    for (name, decommissioned) in &accepted.devices {
+        let counters = names.and_then(|names| names.get(name)).copied().unwrap_or_default();
+        let (made, deleted) = (counters.creations, counters.deletions);
+        match (*decommissioned, made, deleted) {
+            (false, 1, 0) => verdict.fresh_devices += 1,
+            (true, 1, 1) => verdict.devices_gone_again += 1,
+            (true, 0, 0) => {}
+            _ => verdict.wrong_devices.push(format!(
+                "{name}: made {made} times, deleted {deleted} times, {}",
+                if *decommissioned { "decommissioned" } else { "wanted" }
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wanwright_simulator::Counters;
+
+    use super::*;
+
+    #[test]
+    fn a_fresh_device_that_is_made_twice_or_left_behind_is_wrong() {
+        let accepted = Accepted {
+            devices: [("a", false), ("b", false), ("c", false), ("d", true), ("e", true), ("f", true)]
+                .map(|(name, gone)| (name.to_owned(), gone))
+                .into(),
+            ..Accepted::default()
+        };
+        let counters =
+            |creations: u64, deletions: u64| Counters { creations, deletions, ..Counters::default() };
+        let mut stats = Stats::default();
+        let device = stats.kinds.entry("device".to_owned()).or_default();
+        for (name, creations, deletions) in [("a", 1, 0), ("b", 2, 0), ("d", 1, 1), ("e", 1, 0)] {
+            device.names.insert(name.to_owned(), counters(creations, deletions));
+        }
+        let mut verdict = Verdict::default();
+        fresh_devices(&stats, &accepted, &mut verdict);
+        let wrong: Vec<&str> = verdict.wrong_devices.iter().map(|text| &text[..1]).collect();
+        assert_eq!((verdict.fresh_devices, verdict.devices_gone_again, wrong), (1, 1, vec!["b", "c", "e"]));
+        assert!(!verdict.is_good(), "{}", json!(verdict));
+    }
 }

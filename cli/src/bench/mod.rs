@@ -1,6 +1,8 @@
 //! `wanwright bench`: campaigns that measure and judge, longer than tests may be.
 
+mod ask;
 mod backdoor;
+mod births;
 mod commands;
 mod customers;
 mod damage;
@@ -12,6 +14,7 @@ mod races;
 mod role;
 mod soak;
 mod terraform;
+mod usage;
 mod victims;
 mod weather;
 

@@ -21,7 +21,8 @@ pub enum BenchWhat {
     Commands(CommandsArgs),
     /// Load many customers through the command service: time, disk, memory, restart, and loads from deep histories.
     Customers(CustomersArgs),
-    /// Damage the files of a stopped server again and again; 0 if no damage to a history went unnoticed.
+    /// Damage the files of a stopped server again and again; 0 if every damage that took something was named to whoever
+    /// asked, and no other was.
     Damage(DamageArgs),
     /// Use a vendor's budget whole and never beyond, fairly between customers; 0 if the vendor says so. Build with
     /// --release.
@@ -46,8 +47,15 @@ pub struct CustomersArgs {
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub devices: u32,
     /// Devices of one more customer.
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..))]
     pub large: u32,
+    /// Events of the customer of usual size whose loads are measured.
+    #[arg(long, default_value_t = 5_000, value_name = "N", value_parser = clap::value_parser!(u32).range(101..))]
+    pub deep: u32,
+    /// How often it is loaded, and a tenth of that the large one: of a percentile of few, one pause of the machine is the
+    /// most part.
+    #[arg(long, default_value_t = 3_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub loads: u32,
     /// Customers at work at once.
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub at_once: usize,
@@ -95,6 +103,9 @@ pub struct FleetArgs {
     /// Have many changes of a customer go in one call, as the vendor's folder describes it.
     #[arg(long)]
     pub many: bool,
+    /// Have looks for drift made one by one, though the vendor's folder says that lists answer them.
+    #[arg(long)]
+    pub looks_alone: bool,
     /// Folder with servers that were downloaded before.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -171,7 +182,7 @@ pub struct CommandsArgs {
     /// Requests a second in the steady measurement.
     #[arg(long, default_value_t = 833, value_name = "N")]
     pub paced: u32,
-    /// Print JSON instead of a table.
+    /// Print the JSON alone, without the table beside it.
     #[arg(long)]
     pub json: bool,
     /// Folder with servers that were downloaded before.
@@ -187,7 +198,7 @@ pub struct TerraformArgs {
     /// Stacks in each measurement.
     #[arg(long, default_value_t = 300, value_name = "N")]
     pub applies: u32,
-    /// Stacks in each measurement of the plain loop; 0 leaves it out.
+    /// Stacks in each measurement of the loops beside it (plain, and Terraform alone); 0 leaves them out.
     #[arg(long, default_value_t = 60, value_name = "N")]
     pub plain: u32,
     /// Numbers of applies at once: everything is measured with each.

@@ -24,6 +24,9 @@ pub enum Rows {
     Operations,
     /// Changes that wait before there is an order for them: for a window, an approval, `resume` or another object.
     Held,
+    /// The newest rollout of each vendor's template, and with a vendor's name how far it is with each customer.
+    #[value(alias = "rollout")]
+    Rollouts,
     /// Plans of stacks, newest first: what would change, whose approval it needs, what became of it.
     #[value(alias = "plan")]
     Plans,
@@ -86,7 +89,7 @@ pub struct GetArgs {
 pub struct WatchArgs {
     #[command(flatten)]
     pub connection: Connection,
-    /// Of this customer only.
+    /// Of this customer only. With the login of a customer: its name; such a login is told decisions and their results.
     pub customer: Option<String>,
     /// Decisions only, without the detail of runs.
     #[arg(long)]

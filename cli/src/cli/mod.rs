@@ -75,6 +75,8 @@ pub enum Mode {
     Pause(crate::pause::PauseArgs),
     /// Have the orders of a vendor or a customer go on. For operators.
     Resume(crate::pause::ResumeArgs),
+    /// Give a vendor's stacks another version of its Terraform template, wave by wave. For operators.
+    Rollout(crate::rollout::RolloutArgs),
     /// Show what happens, as it happens.
     Watch(WatchArgs),
     /// Print everything that was written down about one order: tries, steps, calls, and what they took.

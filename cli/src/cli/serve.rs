@@ -50,6 +50,15 @@ pub struct ServeArgs {
     /// How many Terraform runs there are at once (executors; one for each core unless given, and at least two).
     #[arg(long, value_name = "N", value_parser = at_once)]
     pub terraforms: Option<usize>,
+    /// Longest run of Terraform, in seconds (executors; 900 unless given). What takes longer is stopped, keeps its state, and
+    /// is tried again.
+    #[arg(
+        long,
+        env = "WANWRIGHT_TERRAFORM_LIMIT",
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub terraform_limit: Option<u64>,
     /// Filesystem mirror with the Terraform providers that vendors' templates name and that are not ours (executors;
     /// `providers` in the home folder unless given).
     #[arg(long, env = "WANWRIGHT_PROVIDERS", value_name = "DIR")]

@@ -26,12 +26,13 @@ pub const HEALTHY: Duration = Duration::from_secs(60);
 pub const MOST_DEATHS: u32 = 20;
 
 /// What of our own environment the roles get.
-const HANDED_ON: [&str; 11] = [
+const HANDED_ON: [&str; 12] = [
     "PATH",
     "HOME",
     "TMPDIR",
     "WANWRIGHT_LOG",
     "WANWRIGHT_TERRAFORM",
+    "WANWRIGHT_TERRAFORM_LIMIT",
     "WANWRIGHT_PROVIDERS",
     "WANWRIGHT_AUDIT_DIR",
     "WANWRIGHT_MASTER_KEY_FILE",

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Controls, Nats};
 use wanwright_schemas::control::{ControlRequest, Scope};
 use wanwright_schemas::reason::{Reason, Refusal};
-use wanwright_schemas::services;
+use wanwright_schemas::{rollout, services};
 use wanwright_vendors::Vendors;
 
 use super::intake::{Bounds, Intake};
-use super::side_door;
+use super::{rollouts, side_door};
 
 pub(super) async fn serve(
     asked: Subscriber,
@@ -32,6 +32,9 @@ pub(super) async fn serve(
 }
 
 async fn judge(nats: &Nats, vendors: &Vendors, request: &Message) -> Result<Bytes, Refusal> {
+    if let Some(asked) = rollout::asked(&request.subject)? {
+        return rollouts::judge(nats, vendors, asked, request).await;
+    }
     let (actor, paused, scope) = services::controlled(&request.subject)?;
     let body: ControlRequest = side_door::read(&request.payload)?;
     if let (Scope::Vendor(vendor), true) = (&scope, paused)

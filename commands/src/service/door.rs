@@ -187,26 +187,30 @@ fn schema(header: Option<&str>, event: Option<&CloudEvent<'_>>) -> Result<Option
 
 /// The values of a header by its name in any case: people type as they like, and a command whose id went unseen would be
 /// carried out twice.
-fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    let all = headers.iter().filter(|(typed, _)| AsRef::<str>::as_ref(*typed).eq_ignore_ascii_case(name));
-    all.flat_map(|(_, values)| values.iter().map(|value| value.as_str().trim())).collect()
+fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    let all =
+        headers.iter().filter(move |(typed, _)| AsRef::<str>::as_ref(*typed).eq_ignore_ascii_case(name));
+    all.flat_map(|(_, values)| values.iter().map(|value| value.as_str().trim()))
 }
 
 /// The one value of a header. A header that is there twice says nothing.
 fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    match values(headers, name)[..] {
-        [value] => Some(value),
-        _ => None,
-    }
+    let mut values = values(headers, name);
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// A header that means something to us and is there twice, so that nobody can say which one its sender meant.
 fn twice(headers: &HeaderMap) -> Option<String> {
-    let mut names = headers.iter().map(|(name, _)| name.to_string().to_ascii_lowercase()).filter(|name| {
+    let begins =
+        |name: &str, with: &str| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let is_known = |name: &&str| {
         let known = ["content-type", "nats-msg-id"];
-        known.contains(&&**name) || name.starts_with("wan-") || name.starts_with("ce-")
-    });
-    names.find(|name| values(headers, name).len() > 1)
+        begins(name, "wan-")
+            || begins(name, "ce-")
+            || known.iter().any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let mut names = headers.iter().map(|(name, _)| AsRef::<str>::as_ref(name)).filter(is_known);
+    names.find(|name| values(headers, name).nth(1).is_some()).map(str::to_ascii_lowercase)
 }
 
 /// The trace of the message, or else of the event.
@@ -270,11 +274,12 @@ const KNOWN: [&str; 7] = [
 
 /// A header that looks like one of ours and is none.
 fn unknown(headers: &HeaderMap) -> Option<String> {
-    let mut names = headers.iter().map(|(name, _)| name.to_string());
-    names.find(|name| {
+    let mut names = headers.iter().map(|(name, _)| AsRef::<str>::as_ref(name));
+    let unknown = names.find(|name| {
         name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("wan-"))
             && !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name))
-    })
+    });
+    unknown.map(str::to_owned)
 }
 
 impl Asked {

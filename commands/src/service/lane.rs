@@ -1,6 +1,5 @@
 //! A lane: decides the commands of its customers, one after the other.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use jiff::Timestamp;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::{Lease, Nats, NatsError};
 use wanwright_schemas::event::Event;
-use wanwright_schemas::headers::{TRACE_PARENT, TRACE_STATE};
 use wanwright_schemas::ids::CustomerId;
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::policy::SerialClaim;
@@ -19,7 +17,8 @@ use wanwright_schemas::reason::Refusal;
 use wanwright_schemas::{Command, Digest};
 use wanwright_vendors::Vendors;
 
-use super::adapter::{Judged, Recorded};
+use super::adapter::Judged;
+use super::append::{About, Said};
 use super::cancelling::Hold;
 use super::discovery::Counts;
 use super::door::{Answer, Asked};
@@ -28,7 +27,7 @@ use super::oldest::Oldest;
 use super::previews::Previews;
 use super::sealing::{ERASE, Says, Sealed, Sealing};
 use super::serials::Seen;
-use super::store::{CustomerStore, Loaded, key};
+use super::store::{CustomerStore, Loaded};
 use super::verdicts::Verdicts;
 use super::{outcomes, serials, sweeper, verdict};
 use crate::orders;
@@ -99,7 +98,7 @@ impl Lane {
         let mut loaded = match asked.headers.dry_run {
             // Not even a snapshot is made for it.
             true => self.store.look_at(customer).await?,
-            false => self.store.load_aggregate(customer.as_str()).await?,
+            false => self.store.loaded(customer).await?,
         };
         let horizon = verdict::horizon(self.window, self.oldest.millis());
         loaded.head.recent.forget_before(horizon);
@@ -281,8 +280,7 @@ impl Lane {
             self.store.keep(loaded);
             return Ok(verdict::refused(asked, refusal));
         }
-        let recorded = sink.collect().await;
-        let events: Vec<Event> = recorded.iter().map(|recorded| recorded.event.clone()).collect();
+        let events: Vec<Event> = sink.collect().await.into_iter().map(|recorded| recorded.event).collect();
         let generation = loaded.head.state.generation(&subject.object);
         if events.is_empty() && !asked.headers.dry_run {
             self.store.keep(loaded);
@@ -327,10 +325,14 @@ impl Lane {
                 return Err(Trouble::Nats("an executor may have begun what is to be cancelled".into()));
             }
         }
-        let sequence = match self.commit(asked, sealed.says.in_events, recorded, loaded).await? {
-            Ok(sequence) => sequence,
+        let (sequence, events) = match self.append(asked, sealed.says.in_events, events, loaded).await? {
+            Ok(appended) => appended,
             Err(refusal) => return Ok(verdict::refused(asked, refusal)),
         };
+        if !self.lease.is_held() {
+            // The count of partitions may be another one by now, and this appended where nobody reads any more.
+            return Err(Trouble::NotHeld);
+        }
         if let Some(hold) = hold
             && let Err(error) = hold.withdraw(before, asked.headers.command).await
         {
@@ -346,37 +348,34 @@ impl Lane {
         Ok(verdict::accepted(asked, Some(position), &events, generation))
     }
 
-    async fn commit(
+    async fn append(
         &self,
         asked: &Asked,
         digest: Digest,
-        recorded: Vec<Recorded>,
+        events: Vec<Event>,
         loaded: Loaded,
-    ) -> Result<Result<u64, Refusal>, Trouble> {
-        let headers = &asked.headers;
-        let mut metadata = HashMap::from([
-            (key::COMMAND.to_owned(), headers.command.to_string()),
-            (key::BODY.to_owned(), digest.to_string()),
-            (key::ACTOR.to_owned(), asked.subject.actor.to_string()),
-            (key::TIME.to_owned(), Timestamp::now().to_string()),
-            (key::OBJECT.to_owned(), asked.subject.object.to_string()),
-            (key::VERB.to_owned(), asked.subject.verb.clone()),
-        ]);
-        let generation = loaded.head.state.generation(&asked.subject.object);
-        metadata.extend(generation.map(|generation| (key::GENERATION.to_owned(), generation.to_string())));
-        metadata.extend(headers.cause.clone().map(|cause| (key::CAUSE.to_owned(), cause)));
-        if let Some(trace) = &headers.trace {
-            metadata.insert(TRACE_PARENT.to_owned(), trace.parent.clone());
-            metadata.extend(trace.state.clone().map(|state| (TRACE_STATE.to_owned(), state)));
-        }
-        metadata.extend(headers.correlation.clone().map(|text| (key::CORRELATION.to_owned(), text)));
-        let committed = match self.store.commit(recorded, loaded, metadata).await {
-            Ok(committed) => committed,
-            Err(AggregateError::UserError(refusal)) => return Ok(Err(refusal)),
-            Err(error) => return Err(error.into()),
+    ) -> Result<Result<(u64, Vec<Event>), Refusal>, Trouble> {
+        let (headers, subject) = (&asked.headers, &asked.subject);
+        let generation = loaded.head.state.generation(&subject.object);
+        let said = Said {
+            command: headers.command,
+            digest,
+            actor: subject.actor.clone(),
+            cause: headers.cause.clone(),
+            correlation: headers.correlation.clone(),
+            time: Timestamp::now(),
+            trace: headers.trace.clone(),
+            about: About {
+                object: Some(subject.object.to_string()),
+                verb: Some(subject.verb.clone()),
+                generation: generation.map(|generation| generation.to_string()),
+            },
         };
-        let sequence = committed.first().and_then(|event| event.metadata.get(key::SEQUENCE)?.parse().ok());
-        sequence.map(Ok).ok_or_else(|| Trouble::Nats("a commit answered no sequence".into()))
+        match self.store.append(events, loaded, said).await {
+            Ok(appended) => Ok(Ok(appended)),
+            Err(AggregateError::UserError(refusal)) => Ok(Err(refusal)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Asks the customer about the serial numbers of devices that are gone, as the sweeper would later. Whoever removed
@@ -404,7 +403,7 @@ impl Lane {
     /// Gives back what a command claimed that was refused after all, unless the customer has the device by now.
     pub(super) async fn give_back(&self, asked: &Asked, fresh: &[Seen]) {
         let customer = &asked.subject.customer;
-        match self.store.load_aggregate(customer.as_str()).await {
+        match self.store.loaded(customer).await {
             Ok(loaded) => {
                 let absent = fresh.iter().filter(|seen| serials::is_absent(&loaded.head.state, &seen.claim));
                 let absent: Vec<Seen> = absent.cloned().collect();

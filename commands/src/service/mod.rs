@@ -4,6 +4,7 @@
 //! command at a time. The lease makes that fast and keeps the order of the inbox; the append check is the fence.
 
 mod adapter;
+mod append;
 mod cache;
 mod cancelling;
 mod controls;
@@ -20,6 +21,7 @@ mod lane;
 mod lookup;
 mod oldest;
 mod outcomes;
+mod pages;
 mod partition;
 mod partitions;
 mod personal;
@@ -27,6 +29,7 @@ mod previews;
 mod queue;
 mod quota;
 mod requests;
+mod rollouts;
 mod sealing;
 mod seen;
 mod serials;

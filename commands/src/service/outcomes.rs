@@ -56,16 +56,15 @@ pub(super) fn write(subject: &str, outcome: &Outcome) -> Result<Bytes, NatsError
     Ok(bytes.into())
 }
 
-/// Publishes an outcome for those who watch, and waits for nobody: its sender hears it in the reply.
+/// Publishes an outcome for those who watch, and waits for nobody: its sender hears it in the reply. `body`: the outcome, as
+/// it was written for that.
 pub(super) async fn tell(
     nats: &Nats,
     customer: &CustomerId,
     asked: &Headers,
-    outcome: &Outcome,
+    body: Bytes,
 ) -> Result<(), NatsError> {
-    let Some(command) = outcome.command else { return Ok(()) };
-    let subject = subjects::outcome(customer, command);
-    let body = write(&subject, outcome)?;
+    let subject = subjects::outcome(customer, asked.command);
     let mut headers = HeaderMap::new();
     // The first one stands.
     headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");

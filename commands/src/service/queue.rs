@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -163,9 +164,10 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
                         _
                     ))
                 );
-                requests::reply(&lane.nats, to, &outcome).await;
-                if is_recorded && !outcome.repeated && !outcome.dry_run {
-                    tell(&lane, &asked.subject.customer, &asked.headers, &outcome).await;
+                let Some(body) = requests::write(&outcome) else { continue };
+                requests::reply_with(&lane.nats, to, &outcome, body.clone()).await;
+                if is_recorded && !outcome.repeated && !outcome.dry_run && outcome.command.is_some() {
+                    tell(&lane, &asked.subject.customer, &asked.headers, body).await;
                 }
             }
             // It stays in the inbox.
@@ -182,8 +184,8 @@ pub(super) async fn work(lane: Lane, mut queue: Queue, stop: CancellationToken) 
     "a lane"
 }
 
-async fn tell(lane: &Lane, customer: &CustomerId, asked: &Headers, outcome: &Outcome) {
-    if let Err(error) = outcomes::tell(&lane.nats, customer, asked, outcome).await {
+async fn tell(lane: &Lane, customer: &CustomerId, asked: &Headers, body: Bytes) {
+    if let Err(error) = outcomes::tell(&lane.nats, customer, asked, body).await {
         let error = wanwright_nats::chain(&error);
         tracing::warn!(
             error,

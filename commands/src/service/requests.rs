@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::ids::CommandId;
@@ -103,16 +104,24 @@ fn read(request: &Message) -> Result<Asked, Refusal> {
     })
 }
 
-/// Answers a request. A refusal is in the headers too, as NATS services say it.
+/// Answers a request.
 pub(super) async fn reply(nats: &Nats, to: Option<Subject>, outcome: &Outcome) {
+    if let Some(body) = write(outcome) {
+        reply_with(nats, to, outcome, body).await;
+    }
+}
+
+/// An outcome as it is said.
+pub(super) fn write(outcome: &Outcome) -> Option<Bytes> {
+    let written = serde_json::to_vec(outcome);
+    let written =
+        written.inspect_err(|error| tracing::error!(%error, "an outcome could not be written as JSON"));
+    written.ok().map(Bytes::from)
+}
+
+/// Answers a request with an outcome that is written already. A refusal is in the headers too, as NATS services say it.
+pub(super) async fn reply_with(nats: &Nats, to: Option<Subject>, outcome: &Outcome, body: Bytes) {
     let Some(to) = to else { return };
-    let body = match serde_json::to_vec(outcome) {
-        Ok(body) => body,
-        Err(error) => {
-            tracing::error!(%error, "an outcome could not be written as JSON");
-            return;
-        }
-    };
     let limit = nats.client.max_payload();
     if body.len() + verdict::HEADROOM > limit {
         // Only the answer to a dry run can grow like this, so the answer that takes its place hides nothing that happened.
@@ -127,7 +136,7 @@ pub(super) async fn reply(nats: &Nats, to: Option<Subject>, outcome: &Outcome) {
         head.insert(headers::SERVICE_ERROR, sentence.as_str());
         head.insert(headers::SERVICE_ERROR_CODE, refusal.code.number().to_string().as_str());
     }
-    if let Err(error) = nats.client.publish_with_headers(to, head, body.into()).await {
+    if let Err(error) = nats.client.publish_with_headers(to, head, body).await {
         tracing::warn!(%error, "a reply could not be sent; its sender will ask again");
     }
 }

@@ -188,3 +188,47 @@ pub(super) async fn release(claims: &Claims, seen: &[Seen]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::spoilt::spoilt;
+
+    const PIECES: [&str; 4] = ["/", "acme/", "serial/", "Å"];
+
+    fn text() -> impl Strategy<Value = String> {
+        let any = prop::collection::vec(any::<u8>(), 0..40);
+        let bytes =
+            prop_oneof![spoilt(b"acme/d1".to_vec(), &PIECES), spoilt(b"serial/SN-1".to_vec(), &PIECES), any];
+        bytes.prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is stored as a claim, it is nobody's or says whose it is in no other way than it was written.
+        #[test]
+        fn hostile_claims(name in text(), owner in text(), revision in any::<u64>()) {
+            let held = Held { name, owner, revision, time: Timestamp::UNIX_EPOCH };
+            let Some((customer, seen)) = claimed(&held) else { return Ok(()) };
+            prop_assert_eq!(super::name(&seen.claim.serial), held.name);
+            prop_assert_eq!(super::owner(&customer, &seen.claim.device), held.owner);
+            prop_assert_eq!(seen.revision, revision);
+        }
+    }
+
+    #[test]
+    fn a_claim_says_whose_it_is() {
+        let (name, owner) = ("serial/SN/1".to_owned(), "acme/d1".to_owned());
+        let held = Held { name, owner, revision: 7, time: Timestamp::UNIX_EPOCH };
+        let (customer, seen) = claimed(&held).expect("a claim");
+        let SerialClaim { device, serial } = seen.claim;
+        assert_eq!((customer.as_str(), device.as_str(), serial.as_str()), ("acme", "d1", "SN/1"));
+        for owner in ["acme", "acme/d1/d2", "/d1", "acme/", "?"] {
+            assert!(claimed(&Held { owner: owner.to_owned(), ..held.clone() }).is_none(), "{owner}");
+        }
+    }
+}

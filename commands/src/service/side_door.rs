@@ -35,7 +35,7 @@ pub(super) async fn open(
         stop.clone(),
     ));
     let asked = subscribe(doors, services::HISTORY_ALL).await?;
-    parts.spawn(history::serve(asked, nats.clone(), stop.clone()));
+    parts.spawn(history::serve(asked, nats.clone(), store.clone(), stop.clone()));
     let asked = subscribe(doors, services::OUTCOME_ALL).await?;
     parts.spawn(lookup::serve(asked, nats.clone(), store, stop.clone()));
     let asked = subscribe(doors, services::CONTROL_ALL).await?;

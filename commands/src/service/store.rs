@@ -5,16 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use bytes::Bytes;
 use cqrs_es::{AggregateContext, AggregateError, EventEnvelope, EventStore};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wanwright_nats::evidence::check::{Evidence, Unproven};
-use wanwright_nats::{AppendError, History, Nats, NatsError, Snapshot, Snapshots, StoredMessage};
-use wanwright_schemas::envelope::{Digest, ENVELOPE_VERSION, Envelope};
-use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
+use wanwright_nats::{History, Nats, NatsError, Snapshot, Snapshots, StoredMessage};
+use wanwright_schemas::envelope::{Digest, Envelope};
+use wanwright_schemas::ids::CustomerId;
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::reason::Refusal;
 
@@ -22,9 +20,9 @@ use crate::customer::Customer;
 use crate::head::{Head, STATE_VERSION};
 use crate::load::Loading;
 use crate::service::adapter::Recorded;
+use crate::service::append::Said;
 use crate::service::cache::Cache;
 use crate::service::seen::Seen;
-use crate::service::verdict;
 
 /// A state is frozen after this many messages, and later the larger it is: freezing costs what it weighs, and a load
 /// reads what came since.
@@ -37,7 +35,7 @@ const BYTES_A_MESSAGE: usize = 8 * 1024;
 const FREEZING: usize = 2;
 
 /// How long a load waits for a replica that is behind the leader.
-const CATCH_UP: Duration = Duration::from_secs(5);
+pub(super) const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// The holding of who holds nothing; those of partitions begin at one.
 const ONLOOKER: u64 = 0;
@@ -68,8 +66,8 @@ type Failed = AggregateError<Refusal>;
 pub struct Loaded {
     /// Who.
     pub customer: CustomerId,
-    /// The state and where it ends.
-    pub head: Head,
+    /// The state and where it ends. It is large and passed on often.
+    pub head: Box<Head>,
 }
 
 impl AggregateContext<Customer> for Loaded {
@@ -82,10 +80,10 @@ impl AggregateContext<Customer> for Loaded {
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     cache: Cache,
-    seen: Arc<Seen>,
+    pub(super) seen: Arc<Seen>,
     snapshots: Snapshots,
     freezing: Arc<Semaphore>,
-    evidence: Option<Arc<Evidence>>,
+    pub(super) evidence: Option<Arc<Evidence>>,
     incarnations: Arc<Mutex<HashMap<String, Timestamp>>>,
 }
 
@@ -124,9 +122,9 @@ impl Shared {
 #[derive(Debug, Clone)]
 pub struct CustomerStore {
     pub(super) nats: Nats,
-    history: History,
+    pub(super) history: History,
     holding: u64,
-    shared: Shared,
+    pub(super) shared: Shared,
 }
 
 impl CustomerStore {
@@ -162,7 +160,7 @@ impl CustomerStore {
         self.take(customer);
     }
 
-    fn take(&self, customer: &CustomerId) -> Option<Head> {
+    fn take(&self, customer: &CustomerId) -> Option<Box<Head>> {
         self.shared.cache.take(self.holding, customer)
     }
 
@@ -179,9 +177,29 @@ impl CustomerStore {
     pub(super) async fn look_at(&self, customer: &CustomerId) -> Result<Loaded, Failed> {
         let head = match self.take(customer) {
             Some(head) => head,
-            None => self.load(customer).await?,
+            None => Box::new(self.load(customer).await?),
         };
         Ok(Loaded { customer: customer.clone(), head })
+    }
+
+    /// The customer as it is, to decide on.
+    pub(super) async fn loaded(&self, customer: &CustomerId) -> Result<Loaded, Failed> {
+        let head = match self.take(customer) {
+            Some(head) => head,
+            None => {
+                let mut head = Box::new(self.load(customer).await?);
+                self.freeze(customer, &mut head);
+                head
+            }
+        };
+        Ok(Loaded { customer: customer.clone(), head })
+    }
+
+    /// Keeps a state that something was appended to, and freezes it when it is time.
+    pub(super) fn appended(&self, mut loaded: Loaded) {
+        self.shared.seen.note(&loaded.customer, loaded.head.sequence, loaded.head.digest);
+        self.freeze(&loaded.customer, &mut loaded.head);
+        self.keep(loaded);
     }
 
     /// Loads from the newest snapshot on, at least up to the leader's head, through the last message that was seen here.
@@ -271,7 +289,8 @@ impl CustomerStore {
 
     /// Freezes a state in the background when enough came since the last time.
     fn freeze(&self, customer: &CustomerId, head: &mut Head) {
-        if head.unfrozen < FREEZE_AFTER + head.weight / BYTES_A_MESSAGE {
+        head.weigh();
+        if head.unfrozen < FREEZE_AFTER + head.weight() / BYTES_A_MESSAGE {
             return;
         }
         let Ok(permit) = Arc::clone(&self.shared.freezing).try_acquire_owned() else { return };
@@ -279,9 +298,8 @@ impl CustomerStore {
         let incarnation = self.shared.incarnations.lock().ok().and_then(|known| known.get(&stream).copied());
         // A state is loaded before it is frozen, so the stream is known.
         let Some(incarnation) = incarnation else { return };
-        head.unfrozen = 0;
         let messages = head.messages;
-        let (customer, copy, snapshots) = (customer.clone(), head.clone(), self.shared.snapshots.clone());
+        let (customer, copy, snapshots) = (customer.clone(), head.to_freeze(), self.shared.snapshots.clone());
         tokio::spawn(async move {
             let _permit = permit;
             let frozen = tokio::task::spawn_blocking(move || (copy.sequence, copy.freeze())).await;
@@ -315,7 +333,7 @@ impl CustomerStore {
     }
 }
 
-fn unproven(error: Unproven) -> Failed {
+pub(super) fn unproven(error: Unproven) -> Failed {
     match error {
         Unproven::Nats(error) => unavailable(error),
         other => damaged(other),
@@ -323,7 +341,7 @@ fn unproven(error: Unproven) -> Failed {
 }
 
 /// A message of the history is there and cannot be read, or NATS did not do its part.
-fn unread(error: NatsError) -> Failed {
+pub(super) fn unread(error: NatsError) -> Failed {
     match error {
         NatsError::Malformed { .. } => damaged(error),
         error => unavailable(error),
@@ -336,50 +354,6 @@ pub(super) fn unavailable<E: std::error::Error + Send + Sync + 'static>(error: E
 
 pub(super) fn damaged<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failed {
     AggregateError::DeserializationError(Box::new(error))
-}
-
-fn missing(what: &str) -> Failed {
-    AggregateError::UnexpectedError(format!("the commit's metadata lacks a readable {what}").into())
-}
-
-fn envelope(
-    events: &[Recorded],
-    prev: Option<Digest>,
-    metadata: &HashMap<String, String>,
-) -> Result<Envelope, Failed> {
-    let get = |key: &str| metadata.get(key).cloned();
-    let read = |key: &str| get(key).ok_or_else(|| missing(key));
-    Ok(Envelope {
-        v: ENVELOPE_VERSION,
-        command: read(key::COMMAND)?.parse::<CommandId>().map_err(|_| missing(key::COMMAND))?,
-        body_sha256: Digest::try_from(read(key::BODY)?).map_err(|_| missing(key::BODY))?,
-        actor: read(key::ACTOR)?.parse::<Actor>().map_err(|_| missing(key::ACTOR))?,
-        cause: get(key::CAUSE),
-        correlation: get(key::CORRELATION),
-        time: read(key::TIME)?.parse::<Timestamp>().map_err(|_| missing(key::TIME))?,
-        prev,
-        key: events.iter().filter_map(|recorded| recorded.event.sealed_by()).max().map(String::from),
-        events: events.iter().map(|recorded| recorded.event.clone()).collect(),
-    })
-}
-
-/// What the message says to who reads the stream and knows no command.
-fn headers(metadata: &HashMap<String, String>) -> HeaderMap {
-    use wanwright_schemas::headers;
-    let names = [
-        (key::OBJECT, headers::OBJECT),
-        (key::VERB, headers::VERB),
-        (key::GENERATION, headers::GENERATION),
-        (headers::TRACE_PARENT, headers::TRACE_PARENT),
-        (headers::TRACE_STATE, headers::TRACE_STATE),
-    ];
-    let mut map = HeaderMap::new();
-    for (key, name) in names {
-        if let Some(value) = metadata.get(key) {
-            map.insert(name, value.as_str());
-        }
-    }
-    map
 }
 
 impl EventStore<Customer> for CustomerStore {
@@ -399,56 +373,22 @@ impl EventStore<Customer> for CustomerStore {
     }
 
     async fn load_aggregate(&self, aggregate_id: &str) -> Result<Loaded, Failed> {
-        let customer: CustomerId = aggregate_id.parse().map_err(unavailable)?;
-        let head = match self.take(&customer) {
-            Some(head) => head,
-            None => {
-                let mut head = self.load(&customer).await?;
-                self.freeze(&customer, &mut head);
-                head
-            }
-        };
-        Ok(Loaded { customer, head })
+        self.loaded(&aggregate_id.parse().map_err(unavailable)?).await
     }
 
     /// Appends the events as one message. The context's state has them applied already; it is kept for the next command.
     async fn commit(
         &self,
         events: Vec<Recorded>,
-        mut context: Loaded,
+        context: Loaded,
         mut metadata: HashMap<String, String>,
     ) -> Result<Vec<EventEnvelope<Customer>>, Failed> {
-        let envelope = envelope(&events, context.head.digest, &metadata)?;
-        let bytes = Bytes::from(envelope.encode().map_err(unavailable)?);
-        let limit = self.nats.client.max_payload();
-        if bytes.len() + verdict::HEADROOM > limit {
-            return Err(AggregateError::UserError(verdict::too_large(bytes.len(), limit)));
-        }
-        let appended = self
-            .history
-            .append(
-                &context.customer,
-                context.head.sequence,
-                envelope.command,
-                headers(&metadata),
-                bytes.clone(),
-            )
-            .await;
-        let sequence = match appended {
-            Ok(sequence) => sequence,
-            Err(AppendError::Conflict) => return Err(AggregateError::AggregateConflict),
-            Err(error) => return Err(unavailable(error)),
-        };
-        context.head.appended(sequence, &bytes, &envelope);
-        self.shared.seen.note(&context.customer, sequence, context.head.digest);
-        self.freeze(&context.customer, &mut context.head);
+        let said = Said::read(&metadata)?;
+        let customer = context.customer.to_string();
+        let bare = events.iter().map(|recorded| recorded.event.clone()).collect();
+        let (sequence, _) = self.append(bare, context, said).await?;
         metadata.insert(key::SEQUENCE.to_owned(), sequence.to_string());
-        let committed = numbered(
-            context.customer.as_str(),
-            events.into_iter().map(|event| (event, metadata.clone())).collect(),
-        );
-        self.keep(context);
-        Ok(committed)
+        Ok(numbered(&customer, events.into_iter().map(|event| (event, metadata.clone())).collect()))
     }
 }
 

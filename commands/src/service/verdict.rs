@@ -175,7 +175,8 @@ pub(super) fn reused(asked: &Asked) -> Refusal {
 /// The decision does not fit into a message, and a command has one message only.
 pub(crate) fn too_large(bytes: usize, limit: usize) -> Refusal {
     let message = format!("the decision has {bytes} bytes, and the server takes messages of at most {limit}");
-    Refusal::new(Reason::BodyTooLarge, message).next("Ask for less with one command.")
+    Refusal::new(Reason::BodyTooLarge, message)
+        .next("Ask for less with one command: for each site instead of the customer, or for its objects one by one.")
 }
 
 /// An id is remembered for a window; outside of it nobody can tell a repeat from a new command.

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use wanwright_commands::cancel::Standing;
 use wanwright_schemas::Reason::*;
 
 use crate::harness::*;
@@ -56,6 +57,41 @@ fn what_says_how_something_should_be_is_refused_while_a_freeze_is_in_force() {
 
     world.now = at("2027-01-01T23:00:00Z");
     world.accept("device.d1.decommission", "");
+}
+
+#[test]
+fn what_nobody_has_begun_is_taken_back_in_a_freeze_and_what_was_tried_is_not() {
+    const AP: &str = r#"{"settings":{"hostname":"ap"}}"#;
+    let mut world = World::running();
+    world.accept("device.d1.change", AP);
+    world.accept("device.d2.create", &DEVICE.replace("0001", "0002"));
+    world.accept("customer.acme.freeze", CHRISTMAS);
+    world.now = at("2026-12-24T12:00:00Z");
+    // Another change at the vendor, whether it is called `revert` or `cancel`; a device that is half there would go.
+    world.standing = Standing::Tried;
+    world.refuse("device.d1.revert", r#"{"to_generation":1}"#, Frozen, "");
+    for device in ["d1", "d2"] {
+        let refusal = world.refuse(&format!("device.{device}.cancel"), "", Frozen, "");
+        assert!(refusal.message.contains("christmas"), "{refusal}");
+    }
+    // Whether it can be cancelled at all comes first.
+    world.refuse("site.oslo.cancel", "", NothingToCancel, "");
+    world.standing = Standing::Running;
+    world.refuse("device.d1.cancel", "", OrderRunning, "");
+    world.standing = Standing::Waiting;
+    assert_eq!(world.accept("device.d1.cancel", ""), ["d1 DeviceChanged 3", "d1 DeviceCancelled 3"]);
+    assert_eq!(world.accept("device.d2.cancel", ""), ["d2 DeviceCancelled 2"]);
+    world.idle("device.d1");
+    // A try that failed before counts as one, whatever is in the table now.
+    let mut world = World::running();
+    world.accept("device.d1.change", AP);
+    world.fail("device.d1");
+    world.accept("device.d1.change", r#"{"settings":{"hostname":"ap-2"}}"#);
+    world.accept("customer.acme.freeze", CHRISTMAS);
+    world.now = at("2026-12-24T12:00:00Z");
+    world.refuse("device.d1.cancel", "", Frozen, "");
+    world.accept("customer.acme.unfreeze", r#"{"name":"christmas"}"#);
+    world.accept("device.d1.cancel", "");
 }
 
 #[test]

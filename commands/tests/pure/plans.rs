@@ -27,9 +27,11 @@ fn planning(policy: &str) -> World {
 }
 
 /// A plan that an executor with the test vendors made: its file, and how much it changes.
-fn plan(world: &World, file: &str, [create, update, delete, replace]: [u32; 4]) -> Plan {
-    let template =
-        &world.vendors.get("northwan").expect("a vendor").terraform.as_ref().expect("a template").digest;
+pub fn plan(world: &World, file: &str, [create, update, delete, replace]: [u32; 4]) -> Plan {
+    let site = &world.state.sites[&oslo()];
+    let vendor = world.vendors.get(site.spec.vendor.as_str()).expect("a vendor");
+    let version = site.templates.version_at(site.generation);
+    let template = &vendor.template(version).expect("a template").effects;
     serde_json::from_value(json!({
         "hash": Digest::of(file.as_bytes()), "template": template, "serial": 3, "lineage": "l",
         "counts": {"create": create, "update": update, "delete": delete, "replace": replace},
@@ -47,7 +49,7 @@ fn hash(file: &str) -> Digest {
 
 impl World {
     /// Reports about a site's stack as a whole.
-    fn report_of_stack(&mut self, order: &Order, finding: Finding) -> Vec<String> {
+    pub fn report_of_stack(&mut self, order: &Order, finding: Finding) -> Vec<String> {
         let (object, uid) = (ObjectRef::Site(oslo()), self.state.sites[&oslo()].uid);
         let report = Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }] };
         let body = serde_json::to_string(&report).expect("JSON");
@@ -56,7 +58,7 @@ impl World {
 
     /// The order that plans is carried out: this is the file.
     #[track_caller]
-    fn planned(&mut self, file: &str, counts: [u32; 4]) -> Vec<String> {
+    pub fn planned(&mut self, file: &str, counts: [u32; 4]) -> Vec<String> {
         let order = self.due();
         assert!(matches!(order.intent, Intent::Plan { .. }), "{:?}", order.intent);
         let plan = plan(self, file, counts);
@@ -65,12 +67,13 @@ impl World {
 
     /// The order there should be about the site now.
     #[track_caller]
-    fn due(&self) -> Order {
+    pub fn due(&self) -> Order {
         self.wanted_now().change.expect("an order")
     }
 
-    fn wanted_now(&self) -> wanwright_commands::orders::Wanted {
-        let vendor = self.vendors.get("northwan").expect("a vendor");
+    pub fn wanted_now(&self) -> wanwright_commands::orders::Wanted {
+        let vendor = &self.state.sites[&oslo()].spec.vendor;
+        let vendor = self.vendors.get(vendor.as_str()).expect("a vendor");
         let target = target_of("site.oslo");
         wanwright_commands::orders::wanted_at(
             &customer(),
@@ -82,13 +85,13 @@ impl World {
         )
     }
 
-    fn approve_plan(&mut self, who: &str, generation: u64, file: &str) -> Result<Vec<String>, Reason> {
+    pub fn approve_plan(&mut self, who: &str, generation: u64, file: &str) -> Result<Vec<String>, Reason> {
         let body = json!({"generation": generation, "plan": hash(file)}).to_string();
         let events = self.send(who, "site.oslo.approve", &body, None);
         events.map(|events| events.iter().map(short).collect()).map_err(|refusal| refusal.code)
     }
 
-    fn reject_plan(&mut self, generation: u64, file: &str) {
+    pub fn reject_plan(&mut self, generation: u64, file: &str) {
         let body = json!({"generation": generation, "plan": hash(file), "reason": "no"}).to_string();
         let rejected = self.send("boss", "site.oslo.reject", &body, None);
         assert_eq!(rejected.expect("a rejection").len(), 1);

@@ -21,8 +21,8 @@ use crate::model::{Ask, End, Kind, Model, Row};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A person asks for something; there are two.
-    Ask(Ask, bool),
+    /// A person asks for something; there are two. He may say which generation he saw, rightly or not.
+    Ask(Ask, bool, Option<i64>),
     /// Somebody approves one of the things that wait, or says another generation.
     Approve(usize, u64, &'static str),
     /// Minutes go by.
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
     // Most runs succeed with everything.
     let bits = prop_oneof![3 => Just(0xff), 2 => any::<u8>()];
     prop_oneof![
-        12 => (ask(), any::<bool>()).prop_map(|(ask, other)| Step::Ask(ask, other)),
+        12 => (ask(), any::<bool>(), saw()).prop_map(|(ask, other, off)| Step::Ask(ask, other, off)),
         1 => (1..15i64).prop_map(Step::Wait),
         3 => (any::<usize>(), prop_oneof![5 => Just(0), 1 => Just(1)], prop::sample::select(&["demo", "other", "boss", "chief"][..]))
             .prop_map(|(index, off, who)| Step::Approve(index, off, who)),
@@ -52,6 +52,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<prop::sample::Index>().prop_map(|index| Step::Again(index.index(64))),
         1 => (0..10usize, any::<u8>()).prop_map(|(object, bits)| Step::Nonsense(object, bits)),
     ]
+}
+
+/// By how much the generation is off that somebody says he saw, where he says one.
+fn saw() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![6 => Just(None), 3 => Just(Some(0)), 1 => Just(Some(1)), 1 => Just(Some(-1))]
 }
 
 fn target(number: usize) -> String {
@@ -114,7 +119,7 @@ impl Life {
     fn step(&mut self, step: &Step) {
         let before = self.world.clone();
         match step {
-            Step::Ask(ask, other) => self.ask(ask, if *other { "other" } else { "demo" }),
+            Step::Ask(ask, other, off) => self.ask_who_saw(ask, if *other { "other" } else { "demo" }, *off),
             Step::Wait(minutes) => self.wait(*minutes),
             Step::Approve(index, off, who) => {
                 let waiting = self.model.waiting();
@@ -188,14 +193,20 @@ impl Life {
     }
 
     fn ask(&mut self, ask: &Ask, who: &'static str) {
+        self.ask_who_saw(ask, who, None);
+    }
+
+    /// The same by somebody who says which generation he saw: the present one, and so many more.
+    fn ask_who_saw(&mut self, ask: &Ask, who: &'static str, off: Option<i64>) {
+        let saw = off.map(|off| self.model.seen(ask).unwrap_or_default().saturating_add_signed(off));
         let (tail, body) = typed(ask, &self.model, self.world.now);
-        let mine = self.model.ask(ask, who, self.minute);
+        let mine = self.model.ask(ask, who, self.minute, saw);
         if let Ask::Cancel(_, _, tried) = ask {
             self.world.standing = if *tried { Standing::Tried } else { Standing::Waiting };
         }
-        let real = self.world.send(who, &tail, &body, None);
+        let real = self.world.send(who, &tail, &body, saw);
         let code = |refusal: Refusal| refusal.code;
-        assert_eq!(real.map(|_| ()).map_err(code), mine, "{tail} {body}");
+        assert_eq!(real.map(|_| ()).map_err(code), mine, "{tail} {body} {saw:?}");
     }
 
     /// Reports, twice: the second time says nothing.

@@ -219,6 +219,51 @@ fn other_windows_and_freezes_are_judged_anew_for_what_waits() {
 }
 
 #[test]
+fn whoever_missed_a_window_is_told_of_the_next_one_with_what_is_decided_next() {
+    let mut world = with_window(&["sun"], "02:00", "04:00");
+    world.accept("device.d1.change", r#"{"settings":{"hostname":"ap"}}"#);
+    world.accept("site.oslo.change", r#"{"lan":["10.9.0.0/24"]}"#);
+    let until = |world: &World| {
+        let state = &world.state;
+        let of_device = state.devices[&"d1".parse().expect("an id")].postponed.clone();
+        let of_site = state.sites[&"oslo".parse().expect("an id")].postponed.clone();
+        [of_device, of_site].map(|postponed| postponed.expect("a postponement").until)
+    };
+    let note = |world: &mut World, tail: &str| world.accept(tail, r#"{"text":"n"}"#);
+    let [first, second] = ["2026-11-22T01:00:00Z", "2026-11-29T01:00:00Z"].map(|text| Some(at(text)));
+    assert_eq!(until(&world), [first, first]);
+    // In the window it may begin at any moment.
+    world.now = at("2026-11-22T02:00:00Z");
+    assert_eq!(note(&mut world, "tunnel.t1.note"), ["t1 TunnelNoted"]);
+    assert_eq!(until(&world), [first, first]);
+
+    world.now = at("2026-11-22T04:00:00Z");
+    let said = note(&mut world, "tunnel.t1.note");
+    assert_eq!(said, ["t1 TunnelNoted", "oslo SitePostponed 2", "d1 DevicePostponed 2"]);
+    assert_eq!(until(&world), [second, second]);
+    assert_eq!(note(&mut world, "tunnel.t1.note"), ["t1 TunnelNoted"], "it is told once");
+
+    // What is reported behind a window tells of it as well, and what is let through has missed nothing.
+    world.now = at("2026-11-28T00:00:00Z");
+    world.accept("site.oslo.release", r#"{"reason":"now"}"#);
+    world.now = at("2026-11-29T03:00:00Z");
+    assert_eq!(world.carry_out("site.oslo"), ["oslo SiteApplied 2", "d1 DevicePostponed 2"]);
+    assert_eq!(gate(&mut world, "2026-11-29T03:00:00Z"), shut("2026-12-06T01:00:00Z"));
+}
+
+#[test]
+fn a_command_does_not_grow_with_all_that_missed_a_window_beside_it() {
+    let mut world = with_window(&["sun"], "02:00", "04:00");
+    for number in 2..100 {
+        let device = DEVICE.replace("SN", &format!("SN{number}"));
+        world.accept(&format!("device.d{number}.create"), &device);
+    }
+    world.now = at("2026-11-22T04:00:00Z");
+    let renewed = [(); 3].map(|()| world.accept("tunnel.t1.note", r#"{"text":"n"}"#).len() - 1);
+    assert_eq!(renewed, [64, 34, 0]);
+}
+
+#[test]
 fn wider_windows_are_approved_where_changes_are() {
     let mut world = with_window(&["sat", "sun"], "01:00", "05:00");
     world.accept("customer.acme.change", r#"{"policy":{"device":{"approve":{"by":2}}}}"#);

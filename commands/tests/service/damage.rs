@@ -1,6 +1,7 @@
 //! Nothing is decided on a history that lost something.
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 use wanwright_commands::service::Options;
 use wanwright_nats::evidence::{Evidence, Folder, Rolling, SignedHead, SigningKey, leaf};
 use wanwright_nats::stream_info;
@@ -8,6 +9,21 @@ use wanwright_nats::topology::{self, DEAD};
 use wanwright_schemas::{CommandId, Reason, headers};
 
 use crate::world::{PARTITIONS, SITE, World, code, customer, stream_of};
+
+/// What a tenant gets that reads its history from a place on: how many messages, or the code of the refusal.
+async fn read(world: &World, after: u64, limit: usize) -> Result<usize, String> {
+    let asked = json!({ "after": after, "limit": limit }).to_string();
+    let answer = world.nats.client.request("wan.history.acme.anna", asked.into()).await.unwrap();
+    let page: Value = serde_json::from_slice(&answer.payload).unwrap();
+    match page["messages"].as_array() {
+        Some(messages) => Ok(messages.len()),
+        None => Err(page["code"].as_str().expect("a refusal").to_owned()),
+    }
+}
+
+fn damaged() -> Result<usize, String> {
+    Err("HistoryDamaged".to_owned())
+}
 
 #[tokio::test]
 async fn a_history_that_became_shorter_is_damaged_and_its_commands_are_kept() {
@@ -23,6 +39,9 @@ async fn a_history_that_became_shorter_is_damaged_and_its_commands_are_kept() {
     let config = topology::streams(PARTITIONS, 1).into_iter().find(|config| config.name == name).unwrap();
     world.nats.js.create_stream(config).await.unwrap();
     world.nats.js.publish(first.subject, first.payload).await.unwrap().await.unwrap();
+
+    // Its end is cut, and what is left fits its chain.
+    assert_eq!(read(&world, 0, 10).await, damaged());
 
     let change = (r#"{"lan":["10.3.0.0/24"]}"#, "acme.demo.site.oslo.change");
     let answer = world.ask(change.1, CommandId::mint(), change.0).await;
@@ -73,10 +92,12 @@ async fn a_service_that_has_seen_nothing_believes_the_signed_head_and_not_an_emp
     let change = ("acme.demo.site.oslo.change", r#"{"lan":["10.3.0.0/24"]}"#);
     let answer = world.ask(change.0, CommandId::mint(), change.1).await;
     assert_eq!(code(&answer), None, "{answer:?}");
+    assert_eq!(read(&world, 0, 10).await, Ok(2));
     service.stop().await;
 
     anew(&world, &name).await;
     let service = world.serve_with(options()).await;
+    assert_eq!(read(&world, 0, 10).await, damaged());
     let create = ("acme.demo.site.oslo.create", SITE);
     let answer = world.ask(create.0, CommandId::mint(), create.1).await;
     assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
@@ -116,9 +137,39 @@ async fn a_stream_with_a_hole_is_refused_whose_customer_the_lost_message_was() {
     world.nats.js.update_stream(config).await.unwrap();
     // The chain of what is left is whole: only the count tells.
     let service = world.serve().await;
+    assert_eq!(read(&world, 0, 10).await, damaged());
     let answer =
         world.ask("acme.demo.site.oslo.change", CommandId::mint(), r#"{"lan":["10.3.0.0/24"]}"#).await;
     assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
     service.stop().await;
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_of_a_history_is_given_away_as_far_as_its_chain_goes() {
+    let world = World::empty("").await;
+    let service = world.serve().await;
+    for number in 1..=5 {
+        let body = SITE.replace("10.1", &format!("10.{number}"));
+        world.ask(&format!("acme.demo.site.s{number}.create"), CommandId::mint(), &body).await;
+    }
+    assert_eq!(read(&world, 0, 10).await, Ok(5));
+    assert_eq!((read(&world, 2, 2).await, read(&world, 4, 10).await), (Ok(2), Ok(1)));
+    assert_eq!(read(&world, 5, 10).await, Ok(0));
+    service.stop().await;
+
+    // The third message is not there, and the stream, which was made anew, counts on without it.
+    let all = world.history("acme").await;
+    let name = stream_of(&customer("acme"));
+    anew(&world, &name).await;
+    for message in all.into_iter().filter(|message| message.sequence != 3) {
+        world.nats.js.publish(message.subject, message.payload).await.unwrap().await.unwrap();
+    }
+    let service = world.serve().await;
+    assert_eq!(read(&world, 0, 2).await, Ok(2), "so far it is whole");
+    for (after, limit) in [(0, 10), (0, 3), (1, 2), (2, 1)] {
+        assert_eq!(read(&world, after, limit).await, damaged(), "{limit} behind {after}");
+    }
+    assert_eq!(read(&world, 3, 10).await, Ok(1), "it follows the one before it");
+    service.stop().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use futures::StreamExt;
 use serde_json::{Value, json};
-use wanwright_schemas::{CommandId, Outcome, Reason, headers, subjects};
+use wanwright_schemas::{CommandId, Envelope, Outcome, Reason, headers, subjects};
 
 use crate::world::{LIMIT, SITE, World, code, customer, with};
 
@@ -144,6 +144,8 @@ async fn a_trace_goes_with_the_events_and_the_outcome() {
     let mut traced = with(id);
     traced.insert("TraceParent", TRACE);
     traced.insert("tracestate", "rojo=1");
+    traced.insert(headers::CAUSATION_ID, "order-7");
+    traced.insert(headers::CORRELATION_ID, "migration-2026");
     assert!(ask(&world, CREATE, traced, SITE).await.position().is_some());
     let stored = world.history("acme").await.remove(0);
     let outcome = world.first("OUTCOMES", &subjects::outcome(&customer("acme"), id)).await;
@@ -151,11 +153,18 @@ async fn a_trace_goes_with_the_events_and_the_outcome() {
         assert_eq!(headers.get("traceparent").map(|value| value.as_str()), Some(TRACE));
         assert_eq!(headers.get("tracestate").map(|value| value.as_str()), Some("rojo=1"));
     }
+    let envelope = Envelope::decode(&stored.payload).unwrap();
+    assert_eq!(envelope.command, id);
+    assert_eq!(envelope.cause.as_deref(), Some("order-7"));
+    assert_eq!(envelope.correlation.as_deref(), Some("migration-2026"));
     // A malformed one is nobody's trouble, and goes nowhere.
     let broken = head(&[("traceparent", "00-nonsense")]);
     let change = ask(&world, "wan.do.acme.demo.site.oslo.change", broken, r#"{"lan":["10.3.0.0/24"]}"#).await;
     assert!(change.position().is_some(), "{change:?}");
-    assert!(world.history("acme").await[1].headers.get("traceparent").is_none());
+    let stored = world.history("acme").await.remove(1);
+    assert!(stored.headers.get("traceparent").is_none());
+    let envelope = Envelope::decode(&stored.payload).unwrap();
+    assert_eq!((envelope.cause, envelope.correlation), (None, None), "who names none has none");
     world.stop().await;
 }
 

@@ -188,7 +188,7 @@ impl Scene {
 
     fn plan(&mut self) -> Value {
         self.made += 1;
-        let template = &self.vendors.get("simwan").unwrap().terraform.as_ref().unwrap().digest;
+        let template = &self.vendors.get("simwan").unwrap().terraform.as_ref().unwrap().effects;
         json!({
             "hash": Digest::of(format!("plan {}", self.made).as_bytes()), "template": template, "serial": 1,
             "lineage": "l", "counts": { "create": 1, "update": 0, "delete": 0, "replace": 0 },

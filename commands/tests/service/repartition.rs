@@ -12,7 +12,8 @@ use wanwright_nats::{Nats, NatsError, StoredMessage, topology};
 use wanwright_schemas::{CommandId, Outcome, subjects};
 use wanwright_vendors::Catalogue;
 
-use crate::world::{PARTITIONS, SITE, World, customer};
+use crate::proxy::Proxy;
+use crate::world::{LIMIT, PARTITIONS, SITE, World, customer, with};
 
 const CUSTOMERS: usize = 200;
 
@@ -216,7 +217,7 @@ async fn released(nats: &Nats) {
             }
         }
     };
-    tokio::time::timeout(crate::world::LIMIT, free).await.unwrap();
+    tokio::time::timeout(LIMIT, free).await.unwrap();
 }
 
 #[tokio::test]
@@ -313,5 +314,53 @@ async fn a_change_that_was_begun_can_be_taken_back() {
     let service = world.serve().await;
     let outcome = world.outcome("customer-001", id).await;
     assert!(outcome.position().is_some(), "{outcome:?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_appended_when_the_count_has_changed_is_accepted_by_nobody_and_decided_once_afterwards() {
+    const CHANGE: &str = "acme.demo.site.oslo.change";
+    const BODY: &str = r#"{"lan":["10.77.0.0/24"]}"#;
+    let world = World::empty("").await;
+    let nats = &world.nats;
+    // What is published with headers into a history: an append, and nothing else.
+    let proxy = Proxy::of_what_is_told(&world.url(), "HPUB wan.evt.").await;
+    let slow = wanwright_nats::connect(&proxy.url, "slow", PARTITIONS).await.unwrap();
+    let (service, ready) = World::launch(slow, vendors(), Options::default());
+    tokio::time::timeout(LIMIT, ready).await.unwrap().unwrap();
+    let made = world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    assert!(made.position().is_some(), "{made:?}");
+
+    // The service looked at its lease, decided, and stands still before its append is on its way.
+    proxy.arm();
+    let id = CommandId::mint();
+    let asked = nats.client.request_with_headers(format!("wan.do.{CHANGE}"), with(id), BODY.into());
+    let meanwhile = async {
+        proxy.met().await;
+        // Who holds a lease takes it for lost after two thirds of its time.
+        let run_out = tokio::time::Instant::now() + topology::PARTITION_LEASE_TIME * 2 / 3;
+        let leases = nats.js.get_key_value(topology::PARTITIONS).await.unwrap();
+        for partition in 0..PARTITIONS {
+            leases.purge(partition.to_string()).await.unwrap();
+        }
+        let report = change(nats, 32).await.unwrap();
+        assert_eq!((report.plan.moving, report.copied), (1, 1), "{report:?}");
+        // By its own clock the service has lost its lease as well, and still waits for the append.
+        tokio::time::sleep_until(run_out).await;
+        proxy.go_on();
+    };
+    let (answer, ()) = tokio::join!(asked, meanwhile);
+    assert!(answer.is_err(), "nobody reads what was appended, and it was answered: {answer:?}");
+    let why = service.ends().await;
+    assert!(matches!(why, NatsError::OtherPartitions { known: PARTITIONS, found: 32 }), "{why}");
+    assert_eq!(history(&world, "acme", PARTITIONS).await.len(), 2, "it was appended under the old count");
+    assert_eq!(history(&world, "acme", 32).await.len(), 1);
+
+    // Whoever asks again under the same id gets it decided, once.
+    let service = world.serve().await;
+    let first = world.ask(CHANGE, id, BODY).await;
+    assert!(first.position().is_some() && !first.repeated, "{first:?}");
+    assert!(world.ask(CHANGE, id, BODY).await.repeated);
+    assert_eq!(history(&world, "acme", 32).await.len(), 2);
     service.stop().await;
 }

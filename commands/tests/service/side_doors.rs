@@ -112,8 +112,15 @@ async fn a_history_comes_in_pages_that_prove_their_chain() {
         after = json!(page.next);
     }
     assert_eq!(read, 5);
-    let empty = plain(&world, "wan.history.nobody.anna", json!({})).await;
-    assert_eq!(empty["messages"], json!([]));
+    // Who follows a history begins at its newest message, whatever else is said.
+    let newest = plain(&world, "wan.history.acme.anna", json!({ "newest": true, "after": 1 })).await;
+    assert_eq!((newest["messages"].as_array().unwrap().len(), &newest["next"]), (1, &Value::Null));
+    let text = newest["messages"][0]["envelope"].to_string();
+    assert!(text.contains("10.5.0.0/24"), "{text}");
+    for asked in [json!({}), json!({ "newest": true })] {
+        let empty = plain(&world, "wan.history.nobody.anna", asked).await;
+        assert_eq!(empty["messages"], json!([]));
+    }
     for (body, code) in [
         (json!({ "limit": 0 }), "InvalidValue"),
         (json!({ "limit": 100_000 }), "InvalidValue"),

@@ -1,6 +1,7 @@
 //! A load begins at a snapshot, which is believed as far as the history goes through it.
 
 use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
 use wanwright_commands::{Head, STATE_VERSION};
 use wanwright_nats::{Snapshot, Snapshots, topology};
 use wanwright_schemas::{CommandId, Outcome, Reason, subjects};
@@ -51,6 +52,67 @@ async fn a_service_goes_on_from_a_snapshot_that_fits() {
     assert_eq!(code(&answer), Some(Reason::AlreadyExists), "{answer:?}");
     // Another version of the state reads the history.
     assert_eq!(snapshots.get(&customer("acme"), STATE_VERSION + 1).await.unwrap(), None);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_of_an_earlier_stream_is_believed_where_the_messages_are_the_same() {
+    let world = World::new().await;
+    let snapshot = frozen(&world).await;
+    let (acme, snapshots) = (customer("acme"), Snapshots::new(world.nats.clone()));
+    let earlier = Snapshot { incarnation: jiff::Timestamp::UNIX_EPOCH, ..snapshot.clone() };
+    assert_ne!(earlier.incarnation, snapshot.incarnation);
+
+    // The stream was brought back from a backup, say: its messages are what counts.
+    let mut other = Head::thaw(&snapshot.state).unwrap();
+    let ghost = other.state.sites.values().next().unwrap().clone();
+    other.state.sites.insert("ghost".parse().unwrap(), ghost);
+    let state = Bytes::from(other.freeze().unwrap());
+    snapshots.put(&acme, &Snapshot { state, ..earlier.clone() }).await.unwrap();
+    world.restart().await;
+    let answer = world.ask("acme.demo.site.ghost.create", CommandId::mint(), SITE).await;
+    assert_eq!(code(&answer), Some(Reason::AlreadyExists), "{answer:?}");
+
+    // It went on in another way: what this service has not seen, the snapshot has.
+    let mut other = Head::thaw(&snapshot.state).unwrap();
+    other.digest = Some(wanwright_schemas::Digest::of(b"what that stream had there"));
+    let state = Bytes::from(other.freeze().unwrap());
+    snapshots.put(&acme, &Snapshot { state, ..earlier }).await.unwrap();
+    world.restart().await;
+    assert_eq!(code(&change(&world, 2).await), Some(Reason::HistoryDamaged));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_history_of_few_things_is_frozen_as_often_as_a_short_one() {
+    const CHANGES: usize = 2000;
+    let world = World::new().await;
+    let mut made = world.nats.client.subscribe(subjects::snapshot(&customer("acme"))).await.unwrap();
+    world.nats.client.flush().await.unwrap();
+    world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    let changes = (0..CHANGES).map(|number| change(&world, number).boxed_local());
+    let changes: Vec<_> = changes.collect();
+    let refused = futures::stream::iter(changes).buffered(16).filter(|done| {
+        let is_refused = done.refusal().is_some();
+        async move { is_refused }
+    });
+    assert_eq!(refused.count().await, 0);
+
+    let (mut before, mut paces) = (0, Vec::new());
+    while before + 150 < CHANGES as u64 {
+        let snapshot = tokio::time::timeout(LIMIT, made.next()).await.expect("a snapshot").unwrap();
+        let head = snapshot.headers.expect("headers");
+        let messages: u64 = head.get("Wan-Messages").unwrap().as_str().parse().unwrap();
+        paces.push(messages - before);
+        before = messages;
+    }
+    let newest = Snapshots::new(world.nats.clone()).get(&customer("acme"), STATE_VERSION).await.unwrap();
+    let largest = newest.expect("a snapshot").state.len();
+    // Each command that is remembered takes 64 bytes; the rest is one site.
+    assert!(largest < 4096 + 64 * CHANGES, "{largest}");
+    // One in 64, and one more for each 8 KiB that it takes, with what comes while a state is frozen.
+    let most = 64 + (largest as u64).div_ceil(8192) + 16;
+    assert!(paces.iter().all(|pace| (64..=most).contains(pace)), "{paces:?}, at most {most}");
     world.stop().await;
 }
 

@@ -14,7 +14,8 @@ use wanwright_schemas::{CommandId, Envelope, Reason};
 use crate::world::{LIMIT, SITE, World, code, customer};
 
 const DEVICE: &str = r#"{"site":"oslo","serial":"SN-0001","model":"edge-100"}"#;
-const NOW: Pace = Pace {
+/// A pace without a pause.
+pub const NOW: Pace = Pace {
     first: Duration::ZERO,
     between: Duration::from_millis(20),
     page: Duration::ZERO,

@@ -6,20 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message, message::Acker};
-use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use wanwright_commands::{BrokenHistory, Head};
 use wanwright_schemas::CustomerId;
-use wanwright_schemas::envelope::Envelope;
+use wanwright_schemas::envelope::{Envelope, UnreadableEnvelope};
 use wanwright_schemas::order::Target;
 use wanwright_schemas::trace::TraceContext;
 
-use super::Stuck;
 use super::causes::{self, Happened};
 use super::compare::{Compare, Compared};
+use super::{Stuck, looks};
+use crate::gateway::Priority;
 
 /// How many targets are compared in a turn.
 const SLICE: usize = 32;
+
+/// How many of them are for looks at least, where any are due.
+const FOR_LOOKS: usize = SLICE / 8;
 
 /// How many of them beside each other.
 const AT_ONCE: usize = 8;
@@ -54,7 +57,8 @@ impl Held {
 /// A message of the customer's history.
 pub(super) struct Arrived {
     sequence: u64,
-    payload: Bytes,
+    bytes: usize,
+    envelope: Result<Envelope, UnreadableEnvelope>,
     trace: Option<TraceContext>,
     held: Arc<Held>,
 }
@@ -65,11 +69,20 @@ impl Arrived {
         let trace = message.headers.as_ref().and_then(wanwright_nats::trace::read);
         let (message, acker) = message.split();
         let held = Arc::new(Held { acker, again: AtomicBool::new(false) });
-        Self { sequence, payload: message.payload, trace, held }
+        let (bytes, envelope) = (message.payload.len(), Envelope::decode(&message.payload));
+        Self { sequence, bytes, envelope, trace, held }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.payload.len()
+        self.bytes
+    }
+
+    /// What it is about at best: what asks for looks and nothing else is in no hurry.
+    pub(super) fn priority(&self) -> Priority {
+        match &self.envelope {
+            Ok(envelope) if looks::are_all(&envelope.events) => Priority::Drift,
+            _ => Priority::Intent,
+        }
     }
 }
 
@@ -84,13 +97,38 @@ struct Due {
 #[derive(Default)]
 pub(super) struct Desk {
     head: Option<Head>,
-    due: BTreeMap<Target, Due>,
+    /// The targets about which more is due than a look.
+    changes: BTreeMap<Target, Due>,
+    /// The others.
+    looks: BTreeMap<Target, Due>,
 }
 
 impl Desk {
-    /// Whether another turn is needed.
-    pub(super) fn has_more(&self) -> bool {
-        !self.due.is_empty()
+    /// What another turn is needed for at best; none where nothing is left.
+    pub(super) fn left(&self) -> Option<Priority> {
+        let looks = (!self.looks.is_empty()).then_some(Priority::Drift);
+        if self.changes.is_empty() { looks } else { Some(Priority::Intent) }
+    }
+
+    /// What is compared next: changes, and looks in the places that they leave. Some are always left, so that looks come
+    /// to an end where changes do not.
+    fn slice(&self) -> Vec<(Target, Option<TraceContext>)> {
+        let most = SLICE - self.looks.len().min(FOR_LOOKS);
+        let next = self.changes.iter().take(most).chain(&self.looks).take(SLICE);
+        next.map(|(target, due)| (target.clone(), due.trace.clone())).collect()
+    }
+
+    fn take(&mut self, target: &Target) -> Option<Due> {
+        self.changes.remove(target).or_else(|| self.looks.remove(target))
+    }
+
+    fn note(&mut self, target: Target, trace: Option<TraceContext>, changes: bool, held: Arc<Held>) {
+        let changes = changes || self.changes.contains_key(&target);
+        let mut due = self.take(&target).unwrap_or_default();
+        due.trace = trace;
+        due.because_of.push(held);
+        let all = if changes { &mut self.changes } else { &mut self.looks };
+        all.insert(target, due);
     }
 
     /// Takes in what came and compares a slice of what is due.
@@ -108,9 +146,7 @@ impl Desk {
             self.take_in(&head, customer, message).await;
         }
         self.go_on_with(&head, read);
-        let slice: Vec<(Target, Option<TraceContext>)> =
-            self.due.iter().take(SLICE).map(|(target, due)| (target.clone(), due.trace.clone())).collect();
-        let compared: Vec<_> = stream::iter(slice)
+        let compared: Vec<_> = stream::iter(self.slice())
             .map(|(target, trace)| {
                 let head = &head;
                 async move {
@@ -145,7 +181,9 @@ impl Desk {
     /// What was read ahead of its message may be the cause of the order that is written now.
     fn go_on_with(&mut self, head: &Head, read: Vec<Happened>) {
         for (target, trace) in causes::affected(&head.state, read) {
-            self.due.entry(target).and_modify(|due| due.trace = trace);
+            if let Some(due) = self.changes.get_mut(&target).or_else(|| self.looks.get_mut(&target)) {
+                due.trace = trace;
+            }
         }
     }
 
@@ -173,14 +211,13 @@ impl Desk {
 
     /// Notes what a message concerns. The state may have been past it already; it is compared all the same.
     async fn take_in(&mut self, head: &Head, customer: &CustomerId, message: Arrived) {
-        let Arrived { sequence, payload, trace, held } = message;
-        match Envelope::decode(&payload) {
+        let Arrived { sequence, envelope, trace, held, .. } = message;
+        match envelope {
             Ok(envelope) => {
+                let changes = !looks::are_all(&envelope.events);
                 let happened = vec![Happened { sequence, events: envelope.events, trace }];
                 for (target, trace) in causes::affected(&head.state, happened) {
-                    let due = self.due.entry(target).or_default();
-                    due.trace = trace;
-                    due.because_of.push(Arc::clone(&held));
+                    self.note(target, trace, changes, Arc::clone(&held));
                 }
             }
             Err(source) => {
@@ -192,7 +229,7 @@ impl Desk {
     }
 
     async fn done(&mut self, target: &Target, again: bool) {
-        if let Some(due) = self.due.remove(target) {
+        if let Some(due) = self.take(target) {
             Held::let_all_go(due.because_of, again).await;
         }
     }
@@ -202,7 +239,7 @@ impl Desk {
     async fn give_up(self, customer: &CustomerId, arrived: Vec<Arrived>, stuck: &Stuck) -> Self {
         report(customer, stuck);
         let shares = arrived.into_iter().map(|message| message.held);
-        let due = self.due.into_values().flat_map(|due| due.because_of);
+        let due = self.changes.into_values().chain(self.looks.into_values()).flat_map(|due| due.because_of);
         Held::let_all_go(shares.chain(due).collect(), stuck.passes()).await;
         Self::default()
     }
@@ -210,4 +247,36 @@ impl Desk {
 
 fn report(customer: &CustomerId, stuck: &Stuck) {
     tracing::error!(%customer, error = stuck as &dyn std::error::Error, "an event cannot be dispatched");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets(kind: char, numbers: std::ops::Range<usize>) -> BTreeMap<Target, Due> {
+        let name = |number: usize| format!("{kind}-{number:03}").parse().expect("an id");
+        numbers.map(|number| (Target::Device(name(number)), Due::default())).collect()
+    }
+
+    fn sliced(desk: &Desk) -> (usize, usize) {
+        let slice = desk.slice();
+        let changes = slice.iter().filter(|(target, _)| desk.changes.contains_key(target)).count();
+        (changes, slice.len() - changes)
+    }
+
+    #[test]
+    fn changes_go_first_and_looks_take_the_places_that_they_leave() {
+        let mut desk = Desk { changes: targets('c', 0..100), looks: targets('l', 0..100), head: None };
+        assert_eq!((desk.left(), sliced(&desk)), (Some(Priority::Intent), (28, 4)));
+        desk.changes = targets('c', 0..3);
+        assert_eq!((desk.left(), sliced(&desk)), (Some(Priority::Intent), (3, 29)));
+        desk.changes.clear();
+        assert_eq!((desk.left(), sliced(&desk)), (Some(Priority::Drift), (0, 32)));
+        desk.changes = targets('c', 0..100);
+        desk.looks.clear();
+        assert_eq!(sliced(&desk), (32, 0));
+        assert!(desk.take(&Target::Device("c-007".parse().expect("an id"))).is_some());
+        assert_eq!(desk.changes.len(), 99);
+        assert_eq!(Desk::default().left(), None);
+    }
 }

@@ -8,7 +8,9 @@ mod causes;
 mod compare;
 mod customers;
 mod desk;
+mod looks;
 mod partition;
+mod rollouts;
 mod sweep;
 
 use std::sync::Arc;
@@ -55,6 +57,7 @@ pub async fn run(
     }
     partitions.spawn(sweep::run(compare(), stop.clone()));
     partitions.spawn(alarms::run(compare(), stop.clone()));
+    partitions.spawn(rollouts::run(nats.clone(), vendors.clone(), evidence.clone(), stop.clone()));
     ready();
     while let Some(ended) = partitions.join_next().await {
         if !stop.is_cancelled() {

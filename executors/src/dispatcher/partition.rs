@@ -1,7 +1,7 @@
 //! The reader of a partition: gives each customer whose events came a turn, so that one with thousands of changes does
-//! not keep another's single one waiting.
+//! not keep another's single one waiting. Changes go before looks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use wanwright_schemas::{CustomerId, subjects};
 use super::compare::Compare;
 use super::desk::{Arrived, Desk};
 use super::{Consumer, open};
+use crate::gateway::Priority;
+use crate::gateway::fair::FairQueue;
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,8 +36,17 @@ struct Place {
     arrived: Vec<Arrived>,
     /// The rest; away while its turn lasts.
     desk: Option<Desk>,
-    /// Whether a turn is under way or waited for.
-    queued: bool,
+    /// Whether a turn is under way.
+    served: bool,
+    /// What a turn is waited for at best, while one is.
+    queued: Option<Priority>,
+}
+
+impl Place {
+    /// Whether nothing is left to do.
+    fn is_idle(&self) -> bool {
+        !self.served && self.queued.is_none()
+    }
 }
 
 /// A partition.
@@ -43,7 +54,8 @@ pub(super) struct Partition {
     compare: Arc<Compare>,
     number: u16,
     places: HashMap<CustomerId, Place>,
-    ready: VecDeque<CustomerId>,
+    /// Who waits for a turn. One that waited for looks and has a change now is there twice.
+    ready: FairQueue<Priority, CustomerId, CustomerId>,
     turns: JoinSet<Desk>,
     whose: HashMap<task::Id, CustomerId>,
     waiting_bytes: usize,
@@ -55,7 +67,7 @@ impl Partition {
             compare: Arc::new(compare),
             number,
             places: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: FairQueue::new(),
             turns: JoinSet::new(),
             whose: HashMap::new(),
             waiting_bytes: 0,
@@ -120,19 +132,31 @@ impl Partition {
         };
         let arrived = Arrived::new(message);
         self.waiting_bytes += arrived.bytes();
+        let priority = arrived.priority();
         let place = self.places.entry(customer.clone()).or_default();
         place.arrived.push(arrived);
-        if !place.queued {
-            place.queued = true;
-            self.ready.push_back(customer);
+        if !place.served {
+            self.queue(customer, priority);
+        }
+    }
+
+    /// Has a customer wait for a turn, unless it waits for as good a one.
+    fn queue(&mut self, customer: CustomerId, priority: Priority) {
+        let place = self.places.entry(customer.clone()).or_default();
+        if place.queued.is_none_or(|queued| priority < queued) {
+            place.queued = Some(priority);
+            self.ready.push(priority, customer.clone(), customer);
         }
     }
 
     fn begin_turns(&mut self) {
         while self.turns.len() < AT_ONCE
-            && let Some(customer) = self.ready.pop_front()
+            && let Some(customer) = self.ready.pop()
         {
-            let Some(place) = self.places.get_mut(&customer) else { continue };
+            // The other one of two places has been served.
+            let waits = |place: &&mut Place| place.queued.is_some() && !place.served;
+            let Some(place) = self.places.get_mut(&customer).filter(waits) else { continue };
+            (place.queued, place.served) = (None, true);
             let arrived = std::mem::take(&mut place.arrived);
             self.waiting_bytes -= arrived.iter().map(Arrived::bytes).sum::<usize>();
             let (desk, compare) = (place.desk.take().unwrap_or_default(), Arc::clone(&self.compare));
@@ -149,13 +173,15 @@ impl Partition {
         });
         let Some(customer) = self.whose.remove(&id) else { return };
         let place = self.places.entry(customer.clone()).or_default();
-        place.queued = !place.arrived.is_empty() || desk.has_more();
+        let next = place.arrived.iter().map(Arrived::priority).chain(desk.left()).min();
+        place.served = false;
         place.desk = Some(desk);
-        if place.queued {
-            self.ready.push_back(customer);
+        if let Some(priority) = next {
+            self.queue(customer, priority);
         }
         if self.places.len() > CACHED
-            && let Some(idle) = self.places.iter().find(|(_, place)| !place.queued).map(|(id, _)| id.clone())
+            && let Some(idle) =
+                self.places.iter().find(|(_, place)| place.is_idle()).map(|(id, _)| id.clone())
         {
             self.places.remove(&idle);
         }

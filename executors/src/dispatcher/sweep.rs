@@ -71,7 +71,7 @@ pub(super) async fn of_customer(
 }
 
 /// The customers with a history in a partition.
-async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsError> {
+pub(super) async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsError> {
     let stream = subjects::events_stream(partition);
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Failed {
         doing: format!("listing the customers of {stream}"),

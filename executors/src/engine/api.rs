@@ -12,7 +12,7 @@ use wanwright_vendors::{
     BulkAnswer, BulkChange, ClientError, CreateError, Deleted, JobNotes, JobOf, RemoteObject, ResourceClient,
 };
 
-use super::notes::{Doing, Notes, is_found_again};
+use super::notes::{Doing, Notes};
 use super::together::One;
 use super::{Outcome, Run, of_device, reason_of, with_inputs};
 
@@ -123,14 +123,15 @@ async fn observe(
     attributes: &Map<String, Value>,
     check: CommandId,
 ) -> Result<Finding, ClientError> {
-    if let Some(id) = known(device) {
-        let account =
-            run.order.account.as_ref().map(|account| account.credential.as_str()).unwrap_or_default();
-        let of = format!("{} {account}", run.order.vendor);
-        let listed = run.scans.object(&of, client, attributes, id).await?;
-        if listed.is_some_and(|object| client.api().differences(attributes, &object.attributes).is_empty()) {
+    if let Some(listed) = run.scans.take(&run.order.id) {
+        let is_fresh = listed.is_fresh();
+        run.gateway.records().add_all(listed.calls).await;
+        let differs = !client.api().differences(attributes, &listed.object.attributes).is_empty();
+        if is_fresh && !differs {
             return Ok(Finding::InSync { check });
         }
+        let why = if is_fresh { "shows it differently" } else { "was read too long ago" };
+        run.log.line("info", format!("the vendor's list {why}; it is read alone")).await;
     }
     let observed = match known(device) {
         Some(id) => client.read(id).await?,
@@ -173,7 +174,13 @@ impl Work<'_> {
             // A person has looked at the vendor, and says that it may be created.
             Doing::Create { object: None } if self.run.order.retries > note.retries => return Ok(None),
             Doing::Create { object: None } => {
-                return Err(Trouble::Unknown("an earlier run asked for it and got no answer".to_owned()));
+                // That it is not there says nothing: the vendor may still be making it.
+                let found = match self.client.api().finds_by_name() {
+                    true => find(self.run, &self.client, self.device).await?,
+                    false => None,
+                };
+                let unknown = || Trouble::Unknown("an earlier run asked for it and got no answer".to_owned());
+                return found.ok_or_else(unknown).map(Some);
             }
             Doing::Job(job) => job,
         };
@@ -191,7 +198,8 @@ impl Work<'_> {
             Err(error)
                 if error.is_not_found()
                     && job.change == JobOf::Create
-                    && !is_found_again(self.client.api()) =>
+                    && !self.client.api().takes_key()
+                    && !self.client.api().finds_by_name() =>
             {
                 Err(Trouble::Unknown(format!("the vendor has forgotten its job {}", job.job)))
             }
@@ -230,7 +238,7 @@ impl Work<'_> {
 
     async fn create(&self, attributes: &Map<String, Value>) -> Result<RemoteObject, Trouble> {
         let Self { run, device, client, .. } = self;
-        let blind = self.notes.filter(|_| !is_found_again(client.api()));
+        let blind = self.notes.filter(|_| !client.api().finds_lost_create());
         if let Some(notes) = blind {
             notes.put(Doing::Create { object: None }).await?;
         }
@@ -383,8 +391,8 @@ impl Work<'_> {
             notes.put(Doing::Create { object: Some(object.id) }).await?;
             return Ok(source.into());
         }
-        if matches!(source, ClientError::Pending { .. }) {
-            // The job is noted.
+        if source.is_passing() && notes.has_job().await? {
+            // The next run follows it to its end, and looks for what it made.
             return Ok(source.into());
         }
         if source.may_have_happened() {

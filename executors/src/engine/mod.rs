@@ -9,7 +9,7 @@ mod together;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wanwright_nats::Nats;
+use wanwright_nats::{Held, Nats};
 use wanwright_schemas::Digest;
 use wanwright_schemas::command::ObjectRef;
 use wanwright_schemas::order::{Desired, Order};
@@ -22,7 +22,9 @@ use wanwright_vendors::{ClientError, ResourceClient, Vendor, VendorHttp};
 use crate::gateway::{Opened, journal};
 
 pub use measure::Measure;
+pub(crate) use notes::Notes;
 pub use scans::Scans;
+pub(crate) use scans::{Found, Pile};
 pub use together::Together;
 
 /// What came of a run.
@@ -52,7 +54,7 @@ pub struct Run<'a> {
     pub gateway: &'a Opened,
     /// Whether an earlier run died, so that what it did has to be looked for first.
     pub observe_first: bool,
-    /// The latest lists of the vendors, for looks.
+    /// What lists brought for looks.
     pub scans: &'a Scans,
     /// The changes that go together with others.
     pub together: &'a Together,
@@ -60,6 +62,8 @@ pub struct Run<'a> {
     pub attempt: u32,
     /// Whether the effect journal may name changes of earlier runs whose answers nobody knows.
     pub unsettled: bool,
+    /// The lease of the target; none for a run that locks nothing.
+    pub held: Option<Held>,
     /// Where the run's log goes.
     pub log: Log<'a>,
     /// Where it is noted what the run takes.
@@ -95,6 +99,11 @@ impl<'a> Log<'a> {
     /// The log of the run that has this path.
     pub fn new(nats: &'a Nats, run: &'a Opened) -> Self {
         Self { nats, run }
+    }
+
+    /// Where it goes, and all else that a run keeps.
+    pub(crate) fn nats(&self) -> &'a Nats {
+        self.nats
     }
 
     /// Adds a line. `level` is `info`, `warn` or `error`.
@@ -143,7 +152,7 @@ pub(crate) fn client(run: &Run<'_>, kind: &str) -> Result<Option<ResourceClient>
 }
 
 /// A path through the gateway, in this process.
-fn connection(gateway: &Opened) -> Result<VendorHttp, ClientError> {
+pub(crate) fn connection(gateway: &Opened) -> Result<VendorHttp, ClientError> {
     VendorHttp::carried(gateway.base_url(), gateway.carrier())
 }
 
@@ -178,6 +187,7 @@ pub(crate) fn reason_of_class(class: &str) -> Option<Reason> {
         "VendorRefused" | "Invalid" => Some(Reason::VendorRefused),
         "VendorBusy" => Some(Reason::VendorBusy),
         "Network" => Some(Reason::Network),
+        "OutcomeUnknown" => Some(Reason::OutcomeUnknown),
         "Unexpected" => Some(Reason::Internal),
         _ => None,
     }

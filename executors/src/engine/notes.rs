@@ -1,5 +1,5 @@
 //! What a run has begun at a vendor and not seen the end of, kept outside the process: a job that the vendor works on, and
-//! a create that neither a key nor a name finds again.
+//! a create that neither a key nor a name surely finds again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -41,7 +41,7 @@ pub(super) struct Note {
 
 /// The note of one run's target.
 #[derive(Clone, Debug)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     store: kv::Store,
     key: String,
     order: OrderId,
@@ -62,13 +62,38 @@ impl Notes {
         uid: CommandId,
         api: &ResourceApi,
     ) -> Result<Option<Self>, NatsError> {
-        if api.job.is_none() && is_found_again(api) {
+        if api.job.is_none() && api.finds_lost_create() {
             return Ok(None);
         }
+        Self::of_target(nats, order, uid).await.map(Some)
+    }
+
+    /// The note of an order's target.
+    async fn of_target(nats: &Nats, order: &Order, uid: CommandId) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(ATTEMPTS).await.map_err(failed)?;
         let target = order.target();
         let key = format!("begun.{}.{}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
-        Ok(Some(Self { store, key, order: order.id, uid, retries: order.retries }))
+        Ok(Self { store, key, order: order.id, uid, retries: order.retries })
+    }
+
+    /// Notes that an order ends because nobody can say what an earlier run created.
+    pub(crate) async fn put_unknown(nats: &Nats, order: &Order, uid: CommandId) -> Result<(), NatsError> {
+        Self::of_target(nats, order, uid).await?.put(Doing::Create { object: None }).await
+    }
+
+    /// Whether a person has sent `retry` since an order of this stack ended like that.
+    pub(crate) async fn has_been_looked_at(
+        nats: &Nats,
+        order: &Order,
+        uid: CommandId,
+    ) -> Result<bool, NatsError> {
+        let note = Self::of_target(nats, order, uid).await?.get().await?;
+        Ok(note.is_some_and(|note| order.retries > note.retries))
+    }
+
+    /// Forgets that.
+    pub(crate) async fn forget(nats: &Nats, order: &Order, uid: CommandId) -> Result<(), NatsError> {
+        Self::of_target(nats, order, uid).await?.clear().await
     }
 
     /// The note, if there is one about this very object. One that cannot be read is an error: what it says is needed.
@@ -84,14 +109,14 @@ impl Notes {
         self.store.put(&self.key, bytes.into()).await.map(drop).map_err(failed)
     }
 
+    /// Whether a job is noted, so that the next run goes on with it.
+    pub(super) async fn has_job(&self) -> Result<bool, NatsError> {
+        Ok(matches!(self.get().await?, Some(Note { doing: Doing::Job(_), .. })))
+    }
+
     pub(super) async fn clear(&self) -> Result<(), NatsError> {
         self.store.purge(&self.key).await.map_err(failed)
     }
-}
-
-/// Whether a create whose answer was lost can be told from one that never happened.
-pub(super) fn is_found_again(api: &ResourceApi) -> bool {
-    api.takes_key() || api.finds_by_name()
 }
 
 impl JobNotes for Notes {

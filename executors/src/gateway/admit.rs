@@ -10,7 +10,7 @@ use wanwright_schemas::CustomerId;
 use wanwright_schemas::Kind;
 use wanwright_schemas::order::Intent;
 
-use super::budget::{Admission, LimitStanding, Priority, Standing};
+use super::budget::{Admission, LimitStanding, Limits, Priority, Standing};
 use super::fair::FairQueue;
 use super::forward::MAX_WAIT;
 use crate::vital;
@@ -34,7 +34,10 @@ impl Expected {
     }
 }
 
-type Waiting = FairQueue<Priority, CustomerId, (Expected, oneshot::Sender<Admitted>)>;
+type Waiting = FairQueue<Priority, CustomerId, Asking>;
+
+/// So many runs of a higher priority may be admitted before one that waits for room at the head of its line.
+const OVERTAKE: u32 = 8;
 
 #[derive(Default)]
 struct State {
@@ -43,27 +46,74 @@ struct State {
     admitted: HashMap<String, u64>,
     runs: usize,
     learnt: HashMap<(Kind, &'static str), HashMap<String, f64>>,
+    /// Nobody is admitted any more.
+    over: bool,
 }
 
 impl State {
     fn line(&mut self, limits: Vec<String>) -> &mut Waiting {
-        let line = self.queues.entry(limits).or_insert_with(|| Line { queue: Waiting::new(), next: None });
+        let line = self.queues.entry(limits).or_insert_with(Line::new);
         &mut line.queue
     }
 }
 
-struct Line {
-    queue: Waiting,
-    next: Option<(Expected, oneshot::Sender<Admitted>)>,
+/// A run that waits to be admitted.
+struct Asking {
+    priority: Priority,
+    expected: Expected,
+    tell: oneshot::Sender<Admitted>,
 }
 
-#[derive(Default)]
+struct Line {
+    queue: Waiting,
+    /// Those whose turn it was and for which there was no room yet, one of a priority.
+    heads: BTreeMap<Priority, Asking>,
+    /// How many were admitted before one of them.
+    overtaken: u32,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { queue: Waiting::new(), heads: BTreeMap::new(), overtaken: 0 }
+    }
+
+    /// Whose turn it is. Whoever waits for room waits behind a few that came later with a higher priority.
+    fn next(&mut self) -> Option<Asking> {
+        let Some(first) = self.heads.keys().next().copied() else { return self.queue.pop() };
+        if self.overtaken < OVERTAKE
+            && let Some(later) = self.queue.pop_before(&first)
+        {
+            return Some(later);
+        }
+        // Who was passed by so often goes before those that passed by and wait for room as well.
+        let last = self.overtaken >= OVERTAKE;
+        let head = if last { self.heads.pop_last() } else { self.heads.pop_first() };
+        head.map(|(_, head)| head)
+    }
+
+    /// Notes that a run was admitted.
+    fn passed(&mut self, priority: Priority) {
+        let overtakes = self.heads.keys().next_back().is_some_and(|head| priority < *head);
+        self.overtaken = if overtakes { self.overtaken + 1 } else { 0 };
+    }
+
+    fn is_empty(&self) -> bool {
+        self.heads.is_empty() && self.queue.is_empty()
+    }
+}
+
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    /// The account's limits, for those that nobody has called within yet.
+    limits: Limits,
 }
 
 impl Shared {
+    fn new(limits: Limits) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), limits }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,19 +155,15 @@ impl Drop for Admitted {
 impl Admissions {
     pub(super) fn start(
         standing: watch::Receiver<Standing>,
-        budget: &wanwright_vendors::Budget,
+        limits: Limits,
         stop: &CancellationToken,
         failed: &CancellationToken,
     ) -> Self {
-        let shared = Arc::new(Shared::default());
+        let whole = limits.whole();
+        let shared = Arc::new(Shared::new(limits));
         let task = keep(Arc::clone(&shared), standing, stop.clone());
         vital::spawn("admission", stop, failed, task);
-        let whole = budget.limits.iter().filter(|limit| {
-            let counted = &limit.counts;
-            let lists = [&counted.methods, &counted.paths, &counted.operations];
-            lists.iter().all(|list| list.is_empty()) && !limit.each_operation
-        });
-        Self { shared, whole: whole.map(|limit| limit.name.clone()).collect() }
+        Self { shared, whole }
     }
 
     pub(super) async fn admit(
@@ -128,7 +174,13 @@ impl Admissions {
     ) -> Option<Admitted> {
         let (tell, told) = oneshot::channel();
         let limits = expected.0.keys().cloned().collect();
-        self.shared.lock().line(limits).push(priority, customer.clone(), (expected, tell));
+        {
+            let mut state = self.shared.lock();
+            if state.over {
+                return None;
+            }
+            state.line(limits).push(priority, customer.clone(), Asking { priority, expected, tell });
+        }
         self.shared.changed.notify_one();
         told.await.ok()
     }
@@ -194,8 +246,10 @@ async fn keep(shared: Arc<Shared>, mut standing: watch::Receiver<Standing>, stop
             changed = standing.changed() => if changed.is_err() { break },
         }
     }
-    // Everybody who waits learns that there is no admission any more.
-    shared.lock().queues.clear();
+    // Everybody who waits learns that there is no admission any more, and who comes later does.
+    let mut state = shared.lock();
+    state.over = true;
+    state.queues.clear();
 }
 
 fn admit_all(shared: &Arc<Shared>, standing: &Standing) -> Vec<(oneshot::Sender<Admitted>, Admitted)> {
@@ -208,42 +262,186 @@ fn admit_all(shared: &Arc<Shared>, standing: &Standing) -> Vec<(oneshot::Sender<
         Admission::HeldBack { .. } | Admission::Away => return out,
     };
     for line in queues.values_mut() {
-        while let Some((expected, tell)) = line.next.take().or_else(|| line.queue.pop()) {
-            if tell.is_closed() {
+        while let Some(asking) = line.next() {
+            if asking.tell.is_closed() {
                 continue;
             }
-            if (alone && *runs > 0) || !fits(&expected, admitted, standing) {
-                line.next = Some((expected, tell));
+            if (alone && *runs > 0) || !fits(&asking.expected, admitted, standing, &shared.limits) {
+                line.heads.insert(asking.priority, asking);
                 break;
             }
+            line.passed(asking.priority);
             *runs += 1;
+            let Asking { expected, tell, .. } = asking;
             for (limit, calls) in &expected.0 {
                 *admitted.entry(limit.clone()).or_default() += u64::from(*calls);
             }
             out.push((tell, Admitted { shared: Arc::clone(shared), expected }));
         }
     }
-    queues.retain(|_, line| line.next.is_some() || !line.queue.is_empty());
+    queues.retain(|_, line| !line.is_empty());
     out
 }
 
 /// Whether all calls admitted and these would be served in time, as far as any limit is concerned. A run alone is
 /// admitted as soon as its first call would be: nobody can help that it is large.
-fn fits(expected: &Expected, admitted: &HashMap<String, u64>, standing: &Standing) -> bool {
+fn fits(expected: &Expected, admitted: &HashMap<String, u64>, standing: &Standing, limits: &Limits) -> bool {
     expected.0.iter().all(|(name, calls)| {
-        let Some(limit) = standing.limits.iter().find(|limit| limit.name == *name) else {
+        let stands = standing.limits.iter().find(|limit| limit.name == *name);
+        // One that nobody has called within yet is as slow as it will be.
+        let new =
+            || Some((Duration::ZERO, Duration::from_micros(limits.pace(name)?.interval.unsigned_abs())));
+        let Some((wait, interval)) = stands.map(|limit| (wait(limit, standing), limit.interval)).or_else(new)
+        else {
             return true;
         };
         let before = admitted.get(name).copied().unwrap_or_default();
         let calls = if before == 0 { 0 } else { before + u64::from(*calls) };
-        served(limit, standing, calls) <= MAX_WAIT / 2
+        // With an equal share for each process.
+        let calls = calls.saturating_mul(standing.processes.max(1).try_into().unwrap_or(u64::MAX));
+        wait + interval.saturating_mul(u32::try_from(calls).unwrap_or(u32::MAX)) <= MAX_WAIT / 2
     })
 }
 
-/// How long it takes until so many calls are served, with an equal share for each process.
-fn served(limit: &LimitStanding, standing: &Standing, calls: u64) -> Duration {
+/// How long it takes until a limit has room for the next call.
+fn wait(limit: &LimitStanding, standing: &Standing) -> Duration {
     let now = standing.now.map_or(limit.free, |(now, _)| now);
-    let wait = Duration::try_from(limit.free.duration_since(now)).unwrap_or_default();
-    let calls = calls.saturating_mul(standing.processes.max(1).try_into().unwrap_or(u64::MAX));
-    wait + limit.interval.saturating_mul(u32::try_from(calls).unwrap_or(u32::MAX))
+    Duration::try_from(limit.free.duration_since(now)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use wanwright_vendors::{Budget, Counted, RateLimit, Scope};
+
+    use super::*;
+
+    /// A call a second, by the folder.
+    fn limits() -> Limits {
+        let limit = RateLimit {
+            name: "calls".to_owned(),
+            calls: NonZeroU32::MIN,
+            window: Duration::from_secs(1),
+            burst: Some(NonZeroU32::MIN),
+            scope: Scope::Account,
+            counts: Counted::default(),
+            each_operation: false,
+        };
+        let budget = Budget { limits: vec![limit], busy: Vec::new(), jitter: Duration::ZERO };
+        Limits::new(&budget, "here", None)
+    }
+
+    #[test]
+    fn a_limit_that_nobody_called_within_yet_admits_no_more_than_it_serves() {
+        let mut line = Play { shared: Arc::new(Shared::new(limits())), waiting: Vec::new() };
+        (0..40).for_each(|_| line.ask("change", Priority::Intent, 1));
+        let unused = Standing { limits: Vec::new(), ..slow() };
+        let admitted = admit_all(&line.shared, &unused).len();
+        assert!((10..=15).contains(&admitted), "{admitted} runs of a call each in 15 s");
+    }
+
+    /// An open budget of a call a second.
+    fn slow() -> Standing {
+        let limit = LimitStanding {
+            name: "calls".to_owned(),
+            counts_all: true,
+            interval: Duration::from_secs(1),
+            burst: 1,
+            free: jiff::Timestamp::UNIX_EPOCH,
+            blocked: None,
+        };
+        Standing {
+            admission: Admission::Open,
+            open_since: None,
+            closed: None,
+            limits: vec![limit],
+            waiting: 0,
+            processes: 1,
+            now: Some((jiff::Timestamp::UNIX_EPOCH, Duration::ZERO)),
+            counts: super::super::Counts::default(),
+        }
+    }
+
+    /// Who is admitted, in that order; each ends at once.
+    struct Play {
+        shared: Arc<Shared>,
+        waiting: Vec<(&'static str, oneshot::Receiver<Admitted>)>,
+    }
+
+    impl Play {
+        fn ask(&mut self, name: &'static str, priority: Priority, calls: u32) {
+            let (tell, told) = oneshot::channel();
+            let expected = Expected::of("calls", calls);
+            let customer = name.parse().expect("a customer");
+            let asking = Asking { priority, expected, tell };
+            self.shared.lock().line(vec!["calls".to_owned()]).push(priority, customer, asking);
+            self.waiting.push((name, told));
+        }
+
+        fn admit(&mut self) -> Vec<(&'static str, Admitted)> {
+            for (tell, admitted) in admit_all(&self.shared, &slow()) {
+                drop(tell.send(admitted));
+            }
+            let mut admitted = Vec::new();
+            self.waiting.retain_mut(|(name, told)| match told.try_recv() {
+                Ok(one) => {
+                    admitted.push((*name, one));
+                    false
+                }
+                Err(_) => true,
+            });
+            admitted
+        }
+    }
+
+    fn names(admitted: &[(&'static str, Admitted)]) -> Vec<&'static str> {
+        admitted.iter().map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn a_look_without_room_lets_a_few_changes_pass_and_then_has_its_turn() {
+        let mut line = Play { shared: Arc::new(Shared::new(limits())), waiting: Vec::new() };
+        line.ask("first", Priority::Intent, 5);
+        let first = line.admit();
+        line.ask("look", Priority::Drift, 14);
+        assert!(line.admit().is_empty(), "5 and 14 calls take more than 15 s");
+        // Each change that comes has room and does not wait for the look.
+        for _ in 0..OVERTAKE {
+            line.ask("change", Priority::Intent, 1);
+            assert_eq!(names(&line.admit()), ["change"]);
+        }
+        line.ask("late", Priority::Intent, 1);
+        assert!(line.admit().is_empty(), "the look was passed by often enough");
+        drop(first);
+        assert_eq!(names(&line.admit()), ["look", "late"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_admission_when_there_are_none_any_more() {
+        let standing = Standing {
+            admission: Admission::Away,
+            open_since: None,
+            closed: None,
+            limits: Vec::new(),
+            waiting: 0,
+            processes: 1,
+            now: None,
+            counts: super::super::Counts::default(),
+        };
+        let (_tell, standing) = watch::channel(standing);
+        let (shared, stop) = (Arc::new(Shared::new(limits())), CancellationToken::new());
+        let keeping = tokio::spawn(keep(Arc::clone(&shared), standing, stop.clone()));
+        let admissions = Arc::new(Admissions { shared, whole: Vec::new() });
+        let ask = |admissions: Arc<Admissions>| async move {
+            let customer = "acme".parse().expect("a customer");
+            admissions.admit(Priority::Drift, &customer, Expected::default()).await
+        };
+        let before = tokio::spawn(ask(Arc::clone(&admissions)));
+        tokio::task::yield_now().await;
+        stop.cancel();
+        assert!(before.await.expect("an answer").is_none(), "who waited");
+        keeping.await.expect("an end");
+        assert!(ask(admissions).await.is_none(), "who came too late");
+    }
 }

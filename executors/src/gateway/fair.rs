@@ -21,6 +21,20 @@ struct Turns<C, T> {
     items: HashMap<C, VecDeque<T>>,
 }
 
+impl<C: Eq + Hash + Clone, T> Turns<C, T> {
+    fn pop(&mut self) -> Option<T> {
+        let customer = self.order.pop_front()?;
+        let items = self.items.get_mut(&customer)?;
+        let item = items.pop_front();
+        if items.is_empty() {
+            self.items.remove(&customer);
+        } else {
+            self.order.push_back(customer);
+        }
+        item
+    }
+}
+
 impl<P: Ord, C: Eq + Hash + Clone, T> FairQueue<P, C, T> {
     pub(crate) fn new() -> Self {
         Self { levels: BTreeMap::new(), waiting: 0, turns: 0 }
@@ -53,14 +67,19 @@ impl<P: Ord, C: Eq + Hash + Clone, T> FairQueue<P, C, T> {
             _ => 0,
         };
         let level = self.levels.values_mut().filter(|level| !level.order.is_empty()).nth(skipped)?;
-        let customer = level.order.pop_front()?;
-        let items = level.items.get_mut(&customer)?;
-        let item = items.pop_front();
-        if items.is_empty() {
-            level.items.remove(&customer);
-        } else {
-            level.order.push_back(customer);
-        }
+        let item = level.pop();
+        self.waiting -= usize::from(item.is_some());
+        item
+    }
+
+    /// Takes the next item of a higher priority than this.
+    pub(crate) fn pop_before(&mut self, priority: &P) -> Option<T> {
+        let level = self
+            .levels
+            .range_mut(..priority)
+            .map(|(_, level)| level)
+            .find(|level| !level.order.is_empty())?;
+        let item = level.pop();
         self.waiting -= usize::from(item.is_some());
         item
     }

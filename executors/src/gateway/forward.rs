@@ -219,9 +219,10 @@ async fn once(
     if let Some((pause, limits)) = lane.budget.busy(&made.class, status, &answered.body) {
         let penalty = answer::retry_after(&answered.headers).unwrap_or(pause);
         lane.budget.block(limits, penalty);
-        return if Instant::now() + penalty < attempt.deadline {
+        let has_worked = has_worked(status, &answered.body) && !is_repeatable(made);
+        return if !has_worked && Instant::now() + penalty < attempt.deadline {
             Try::Again(Duration::ZERO)
-        } else if status == 429 {
+        } else if has_worked || status == 429 {
             Try::Answer(respond(lane, run, &Hidden { credential: &secret, secrets: &made.secrets }, answered))
         } else {
             Try::Answer(answer::busy(penalty))
@@ -242,6 +243,12 @@ fn is_repeatable(made: &Made) -> bool {
     *looks
         || call.method != Method::POST && call.method != Method::PATCH
         || call.headers.contains_key("idempotency-key")
+}
+
+/// Whether an answer that asks to slow down tells of work that was done all the same: GraphQL answers errors beside data.
+fn has_worked(status: u16, body: &[u8]) -> bool {
+    let data = || serde_json::from_slice::<serde_json::Value>(body).ok()?.get("data").cloned();
+    (200..300).contains(&status) && data().is_some_and(|data| !data.is_null())
 }
 
 /// Whether the call changes nothing. A query in a POST says that it is one; of a stranger's what it asks for has to tell.

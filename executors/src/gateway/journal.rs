@@ -8,7 +8,11 @@ use wanwright_nats::{Nats, NatsError, load_subject};
 use wanwright_schemas::effect::{EFFECT_VERSION, Effect, Phase};
 use wanwright_schemas::subjects;
 
+mod lost;
+
 use super::run::RunContext;
+
+pub(crate) use lost::{CREATE, Held, Losses, Lost, lost};
 
 /// What a change is asked for with.
 #[derive(Default)]

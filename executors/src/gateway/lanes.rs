@@ -17,7 +17,7 @@ use wanwright_vendors::{CredentialRef, Vendor, Vendors};
 
 use super::GatewayError;
 use super::admit::Admissions;
-use super::budget::{Budget, MAIN_ACCOUNT, Standing};
+use super::budget::{Budget, Counter, MAIN_ACCOUNT, Place, Standing};
 use super::credential::Credential;
 use super::run::RunContext;
 use super::secrets::Secrets;
@@ -97,6 +97,8 @@ struct Open {
     ways: HashMap<VendorId, (Base, Arc<Wire>)>,
     lanes: HashMap<LaneKey, Arc<Lane>>,
     counted: HashMap<AccountKey, Arc<Counted>>,
+    /// Where a vendor counts calls by their address, what all its accounts share.
+    addresses: HashMap<VendorId, Arc<Counter>>,
     secrets: HashMap<VendorId, Arc<Secrets>>,
 }
 
@@ -239,14 +241,24 @@ impl Lanes {
         if let Some(counted) = open.counted.get(&key) {
             return Arc::clone(counted);
         }
+        let address = vendor.budget.counts_by_address().then(|| self.address(open, &key.vendor, vendor));
         let stop = self.stop.child_token();
-        let (budgets, process) = (self.budgets.clone(), &self.process);
-        let budget = Budget::start(vendor, &key.budget, process, budgets, &stop, &self.failed);
-        let admissions = Admissions::start(budget.standing(), &vendor.budget, &stop, &self.failed);
+        let budget = Budget::start(&self.place(vendor, &stop), &key.budget, address);
+        let admissions = Admissions::start(budget.standing(), budget.limits(), &stop, &self.failed);
         let counted = Arc::new(Counted { budget, admissions, _stop: stop.drop_guard() });
         open.counted.insert(key, Arc::clone(&counted));
         self.opened.send_modify(|opened| *opened += 1);
         counted
+    }
+
+    /// What all accounts at a vendor share that counts calls by their address.
+    fn address(&self, open: &mut Open, id: &VendorId, vendor: &Vendor) -> Arc<Counter> {
+        let start = || Arc::new(self.place(vendor, &self.stop).address());
+        Arc::clone(open.addresses.entry(id.clone()).or_insert_with(start))
+    }
+
+    fn place<'a>(&'a self, vendor: &'a Vendor, stop: &'a CancellationToken) -> Place<'a> {
+        Place { vendor, process: &self.process, budgets: &self.budgets, stop, failed: &self.failed }
     }
 
     /// Closes lanes of customers' accounts that nobody has used for long: each one watches its budget's record.

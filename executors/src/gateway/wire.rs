@@ -58,6 +58,8 @@ pub(super) struct Wire {
     client: Way,
     /// The proxy's login, and what its file looked like when it was read.
     login: Option<(CredentialSource, Option<Seen>)>,
+    /// Longest time for a whole answer.
+    patience: Duration,
 }
 
 enum Way {
@@ -88,7 +90,7 @@ impl Wire {
                 Way::Proxied(client.build(HttpsConnector::from((tunnel, tls))))
             }
         };
-        Ok(Self { client, login })
+        Ok(Self { client, login, patience: CALL_TIMEOUT })
     }
 
     /// Whether the proxy's login still is the one that was read.
@@ -119,7 +121,7 @@ impl Wire {
             })?;
             Ok((parts.status, parts.headers, body.to_bytes()))
         };
-        tokio::time::timeout(CALL_TIMEOUT, answer).await.unwrap_or(Err(Unanswered::Late))
+        tokio::time::timeout(self.patience, answer).await.unwrap_or(Err(Unanswered::Late))
     }
 }
 
@@ -189,4 +191,80 @@ fn configuration(encrypted: bool, authorities: Option<&Path>) -> Result<ClientCo
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| format!("no encryption can be set up: {error}"))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::body::Body;
+    use axum::response::Response;
+    use futures::stream;
+
+    use super::*;
+
+    /// What a vendor sends at once.
+    const PIECE: usize = 64 * 1024;
+
+    /// A vendor that answers with so many pieces, each after a pause, and the count of what it sent.
+    async fn vendor(pieces: usize, size: usize, pause: Duration) -> (Url, Arc<AtomicUsize>) {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
+        let app = axum::Router::new().fallback(move || {
+            let sent = Arc::clone(&counted);
+            let body = stream::unfold(0, move |number| {
+                let sent = Arc::clone(&sent);
+                async move {
+                    if number == pieces {
+                        return None;
+                    }
+                    tokio::time::sleep(pause).await;
+                    sent.fetch_add(size, Ordering::SeqCst);
+                    Some((Ok::<_, Infallible>(Bytes::from(vec![b'a'; size])), number + 1))
+                }
+            });
+            std::future::ready(Response::new(Body::from_stream(body)))
+        });
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (url.parse().expect("a URL"), sent)
+    }
+
+    async fn asked(url: &Url, patience: Duration) -> Result<usize, Unanswered> {
+        let wire = Wire { patience, ..Wire::new(url.as_str(), &Connection::default()).expect("a wire") };
+        let (_, _, body) = wire.send(&Method::GET, url, HeaderMap::new(), Bytes::new()).await?;
+        Ok(body.len())
+    }
+
+    #[tokio::test]
+    async fn an_answer_as_large_as_the_bound_passes_and_a_larger_one_does_not() {
+        let (url, _) = vendor(MAX_BODY / PIECE, PIECE, Duration::ZERO).await;
+        assert_eq!(asked(&url, CALL_TIMEOUT).await.expect("an answer"), MAX_BODY);
+        // One piece more, which is 64 KiB.
+        let (url, _) = vendor(MAX_BODY / PIECE + 1, PIECE, Duration::ZERO).await;
+        let too_large = asked(&url, CALL_TIMEOUT).await;
+        assert!(matches!(too_large, Err(Unanswered::TooLarge)), "{too_large:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_not_read_to_it() {
+        let (url, sent) = vendor(usize::MAX, PIECE, Duration::ZERO).await;
+        let endless = asked(&url, CALL_TIMEOUT).await;
+        assert!(matches!(endless, Err(Unanswered::TooLarge)), "{endless:?}");
+        // The connection is closed: what the vendor got rid of beyond the bound is in buffers.
+        let so_far = sent.load(Ordering::SeqCst);
+        assert!(so_far < 4 * MAX_BODY, "{so_far}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_only_trickles_ends_with_the_patience() {
+        let (url, sent) = vendor(usize::MAX, 1, Duration::from_millis(20)).await;
+        let began = std::time::Instant::now();
+        let late = asked(&url, Duration::from_millis(300)).await;
+        assert!(matches!(late, Err(Unanswered::Late)), "{late:?}");
+        assert!(sent.load(Ordering::SeqCst) > 0, "it did answer");
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
 }

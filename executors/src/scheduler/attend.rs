@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{Leases, NatsError, OrderTable, TableRow, trace};
+use wanwright_nats::{Held, Leases, NatsError, OrderTable, TableRow, trace};
 use wanwright_schemas::effect::Effect;
 use wanwright_schemas::headers;
 use wanwright_schemas::order::Order;
@@ -45,8 +45,6 @@ pub(super) struct Attendant {
     pub(super) attempts: Attempts,
     pub(super) config: Config,
     pub(super) scans: Scans,
-    /// Terraform runs need a core each, whatever lanes they are of.
-    pub(super) terraforms: Semaphore,
     pub(super) together: Together,
 }
 
@@ -88,7 +86,7 @@ impl Attendant {
     async fn try_attend(&self, row: &str, lease: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
         let Some(lease) = self.leases.take(lease).await? else { return Ok(Next::Busy) };
         let next = tokio::select! {
-            next = self.work(row, stop) => next,
+            next = self.work(row, stop, lease.held()) => next,
             () = lease.lost() => {
                 // Somebody else may be at the target by now: nothing more is done or noted. The try that never ended
                 // tells whoever comes next.
@@ -101,7 +99,7 @@ impl Attendant {
     }
 
     /// Works a row off; its target is leased.
-    async fn work(&self, row: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
+    async fn work(&self, row: &str, stop: &CancellationToken, held: Held) -> Result<Next, NatsError> {
         let measure = Measure::begin();
         let (newest, last) = tokio::join!(self.table.get(row), self.attempts.get(row));
         let newest = newest?;
@@ -156,7 +154,10 @@ impl Attendant {
         let asked = Instant::now();
         let Some(admitted) = self.admit(&context, &order).await else { return Ok(Next::Soon) };
         let terraform = vendor.engine(order.target().kind().as_str()) == Some(Engine::Terraform);
-        let _core = if terraform { Some(self.terraforms.acquire().await) } else { None };
+        let core = if terraform { self.config.terraform.core(stop).await } else { None };
+        if terraform && core.is_none() {
+            return Ok(Next::Soon);
+        }
         measure.waited(asked);
         if asked.elapsed() > FRESH
             && self.table.get(row).await?.is_none_or(|now| now.sequence != newest.sequence)
@@ -182,6 +183,7 @@ impl Attendant {
             together: &self.together,
             attempt: attempt.number,
             unsettled: attempt.unsettled,
+            held: Some(held),
             log: Log::new(&self.config.nats, &opened),
             measure: &measure,
             begun: &begun,
@@ -198,7 +200,8 @@ impl Attendant {
         if matches!(outcome, Outcome::Done(_)) {
             self.config.gateway.learn(&opened, &order.intent);
         }
-        drop((opened, admitted));
+        // Who reports needs none.
+        drop((core, opened, admitted));
         let attempt = Attempt { begun: attempt.begun || begun.is_set(), ..attempt.clone() };
         let work = Work { attempt: &attempt, ..work };
         match outcome {

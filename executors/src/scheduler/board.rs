@@ -1,11 +1,14 @@
 //! What the scheduler knows: which rows wait, which run, and whose turn it is. Pure: no clock, no I/O.
 
+mod listed;
+
 use std::collections::{BTreeMap, HashMap};
 
 use wanwright_schemas::CustomerId;
 use wanwright_vendors::Engine;
 
 use super::holds::Holds;
+use super::lists::{Asked, Lists};
 use super::share::Share;
 use crate::gateway::fair::FairQueue;
 use crate::gateway::{AccountKey, Priority};
@@ -15,6 +18,8 @@ use crate::gateway::{AccountKey, Priority};
 enum Standing {
     /// In the queue of its lane.
     Waiting,
+    /// A look that waits for a page of a list.
+    Listed,
     /// Being carried out; `again` when a newer version came meanwhile.
     Running { again: bool },
     /// Its last run began a moment ago; `again` when a newer version has come since. What comes until then is one run.
@@ -59,6 +64,8 @@ pub(super) struct Place {
     pub(super) priority: Priority,
     /// The lease of the row's target, which a change of it and a look at it share.
     pub(super) lease: String,
+    /// What a look asks a list for; none where no list answers it.
+    pub(super) asked: Option<Asked>,
 }
 
 /// How a run ended, for its row.
@@ -77,19 +84,29 @@ pub(super) struct Board {
     lanes: BTreeMap<LaneKey, Lane>,
     share: Share,
     holds: Holds,
+    lists: Lists,
 }
 
 impl Board {
     pub(super) fn new(share: Share) -> Self {
-        Self { rows: HashMap::new(), lanes: BTreeMap::new(), share, holds: Holds::default() }
+        let (rows, lanes) = (HashMap::new(), BTreeMap::new());
+        Self { rows, lanes, share, holds: Holds::default(), lists: Lists::default() }
     }
 
     /// A row was written.
     pub(super) fn arrived(&mut self, row: String, place: Place) {
         match self.rows.get_mut(&row) {
-            Some((_, Standing::Running { again } | Standing::Resting { again })) => *again = true,
+            Some((before, Standing::Running { again } | Standing::Resting { again })) => {
+                *again = true;
+                // What runs gives back the slot of the lane that it was taken from. The next run may have another account.
+                *before = place;
+            }
             // Whoever takes it reads the newest version.
-            Some((before, Standing::Waiting | Standing::Held)) if before.lane == place.lane => {}
+            Some((before, Standing::Waiting | Standing::Held))
+                if before.lane == place.lane && before.priority <= place.priority =>
+            {
+                before.asked = place.asked;
+            }
             Some(_) | None => self.queue(row, place),
         }
     }
@@ -99,7 +116,10 @@ impl Board {
         match self.rows.get_mut(row) {
             Some((_, Standing::Running { again } | Standing::Resting { again })) => *again = false,
             // Its place in the queue finds nothing.
-            Some(_) => drop(self.rows.remove(row)),
+            Some(_) => {
+                self.unlist(row);
+                self.rows.remove(row);
+            }
             None => {}
         }
     }
@@ -113,7 +133,8 @@ impl Board {
             }
             // The run that set the timer has not said yet that it ended.
             Some((_, Standing::Running { again } | Standing::Resting { again })) => *again = true,
-            Some((_, Standing::Waiting | Standing::Held | Standing::Elsewhere)) | None => {}
+            Some((_, Standing::Waiting | Standing::Listed | Standing::Held | Standing::Elsewhere)) | None => {
+            }
         }
     }
 
@@ -132,16 +153,18 @@ impl Board {
     /// Other processes have come or gone: some customers are ours now, and some no more. What runs, ends here.
     pub(super) fn others(&mut self, others: Vec<String>) {
         self.share.heard(others);
-        let mut come = Vec::new();
+        let (mut come, mut gone) = (Vec::new(), Vec::new());
         for (row, (place, standing)) in &mut self.rows {
             match (self.share.has(&place.customer), *standing) {
                 (true, Standing::Elsewhere) => come.push((row.clone(), place.clone())),
                 (false, Standing::Waiting | Standing::Parked | Standing::Held) => {
                     *standing = Standing::Elsewhere;
                 }
+                (false, Standing::Listed) => gone.push(row.clone()),
                 _ => {}
             }
         }
+        gone.iter().for_each(|row| self.unlisted(row, Standing::Elsewhere));
         self.queue_all(come);
     }
 
@@ -157,8 +180,12 @@ impl Board {
         self.release();
     }
 
-    /// Queues what is held no more.
+    /// Queues what is held no more, and has what is held now wait for no list.
     fn release(&mut self) {
+        let listed = self.rows.iter().filter(|(_, (_, standing))| *standing == Standing::Listed);
+        let held = listed.filter(|(_, (place, _))| self.holds.hold(&place.lane.account, &place.customer));
+        let held: Vec<String> = held.map(|(row, _)| row.clone()).collect();
+        held.iter().for_each(|row| self.unlisted(row, Standing::Held));
         let is_free = |place: &Place, holds: &Holds| !holds.hold(&place.lane.account, &place.customer);
         let held = self.rows.iter().filter(|(_, (_, standing))| *standing == Standing::Held);
         let free = held.filter(|(_, (place, _))| is_free(place, &self.holds));
@@ -175,10 +202,23 @@ impl Board {
     }
 
     fn queue(&mut self, row: String, place: Place) {
+        self.unlist(&row);
         if !self.share.has(&place.customer) {
             self.rows.insert(row, (place, Standing::Elsewhere));
             return;
         }
+        if let Some(asked) = &place.asked
+            && !self.holds.hold(&place.lane.account, &place.customer)
+        {
+            self.lists.add(&row, &place.customer, asked);
+            self.rows.insert(row, (place, Standing::Listed));
+            return;
+        }
+        self.line_up(row, place);
+    }
+
+    /// Has a row wait in its lane.
+    fn line_up(&mut self, row: String, place: Place) {
         let lane = self.lanes.entry(place.lane.clone()).or_insert_with(|| Lane {
             queue: FairQueue::new(),
             running: 0,
@@ -207,7 +247,10 @@ impl Board {
             }
             lane.running += 1;
             *standing = Standing::Running { again: false };
-            return Some((row, place.clone()));
+            let next = place.clone();
+            // It waits for a list once: where its run only finds out that it has to wait, the next one begins in its lane.
+            place.asked = None;
+            return Some((row, next));
         }
     }
 
@@ -238,21 +281,22 @@ mod tests {
 
     use super::*;
 
-    fn place(customer: &str) -> Place {
+    pub(super) fn place(customer: &str) -> Place {
         place_among(customer, 1)
     }
 
-    fn place_among(customer: &str, slots: usize) -> Place {
+    pub(super) fn place_among(customer: &str, slots: usize) -> Place {
         Place {
             slots,
             lease: String::new(),
             lane: LaneKey::new(AccountKey::new("simwan".parse().expect("an id"), None), Engine::Api),
             customer: customer.parse().expect("an id"),
             priority: Priority::Intent,
+            asked: None,
         }
     }
 
-    fn board() -> Board {
+    pub(super) fn board() -> Board {
         let mut board = Board::new(Share::new("one".to_owned()));
         board.others(Vec::new());
         board
@@ -266,7 +310,7 @@ mod tests {
         names.partition(|name| share.has(&name.parse().expect("an id")))
     }
 
-    fn rows(board: &mut Board) -> Vec<String> {
+    pub(super) fn rows(board: &mut Board) -> Vec<String> {
         std::iter::from_fn(|| board.next()).map(|(row, _)| row).collect()
     }
 
@@ -294,6 +338,39 @@ mod tests {
         let (_, Place { lane, .. }) = board.next().expect("a row");
         board.ended("a", &lane, Ended::Finished, false);
         assert!(board.next().is_none());
+    }
+
+    #[test]
+    fn a_row_whose_account_changed_while_it_ran_runs_again_in_the_lane_of_the_new_one() {
+        let mut board = board();
+        board.arrived("a".into(), place("acme"));
+        let (_, Place { lane: first, .. }) = board.next().expect("a row");
+        let mut moved = place("acme");
+        moved.lane.account.budget = "acme".to_owned();
+        board.arrived("a".into(), moved.clone());
+        board.close(first.account.clone(), true);
+        board.ended("a", &first, Ended::Finished, false);
+        let (row, Place { lane, .. }) = board.next().expect("its new account is not held back");
+        assert_eq!((row.as_str(), &lane), ("a", &moved.lane));
+        board.ended("a", &lane, Ended::Finished, false);
+        assert!(board.rows.is_empty() && board.lanes.is_empty(), "{board:?}");
+    }
+
+    #[test]
+    fn a_look_that_waits_and_becomes_a_change_goes_before_other_looks() {
+        let mut board = board();
+        let look = || Place { priority: Priority::Drift, ..place("acme") };
+        ["a", "b", "c"].into_iter().for_each(|row| board.arrived(row.into(), look()));
+        board.arrived("c".into(), place("acme"));
+        let (row, Place { lane, .. }) = board.next().expect("a row");
+        assert_eq!(row, "c");
+        board.ended("c", &lane, Ended::Finished, false);
+        let mut left = Vec::new();
+        while let Some((row, _)) = board.next() {
+            board.ended(&row, &lane, Ended::Finished, false);
+            left.push(row);
+        }
+        assert_eq!(left, ["a", "b"], "it runs once");
     }
 
     #[test]

@@ -8,14 +8,17 @@ mod breakers;
 mod bury;
 mod controls;
 mod ending;
+mod estimates;
 mod holds;
+mod lists;
 mod presence;
 mod share;
+mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +29,7 @@ use wanwright_schemas::policy::Account;
 use wanwright_schemas::subjects;
 use wanwright_vendors::{Catalogue, Engine, Vendor, Vendors};
 
+use crate::engine::Scans;
 use crate::gateway::{AccountKey, Gateway, Priority};
 use crate::preview;
 use crate::terraform::TerraformEngine;
@@ -33,8 +37,10 @@ use attempts::Attempts;
 use attend::Attendant;
 use board::{Board, Ended, LaneKey, Place};
 use holds::Holds;
+use lists::Asked;
 use presence::Presence;
 use share::Share;
+use walk::{Heard, Step, Walker};
 
 /// Most messages read from the table at once.
 const BATCH: usize = 256;
@@ -82,8 +88,6 @@ pub struct Config {
     pub executor: String,
     /// When orders are given up.
     pub patience: Patience,
-    /// How many Terraform runs there are at once, of all lanes: those that wait for their vendor's budget left out.
-    pub terraforms: usize,
 }
 
 /// How many Terraform runs this machine does well at once: one for each core, and at least two.
@@ -98,11 +102,11 @@ const API_SLOTS: usize = 32;
 /// Most of them where many changes go in one call.
 const MOST_API_SLOTS: usize = 256;
 
-/// How many runs a lane has at once. Terraform runs need a core each. Where the vendor changes many objects in one call,
+/// How many runs a lane has at once. Each Terraform run has a core, which is free again while it reports. Where the vendor changes many objects in one call,
 /// there are enough for a call under way, for the next one, and for as many that report or begin.
 fn slots(vendor: Option<&Vendor>, engine: Engine, terraforms: usize) -> usize {
     if engine == Engine::Terraform {
-        return terraforms;
+        return terraforms + 1;
     }
     let bulks = vendor
         .into_iter()
@@ -122,6 +126,7 @@ enum News {
     Others(Vec<String>),
     Holds(Holds),
     Closed(AccountKey, bool),
+    Walk(Step),
 }
 
 /// Runs the scheduler until it is told to stop. `ready` is called once, when the table is being watched.
@@ -139,8 +144,7 @@ pub async fn run(
         table: OrderTable::new(nats.clone()),
         attempts: Attempts::open(nats).await?,
         config: config.clone(),
-        scans: crate::engine::Scans::default(),
-        terraforms: Semaphore::new(config.terraforms.max(1)),
+        scans: Scans::default(),
         together: crate::engine::Together::new(config.gateway.clone()),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
@@ -151,10 +155,14 @@ pub async fn run(
     let mut board = Board::new(Share::new(config.executor.clone()));
     board.hold(controls.holds());
     let presence = Presence::open(nats, config.executor.clone()).await?;
+    let estimates = estimates::open(nats).await?;
     let (tell, mut news) = mpsc::channel(BATCH);
-    let (vendors, terraforms) = (config.vendors.clone(), config.terraforms.max(1));
+    let (vendors, terraforms) = (config.vendors.clone(), config.terraform.at_once());
     let mut watchers = JoinSet::new();
+    let heard = Heard::default();
+    let hears = heard.clone();
     let watch_rows = watch(rows, tell.clone(), stop.clone(), move |message| {
+        hears.row(message.sequence);
         place(&vendors.snapshot(), message, terraforms)
     });
     let watch_timers = watch(timers, tell.clone(), stop.clone(), |message| {
@@ -165,6 +173,7 @@ pub async fn run(
     watchers.spawn(controls.keep(tell.clone(), stop.clone()));
     watchers.spawn(presence.keep(tell.clone(), stop.clone()));
     watchers.spawn(preview::serve(previews, config.clone(), stop.clone()));
+    watchers.spawn(estimates::serve(Arc::clone(&attendant), estimates, stop.clone()));
     watchers.spawn(breakers::keep_all(config.gateway.clone(), tell.clone(), stop.clone()));
     ready();
     let mut runs = JoinSet::new();
@@ -181,7 +190,11 @@ pub async fn run(
             }
         };
         let Some(what) = what else { break };
-        note(&mut board, what, &tell);
+        note(&mut board, &attendant.scans, what, &tell);
+        while let Some(list) = board.next_walk() {
+            let (attendant, heard) = (Arc::clone(&attendant), heard.clone());
+            runs.spawn(Walker::new(attendant, heard, tell.clone(), list).walk(stop.clone()));
+        }
         while let Some((row, place)) = board.next() {
             runs.spawn(attend(Arc::clone(&attendant), row, place, stop.clone(), tell.clone()));
         }
@@ -192,13 +205,16 @@ pub async fn run(
     if tokio::time::timeout(GRACE, finish).await.is_err() {
         tracing::warn!("runs are left unfinished; whoever attends to them next finds out what they did");
     }
-    // The others hear that this one leaves.
-    while watchers.join_next().await.is_some() {}
+    // The others hear that this one leaves. Nothing that watches may keep it from ending.
+    let leave = async { while watchers.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, leave).await.is_err() {
+        tracing::warn!("a task that watches was told to end and did not");
+    }
     Ok(())
 }
 
 /// Puts what happened on the board.
-fn note(board: &mut Board, what: News, tell: &mpsc::Sender<News>) {
+fn note(board: &mut Board, scans: &Scans, what: News, tell: &mpsc::Sender<News>) {
     match what {
         News::Row(row, place) => board.arrived(row, place),
         News::Done(row) => board.done(&row),
@@ -207,6 +223,7 @@ fn note(board: &mut Board, what: News, tell: &mpsc::Sender<News>) {
         News::Others(others) => board.others(others),
         News::Holds(holds) => board.hold(holds),
         News::Closed(account, closed) => board.close(account, closed),
+        News::Walk(step) => step.note(board, scans),
         News::Ended { row, lane, ended, began } => {
             let until = began + REST;
             if board.ended(&row, &lane, ended, until > Instant::now()) {
@@ -300,5 +317,7 @@ fn place(vendors: &Catalogue, message: &StoredMessage, terraforms: usize) -> Opt
     let lease = key_of_target(&vendor, &customer, kind, id);
     let lane = LaneKey::new(AccountKey::new(vendor, account_of(message).as_ref()), engine);
     let priority = if is_look { Priority::Drift } else { Priority::Intent };
-    Some(News::Row(row, Place { lane, slots, customer, priority, lease }))
+    let api = is_look && engine == Engine::Api;
+    let asked = folder.filter(|_| api).and_then(|folder| Asked::of(folder, kind.as_str(), message));
+    Some(News::Row(row, Place { lane, slots, customer, priority, lease, asked }))
 }

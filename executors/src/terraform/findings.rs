@@ -45,6 +45,26 @@ impl Stack<'_> {
         }
     }
 
+    /// The kind of object that resources of a type are.
+    pub(super) fn kind_of(&self, r#type: &str) -> Option<&'static str> {
+        let is_it = |kind: &&str| {
+            let output = self.template.outputs.get(*kind);
+            output.and_then(|output| output.resource.split_once('.')).is_some_and(|(of, _)| of == r#type)
+        };
+        ["site", "tunnel"].into_iter().find(is_it)
+    }
+
+    /// The name of the object at an address, and what it should be.
+    pub(super) fn desired_at(&self, address: &str) -> Option<(String, Value)> {
+        if self.address(None).as_deref() == Some(address) {
+            return Some((self.site.name.clone(), serde_json::to_value(self.site).ok()?));
+        }
+        let is_it =
+            |(id, _): &(&TunnelId, &DesiredTunnel)| self.address(Some(id)).as_deref() == Some(address);
+        let (_, tunnel) = self.tunnels.iter().find(is_it)?;
+        Some((tunnel.name.clone(), serde_json::to_value(tunnel).ok()?))
+    }
+
     /// After an apply without an error: everything is applied, with the outputs that the folder names.
     pub(super) fn applied(&self, outputs: &Map<String, Value>) -> Vec<ObjectFinding> {
         let output = |kind: &str| outputs.get(&self.template.outputs.get(kind)?.output);

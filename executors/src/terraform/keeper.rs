@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::OwnedMutexGuard;
+use wanwright_nats::Fence;
 
 use super::left;
 use super::neighbours::Neighbours;
@@ -53,6 +54,7 @@ impl Keeper {
     async fn alone(&self, stack: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
+            stacks.retain(|_, lock| Arc::strong_count(lock) > 1);
             Arc::clone(stacks.entry(stack.to_owned()).or_default())
         };
         lock.lock_owned().await
@@ -137,6 +139,11 @@ impl Keeper {
             return self.spool.put(&Version { after, ..own }).await;
         }
         self.keep_alone(version).await
+    }
+
+    /// Notes that a stack is locked under a lease. `false`: it was under a later one.
+    pub(super) async fn fence(&self, stack: &str, fence: Fence) -> Result<bool, StoreError> {
+        in_time(self.store.fence(stack, fence)).await
     }
 
     /// Keeps a version that was made from what its `after` names. It is safe when this answers.
@@ -240,8 +247,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes in a state that Terraform could not hand over and left on disk. `seen` is what it was made from, if that
-    /// is known; else the state has to be a later one of the same lineage.
+    /// Takes in a state that Terraform could not hand over and left on disk. `seen` is what it was made from; where nobody
+    /// knows that, it is set aside, unless it is there already.
     pub(super) async fn adopt(
         &self,
         stack: &str,
@@ -249,11 +256,7 @@ impl Keeper {
         body: Vec<u8>,
         seen: Option<Option<Mark>>,
     ) -> Result<(), StoreError> {
-        let after = match seen {
-            Some(seen) => seen,
-            None => self.newest(stack).await?.map(|present| present.mark()),
-        };
-        self.keep(Version::read(stack, order, body, vec![after])?).await
+        self.keep(Version::read(stack, order, body, seen.into_iter().collect())?).await
     }
 
     /// Brings to Postgres and NATS what waits for them, that of dead neighbours included, again and again.

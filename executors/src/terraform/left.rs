@@ -1,13 +1,19 @@
 //! What runs of a dead process left in their folders: what matters of them is in the state and the spool, and a state that
 //! Terraform could not hand over is taken in here.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
 use tokio::fs;
 
+use super::bounded;
 use super::keeper::Keeper;
-use super::store::StoreError;
+use super::state::MAX_STATE;
+use super::store::{Mark, StoreError};
+
+/// The most that is read of what a run was told, in bytes.
+const MOST_TOLD: u64 = 16 << 20;
 
 /// The folder of runs in that of their executor.
 pub(super) const RUNS: &str = "runs";
@@ -20,6 +26,19 @@ const UNREADABLE: &str = "unreadable.tfstate";
 
 /// What a run was told.
 pub(super) const VARIABLES: &str = "variables.json";
+
+/// Which version of the state a run had seen last: what Terraform left was made from that.
+const SEEN: &str = "seen.json";
+
+/// Notes which version a run has seen. Where that fails, what the run may leave is set aside.
+pub(super) fn note_seen(folder: &Path, seen: Option<Mark>) {
+    let file = folder.join(SEEN);
+    let noted = serde_json::to_vec(&seen).map_err(std::io::Error::from);
+    if let Err(error) = noted.and_then(|noted| std::fs::write(&file, noted)) {
+        let _ = std::fs::remove_file(&file);
+        tracing::warn!(file = %file.display(), %error, "it is not noted which state a run has seen");
+    }
+}
 
 /// Whether an executor's folder has a state that nobody has taken in.
 pub(super) fn is_any(folder: &Path) -> bool {
@@ -52,19 +71,32 @@ pub(super) async fn clear(keeper: &Keeper, runs: &Path) -> Result<(), StoreError
     Ok(())
 }
 
+/// Takes in what Terraform left in a run's folder. It may stand only behind the version that the run had seen: another
+/// executor may have gone on from that one meanwhile.
 async fn adopt(keeper: &Keeper, dir: &Path) -> Result<(), StoreError> {
-    let Ok(body) = fs::read(dir.join(ERRORED)).await else { return Ok(()) };
+    let Some(body) = errored(&dir.join(ERRORED)).await? else { return Ok(()) };
     let order = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let variables: Value = fs::read(dir.join(VARIABLES))
-        .await
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
+    let read = async |name: &str| bounded::read(&dir.join(name), MOST_TOLD, "what a run was told").await.ok();
+    let variables: Value =
+        read(VARIABLES).await.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let stack = variables.pointer("/site/uid").and_then(Value::as_str);
     let stack = stack.ok_or_else(|| StoreError::NoState("its folder names no site".to_owned()))?;
-    match keeper.adopt(stack, &order, body, None).await {
+    let seen = read(SEEN).await.and_then(|text| serde_json::from_slice(&text).ok());
+    match keeper.adopt(stack, &order, body, seen).await {
         // It was set aside.
         Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// The state that Terraform could not hand over, if there is one.
+pub(super) async fn errored(file: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match bounded::read(file, MAX_STATE as u64, "a state").await {
+        Ok(body) => Ok(Some(body)),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => Ok(None),
+            ErrorKind::FileTooLarge | ErrorKind::InvalidInput => Err(StoreError::NoState(error.to_string())),
+            _ => Err(StoreError::spool("reading what a run left")(error)),
+        },
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Said {
     pub(super) outputs: Map<String, Value>,
     /// Whether a refreshed resource differs from the state.
     pub(super) drifted: bool,
+    /// The end of what it said beside its messages.
+    pub(super) last_words: String,
     /// What the plan does to which resource. One that it does nothing to is not in here.
     planned: BTreeMap<String, String>,
     /// What was done: resource and action. A replacement is a `delete` and a `create`.
@@ -95,6 +97,11 @@ impl Said {
                 "replace" => done("create") && done("delete"),
                 action => done(action),
             })
+    }
+
+    /// Whether Terraform came as far as to have a plan: before that it changes nothing.
+    pub(super) fn is_planned(&self) -> bool {
+        self.plan_ended
     }
 
     /// Takes in what was planned by a run before this one, as Terraform tells it of the plan's file: it does not say it

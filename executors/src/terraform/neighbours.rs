@@ -31,10 +31,10 @@ impl Neighbours {
         self.folders(move |folder| folder.join(Spool::FOLDER).join(&file).exists()).await
     }
 
-    /// The neighbours with anything in their spool or in the folders of their runs that has to be taken in, those that
-    /// live among them.
+    /// The neighbours with anything in their spool or in the folders of their runs that has to be taken in or away, those
+    /// that live among them.
     pub(super) async fn left(&self) -> Vec<PathBuf> {
-        self.folders(|folder| Spool::is_waiting(&folder.join(Spool::FOLDER)) || left::is_any(folder)).await
+        self.folders(|folder| Spool::is_left(&folder.join(Spool::FOLDER)) || left::is_any(folder)).await
     }
 
     async fn folders(&self, which: impl Fn(&Path) -> bool + Send + 'static) -> Vec<PathBuf> {

@@ -4,17 +4,17 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::fs;
 use wanwright_nats::{PlanError, PlanPlace};
 use wanwright_schemas::Digest;
 use wanwright_schemas::plan::{
     BoundPlan, LONGEST_VALUE, MOST_FIELDS, Plan, PlanAction, PlanChange, PlanCounts, PlanField, Stale,
 };
 
-use super::engine::TerraformError;
+use super::bounded;
+use super::error::TerraformError;
 
 /// The largest plan file that is kept, in bytes.
-const LARGEST: usize = 32 << 20;
+const LARGEST: u64 = 32 << 20;
 
 /// Most resources that a plan tells of by name. What there is beside them is in the counts.
 const MOST_RESOURCES: usize = 200;
@@ -45,12 +45,7 @@ pub(super) fn place(stack: &str, hash: Digest, basis: &Basis) -> PlanPlace {
 /// # Errors
 /// When it cannot be read, or is larger than what is kept.
 pub(super) async fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    let bytes = fs::read(file).await?;
-    if bytes.len() > LARGEST {
-        let message = format!("a plan of {} bytes is larger than {LARGEST}", bytes.len());
-        return Err(std::io::Error::other(message));
-    }
-    Ok(bytes)
+    bounded::read(file, LARGEST, "a plan").await
 }
 
 /// Whether a plan may be begun now, on this state and with this template.
@@ -237,6 +232,15 @@ mod tests {
     fn of(changes: Value) -> Plan {
         let basis = Basis::of(&json!({"serial": 4, "lineage": "l"}));
         told(&json!({ "resource_changes": changes }), Digest::of(b"file"), "t", &basis)
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_is_too_large_is_refused_by_its_size() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("plan");
+        std::fs::File::create(&file).and_then(|file| file.set_len(LARGEST + 1)).expect("a file");
+        let error = read(&file).await.expect_err("too large").to_string();
+        assert_eq!(error, "a plan of 33554433 bytes is larger than 33554432");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wanwright_schemas::run::ProcessUsage;
 use wanwright_supervisor::{Child, ChildSpec, Confinement, Signal, Usage};
 
-use super::engine::TerraformError;
+use super::error::TerraformError;
 
 /// The Terraform (or OpenTofu) that is used.
 #[derive(Debug, Clone)]

@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::Nats;
-use wanwright_provider::{Listening, ServeOptions};
-use wanwright_vendors::Catalogue;
+use wanwright_provider::{Doubt, Listening, ServeOptions};
+use wanwright_vendors::{Catalogue, VendorHttp};
 
-use super::engine::TerraformError;
+use super::error::TerraformError;
 use super::foreign::{Pool, Proxy, Purpose};
 use super::template::Ready;
 use crate::gateway::Opened;
@@ -39,7 +39,8 @@ pub(super) struct Provider {
 
 /// Where the providers of all runs come from.
 pub(super) struct Source<'a> {
-    pub(super) vendors: &'a Catalogue,
+    /// The vendor alone: Terraform reads the description of every kind that it is offered.
+    pub(super) vendor: &'a Catalogue,
     pub(super) sockets: &'a Path,
     pub(super) pool: &'a Pool,
     pub(super) nats: &'a Nats,
@@ -50,11 +51,12 @@ impl Provider {
         source: &Source<'_>,
         run: &Opened,
         ready: &Ready,
+        doubt: Doubt,
     ) -> Result<Self, TerraformError> {
         let folder = source.sockets.join(&uuid::Uuid::new_v4().simple().to_string()[..FOLDER_NAME]);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|source| TerraformError::Io { doing: format!("making {}", folder.display()), source })?;
-        let (mut known, listening) = ours(source.vendors, &folder, run.base_url()).await?;
+        let (mut known, listening) = ours(source.vendor, &folder, run, doubt).await?;
         let mut foreign = Vec::new();
         let gateway = url::Url::parse(run.base_url()).ok().and_then(|url| url.port()).unwrap_or_default();
         if !ready.packages.is_empty() {
@@ -91,14 +93,21 @@ impl Provider {
 
 /// Ours: how Terraform finds it, and the socket that it is served on.
 async fn ours(
-    vendors: &Catalogue,
+    vendor: &Catalogue,
     folder: &Path,
-    base_url: &str,
+    run: &Opened,
+    doubt: Doubt,
 ) -> Result<(Map<String, Value>, Listening), TerraformError> {
-    let options = ServeOptions::new(folder.join("p"), "", Some(base_url.to_owned()));
-    let listening = Listening::start_with(vendors, &options)
-        .await
-        .map_err(|error| TerraformError::Provider(error.into()))?;
+    let unusable = |error: Box<dyn std::error::Error + Send + Sync>| TerraformError::Provider(error);
+    // It calls from this process, which nothing confines: a template may not send it anywhere else.
+    let through =
+        VendorHttp::carried(run.base_url(), run.carrier()).map_err(|error| unusable(error.into()))?;
+    let options = ServeOptions {
+        through: Some(through),
+        doubt,
+        ..ServeOptions::new(folder.join("p"), "", Some(run.base_url().to_owned()))
+    };
+    let listening = Listening::start_with(vendor, &options).await.map_err(|error| unusable(error.into()))?;
     let known = serde_json::from_str(&listening.reattach_providers());
     let known = known.map_err(|error| TerraformError::Unreadable("where a provider listens", error))?;
     Ok((known, listening))

@@ -17,6 +17,12 @@ use super::store::{Mark, StoreError, Version};
 /// What a version is sealed for that waits here.
 const SPOOLED: &str = "spooled";
 
+/// How the name of a version's file ends that waits.
+const WAITING: &str = ".json";
+
+/// The same while it is written.
+const UNFINISHED: &str = ".tmp";
+
 /// The spool of one executor: a file per stack with the newest write that Postgres does not have yet. It does not
 /// exclude anybody; whoever uses it takes one stack at a time.
 #[derive(Debug, Clone)]
@@ -75,28 +81,33 @@ impl Spool {
     /// Its folder in that of its executor.
     pub(super) const FOLDER: &str = "spool";
 
-    /// Opens the spool in this folder.
+    /// Opens the spool in this folder, to which nobody writes yet. What a process that died did not write to its end is
+    /// removed: Terraform was not told that it is kept.
     pub(super) async fn open(dir: &Path, keys: StateKeys) -> io::Result<Self> {
         fs::create_dir_all(dir).await?;
-        Ok(Self { dir: dir.to_owned(), keys })
+        let spool = Self { dir: dir.to_owned(), keys };
+        for name in spool.names().await?.iter().filter(|name| name.ends_with(UNFINISHED)) {
+            fs::remove_file(dir.join(name)).await?;
+        }
+        Ok(spool)
     }
 
-    /// Another executor's spool, with the same keys.
+    /// The spool of another executor, which is dead, with the same keys.
     pub(super) async fn beside(&self, dir: &Path) -> io::Result<Self> {
         Self::open(dir, self.keys.clone()).await
     }
 
     /// The name of a stack's file.
     pub(super) fn file(stack: &str) -> String {
-        format!("{stack}.json")
+        format!("{stack}{WAITING}")
     }
 
-    /// Whether any version waits in a spool in this folder.
-    pub(super) fn is_waiting(dir: &Path) -> bool {
+    /// Whether a spool in this folder has something for whoever takes it over: a version that waits, or one that was not
+    /// written to its end.
+    pub(super) fn is_left(dir: &Path) -> bool {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries
-            .into_iter()
-            .any(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(".json")))
+        let is_left = |name: &str| name.ends_with(WAITING) || name.ends_with(UNFINISHED);
+        entries.into_iter().any(|entry| entry.file_name().to_str().is_some_and(is_left))
     }
 
     fn path(&self, stack: &str) -> PathBuf {
@@ -110,7 +121,7 @@ impl Spool {
 
     async fn write(&self, version: &Version, path: &Path) -> io::Result<()> {
         let bytes = self.sealed(version)?;
-        let temporary = self.dir.join(format!("{}.tmp", version.stack));
+        let temporary = self.dir.join(format!("{}{UNFINISHED}", version.stack));
         let mut file = fs::File::create(&temporary).await?;
         file.write_all(&bytes).await?;
         // The write is still on its way; `sync_all` would wait for it and keep its failure to itself.
@@ -188,14 +199,17 @@ impl Spool {
 
     /// The stacks with a version that waits.
     pub(super) async fn waiting(&self) -> io::Result<Vec<String>> {
-        let mut stacks = Vec::new();
+        let names = self.names().await?;
+        Ok(names.iter().filter_map(|name| Some(name.strip_suffix(WAITING)?.to_owned())).collect())
+    }
+
+    /// The names of all files.
+    async fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
         let mut entries = fs::read_dir(&self.dir).await?;
         while let Some(entry) = entries.next_entry().await? {
-            let name = entry.file_name();
-            if let Some(stack) = name.to_str().and_then(|name| name.strip_suffix(".json")) {
-                stacks.push(stack.to_owned());
-            }
+            names.extend(entry.file_name().to_str().map(str::to_owned));
         }
-        Ok(stacks)
+        Ok(names)
     }
 }

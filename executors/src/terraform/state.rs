@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::Nats;
+use wanwright_nats::{Held, Nats};
 
 use super::keeper::Keeper;
 use super::left;
@@ -27,7 +27,7 @@ use super::waiting::Waiting;
 use crate::vital;
 
 /// Largest state, in bytes.
-const MAX_STATE: usize = 64 * 1024 * 1024;
+pub(super) const MAX_STATE: usize = 64 * 1024 * 1024;
 
 /// The user name that goes with a run's token.
 pub(super) const USER: &str = "run";
@@ -38,8 +38,24 @@ struct Session {
     lock: Option<String>,
     /// The version that was last served to the run, or taken from it: what it writes next is made from that.
     seen: Option<Mark>,
+    /// What the run was begun with, until Terraform asks for it: nobody else may write meanwhile.
+    begun: Option<Option<Version>>,
+    /// The lease that the run has of the stack. Without one nothing is asked for.
+    held: Option<Held>,
+    /// The run's folder: which version the run has seen is noted there, for when nobody is left who knows.
+    folder: Option<PathBuf>,
     /// Whether the backend let the run down.
     troubled: bool,
+}
+
+impl Session {
+    /// Remembers which version the run has.
+    fn has_seen(&mut self, seen: Option<Mark>) {
+        self.seen = seen;
+        if let Some(folder) = &self.folder {
+            left::note_seen(folder, seen);
+        }
+    }
 }
 
 struct Inner {
@@ -113,13 +129,16 @@ impl StateServer {
     }
 
     /// Opens the state of a stack for one run.
-    pub(super) fn open(&self, stack: &str, order: &str) -> StateSession {
+    pub(super) fn open(&self, stack: &str, order: &str, held: Option<Held>) -> StateSession {
         let token = uuid::Uuid::new_v4().simple().to_string();
         let session = Session {
             stack: stack.to_owned(),
             order: order.to_owned(),
             lock: None,
             seen: None,
+            begun: None,
+            held,
+            folder: None,
             troubled: false,
         };
         let mut sessions = self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,8 +149,7 @@ impl StateServer {
 
     /// The newest state of a stack as JSON; null if there is none.
     pub(super) async fn newest(&self, stack: &str) -> Result<Value, StoreError> {
-        let Some(version) = self.inner.keeper.newest(stack).await? else { return Ok(Value::Null) };
-        serde_json::from_slice(&version.body).map_err(|error| StoreError::NoState(error.to_string()))
+        self.inner.keeper.newest(stack).await?.as_ref().map_or(Ok(Value::Null), json)
     }
 
     /// Takes in what runs of a process before this one left in their folders.
@@ -141,6 +159,22 @@ impl StateServer {
 }
 
 impl StateSession {
+    /// The state that the run begins with, as JSON; null if there is none. Terraform is served the same one.
+    pub(super) async fn begin(&self) -> Result<Value, StoreError> {
+        let Some(stack) = self.inner.session(&self.token, |session| session.stack.clone()) else {
+            return Ok(Value::Null);
+        };
+        let held = self.inner.session(&self.token, |session| session.held.clone()).flatten();
+        // Before it is read: what is stored from now on is made under this lease.
+        if is_late(&self.inner, &stack, held.as_ref()).await {
+            return Err(StoreError::Overtaken { stack });
+        }
+        let version = self.inner.keeper.newest(&stack).await?;
+        let state = version.as_ref().map_or(Ok(Value::Null), json)?;
+        self.inner.session(&self.token, |session| session.begun = Some(version));
+        Ok(state)
+    }
+
     /// The variables that lead Terraform's `http` backend here.
     pub(super) fn env(&self) -> Vec<(&'static str, String)> {
         let url = format!("http://{}/state", self.address);
@@ -159,6 +193,14 @@ impl StateSession {
     /// What the run shows to read and write its state.
     pub(super) fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Has it noted in the run's folder which version the run has seen.
+    pub(super) fn note_in(&self, folder: &Path) {
+        self.inner.session(&self.token, |session| {
+            session.folder = Some(folder.to_owned());
+            session.has_seen(session.seen);
+        });
     }
 
     /// The port of the backend.
@@ -199,6 +241,10 @@ struct LockInfo {
     id: String,
 }
 
+fn json(version: &Version) -> Result<Value, StoreError> {
+    serde_json::from_slice(&version.body).map_err(|error| StoreError::NoState(error.to_string()))
+}
+
 fn answer(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -214,29 +260,68 @@ async fn serve(
 ) -> Response {
     let Some(token) = token(&headers) else { return answer(StatusCode::UNAUTHORIZED, "") };
     let session = inner.session(&token, |session| {
-        (session.stack.clone(), session.order.clone(), session.lock.clone(), session.seen)
+        let Session { stack, order, lock, seen, held, .. } = session;
+        (stack.clone(), order.clone(), lock.clone(), *seen, held.clone())
     });
-    let Some((stack, order, lock, seen)) = session else { return answer(StatusCode::UNAUTHORIZED, "") };
+    let Some((stack, order, lock, seen, held)) = session else { return answer(StatusCode::UNAUTHORIZED, "") };
     let response = match method.as_str() {
         "GET" => read(&inner, &token, &stack).await,
         "POST" if lock.is_none() || query.id != lock => {
             answer(StatusCode::CONFLICT, "the state is not locked by this run")
         }
         "POST" => match Version::read(&stack, &order, body.to_vec(), vec![seen]) {
-            Ok(version) => write(&inner, &token, version).await,
+            // What was done at the vendor is kept also where the lease is lost: if nobody has locked the stack since, it
+            // is the newest that there is, and else it is set aside.
+            Ok(version) => write(&inner, &token, version.under(held.map(|held| held.fence()))).await,
             Err(error) => answer(StatusCode::BAD_REQUEST, error.to_string()),
         },
+        "LOCK" if is_late(&inner, &stack, held.as_ref()).await => answer(StatusCode::LOCKED, body),
         "LOCK" => lock_stack(&inner, &token, &body),
-        "UNLOCK" => {
-            inner.session(&token, |session| session.lock = None);
-            answer(StatusCode::OK, "")
-        }
+        "UNLOCK" => unlock_stack(&inner, &token, &body),
         _ => answer(StatusCode::METHOD_NOT_ALLOWED, ""),
     };
     if response.status().is_server_error() || response.status().is_client_error() {
         inner.session(&token, |session| session.troubled = true);
     }
     response
+}
+
+/// Whether a run has lost the lease of its stack, or somebody else has locked that under a later one. Where Postgres cannot
+/// be asked, the clock decides alone: what is written then follows what is there, or is set aside.
+async fn is_late(inner: &Inner, stack: &str, held: Option<&Held>) -> bool {
+    let Some(held) = held else { return false };
+    let is_ours = match held.is_held() {
+        true => inner.keeper.fence(stack, held.fence()).await.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(stack, error, "it cannot be seen who locked a state last");
+            true
+        }),
+        false => false,
+    };
+    // Asking took its time.
+    let is_late = !is_ours || !held.is_held();
+    if is_late {
+        tracing::warn!(stack, "a run has lost its lease; it does not get the stack");
+    }
+    is_late
+}
+
+/// Gives the lock back, to whoever says which one it is.
+fn unlock_stack(inner: &Inner, token: &str, body: &[u8]) -> Response {
+    let Ok(info) = serde_json::from_slice::<LockInfo>(body) else {
+        return answer(StatusCode::BAD_REQUEST, "the body is no lock");
+    };
+    let is_it = inner.session(token, |session| {
+        let is_it = session.lock.as_ref() == Some(&info.id);
+        if is_it {
+            session.lock = None;
+        }
+        is_it
+    });
+    match is_it {
+        Some(true) => answer(StatusCode::OK, ""),
+        _ => answer(StatusCode::CONFLICT, "the state is not locked by that"),
+    }
 }
 
 /// Locks the stack for the run. Runs of one stack exclude each other by their target's lease already; a second lock can
@@ -260,10 +345,15 @@ fn lock_stack(inner: &Inner, token: &str, body: &[u8]) -> Response {
 
 /// Serves the newest state, and remembers which one the run has got.
 async fn read(inner: &Inner, token: &str, stack: &str) -> Response {
-    match inner.keeper.newest(stack).await {
+    let begun = inner.session(token, |session| session.begun.take()).flatten();
+    let newest = match begun {
+        Some(begun) => Ok(begun),
+        None => inner.keeper.newest(stack).await,
+    };
+    match newest {
         Ok(state) => {
             let seen = state.as_ref().map(Version::mark);
-            inner.session(token, |session| session.seen = seen);
+            inner.session(token, |session| session.has_seen(seen));
             state.map_or_else(
                 || answer(StatusCode::NO_CONTENT, ""),
                 |state| answer(StatusCode::OK, state.body),
@@ -280,7 +370,7 @@ async fn write(inner: &Inner, token: &str, version: Version) -> Response {
     let (stack, mark) = (version.stack.clone(), version.mark());
     match inner.keeper.keep(version).await {
         Ok(()) => {
-            inner.session(token, |session| session.seen = Some(mark));
+            inner.session(token, |session| session.has_seen(Some(mark)));
             answer(StatusCode::OK, "")
         }
         Err(error @ StoreError::Conflict { .. }) => answer(StatusCode::CONFLICT, error.to_string()),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
-use wanwright_nats::{KeyError, NatsError, SealedState, StateCopies, StateKeys, StatePlace};
+use wanwright_nats::{Fence, KeyError, NatsError, SealedState, StateCopies, StateKeys, StatePlace};
 use wanwright_schemas::envelope::Digest;
 
 /// What a version is sealed for that is kept.
@@ -36,6 +36,9 @@ pub(super) struct Version {
     /// The versions it may follow: the one it was made from (`None`: there was none), and those in between that waited
     /// for Postgres and may never have reached it.
     pub(super) after: Vec<Option<Mark>>,
+    /// The lease under which it was made, while its run waits to hear that it is kept. What is kept and waits for Postgres
+    /// is behind what it was made from, whoever locks the stack meanwhile.
+    pub(super) fence: Option<Fence>,
 }
 
 /// Why a state was not stored.
@@ -101,6 +104,12 @@ pub enum StoreError {
         /// The stack.
         stack: String,
     },
+    /// The run has lost its lease of the stack.
+    #[error("the lease of stack {stack} was lost: somebody else may be at it")]
+    Overtaken {
+        /// The stack.
+        stack: String,
+    },
     /// The newest state is another executor's to bring.
     #[error("the stack's newest state waits in {}, whose executor is running", .folder.display())]
     Elsewhere {
@@ -144,7 +153,20 @@ impl Version {
             return Err(StoreError::NoState("it has no serial or no lineage".to_owned()));
         };
         let lineage = lineage.to_owned();
-        Ok(Self { stack: stack.to_owned(), order: order.to_owned(), body, serial, lineage, after })
+        Ok(Self {
+            stack: stack.to_owned(),
+            order: order.to_owned(),
+            body,
+            serial,
+            lineage,
+            after,
+            fence: None,
+        })
+    }
+
+    /// The same version, made under a lease.
+    pub(super) fn under(self, fence: Option<Fence>) -> Self {
+        Self { fence, ..self }
     }
 
     /// Which version this is.
@@ -230,9 +252,7 @@ impl Store {
 
     /// The newest version of a stack's state. Where Postgres has lost what NATS has, it gets it back.
     pub(super) async fn newest(&self, stack: &str) -> Result<Option<Version>, StoreError> {
-        let present = self.in_postgres(&self.pool, stack).await?;
-        let copy = self.copy(stack).await?;
-        match (present, copy) {
+        match tokio::try_join!(self.in_postgres(&self.pool, stack), self.copy(stack))? {
             (None, None) => Ok(None),
             (Some(present), None) => {
                 self.copy_again(&present).await;
@@ -315,16 +335,48 @@ impl Store {
             .await?;
         let present = self.in_postgres(&mut *transaction, &version.stack).await?;
         if present.as_ref().is_none_or(|present| present.body != version.body) {
-            if self.has(&mut *transaction, version).await? {
+            let follows = version.follows(present.as_ref());
+            if !follows && self.has(&mut *transaction, version).await? {
                 return Ok(());
             }
-            if !version.follows(present.as_ref()) {
+            if !follows || self.is_fenced(&mut transaction, version).await? {
                 return Err(version.conflict(present.as_ref()));
             }
             self.insert(&mut *transaction, &sealed).await?;
             transaction.commit().await?;
         }
         Ok(self.copies.put(&sealed).await?)
+    }
+
+    /// Whether somebody has locked the stack under a later lease than the one that a version was made under.
+    async fn is_fenced(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        version: &Version,
+    ) -> Result<bool, StoreError> {
+        let Some(Fence { incarnation, number }) = version.fence else { return Ok(false) };
+        let sql = "SELECT EXISTS (SELECT FROM terraform.fences WHERE stack = $1 AND number > $2 \
+                   AND incarnation = to_timestamp($3))";
+        let fenced = sqlx::query_scalar(sql).bind(&version.stack).bind(number.cast_signed());
+        Ok(fenced.bind(incarnation.as_second() as f64).fetch_one(connection).await?)
+    }
+
+    /// Notes that the stack is locked under a lease. `false`: it was under a later one.
+    pub(super) async fn fence(&self, stack: &str, fence: Fence) -> Result<bool, StoreError> {
+        let same = "SELECT EXISTS (SELECT FROM terraform.fences WHERE stack = $1 AND incarnation = to_timestamp($2) \
+                    AND number = $3)";
+        let same = sqlx::query_scalar(same).bind(stack).bind(fence.incarnation.as_second() as f64);
+        if same.bind(fence.number.cast_signed()).fetch_one(&self.pool).await? {
+            return Ok(true);
+        }
+        // Waits for who stores a version at this moment, so that whoever reads after this reads that one.
+        let sql = "INSERT INTO terraform.fences AS present (stack, incarnation, number) \
+                   SELECT $1, to_timestamp($2), $3 FROM (SELECT pg_advisory_xact_lock(hashtextextended($1, 0))) AS alone \
+                   ON CONFLICT (stack) DO UPDATE SET incarnation = EXCLUDED.incarnation, number = EXCLUDED.number \
+                   WHERE present.incarnation <> EXCLUDED.incarnation OR present.number <= EXCLUDED.number";
+        let noted = sqlx::query(sql).bind(stack).bind(fence.incarnation.as_second() as f64);
+        let noted = noted.bind(fence.number.cast_signed()).execute(&self.pool).await?;
+        Ok(noted.rows_affected() > 0)
     }
 
     /// Removes versions that are older than 90 days and not among the newest twenty serials of their stack. Answers how many

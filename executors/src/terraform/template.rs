@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::fs;
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 use wanwright_supervisor::ChildSpec;
 use wanwright_vendors::TerraformTemplate;
 
-use super::engine::TerraformError;
+use super::bounded::{self, LAST_WORDS};
+use super::error::{TerraformError, io};
 use super::foreign::{Package, package};
+use super::messages::Secrets;
 use super::process::{Surroundings, Terraform, output};
 use super::state::StateSession;
 
@@ -35,12 +37,8 @@ pub(super) struct Ready {
 pub(super) struct Templates {
     dir: PathBuf,
     mirror: PathBuf,
-    ready: Mutex<HashMap<String, Arc<Ready>>>,
-}
-
-fn io(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> TerraformError {
-    let doing = format!("{doing} {}", path.display());
-    move |source| TerraformError::Io { doing, source }
+    /// Each with its own lock: whoever needs one that is ready does not wait for another one.
+    ready: Mutex<HashMap<String, Arc<OnceCell<Arc<Ready>>>>>,
 }
 
 impl Templates {
@@ -56,13 +54,12 @@ impl Templates {
         template: &TerraformTemplate,
         state: &StateSession,
     ) -> Result<Arc<Ready>, TerraformError> {
-        let mut ready = self.ready.lock().await;
-        if let Some(found) = ready.get(&template.digest) {
-            return Ok(Arc::clone(found));
-        }
-        let made = Arc::new(self.make(terraform, template, state).await?);
-        ready.insert(template.digest.clone(), Arc::clone(&made));
-        Ok(made)
+        let cell = {
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(ready.entry(template.digest.clone()).or_default())
+        };
+        let make = || async { self.make(terraform, template, state).await.map(Arc::new) };
+        cell.get_or_try_init(make).await.map(Arc::clone)
     }
 
     /// Initialises a template with foreign providers, and takes them over.
@@ -113,9 +110,10 @@ impl Templates {
         for dir in [&files, &data] {
             fs::create_dir_all(dir).await.map_err(io("making", dir))?;
         }
-        for file in &template.files {
+        // What was read with the digest, and not what the folder says by now.
+        for (file, content) in template.contents.iter() {
             let to = files.join(file);
-            fs::copy(template.dir.join(file), &to).await.map_err(io("copying a template to", &to))?;
+            fs::write(&to, content).await.map_err(io("writing a template to", &to))?;
         }
         if template.providers.is_empty() {
             init(terraform, &files, &data, state, None).await?;
@@ -151,11 +149,13 @@ async fn init(
     state: &StateSession,
     mirror: Option<&Path>,
 ) -> Result<(), TerraformError> {
+    let words = files.with_file_name(LAST_WORDS);
     let nobody = wanwright_provider::reattach_providers(&data.join("none"), std::process::id());
     let mut spec: ChildSpec = terraform
         .spec(&Surroundings { cwd: files, data, provider: None, ports: vec![state.port()], mirror })
         .env("TF_REATTACH_PROVIDERS", nobody)
         .envs(state.env())
+        .log(&words)
         .args(["init", "-input=false", "-no-color"]);
     if let Some(mirror) = mirror {
         let settings = files.join(INSTALLATION);
@@ -165,5 +165,10 @@ async fn init(
         spec = spec.env("TF_CLI_CONFIG_FILE", settings).arg("-lockfile=readonly");
     }
     let (status, text) = output(spec).await?;
-    if status.success() { Ok(()) } else { Err(TerraformError::Init(text)) }
+    let said = bounded::last_words(&words).await;
+    if status.success() {
+        return Ok(());
+    }
+    let secrets = Secrets::new([state.token()]);
+    Err(TerraformError::Init(secrets.taken_out(format!("{}\n{said}", text.trim()))))
 }

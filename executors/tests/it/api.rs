@@ -2,10 +2,13 @@
 
 use serde_json::{Map, Value, json};
 use wanwright_executors::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together, api};
+use wanwright_executors::gateway::{Gateway, RunContext};
+use wanwright_nats::Nats;
 use wanwright_schemas::effect::Phase;
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order};
 use wanwright_schemas::report::Finding;
 use wanwright_schemas::{CommandId, Position};
+use wanwright_vendors::Vendor;
 
 use crate::world::World;
 
@@ -25,21 +28,45 @@ pub fn device(uid: CommandId, site: &Value, known: Option<&str>) -> DesiredDevic
 
 /// What comes of an order about the device.
 pub async fn outcome(world: &World, intent: Intent, device: DesiredDevice) -> Outcome {
-    let (context, opened) = world.run("edge-01");
+    outcome_after(world, false, intent, device).await
+}
+
+/// The same where a run before may have died.
+async fn outcome_after(world: &World, died: bool, intent: Intent, device: DesiredDevice) -> Outcome {
+    let vendor = world.catalogue.get("simwan").unwrap();
+    let context = World::context("edge-01");
+    outcome_of(&Way { nats: &world.nats, gateway: &world.gateway, vendor, context, died }, intent, device)
+        .await
+}
+
+/// By which way an order is carried out.
+pub struct Way<'a> {
+    pub nats: &'a Nats,
+    pub gateway: &'a Gateway,
+    pub vendor: &'a Vendor,
+    pub context: RunContext,
+    /// Whether a run before may have died.
+    pub died: bool,
+}
+
+/// What comes of an order about a device at any vendor.
+pub async fn outcome_of(way: &Way<'_>, intent: Intent, device: DesiredDevice) -> Outcome {
+    let opened = way.gateway.open(way.context.clone());
     let position = Position { stream: "EVENTS-0".to_owned(), sequence: 1 };
-    let (customer, vendor) = (context.customer.clone(), context.vendor.clone());
+    let (customer, vendor) = (way.context.customer.clone(), way.context.vendor.clone());
     let order = Order::new(customer, vendor, intent, 0, Desired::Device(device), position);
     let measure = Measure::begin();
     let run = Run {
         order: &order,
-        vendor: world.catalogue.get("simwan").unwrap(),
+        vendor: way.vendor,
         gateway: &opened,
-        observe_first: false,
+        observe_first: way.died,
         scans: &Scans::default(),
-        together: &Together::new(world.gateway.clone()),
+        together: &Together::new(way.gateway.clone()),
         attempt: 1,
         unsettled: true,
-        log: Log::new(&world.nats, &opened),
+        held: None,
+        log: Log::new(way.nats, &opened),
         measure: &measure,
         begun: &Begun::default(),
     };
@@ -82,4 +109,25 @@ async fn a_device_whose_site_is_another_one_is_made_anew_and_removed_by_name() {
     let stats = world.stats().await;
     assert_eq!(stats.kinds["device"].objects, 0);
     assert_eq!(world.journal(&context).await.last(), Some(&Phase::Settled));
+}
+
+#[tokio::test]
+async fn after_a_death_the_object_of_that_name_is_taken_whatever_key_made_it() {
+    let world = World::new(50).await;
+    let (_, opened) = world.run("edge-01");
+    let (status, site) =
+        World::create_site(world.http.clone(), opened.base_url().to_owned(), "acme.one").await;
+    assert_eq!(status, 201);
+    // An executor of an earlier life made it under a key that nobody knows any more.
+    let other = device(CommandId::mint(), &site["id"], None);
+    let made = id(&carry_out(&world, Intent::Apply, other).await);
+    let after = async |device| match outcome_after(&world, true, Intent::Apply, device).await {
+        Outcome::Done(mut findings) => findings.remove(0).finding,
+        Outcome::Passing { message, .. } => panic!("{message}"),
+    };
+    let found = id(&after(device(CommandId::mint(), &site["id"], None)).await);
+    assert_eq!(found, made);
+    let stats = world.stats().await;
+    let made = &stats.kinds["device"];
+    assert_eq!((made.objects, made.totals.creations), (1, 1));
 }

@@ -141,6 +141,45 @@ async fn a_limit_told_in_an_answer_that_looks_fine_is_obeyed_and_told_as_busy() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_made_is_not_made_again_because_its_answer_asks_to_slow_down() {
+    let budget = "[budget.busy.hidden]\nstatus = 200\npointer = \"/errors/*/message\"\n\
+                  contains = [\"rate limit\"]\n";
+    let world = World::with(&format!("{BUDGET}{budget}"), 50, 50).await;
+    const MADE: &str = r#"{"data":{"addSite":{"id":"1"}},"errors":[{"message":"rate limit ahead"}]}"#;
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&heard);
+    let routes = Router::new().fallback(async move |body: String| {
+        let mut heard = kept.lock().unwrap();
+        let again = heard.contains(&body);
+        heard.push(body.clone());
+        match (body.contains("addSite"), again) {
+            (_, true) => r#"{"data":{"addSite":{"id":"2"}}}"#,
+            (true, false) => MADE,
+            (false, false) => r#"{"data":null,"errors":[{"message":"rate limit"}]}"#,
+        }
+    });
+    let process = world.process_to(&serve(routes).await).await;
+    let run = process.gateway.open(World::context("edge-01"));
+    let post = async |query: &str, key: bool| {
+        let body = serde_json::json!({ "query": query });
+        let mut call = world.http.post(format!("{}/graphql", run.base_url())).json(&body);
+        if key {
+            call = call.header("idempotency-key", "k");
+        }
+        let answer = call.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let calls = || heard.lock().unwrap().len();
+    // It was done: its caller is told what the vendor said.
+    assert_eq!(post("mutation { addSite { id } }", false).await, (200, MADE.to_owned()));
+    assert_eq!(calls(), 1);
+    // It was not done, or may be done twice.
+    assert!(post("mutation { moveSite { id } }", false).await.1.contains("\"2\""));
+    assert!(post("mutation { addSite { name } }", true).await.1.contains("\"2\""));
+    assert_eq!(calls(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_in_answers_lead_back_through_the_gateway_or_nowhere() {
     let answers = "[answers]\naddresses = [\"/next\"]\n";
     let world = World::with(&format!("{BUDGET}{answers}"), 50, 50).await;

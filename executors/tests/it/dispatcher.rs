@@ -24,27 +24,27 @@ use wanwright_vendors::Catalogue;
 const LIMIT: Duration = Duration::from_secs(120);
 const ORDER: &str = "44136fa3-55b3-878a-9146-ad16f7e86401";
 
-struct World {
-    nats: Nats,
+pub struct World {
+    pub nats: Nats,
     _server: wanwright_supervisor::Nats,
     _dir: tempfile::TempDir,
 }
 
 /// A dispatcher until it is dropped.
-struct Running {
+pub struct Running {
     stop: DropGuard,
     task: JoinHandle<Result<(), NatsError>>,
 }
 
 impl Running {
-    async fn stop(self) {
+    pub async fn stop(self) {
         drop(self.stop);
         self.task.await.unwrap().unwrap();
     }
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let mut options = NatsOptions::new(dir.path(), cache);
@@ -57,14 +57,17 @@ impl World {
 
     fn dispatch(&self) -> Running {
         let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
-        let vendors = Arc::new(Catalogue::load(vendors).unwrap());
+        self.dispatch_for(Arc::new(Catalogue::load(vendors).unwrap()))
+    }
+
+    pub fn dispatch_for(&self, vendors: Arc<Catalogue>) -> Running {
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatcher::run(self.nats.clone(), vendors, None, stop.clone(), || ()));
         Running { stop: stop.drop_guard(), task }
     }
 
     /// Appends a message with these events to a customer's history.
-    async fn append(&self, customer: &CustomerId, head: &mut Head, events: &[Value]) {
+    pub async fn append(&self, customer: &CustomerId, head: &mut Head, events: &[Value]) {
         self.append_in(None, customer, head, events).await;
     }
 
@@ -142,7 +145,7 @@ impl World {
     }
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut level: impl FnMut() -> F) {
+pub async fn until<F: Future<Output = bool>>(what: &str, mut level: impl FnMut() -> F) {
     let end = Instant::now() + LIMIT;
     while !level().await {
         assert!(Instant::now() < end, "not in time: {what}");
@@ -150,7 +153,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut level: impl FnMut() -> 
     }
 }
 
-fn site(id: &str, lan: &str) -> Value {
+pub fn site(id: &str, lan: &str) -> Value {
     json!({"type": "SiteCreated", "v": 1, "site": id, "generation": 1, "spec": {"vendor": "simwan", "lan": [lan], "settings": {}}})
 }
 
@@ -160,7 +163,7 @@ fn device(kind: &str, id: &str, generation: u64) -> Value {
     json!({"type": kind, "v": 1, "device": id, "generation": generation, "spec": spec})
 }
 
-fn applied(kind: &str, id: &str, generation: u64) -> Value {
+pub fn applied(kind: &str, id: &str, generation: u64) -> Value {
     let name = if kind == "site" { "SiteApplied" } else { "DeviceApplied" };
     json!({"type": name, "v": 1, kind: id, "generation": generation, "order": ORDER,
         "outputs": {"id": format!("v-{id}"), "address": "203.0.113.1"}})
@@ -269,6 +272,44 @@ async fn one_change_does_not_wait_behind_another_customers_thousands() {
         info.num_ack_pending == 0 && info.num_pending == 0
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_goes_before_the_looks_of_a_whole_fleet() {
+    const CUSTOMERS: usize = 20;
+    const DEVICES: usize = 60;
+    let world = World::new().await;
+    let mut heads = Vec::new();
+    for number in 0..CUSTOMERS {
+        let (customer, mut head) = (format!("customer-{number:02}").parse().unwrap(), Head::default());
+        let mut events = vec![site("oslo", "10.1.0.0/24"), applied("site", "oslo", 1)];
+        for device_number in 0..DEVICES {
+            let id = format!("d-{device_number}");
+            events.extend([device("DeviceCreated", &id, 1), applied("device", &id, 1)]);
+        }
+        world.append(&customer, &mut head, &events).await;
+        heads.push((customer, head));
+    }
+    // Behind all others, also for the sweep.
+    let (zulu, mut head): (CustomerId, _) = ("zulu".parse().unwrap(), Head::default());
+    world.append(&zulu, &mut head, &[site("oslo", "10.1.0.0/24"), applied("site", "oslo", 1)]).await;
+    let before = world.dispatch();
+    world.worked_off(CUSTOMERS as u64 + 1).await;
+    before.stop().await;
+    assert_eq!(world.orders("*").await, 0, "all is as it should be");
+    for (customer, head) in &mut heads {
+        let check = CommandId::mint();
+        let look = |number| json!({"type": "DeviceDriftCheckRequested", "v": 1, "device": format!("d-{number}"), "check": check});
+        let looks: Vec<Value> = (0..DEVICES).map(look).collect();
+        world.append(customer, head, &looks).await;
+    }
+    world.append(&zulu, &mut head, &[site("bergen", "10.2.0.0/24")]).await;
+    let running = world.dispatch();
+    until("all orders", || async { world.orders("*").await == CUSTOMERS * DEVICES + 1 }).await;
+    let table = OrderTable::new(world.nats.clone());
+    let change = table.get("wan.order.simwan.zulu.site.bergen").await.unwrap().expect("the change's order");
+    assert!(change.sequence < 400, "{} looks went before it", change.sequence - 1);
     running.stop().await;
 }
 
@@ -387,7 +428,7 @@ fn planned(head: &Head, customer: &CustomerId, expires: jiff::Timestamp) -> Valu
     assert_eq!(order.intent, Intent::Plan { remove: false, number: 1 });
     json!({"type": "SitePlanned", "v": 1, "site": "oslo", "generation": 1, "order": order.id, "wish": wanted.wish,
         "expires": expires, "requested_by": ["demo"], "approvals": {}, "plan": {
-            "hash": Digest::of(b"file"), "template": vendor.terraform.as_ref().unwrap().digest, "serial": 0,
+            "hash": Digest::of(b"file"), "template": vendor.terraform.as_ref().unwrap().effects, "serial": 0,
             "lineage": "", "counts": {"create": 1, "update": 0, "delete": 0, "replace": 0}}})
 }
 

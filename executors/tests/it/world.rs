@@ -39,8 +39,11 @@ pub struct Process {
     pub stop: CancellationToken,
 }
 
-/// The vendor's folder with another budget, its credential in a file, and more in `api/device.toml`.
-fn vendors(dir: &Path, budget: &str, proxy: Option<&str>, device_api: &str) -> Catalogue {
+/// What becomes of `api/device.toml`.
+type DeviceApi<'a> = dyn Fn(String) -> String + Sync + 'a;
+
+/// The vendor's folder with another budget, its credential in a file, and another `api/device.toml`.
+fn vendors(dir: &Path, budget: &str, proxy: Option<&str>, device_api: &DeviceApi<'_>) -> Catalogue {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
     let to = dir.join("vendors/simwan");
     copy(&from, &to);
@@ -56,7 +59,7 @@ fn vendors(dir: &Path, budget: &str, proxy: Option<&str>, device_api: &str) -> C
     std::fs::write(file, proxy + &text).unwrap();
     let file = to.join("api/device.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(file, text + device_api).unwrap();
+    std::fs::write(file, device_api(text)).unwrap();
     Catalogue::load(dir.join("vendors")).unwrap()
 }
 
@@ -82,21 +85,39 @@ impl World {
 
     /// A vendor with this bucket, and a folder that says so in its own words.
     pub async fn with(budget: &str, per_second: u32, burst: u32) -> Self {
-        Self::made(budget, None, "", per_second, burst).await
+        Self::made(budget, None, &|text| text, per_second, burst).await
     }
 
     /// A vendor that is reached through a proxy.
     pub async fn with_proxy(budget: &str, proxy: &str) -> Self {
-        Self::made(budget, Some(proxy), "", 50, 50).await
+        Self::made(budget, Some(proxy), &|text| text, 50, 50).await
     }
 
     /// A vendor with a bucket of one call, whose folder says more about devices.
-    pub async fn with_devices(per_second: u32, device_api: &str) -> Self {
+    pub async fn with_devices(per_second: u32, more: &str) -> Self {
         let budget = format!("per_second = {per_second}\nburst = 1\n");
-        Self::made(&budget, None, device_api, per_second, 1).await
+        Self::made(&budget, None, &|text| text + more, per_second, 1).await
     }
 
-    async fn made(budget: &str, proxy: Option<&str>, device_api: &str, per_second: u32, burst: u32) -> Self {
+    /// A vendor with a bucket of one call that takes no key with a create of a device.
+    pub async fn without_keys(per_second: u32) -> Self {
+        let budget = format!("per_second = {per_second}\nburst = 1\n");
+        let without = |text: String| {
+            let (single, _bulk) = text.split_once("# One call for many devices.").unwrap();
+            let without = single.replace("idempotency_header = \"Idempotency-Key\"\n", "");
+            assert!(!without.to_lowercase().contains("idempotency"), "the folder has changed: {text}");
+            without
+        };
+        Self::made(&budget, None, &without, per_second, 1).await
+    }
+
+    async fn made(
+        budget: &str,
+        proxy: Option<&str>,
+        device_api: &DeviceApi<'_>,
+        per_second: u32,
+        burst: u32,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = start_nats(dir.path()).await;
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();

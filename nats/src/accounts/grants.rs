@@ -3,18 +3,19 @@
 //! Inside WAN these lists keep mistakes small; they do not keep attackers apart, because a user of WAN can name any
 //! subject as the one to be answered on, and the server's own answers go there. Tenants are kept apart by accounts.
 
-use wanwright_schemas::{CustomerId, services, subjects};
+use wanwright_schemas::{CustomerId, rollout, services, subjects};
 
 use crate::topology;
 
 /// Names that no user may have: the actors of wanwright itself, and words that would be read as such.
-pub const RESERVED: [&str; 10] = [
+pub const RESERVED: [&str; 11] = [
     "admin",
     "commands",
     "dispatcher",
     "executor",
     "executors",
     "projections",
+    "rollout",
     "sweeper",
     "system",
     "wan",
@@ -85,8 +86,10 @@ impl Role {
         let (publish, subscribe): (Vec<String>, &[&str]) = match self {
             Self::Admin => return Grants { publish: Vec::new(), subscribe: Vec::new() },
             Self::Commands => (commands(), &COMMANDS_HEARS),
-            Self::Dispatcher => (dispatcher(events), &[]),
-            Self::Executors => (executors(), &[subjects::EXECUTORS, subjects::PREVIEW]),
+            Self::Dispatcher => (dispatcher(events), &[subjects::PREVIEWED_ALL]),
+            Self::Executors => {
+                (executors(), &[subjects::EXECUTORS, subjects::PREVIEW, rollout::ESTIMATE_ALL])
+            }
             Self::Projections => (projections(events), &[]),
             Self::Reader => (reader(events), &["wan.live.>"]),
         };
@@ -146,7 +149,13 @@ fn commands() -> Vec<String> {
     // Keys and commands that tell of people are overwritten on the disk, message by message.
     let erase =
         [topology::KEYS, topology::COMMANDS].map(|stream| format!("$JS.API.STREAM.MSG.DELETE.{stream}"));
-    let buckets = buckets(&[topology::CLAIMS, topology::LEASES, topology::PARTITIONS, topology::CONTROLS]);
+    let buckets = buckets(&[
+        topology::CLAIMS,
+        topology::LEASES,
+        topology::PARTITIONS,
+        topology::CONTROLS,
+        topology::ROLLOUTS,
+    ]);
     own.chain(purge)
         .chain(erase)
         .chain(commanding("sweeper"))
@@ -156,8 +165,11 @@ fn commands() -> Vec<String> {
 }
 
 fn dispatcher(events: Vec<String>) -> Vec<String> {
-    let own = ["wan.order.>", "wan.run.>", "wan.dead.>"].map(str::to_owned).into_iter();
-    own.chain(events.iter().flat_map(|stream| consuming(stream))).collect()
+    let own =
+        ["wan.order.>", "wan.run.>", "wan.dead.>", rollout::ESTIMATE_ALL].map(str::to_owned).into_iter();
+    // One of them drives the rollouts, as the actor of that name.
+    let rollouts = buckets(&[topology::LEASES, topology::ROLLOUTS]).into_iter().chain(commanding("rollout"));
+    own.chain(rollouts).chain(events.iter().flat_map(|stream| consuming(stream))).collect()
 }
 
 fn executors() -> Vec<String> {
@@ -191,7 +203,8 @@ fn executors() -> Vec<String> {
 
 fn projections(events: Vec<String>) -> Vec<String> {
     let others = [topology::RUNS, topology::OUTCOMES, topology::VERDICTS, topology::DEAD].map(str::to_owned);
-    let buckets = [topology::CONTROLS, topology::BUDGETS].map(|bucket| format!("KV_{bucket}"));
+    let buckets =
+        [topology::CONTROLS, topology::BUDGETS, topology::ROLLOUTS].map(|bucket| format!("KV_{bucket}"));
     let others: Vec<String> = others.into_iter().chain(buckets).collect();
     let consumed = events.iter().chain(&others).flat_map(|stream| consuming(stream));
     std::iter::once("wan.live.>".to_owned()).chain(consumed).collect()
@@ -313,6 +326,30 @@ mod tests {
                 assert_eq!(allows(&grants, keys), appends, "{} {keys}", role.name());
             }
             assert_eq!(allows(&grants, "wan.evt.3.acme"), appends, "{}", role.name());
+        }
+    }
+
+    #[test]
+    fn only_the_dispatcher_gives_versions_and_only_operators_ask_for_it() {
+        let acme: CustomerId = "acme".parse().expect("an id");
+        for role in Role::ALL {
+            let grants = role.grants(role.name(), 8);
+            let may = matches!(role, Role::Admin | Role::Dispatcher);
+            for gives in ["wan.do.acme.rollout.site.a.assign-template", "wan.estimate.simwan"] {
+                assert_eq!(allows(&grants, gives), may, "{} {gives}", role.name());
+            }
+            let writes = may || role == Role::Commands;
+            assert_eq!(allows(&grants, "$KV.rollouts.simwan"), writes, "{}", role.name());
+        }
+        for kind in UserKind::ALL {
+            for customer in [None, Some(&acme)] {
+                let grants = kind.grants(customer, "anna", 8);
+                let may = kind == UserKind::Operator;
+                let asks = allows(&grants, "wan.control.anna.start.rollout.simwan");
+                assert_eq!(asks, may, "{}", kind.name());
+                assert!(!allows(&grants, "wan.do.acme.rollout.site.a.assign-template"), "{}", kind.name());
+                assert!(!allows(&grants, "wan.estimate.simwan"), "{}", kind.name());
+            }
         }
     }
 

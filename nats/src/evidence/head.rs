@@ -92,15 +92,11 @@ impl SignedHead {
 }
 
 #[cfg(test)]
-#[path = "../../../schemas/tests/wire/spoilt.rs"]
-mod spoilt;
-
-#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::spoilt::spoilt;
     use super::*;
+    use crate::spoilt::spoilt;
 
     #[test]
     fn a_signature_is_over_every_field() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wanwright_nats::accounts::{Credentials, Role, UserKind};
 use wanwright_nats::topology;
-use wanwright_schemas::services;
+use wanwright_schemas::{rollout, services, subjects};
 
 use crate::world::{LIMIT, NOTHING, World, is_silent, listen, next, start, subscribe};
 
@@ -184,6 +184,33 @@ async fn only_the_admin_can_delete_a_stream() {
     }
     assert_eq!(topology::plan(&admin, 1).await.unwrap(), topology::Plan::default());
     admin.js.delete_stream("EVENTS-0").await.unwrap();
+}
+
+#[tokio::test]
+async fn executors_answer_what_they_are_asked_to_plan_and_nothing_else() {
+    let world = World::new().await;
+    let executors = world.connect(world.authority.role(Role::Executors)).await;
+    let vendor = "simwan".parse().unwrap();
+    for (asker, question) in
+        [(Role::Commands, subjects::PREVIEW.to_owned()), (Role::Dispatcher, rollout::estimate(&vendor))]
+    {
+        let asking = world.connect(world.authority.role(asker)).await;
+        let mut asked = subscribe(&executors, &question).await;
+        let reply = subjects::previewed("one");
+        let mut answers = subscribe(&asking, &reply).await;
+        let mut inbox = subscribe(&asking, &format!("_INBOX.{}.one", asker.name())).await;
+        // Until the server knows who listens.
+        let heard = async {
+            while is_silent(&mut asked).await {
+                asking.publish_with_reply(question.clone(), reply.clone(), "order".into()).await.unwrap();
+            }
+        };
+        tokio::time::timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("{question} was not heard"));
+        executors.publish(format!("_INBOX.{}.one", asker.name()), "forged".into()).await.unwrap();
+        executors.publish(reply.clone(), "plan".into()).await.unwrap();
+        assert_eq!(next(&mut answers).await.0, reply, "{}", asker.name());
+        assert!(is_silent(&mut inbox).await, "{}", asker.name());
+    }
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub trait ObjectRow: Table<Key = ObjectKey> {
     ) -> Self;
     /// Puts another specification in place.
     fn respecify(&mut self, spec: &Self::Spec);
+    /// Notes which version of a template it was given, before the change makes something of the other columns.
+    fn retemplate(&mut self, _: &Change<Self::Spec>) {}
     /// The specification.
     fn spec(&self) -> &Self::Spec;
     /// The columns that all objects share.
@@ -96,6 +98,7 @@ pub fn step<T: ObjectRow>(
                     step.changes = Some(differences(row.spec(), &spec));
                     row.respecify(&spec);
                 }
+                row.retemplate(change);
                 row.life_mut().evolve(change, at);
             }
         }

@@ -179,6 +179,7 @@ impl PlanRow {
             | Change::Created { .. }
             | Change::Changed { .. }
             | Change::DecommissionRequested { .. }
+            | Change::TemplateAssigned { .. }
             | Change::RetryRequested { .. }
             | Change::Cancelled { .. }
             | Change::Removed { .. }
@@ -205,7 +206,7 @@ fn because(why: Stale) -> &'static str {
     match why {
         Stale::Missing => "its file is not kept any more",
         Stale::Damaged => "what is kept is not the file that was made",
-        Stale::Template => "the vendor has another template",
+        Stale::Template => "the stack's template, or what its vendor's folder says of it, is another one",
         Stale::State => "the stack's state is another one than it was made from",
         Stale::Expired => "its time was over before it was begun",
         Stale::Interrupted => "a run that applied it died",

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use wanwright_schemas::run::{RunEvent, RunRecord, RunUsage, Wait};
 use wanwright_schemas::{CustomerId, OrderId};
 
@@ -46,6 +47,12 @@ pub struct RunLogRow {
     pub millis: Option<u64>,
     /// How long the call waited for the budget, in milliseconds.
     pub waited_millis: Option<u64>,
+    /// Which try of the call it was, from 1.
+    #[serde(default)]
+    pub attempt: Option<u32>,
+    /// The call itself, where one was made for several orders: the same in the rows of all of them.
+    #[serde(default)]
+    pub shared_call: Option<Uuid>,
     /// The resource that a line of the log tells of.
     #[serde(default)]
     pub resource: Option<String>,
@@ -83,6 +90,8 @@ impl RunLogRow {
             status: None,
             millis: None,
             waited_millis: None,
+            attempt: None,
+            shared_call: None,
             resource: None,
             cpu_millis: None,
             peak_kib: None,
@@ -93,12 +102,15 @@ impl RunLogRow {
         let processes = record.event.usage().and_then(|usage| usage.processes);
         row.cpu_millis = processes.map(|processes| processes.cpu_millis);
         row.peak_kib = processes.map(|processes| processes.peak_kib);
-        if let RunEvent::Call { method, path, status, millis, waited_millis, .. } = &record.event {
+        if let RunEvent::Call { method, path, status, millis, waited_millis, attempt, shared } = &record.event
+        {
             row.method = Some(method.clone());
             row.path = Some(path.clone());
             row.status = Some(*status);
             row.millis = Some(*millis);
             row.waited_millis = Some(*waited_millis);
+            row.attempt = Some(*attempt);
+            row.shared_call = shared.map(|shared| shared.call);
         }
         row
     }

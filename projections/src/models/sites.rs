@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use wanwright_schemas::spec::SiteSpec;
-use wanwright_schemas::{Contact, CustomerId, Kind, SiteId, VendorId};
+use wanwright_schemas::template::{FIRST_VERSION, Templates};
+use wanwright_schemas::{Change, Contact, CustomerId, Kind, SiteId, VendorId};
 
 use super::lifecycle::Lifecycle;
 use super::object::{ObjectKey, ObjectRow};
@@ -23,6 +24,10 @@ pub struct SiteRow {
     pub spec: SiteSpec,
     /// Whom to talk to, sealed; the same as in `spec`.
     pub contact: Option<Contact>,
+    /// The version of its vendor's template that its stack is to have.
+    pub template: u32,
+    /// The versions it was given, as far as they matter still.
+    pub templates: Templates,
     /// The columns that all objects share.
     #[serde(flatten)]
     pub life: Lifecycle,
@@ -56,6 +61,8 @@ impl ObjectRow for SiteRow {
             lan: networks(spec),
             spec: spec.clone(),
             contact: spec.contact.clone(),
+            template: FIRST_VERSION,
+            templates: Templates::default(),
             life,
         }
     }
@@ -65,6 +72,22 @@ impl ObjectRow for SiteRow {
         self.lan = networks(spec);
         self.spec = spec.clone();
         self.contact.clone_from(&spec.contact);
+    }
+
+    fn retemplate(&mut self, change: &Change<SiteSpec>) {
+        match change {
+            Change::TemplateAssigned { generation, template, rollout, .. } => {
+                self.templates.assign(*generation, template.clone(), *rollout);
+            }
+            Change::Applied { generation, .. } => self.templates.applied(*generation),
+            Change::Cancelled { restored: Some(_), .. } => {
+                if let Some(applied) = self.life.state.observed_generation {
+                    self.templates.restored(applied);
+                }
+            }
+            _ => return,
+        }
+        self.template = self.templates.version_at(u64::MAX);
     }
 
     fn spec(&self) -> &SiteSpec {

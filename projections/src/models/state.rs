@@ -127,6 +127,20 @@ pub struct Approval {
 }
 
 impl Approval {
+    /// One that nobody has given yet.
+    fn asked(generation: u64, requested_by: &[Actor], approvals: &Approvals) -> Self {
+        Self {
+            state: ApprovalState::Waiting,
+            generation,
+            requested_by: requested_by.to_vec(),
+            approvals: approvals.clone(),
+            approved_by: None,
+            also_approved_by: Vec::new(),
+            rejected_by: None,
+            rejection: None,
+        }
+    }
+
     /// How the approval stands, in a sentence.
     pub fn summary(&self) -> String {
         let asked = format!("generation {}, asked for by {},", self.generation, listed(&self.requested_by));
@@ -315,6 +329,9 @@ impl State {
                 self.wish(*generation);
                 self.decommissioning = true;
             }
+            Change::TemplateAssigned { generation, .. } if *generation != self.generation => {
+                self.wish(*generation);
+            }
             Change::RetryRequested { retries } => {
                 self.retries = *retries;
                 self.retry_pending = true;
@@ -383,16 +400,7 @@ impl State {
             Change::Protected {} => self.protected = true,
             Change::Unprotected {} => self.protected = false,
             Change::ApprovalRequested { generation, requested_by, approvals } => {
-                self.approval = Some(Approval {
-                    state: ApprovalState::Waiting,
-                    generation: *generation,
-                    requested_by: requested_by.clone(),
-                    approvals: approvals.clone(),
-                    approved_by: None,
-                    also_approved_by: Vec::new(),
-                    rejected_by: None,
-                    rejection: None,
-                });
+                self.approval = Some(Approval::asked(*generation, requested_by, approvals));
             }
             Change::PlanRequested { .. } => {
                 self.planning = true;
@@ -401,16 +409,7 @@ impl State {
             Change::Planned { generation, order, requested_by, approvals, .. } => {
                 self.planning = false;
                 self.plan = Some(order.uuid());
-                self.approval = approvals.as_ref().map(|approvals| Approval {
-                    state: ApprovalState::Waiting,
-                    generation: *generation,
-                    requested_by: requested_by.clone(),
-                    approvals: approvals.clone(),
-                    approved_by: None,
-                    also_approved_by: Vec::new(),
-                    rejected_by: None,
-                    rejection: None,
-                });
+                self.approval = approvals.as_ref().map(|of| Approval::asked(*generation, requested_by, of));
             }
             Change::PlanApplied { .. } => self.plan = None,
             Change::PlanStale { .. } => {

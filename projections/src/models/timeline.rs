@@ -160,6 +160,16 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
             (None, format!("has a {of} that {acknowledged_by} knows of{until}: {reason}"))
         }
         Change::Noted { text } => (None, format!("was noted: {text}")),
+        Change::TemplateAssigned { generation, template, rollout: Some(rollout), .. } => {
+            let text = format!(
+                "was given version {} of the template by rollout {rollout}, as generation {generation}",
+                template.version
+            );
+            (Some(*generation), text)
+        }
+        Change::TemplateAssigned { generation, template, .. } => {
+            (Some(*generation), format!("begins with version {} of the template", template.version))
+        }
         Change::ContactChanged { .. } => (None, "has another contact".to_owned()),
         Change::Suspended { reason } => (None, format!("was suspended: {reason}")),
         Change::Resumed {} => (None, "was resumed".to_owned()),

@@ -47,6 +47,32 @@ fn a_site_is_progressing_until_its_generation_was_applied() {
 }
 
 #[test]
+fn a_site_has_the_version_of_the_template_it_was_given_last_and_did_not_take_back() {
+    let assigned = |generation: u64, version: u32, rollout: u64| {
+        let template = json!({"version": version, "digest": "5f"});
+        let fields = json!({"generation": generation, "template": template, "rollout": rollout, "assigned_by": "olga"});
+        about("site", "oslo-01", "SiteTemplateAssigned", fields)
+    };
+    let mut history = vec![vec![site_created("oslo-01")], vec![site_applied("oslo-01", 1)]];
+    assert_eq!((site(&fold(&history)).template, site(&fold(&history)).templates.is_empty()), (1, true));
+    history.push(vec![assigned(2, 2, 1)]);
+    let rows = fold(&history);
+    let row = site(&rows);
+    assert_eq!((row.template, row.life.state.generation, row.life.state.health), (2, 2, Health::Progressing));
+    history.push(vec![site_applied("oslo-01", 2)]);
+    history.push(vec![assigned(3, 3, 2)]);
+    assert_eq!(site(&fold(&history)).template, 3);
+    let cancelled = json!({"generation": 4, "restored": 2, "tried": false});
+    history.push(vec![
+        site_changed("oslo-01", 4, "10.7.0.0/24"),
+        about("site", "oslo-01", "SiteCancelled", cancelled),
+    ]);
+    let rows = fold(&history);
+    let row = site(&rows);
+    assert_eq!((row.template, row.templates.rollout(), row.life.state.health), (2, 2, Health::Healthy));
+}
+
+#[test]
 fn a_failure_degrades_until_it_is_retried_or_changed() {
     let failed = vec![vec![site_created("oslo-01")], vec![site_failed("oslo-01", 1)]];
     let rows = fold(&failed);

@@ -351,6 +351,10 @@ fn a_plan_has_a_row_from_when_it_is_made_until_something_has_become_of_it() {
     let because = Some("the stack's state is another one than it was made from".to_owned());
     assert_eq!(states(&history), [("stale", because.clone())]);
     history.push(planned(2, json!({})));
+    let mut given = history.clone();
+    let template = json!({"generation": 2, "template": {"version": 2, "digest": "d"}, "rollout": 1, "assigned_by": "olga"});
+    given.push(site("SiteTemplateAssigned", template));
+    assert_eq!(states(&given), [("stale", because.clone()), ("void", None)]);
     history.push(planned(3, Value::Null));
     assert_eq!(states(&history), [("stale", because.clone()), ("void", None), ("free", None)]);
     let mut rejected = history.clone();

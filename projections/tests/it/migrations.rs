@@ -3,9 +3,11 @@
 use sqlx::PgPool;
 use wanwright_projections::migrate;
 use wanwright_projections::read::{self, Filter, Page};
+use wanwright_projections::verify;
 
-use crate::given::{command, id};
-use crate::servers::database;
+use crate::given::{Writer, command, id, site_applied, site_created};
+use crate::rows::stream_of;
+use crate::servers::{World, database};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
 
@@ -44,6 +46,34 @@ async fn outcomes_of_the_version_before_stay_and_its_reader_is_forgotten() {
     assert!(rows.iter().all(|row| row.stream == "OUTCOMES"), "{rows:?}");
     let status = read::projection_status(&pool).await.unwrap();
     assert_eq!(status.iter().map(|row| row.stream.as_str()).collect::<Vec<_>>(), ["EVENTS-0"]);
+}
+
+#[tokio::test]
+async fn sites_of_the_version_before_0024_are_what_their_events_say() {
+    let world = World::new().await;
+    let mut writer = Writer::default();
+    world.publish(writer.next("acme", &[site_created("oslo-01")])).await;
+    world.publish(writer.next("acme", &[site_applied("oslo-01", 1)])).await;
+    let mut running = world.project();
+    running.ready().await;
+    running.stop().await;
+    // As the version before left it, which knew nothing of templates.
+    for sql in [
+        "DROP VIEW rollout_customers",
+        "DROP TABLE rollouts",
+        "ALTER TABLE sites DROP COLUMN template, DROP COLUMN templates",
+        "DELETE FROM _sqlx_migrations WHERE version = 24",
+    ] {
+        sqlx::query(sql).execute(&world.pool).await.unwrap();
+    }
+    migrate(&world.pool).await.unwrap();
+    let verified = verify(&world.pool, &world.nats, &stream_of("acme")).await.unwrap();
+    assert_eq!((verified.customers, verified.different.len()), (1, 0), "{verified:?}");
+    let sites = read::sites(&world.pool, &Filter::default(), &Page::default()).await.unwrap().rows;
+    assert_eq!(
+        sites.iter().map(|site| (site.template, site.templates.is_empty())).collect::<Vec<_>>(),
+        [(1, true)]
+    );
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ impl World {
         create_stream(&nats, "RUNS", subjects::RUN_ALL).await;
         create_stream(&nats, "VERDICTS", subjects::VERDICT_ALL).await;
         create_stream(&nats, "DEAD", subjects::DEAD_ALL).await;
-        for bucket in ["controls", "budgets"] {
+        for bucket in ["controls", "budgets", "rollouts"] {
             create_stream(&nats, &format!("KV_{bucket}"), &format!("$KV.{bucket}.>")).await;
         }
         Self { pool, nats, server, nats_dir }

@@ -55,7 +55,13 @@ impl Driver {
         let world = world::Shared::default();
         let url = world::serve(world.clone()).await;
         let second = Duration::from_secs(1);
-        let calls = Calls { gateway_url: Some(url), connect_timeout: second, call_timeout: 10 * second };
+        let calls = Calls {
+            gateway_url: Some(url),
+            through: None,
+            doubt: crate::serve::Doubt::None,
+            connect_timeout: second,
+            call_timeout: 10 * second,
+        };
         let service = Service::new(&Catalogue::load(vendors).unwrap(), calls);
         let schema = service.get_provider_schema(sent(Default::default())).await.unwrap().into_inner();
         fine(&schema.diagnostics);

@@ -85,6 +85,8 @@ pub async fn serve_plugin() -> Result<(), PluginError> {
     let catalogue = Catalogue::load(vendors())?;
     let calls = Calls {
         gateway_url: text("WANWRIGHT_GATEWAY_URL"),
+        through: None,
+        doubt: crate::serve::Doubt::None,
         connect_timeout: Duration::from_secs(5),
         call_timeout: Duration::from_secs(120),
     };

@@ -145,6 +145,16 @@ fn a_release_has_what_a_registry_asks_for_and_is_the_same_twice() {
     assert_eq!(manifest, json!({"version": 1, "metadata": {"protocol_versions": ["6.0"]}}));
     let again = tempfile::tempdir().unwrap();
     assert_eq!(released(again.path()).hashes, release.hashes);
+
+    // A signature of the release before would not fit, and is no file of a release.
+    let signature = release.registry.join("terraform-provider-wanwright_1.2.3_SHA256SUMS.sig");
+    std::fs::write(&signature, "a signature").unwrap();
+    let listed =
+        || std::fs::read_to_string(release.registry.join("terraform-provider-wanwright_1.2.3_SHA256SUMS"));
+    let before = listed().unwrap();
+    released(dir.path());
+    assert!(!signature.exists());
+    assert_eq!(listed().unwrap(), before);
 }
 
 #[tokio::test]

@@ -54,12 +54,51 @@ fn stored_reports_read_and_write_as_they_were() {
 fn an_order_keeps_its_id() {
     for line in include_str!("../../frozen/order.v1.jsonl").lines() {
         let order: Order = serde_json::from_str(line).unwrap();
-        let Order { customer, vendor, intent, retries, desired, position, account, applied, plan, .. } =
-            order.clone();
+        let Order {
+            customer,
+            vendor,
+            intent,
+            retries,
+            desired,
+            position,
+            account,
+            applied,
+            template,
+            plan,
+            ..
+        } = order.clone();
         let again = Order::new(customer, vendor, intent, retries, desired, position);
-        let again = again.under(account.as_ref()).of_applied(applied).bound(plan.as_ref());
+        let again = again.under(account.as_ref()).of_applied(applied).by_template(template.as_ref());
+        let again = again.bound(plan.as_ref());
         assert_eq!(again, order, "{line}");
     }
+}
+
+/// Executors from before there were versions of templates pass over the one that an order names: they must not take it for
+/// one of theirs.
+#[test]
+fn an_order_by_a_version_of_the_template_is_none_for_who_knows_of_no_versions() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Before {
+        v: u64,
+    }
+    let (mut by_a_version, mut others) = (0, 0);
+    for line in include_str!("../../frozen/order.v1.jsonl").lines() {
+        let order: Order = serde_json::from_str(line).unwrap();
+        match (order.template.is_some(), serde_json::from_str::<Before>(line)) {
+            (true, Err(_)) => by_a_version += 1,
+            (false, Ok(Before { v: 1 })) => others += 1,
+            (_, read) => panic!("{read:?}: {line}"),
+        }
+        for unknown in [serde_json::json!(2), serde_json::json!("1"), serde_json::json!("3")] {
+            let newer: serde_json::Value = serde_json::from_str(line).unwrap();
+            let newer = serde_json::Value::Object(
+                newer.as_object().unwrap().clone().into_iter().chain([("v".to_owned(), unknown)]).collect(),
+            );
+            assert!(serde_json::from_value::<Order>(newer.clone()).is_err(), "{newer}");
+        }
+    }
+    assert!(by_a_version > 0 && others > 0);
 }
 
 #[test]

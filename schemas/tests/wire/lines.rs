@@ -94,6 +94,7 @@ pub fn says(command: &Command) -> Value {
             Ask::Revert(body) => serde_json::to_value(body),
             Ask::Note(body) => serde_json::to_value(body),
             Ask::Acknowledge(body) => serde_json::to_value(body),
+            Ask::AssignTemplate(body) => serde_json::to_value(body),
             // Without a cascade its verb says it all.
             Ask::Decommission(body) if body.cascade => serde_json::to_value(body),
             Ask::Decommission(_)

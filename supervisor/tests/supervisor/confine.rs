@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
-use wanwright_supervisor::{ChildSpec, Confinement, missing_confinement};
+use wanwright_supervisor::{ChildSpec, Confinement, missing_confinement, unconfined};
 
 use crate::support::{LIMIT, TempDir, is_alive, is_root, make_open, until};
 
 const ATTEMPT: &str = "WANWRIGHT_TEST_ATTEMPT";
+
+/// What only new kernels refuse.
+const REACH_A_SOCKET: &str = "reach a socket with a path";
 
 /// Where everything is, for the child: its environment.
 struct Place {
@@ -250,6 +253,7 @@ fn hostile() {
     let place = Place::read();
     let done = match ATTEMPTS.iter().find(|(attempt, ..)| *attempt == name) {
         Some((.., attempt)) => attempt(&place),
+        None if name == REACH_A_SOCKET => UnixStream::connect(place.outside.join("another")).map(drop),
         None => allowed(&place),
     };
     let text = match done {
@@ -267,7 +271,7 @@ struct World {
     udp: UdpSocket,
     allowed: TcpListener,
     _abstract: UnixListener,
-    _socket: UnixListener,
+    _sockets: [UnixListener; 2],
 }
 
 fn port(address: Result<SocketAddr>) -> String {
@@ -287,7 +291,7 @@ impl World {
         let name = format!("wanwright-test-{}", port(tcp.local_addr()));
         Self {
             _abstract: UnixListener::bind_addr(&UnixAddr::from_abstract_name(name).unwrap()).unwrap(),
-            _socket: UnixListener::bind(outside.join("socket")).unwrap(),
+            _sockets: ["socket", "another"].map(|name| UnixListener::bind(outside.join(name)).unwrap()),
             tcp,
             tcp6: TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap(),
             udp: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
@@ -368,6 +372,15 @@ async fn whatever_a_confined_child_tries_it_gets_what_was_named_and_nothing_else
     assert_eq!(use_of_it, "escaped");
     assert_eq!(failures, [""; 0]);
     assert!(ATTEMPTS.len() >= 50, "{}", ATTEMPTS.len());
+}
+
+#[tokio::test]
+async fn what_is_said_of_sockets_with_a_path_is_so() {
+    let world = World::new();
+    assert_eq!(said(world.spec(REACH_A_SOCKET)).await, "escaped");
+    let confined = said(world.spec(REACH_A_SOCKET).confined(world.confinement())).await;
+    let said_so = unconfined().iter().any(|what| what.starts_with("sockets with a path"));
+    assert_eq!(confined == "escaped", said_so, "{confined}");
 }
 
 #[tokio::test]

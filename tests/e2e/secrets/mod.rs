@@ -1,17 +1,23 @@
 //! Secrets of vendors and tunnels are nowhere but at the gateway, whatever vendors answer.
 
+mod clear;
+mod memory;
 mod search;
 mod vendors;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
-use wanwright_tests::{Running, Timing, level};
+use wanwright_tests::{Rows, Running, Timing, level};
 
 use crate::support::{home, program};
-use search::{Canary, Onlooker, search};
+use clear::Opened;
+use search::{Canary, Found, Onlooker, search};
 use vendors::{Quoting, copy, director, proxy};
 
 const TOKEN: &str = "Zq1-Api+Token/9f";
@@ -43,7 +49,10 @@ fn folders(dir: &Path, quoting: &str, director: &str, proxy: &str) -> Result<()>
         std::fs::write(dir.join(name), text).map(|()| format!("file = \"{}\"", dir.join(name).display()))
     };
     std::fs::create_dir_all(dir.join("keys/acme"))?;
-    std::fs::write(dir.join("keys/acme/oslo"), KEY)?;
+    std::fs::create_dir_all(dir.join("keys/planned"))?;
+    for customer in ["acme", "planned"] {
+        std::fs::write(dir.join("keys").join(customer).join("oslo"), KEY)?;
+    }
     let (token, login) = (write("token", TOKEN)?, write("proxy", &format!("wan:{PROXY_PASSWORD}"))?);
     let client =
         json!({"client_id": "c", "client_secret": CLIENT_SECRET, "username": "u", "password": "Zq2"});
@@ -64,6 +73,73 @@ fn folders(dir: &Path, quoting: &str, director: &str, proxy: &str) -> Result<()>
     })
 }
 
+/// Looks through the memory of the roles that must never hold a secret. Executors hold them by design, and the search
+/// has to find some there. What a person types into a command, the server and the command service have seen.
+fn in_memory(running: &Running) -> Result<String> {
+    let typed = |canary: &Canary| canary.name() == "the key that was typed";
+    let executors = running.role("executors").context("the executors")?;
+    let all = canaries();
+    let found = match memory::search(executors.pid, &all) {
+        Ok(found) => found,
+        Err(error) => {
+            let loudly = format!(
+                "NOT LOOKED THROUGH: memory ({error:#}); it takes root, or the right to trace processes"
+            );
+            eprintln!("{loudly}");
+            return Ok(loudly);
+        }
+    };
+    for held in ["the API token", "the pre-shared key"] {
+        ensure!(found.hits.contains(&held), "the search finds {:?} in executors, and not {held}", found.hits);
+    }
+    let mut megabytes = 0;
+    for name in ["commands", "dispatcher", "projections", "nats-server"] {
+        let role = running.role(name).with_context(|| format!("the process of {name}"))?;
+        let sees_commands = matches!(name, "commands" | "nats-server");
+        let wanted: Vec<Canary> =
+            canaries().into_iter().filter(|canary| !(sees_commands && typed(canary))).collect();
+        let found = memory::search(role.pid, &wanted).with_context(|| format!("the memory of {name}"))?;
+        ensure!(found.hits.is_empty(), "{:?} in the memory of {name}", found.hits);
+        megabytes += found.bytes / 1_000_000;
+    }
+    Ok(format!("{megabytes} MB of memory of four roles without a secret"))
+}
+
+/// Looks through what is kept sealed or packed: states and their second copies, plan files, snapshots. What stands for the
+/// key and what a person planted are there, so the search sees what there is to see.
+async fn in_clear(running: &Running, rows: &Rows, files: &[Opened], timing: &Timing) -> Result<()> {
+    let (states, snapshots) = (clear::states(running).await?, clear::snapshots(running, rows).await?);
+    let mut found = Found::default();
+    for opened in [files, &states, &snapshots] {
+        found.opened(&canaries(), opened);
+    }
+    timing.say(format_args!(
+        "{} plan files, {} states, {} snapshots in clear, {} bytes",
+        files.len(),
+        states.len(),
+        snapshots.len(),
+        found.bytes
+    ));
+    ensure!(found.hits.is_empty(), "{:#?}", found.hits);
+    let copies = states.iter().filter(|state| state.place.ends_with("--copy")).count();
+    ensure!(files.len() >= 2 && copies >= 2 && states.len() >= 2 * copies, "hardly anything was opened");
+    for file in files {
+        ensure!(file.has(clear::PLACEHOLDER), "nothing stands for the key in {}", file.place);
+    }
+    let keyed = states.iter().filter(|state| state.has(clear::PLACEHOLDER));
+    ensure!(keyed.filter(|state| state.place.ends_with("--copy")).count() >= 2, "no copy names the key");
+    let planted = [Canary::new("what was planted", clear::PLANTED)];
+    for (what, opened, wanted) in
+        [("plan", files, files.len()), ("state", &states, 2), ("the snapshot", &snapshots, 1)]
+    {
+        let mut found = Found::default();
+        found.opened(&planted, opened);
+        let there = found.hits.iter().filter(|hit| hit.contains(&format!(" in {what}"))).count();
+        ensure!(there >= wanted, "the search does not see what is in a {what}: {:?}", found.hits);
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     let timing = Timing::of("secrets");
@@ -73,7 +149,7 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     let (proxy, led) = proxy(&format!("wan:{PROXY_PASSWORD}")).await?;
     folders(dir.path(), &quoting.url, &director, &proxy)?;
     let at = dir.path().join("vendors").display().to_string();
-    let program = program().with("WANWRIGHT_VENDORS", &at).with("WANWRIGHT_LOG", "debug");
+    let program = program().with("WANWRIGHT_VENDORS", &at).with("WANWRIGHT_LOG", "trace");
     let onlooker = Onlooker::start(canaries());
     let running = Running::up(&program, &home()?).await?;
     let behind: Value = serde_json::from_str(&running.home.read("simulator/tokens.json")).unwrap_or_default();
@@ -95,6 +171,8 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     ensure!(kept["psk"] == KEY, "the vendor has another key: {kept:?}");
     let none = running.call(&["drift", "acme"]).await?.code(0)?;
     ensure!(none.out.trim() == "no drift", "{}", none.out);
+
+    let files = clear::planned(&running, OTHERS_KEY).await?;
 
     // Calls that fail quote everything they carried.
     customer.send("tunnel.t1.change", &json!({"settings": {"mtu": 1300}})).await?.accepted()?;
@@ -162,6 +240,11 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     let paths = "SELECT count(*) FROM run_log WHERE message ~ '/r/[0-9a-f]{32}' OR message ~ 'Basic [A-Za-z0-9+/=]{20}'";
     ensure!(rows.number(paths).await? == 0, "{:?}", rows.texts(&paths.replace("count(*)", "message")).await?);
 
+    in_clear(&running, &rows, &files, &timing).await?;
+
+    let looked = in_memory(&running)?;
+    timing.say(format_args!("{looked}"));
+
     let (in_processes, processes) = onlooker.end()?;
     ensure!(in_processes.is_empty(), "{in_processes:#?}");
     let found = search(&running, &canaries()).await?;
@@ -191,8 +274,18 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
         .execute(&rows.pool)
         .await?;
     std::fs::write(running.home.join("logs/planted.log"), format!("at {ACCESS_TOKEN}."))?;
+    let reversed: String = PROXY_PASSWORD.chars().rev().collect();
+    std::fs::write(running.home.join("logs/reversed.log"), reversed)?;
+    let (front, back) = CLIENT_SECRET.split_at(CLIENT_SECRET.len() / 2);
+    std::fs::write(running.home.join("logs/split.log"), format!("{front}\n and then {back}"))?;
+    let mut packed = GzEncoder::new(b"before".to_vec(), Compression::best());
+    packed.write_all(format!("its key: {OTHERS_KEY}").as_bytes())?;
+    std::fs::write(running.home.join("logs/packed.log"), packed.finish()?)?;
     let found = search(&running, &canaries()).await?.hits;
     for planted in [
+        "the proxy's password in ",
+        "the client secret in ",
+        "the vendor's other key in ",
         "the API token in stream KV_attempts",
         "the pre-shared key in table public.planted",
         "the access token in ",

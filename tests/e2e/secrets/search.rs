@@ -13,6 +13,12 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use wanwright_nats::{Nats, load_subject};
 use wanwright_tests::{Rows, Running};
 
+use super::clear::{Opened, gunzipped};
+use super::memory::{Finder, Held};
+
+/// The shortest half of a secret that is looked for: a shorter one may be there by chance.
+const HALF: usize = 8;
+
 /// A secret in every writing in which it is looked for.
 pub struct Canary {
     name: &'static str,
@@ -29,8 +35,20 @@ impl Canary {
         };
         let hex = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
         let url: String = secret.bytes().map(percent).collect();
-        let mut writings =
-            vec![secret.to_owned(), quoted.replace('/', "\\/"), quoted, url.to_lowercase(), url, hex];
+        let reversed = secret.chars().rev().collect();
+        let mut writings = vec![
+            secret.to_owned(),
+            quoted.replace('/', "\\/"),
+            quoted,
+            url.to_lowercase(),
+            url,
+            hex,
+            reversed,
+        ];
+        // What is split in two is found by its halves, wherever they are.
+        let half = secret.char_indices().nth(secret.chars().count() / 2).map_or(0, |(at, _)| at);
+        let halves = [&secret[..half], &secret[half..]];
+        writings.extend(halves.into_iter().filter(|half| half.len() >= HALF).map(str::to_owned));
         for before in 0..3 {
             // What it shares with its neighbours is left out.
             let encoded = STANDARD_NO_PAD.encode([&vec![0; before][..], secret.as_bytes()].concat());
@@ -43,6 +61,11 @@ impl Canary {
     /// Which secret it is.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// It, in every writing.
+    pub fn writings(&self) -> &[String] {
+        &self.writings
     }
 
     pub fn is_in(&self, text: &[u8]) -> bool {
@@ -58,32 +81,45 @@ pub struct Found {
     pub files: usize,
     pub messages: usize,
     pub rows: usize,
+    pub opened: usize,
     pub bytes: usize,
 }
 
 impl Found {
-    fn look(&mut self, canaries: &[Canary], place: &str, text: &[u8]) {
-        self.bytes += text.len();
-        let hits = canaries.iter().filter(|canary| canary.is_in(text));
-        self.hits.extend(hits.map(|canary| format!("{} in {place}", canary.name)));
+    fn look(&mut self, finder: &Finder<'_>, place: &str, text: &[u8]) {
+        for text in std::iter::once(text).chain(gunzipped(text).iter().map(Vec::as_slice)) {
+            self.bytes += text.len();
+            let mut held = Held::default();
+            finder.look(text, &mut held);
+            self.hits.extend(held.hits.into_iter().map(|name| format!("{name} in {place}")));
+        }
     }
 
-    fn files(&mut self, canaries: &[Canary], dir: &Path, left_out: &[&Path]) {
+    /// Looks through what was opened.
+    pub fn opened(&mut self, canaries: &[Canary], opened: &[Opened]) {
+        let finder = Finder::of(canaries);
+        for Opened { place, text } in opened {
+            self.opened += 1;
+            self.look(&finder, place, text);
+        }
+    }
+
+    fn files(&mut self, finder: &Finder<'_>, dir: &Path, left_out: &[&Path]) {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_symlink() || left_out.contains(&path.as_path()) {
                 continue;
             }
             if path.is_dir() {
-                self.files(canaries, &path, left_out);
+                self.files(finder, &path, left_out);
             } else if let Ok(text) = std::fs::read(&path) {
                 self.files += 1;
-                self.look(canaries, &path.display().to_string(), &text);
+                self.look(finder, &path.display().to_string(), &text);
             }
         }
     }
 
-    async fn streams(&mut self, canaries: &[Canary], nats: &Nats) -> Result<()> {
+    async fn streams(&mut self, finder: &Finder<'_>, nats: &Nats) -> Result<()> {
         use futures::TryStreamExt;
         let names: Vec<String> = nats.js.stream_names().try_collect().await?;
         for name in names {
@@ -91,14 +127,14 @@ impl Found {
                 self.messages += 1;
                 let head = format!("{:?}", message.headers);
                 let place = format!("stream {name}, {} ({})", message.sequence, message.subject);
-                self.look(canaries, &place, head.as_bytes());
-                self.look(canaries, &place, &message.payload);
+                self.look(finder, &place, head.as_bytes());
+                self.look(finder, &place, &message.payload);
             }
         }
         Ok(())
     }
 
-    async fn tables(&mut self, canaries: &[Canary], rows: &Rows) -> Result<()> {
+    async fn tables(&mut self, finder: &Finder<'_>, rows: &Rows) -> Result<()> {
         let tables = "SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables \
                       WHERE table_schema NOT IN ('pg_catalog', 'information_schema')";
         for table in rows.texts(tables).await? {
@@ -110,7 +146,7 @@ impl Found {
             for column in rows.texts(&columns).await? {
                 let values = format!("SELECT {column}::text FROM {table} WHERE {column} IS NOT NULL");
                 for value in rows.texts(&values).await.context(table.clone())? {
-                    self.look(canaries, &format!("table {table}"), value.as_bytes());
+                    self.look(finder, &format!("table {table}"), value.as_bytes());
                 }
             }
             self.rows += usize::try_from(rows.number(&format!("SELECT count(*) FROM {table}")).await?)?;
@@ -171,15 +207,15 @@ fn look_at_process(dir: &Path, known: &mut Vec<u8>, canaries: &[Canary], hits: &
 /// folders. The simulated vendor's own files are the vendor's.
 pub async fn search(running: &Running, canaries: &[Canary]) -> Result<Found> {
     let (nats, rows) = (running.nats().await?, running.rows().await?);
-    let mut found = Found::default();
-    found.streams(canaries, &nats).await?;
-    found.tables(canaries, &rows).await?;
+    let (finder, mut found) = (Finder::of(canaries), Found::default());
+    found.streams(&finder, &nats).await?;
+    found.tables(&finder, &rows).await?;
     // Also what is still in memory only.
     sqlx::query("CHECKPOINT").execute(&rows.pool).await?;
     let simulator = running.home.join("simulator");
-    found.files(canaries, running.home.path(), &[&simulator]);
+    found.files(&finder, running.home.path(), &[&simulator]);
     if let Some(dir) = rows.texts("SHOW data_directory").await?.pop() {
-        found.files(canaries, Path::new(&dir), &[]);
+        found.files(&finder, Path::new(&dir), &[]);
     }
     Ok(found)
 }

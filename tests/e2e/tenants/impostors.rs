@@ -64,6 +64,55 @@ pub async fn shared_ids(members: &[Member], table: &mut Table) -> Result<()> {
     Ok(())
 }
 
+/// What the stream behind the inbox would be asked, if these headers reached it: how much others wrote, and whose.
+fn oracle(on: &Tenant) -> HeaderMap {
+    let mut head = HeaderMap::new();
+    let (stream, history) = (on.stream(), on.history());
+    for (name, value) in [
+        ("Nats-Expected-Stream", stream.as_str()),
+        ("Nats-Expected-Last-Sequence", "1"),
+        ("Nats-Expected-Last-Msg-Id", on.command.as_str()),
+        ("Nats-Expected-Last-Subject-Sequence", "0"),
+        ("Nats-Expected-Last-Subject-Sequence-Subject", history.as_str()),
+        ("Nats-Rollup", "all"),
+        ("Nats-TTL", "1s"),
+        ("Nats-Request-Info", r#"{"acc":"WAN"}"#),
+    ] {
+        head.insert(name, value);
+    }
+    head
+}
+
+/// Headers that mean something to a stream, on durable commands of one's own: the answer is the same whomever they name,
+/// somebody or nobody, and each command is decided all the same.
+pub async fn oracles(members: &[Member], nobody: &Tenant, table: &mut Table) -> Result<()> {
+    let ask = async |member: &Member, on: &Tenant| {
+        let Tenant { customer, user, site, .. } = &member.tenant;
+        let (id, mut head) = (mint(), oracle(on));
+        head.insert("Wan-Command-Id", id.as_str());
+        let subject = format!("wan.cmd.{customer}.{user}.site.{site}.retry");
+        let answer = member.nats.client.request_with_headers(subject, head, "{}".into()).await?;
+        let said = String::from_utf8_lossy(&answer.payload).replace(&id, "ID");
+        Ok::<_, anyhow::Error>((said, outcome(member, &id).await?))
+    };
+    for member in members {
+        let (nobodys, decided) = ask(member, nobody).await?;
+        ensure!(decided && nobodys.contains("stored"), "{nobodys}");
+        let others = members.iter().filter(|on| on.tenant.customer != member.tenant.customer);
+        let asked = others.map(async |on| ask(member, &on.tenant).await);
+        let told: Vec<(String, bool)> =
+            futures::stream::iter(asked).buffer_unordered(49).try_collect().await?;
+        for (said, decided) in told {
+            table.note(
+                "expectations of streams through the inbox",
+                u64::from(!decided),
+                u64::from(said != nobodys),
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Whether a command gets an outcome.
 async fn outcome(member: &Member, id: &str) -> Result<bool> {
     let Tenant { customer, user, .. } = &member.tenant;

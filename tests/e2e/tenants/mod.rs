@@ -1,6 +1,7 @@
 //! Fifty tenants try everything on each other: nothing happens, and nothing is learned. Each trick is shown to do something
 //! in the hands of whoever has the right to it.
 
+mod conceded;
 mod control;
 mod impostors;
 mod table;
@@ -138,6 +139,10 @@ async fn fifty_tenants_cannot_touch_each_other() -> Result<()> {
     impostors::impostors(&world, &members, &mut table).await?;
     timing.say("connected as others");
     impostors::shared_ids(&members, &mut table).await?;
+    impostors::oracles(&members, &Tenant::imagined(NOBODY), &mut table).await?;
+    timing.say("asked through the inbox");
+    conceded::serial_numbers(&members, &mut table).await?;
+    conceded::positions(&members, &mut table).await?;
     table.print();
     timing.say(format_args!("{} tries", table.tries()));
     ensure!(table.tries() >= 98_000, "only {} tries", table.tries());

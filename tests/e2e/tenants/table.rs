@@ -7,6 +7,7 @@ use std::io::Write;
 #[derive(Default)]
 pub struct Table {
     rows: BTreeMap<&'static str, [u64; 4]>,
+    conceded: Vec<String>,
 }
 
 impl Table {
@@ -21,6 +22,11 @@ impl Table {
     /// Answers about one's own.
     pub fn answered(&mut self, name: &'static str, answers: u64) {
         self.rows.entry(name).or_default()[1] += answers;
+    }
+
+    /// What a tenant is told of others because it cannot be otherwise, as documented.
+    pub fn concede(&mut self, what: String) {
+        self.conceded.push(what);
     }
 
     fn sum(&self, column: usize) -> u64 {
@@ -48,6 +54,9 @@ impl Table {
             format!("    {:<48} {:>8} {:>8} {:>8} {:>8}\n", "trick", "tries", "answers", "effects", "told");
         for (name, [tries, answers, effects, told]) in &self.rows {
             text.push_str(&format!("    {name:<48} {tries:>8} {answers:>8} {effects:>8} {told:>8}\n"));
+        }
+        for what in &self.conceded {
+            text.push_str(&format!("    conceded: {what}\n"));
         }
         // Not `eprint!`: what passes is not shown otherwise.
         let _ = std::io::stderr().write_all(text.as_bytes());

@@ -1,6 +1,10 @@
 //! What a tenant may try against another one.
 
+use std::sync::LazyLock;
+
 use serde_json::json;
+use wanwright_schemas::command::verbs;
+use wanwright_schemas::ids::Kind;
 
 use super::world::Tenant;
 
@@ -58,7 +62,29 @@ pub struct Trick {
     /// Who may do it.
     pub rightful: Rightful,
     /// What is done.
-    pub op: fn(Pair<'_>) -> Op,
+    pub op: Box<dyn Fn(Pair<'_>) -> Op + Send + Sync>,
+}
+
+/// All tricks.
+pub static TRICKS: LazyLock<Vec<Trick>> =
+    LazyLock::new(|| written().into_iter().chain(of_every_verb()).collect());
+
+/// Every verb there is, whoever it is for, on what is the other's, through either door.
+fn of_every_verb() -> impl Iterator<Item = Trick> {
+    let kinds = [Kind::Customer, Kind::Site, Kind::Device, Kind::Tunnel];
+    let each = kinds.into_iter().flat_map(|kind| verbs(kind).iter().map(move |verb| (kind, *verb)));
+    each.flat_map(|(kind, verb)| ["do", "cmd"].map(|door| of_verb(door, kind, verb)))
+}
+
+fn of_verb(door: &'static str, kind: Kind, verb: &'static str) -> Trick {
+    let name = format!("{door}: {kind} {verb}").leak();
+    let op = move |pair: Pair<'_>| {
+        let Pair { me, on, .. } = pair;
+        let id = if kind == Kind::Customer { &on.customer } else { &on.site };
+        // A rightful one is a dry run, which the inbox takes none of and says so.
+        command(pair, format!("wan.{door}.{}.{}.{kind}.{id}.{verb}", on.customer, me.user), "{}")
+    };
+    Trick { name, rightful: Rightful::Owner, op: Box::new(op) }
 }
 
 fn publish(subject: String, body: impl ToString) -> Op {
@@ -97,8 +123,9 @@ fn kind(pair: Pair<'_>) -> &'static str {
 
 macro_rules! tricks {
     ($($name:literal, $rightful:ident, $op:expr;)*) => {
-        /// All tricks.
-        pub const TRICKS: &[Trick] = &[$(Trick { name: $name, rightful: Rightful::$rightful, op: $op }),*];
+        fn written() -> Vec<Trick> {
+            vec![$(Trick { name: $name, rightful: Rightful::$rightful, op: Box::new($op) }),*]
+        }
     };
 }
 
@@ -106,8 +133,6 @@ tricks! {
     // The doors.
     "command on the other's object", Owner, |p| command(p, format!("wan.do.{}.{}.site.{}.retry", p.on.customer, p.me.user, p.on.site), "{}");
     "command in the other's name", Owner, |p| command(p, format!("wan.do.{}.{}.site.{}.retry", p.on.customer, p.on.user, p.on.site), "{}");
-    "decommission", Owner, |p| command(p, format!("wan.do.{}.{}.site.{}.decommission", p.on.customer, p.me.user, p.on.site), "{}");
-    "approve", Owner, |p| command(p, format!("wan.do.{}.{}.site.{}.approve", p.on.customer, p.me.user, p.on.site), "{}");
     "report as executor", Admin, |p| command(p, format!("wan.do.{}.executor.site.{}.report", p.on.customer, p.on.site), "{}");
     "durable command", Owner, |p| publish(format!("wan.cmd.{}.{}.{}.{}.retry", p.on.customer, p.me.user, kind(p), p.on.site), "{}");
     "durable command in the other's name", Owner, |p| publish(format!("wan.cmd.{}.{}.{}.{}.retry", p.on.customer, p.on.user, kind(p), p.on.site), "{}");

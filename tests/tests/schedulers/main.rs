@@ -2,12 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accounts;
+mod admitted;
 mod cancelled;
 mod child;
 mod dead;
 mod edits;
 mod failing;
 mod killed;
+mod listed;
+mod observed;
+mod pager;
 mod paused;
 mod together;
 mod world;

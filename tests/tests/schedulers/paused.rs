@@ -15,7 +15,8 @@ async fn control(world: &World, scope: &Scope, paused: bool, request: &ControlRe
     serde_json::from_slice(&reply.payload).unwrap()
 }
 
-async fn pause(world: &World, scope: &Scope, paused: bool) -> Control {
+/// Pauses, or lets go on.
+pub async fn pause(world: &World, scope: &Scope, paused: bool) -> Control {
     let request = ControlRequest { reason: "maintenance".to_owned(), until: None };
     serde_json::from_value(control(world, scope, paused, &request).await).unwrap()
 }

@@ -184,6 +184,9 @@ async fn every_device_is_made_once_whatever_is_lost_and_whoever_dies() {
     tokio::join!(made, killed);
     kill(second).await;
     let third = world.process("three").await;
+    level::until("all devices", LIMIT, async || has(240).await).await.unwrap();
+    // With every fourth call failing, one of so many orders would now and then wait for minutes between its tries.
+    world.faults(Faults::default()).await;
     until_there(&world, 240).await;
     let stats = world.devices().await;
     assert_eq!((stats.objects, stats.totals.creations, stats.totals.concurrent_creations), (240, 240, 0));

@@ -21,7 +21,7 @@ use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::run::{self, RunRecord};
 use wanwright_schemas::{CommandId, CustomerId, ObjectRef, Outcome, headers, subjects};
-use wanwright_simulator::{Config, Faults, KindStats, Limit, Running, Simulator, Stats};
+use wanwright_simulator::{Call, Calls, Config, Faults, KindStats, Limit, Running, Simulator, Stats};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
 use wanwright_tests::level;
 use wanwright_vendors::Vendors;
@@ -29,7 +29,7 @@ use wanwright_vendors::Vendors;
 pub const PARTITIONS: u16 = 8;
 pub const LIMIT: Duration = Duration::from_secs(120);
 pub const TOKEN: &str = "the-vendors-token";
-const ADMIN: &str = "admin";
+pub const ADMIN: &str = "admin";
 
 /// What a scheduler needs to find its way, wherever it runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,10 +67,12 @@ pub async fn schedule(
         mirror: "/nowhere".into(),
         program: "/bin/false".into(),
         version: "0".to_owned(),
+        at_once: 2,
+        limit: LIMIT,
     };
     let terraform = Arc::new(TerraformEngine::start(terraform).await.unwrap());
-    let (executor, terraforms) = (place.name, 2);
-    let config = scheduler::Config { nats, vendors, gateway, terraform, executor, patience, terraforms };
+    let executor = place.name;
+    let config = scheduler::Config { nats, vendors, gateway, terraform, executor, patience };
     scheduler::run(config, stop, ready).await.unwrap();
 }
 
@@ -98,6 +100,7 @@ pub struct World {
     _dispatcher: JoinHandle<Result<(), NatsError>>,
     _stop: DropGuard,
     vendors: Vendors,
+    via: Option<String>,
     dir: TempDir,
 }
 
@@ -179,15 +182,26 @@ impl World {
             _dispatcher: dispatcher,
             _stop: stop.drop_guard(),
             vendors: known,
+            via: None,
             dir,
         }
+    }
+
+    /// Where the vendor is.
+    pub fn url(&self) -> String {
+        self.vendor.url().to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// Has schedulers that begin from now on reach the vendor by way of this address.
+    pub fn go_via(&mut self, url: String) {
+        self.via = Some(url);
     }
 
     pub fn place(&self, name: &str) -> Place {
         Place {
             nats: self.server.url_with_login(),
             vendors: self.dir.path().join("vendors"),
-            vendor_url: self.vendor.url().to_string(),
+            vendor_url: self.via.clone().unwrap_or_else(|| self.vendor.url().to_string()),
             work: self.dir.path().join("work").join(name),
             name: name.to_owned(),
         }
@@ -323,6 +337,13 @@ impl World {
         stats.totals.calls
     }
 
+    /// The calls that the vendor has got, in the order in which they ended.
+    pub async fn calls_heard(&self) -> Vec<Call> {
+        let asked = self.http.get(self.back_door("calls")).bearer_auth(ADMIN).send().await.unwrap();
+        let heard: Calls = asked.json().await.unwrap();
+        heard.calls
+    }
+
     /// What the vendor counted about devices.
     pub async fn devices(&self) -> KindStats {
         let asked = self.http.get(self.back_door("stats")).bearer_auth(ADMIN).send().await.unwrap();
@@ -358,6 +379,58 @@ impl World {
         let url = self.back_door(&format!("objects/device/{id}"));
         let changed = self.http.patch(url).bearer_auth(ADMIN).json(change).send().await.unwrap();
         assert!(changed.status().is_success(), "{}", changed.text().await.unwrap());
+    }
+
+    /// Removes a device behind everybody's back.
+    pub async fn lose(&self, device: &str) {
+        let devices = self.at_vendor().await;
+        let is_it = |object: &&Value| object["name"].as_str().is_some_and(|name| name.ends_with(device));
+        let id = devices.iter().find(is_it).unwrap()["id"].as_str().unwrap().to_owned();
+        let url = self.back_door(&format!("objects/device/{id}"));
+        let removed = self.http.delete(url).bearer_auth(ADMIN).send().await.unwrap();
+        assert!(removed.status().is_success(), "{}", removed.text().await.unwrap());
+    }
+
+    /// Has every device of a customer looked at, and waits until there is an answer about each.
+    pub async fn look_at_all(&self, customer: &CustomerId) {
+        self.send(&format!("{customer}.demo.customer.{customer}.check-drift"), &json!({})).await;
+        self.until_looked_at(customer).await;
+    }
+
+    /// Waits until every look that was asked for has its answer.
+    pub async fn until_looked_at(&self, customer: &CustomerId) {
+        let is_answered = async || {
+            let last = self.last_events(customer).await;
+            Ok(last.values().all(|event| event["type"] != "DeviceDriftCheckRequested"))
+        };
+        level::until("every look has its answer", LIMIT, is_answered).await.unwrap();
+    }
+
+    /// Waits until so many messages are in the stream of a customer's history, which has it to itself.
+    pub async fn until_messages(&self, customer: &CustomerId, messages: u64, limit: Duration) {
+        let stream = subjects::events_stream(subjects::partition(customer, PARTITIONS));
+        let are_there = async || {
+            let mut stream = self.nats.js.get_stream(&stream).await?;
+            Ok(stream.info().await?.state.messages >= messages)
+        };
+        level::until("all messages of the history", limit, are_there).await.unwrap();
+    }
+
+    /// The newest event about each device of a customer.
+    pub async fn last_events(&self, customer: &CustomerId) -> HashMap<String, Value> {
+        let subject = subjects::events(customer, PARTITIONS);
+        let stream = subjects::events_stream(subjects::partition(customer, PARTITIONS));
+        let messages = load_subject(&self.nats, &stream, &subject, 0).await.unwrap();
+        let mut last = HashMap::new();
+        for message in messages {
+            let envelope: Value = serde_json::from_slice(&message.payload).unwrap();
+            for event in envelope["events"].as_array().unwrap() {
+                if let Some(device) = event["device"].as_str() {
+                    last.insert(device.to_owned(), event.clone());
+                }
+            }
+        }
+        last
     }
 
     /// The type of a device's newest event.

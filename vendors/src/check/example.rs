@@ -160,6 +160,18 @@ pub(super) enum Expected {
     Items(Vec<Expected>),
 }
 
+impl Expected {
+    /// The attributes of the objects that come out.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Map<String, Value>> + Clone {
+        let objects = match self {
+            Self::Object(object) => std::slice::from_ref(object),
+            Self::Objects(objects) => objects.as_slice(),
+            Self::Nothing | Self::Deleted | Self::Error(_) | Self::Items(_) => &[],
+        };
+        objects.iter().map(|object| &object.attributes)
+    }
+}
+
 /// An object of the vendor's.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]

@@ -27,6 +27,11 @@ pub(super) fn lint(dir: &Path, vendor: &Vendor) -> Vec<Problem> {
             let message = "has no idempotency key, and objects cannot be found by name: when the answer to a create is \
                            lost, a person has to look. Add `idempotency_header`, or [list] and an attribute `name`";
             found.push(Problem::warning(&file, Some("create"), message));
+        } else if !api.finds_lost_create() {
+            let message = "may begin a job and has no idempotency key: while the job runs nothing has the name yet, so when \
+                           the answer to a create is lost, a person has to look. Add `idempotency_header`, or `job = \
+                           false` where a create is no job";
+            found.push(Problem::warning(&file, Some("create"), message));
         }
         if api.update.nulls
             && api.attributes.values().all(|attribute| attribute.replace || !attribute.is_sent())
@@ -122,6 +127,53 @@ fn paths(file: &Path, api: &ResourceApi, settings: Option<&StructuralSchema>) ->
         }
     }
     found
+}
+
+/// Lists that answer looks though they lack what a single object shows: a difference there would never be seen.
+pub(super) fn bare_lists<'a>(
+    dir: &Path,
+    vendor: &Vendor,
+    examples: impl Iterator<Item = &'a Example> + Clone,
+) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (kind, api) in &vendor.api {
+        if api.list.as_ref().is_none_or(|list| list.fresh.is_none()) {
+            continue;
+        }
+        let file = dir.join(format!("api/{kind}.toml"));
+        let of = |operation| {
+            let examples = examples.clone().filter(move |example| example.operation == operation);
+            examples
+                .filter(|example| example.kind == kind.as_str())
+                .flat_map(|example| example.result.objects())
+        };
+        if of(Wanted::List).next().is_none() {
+            let message = "needs an example of a list with an object: record one, so that it is seen that lists are whole";
+            found.push(Problem::error(&file, Some("list.fresh_seconds"), message));
+        }
+        let shown: BTreeSet<&String> = of(Wanted::Read).flat_map(compared(api)).collect();
+        for listed in of(Wanted::List) {
+            let there: BTreeSet<&String> = std::iter::once(listed).flat_map(compared(api)).collect();
+            if let Some(name) = shown.difference(&there).next() {
+                let message = format!(
+                    "cannot be used: in an example a list has no `{name}`, which a single object has. Write \
+                     `partial = true` in its place"
+                );
+                found.push(Problem::error(&file, Some("list.fresh_seconds"), message));
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// The attributes of an object that are there and are compared.
+fn compared<'a>(api: &ResourceApi) -> impl Fn(&'a serde_json::Map<String, Value>) -> Vec<&'a String> {
+    move |attributes| {
+        let is_compared = |name: &String| api.attributes.get(name).is_some_and(|attribute| attribute.compare);
+        let there = attributes.iter().filter(|(name, value)| !value.is_null() && is_compared(name));
+        there.map(|(name, _)| name).collect()
+    }
 }
 
 /// The operations without an example.

@@ -104,6 +104,7 @@ pub async fn check(dir: &Path) -> Checked {
     for (file, example) in &examples {
         problems.extend(play::play(&dir, &vendor, file, example).await);
     }
+    problems.extend(lint::bare_lists(&dir, &vendor, examples.iter().map(|(_, example)| example)));
     problems.extend(lint::unplayed(&dir, &vendor, examples.iter().map(|(_, example)| example)));
     problems.sort();
     Checked { vendor: Some(vendor.name), examples: examples.len(), problems }

@@ -1,12 +1,13 @@
 //! Lists, page by page.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::answer::Answer;
 use super::error::ClientError;
-use super::http::Call;
+use super::http::{Call, VendorHttp};
 use super::{RemoteObject, ResourceClient};
 use crate::pointer::text_at;
 use crate::resource::{Count, CountOf, ListApi, Paging, Scope};
@@ -23,6 +24,65 @@ enum Next {
     Link(Vec<(String, String)>),
 }
 
+/// A walk through a collection. A page that failed is asked for again by the next call.
+#[derive(Debug)]
+pub struct Pages {
+    client: ResourceClient,
+    name: Option<String>,
+    /// Whether an item that cannot be read is passed over.
+    lenient: bool,
+    next: Option<Next>,
+    /// The ids on the page before.
+    before: Vec<String>,
+    /// Items on all pages before.
+    seen: usize,
+    number: usize,
+    over: bool,
+}
+
+impl Pages {
+    /// The objects of the next page; none behind the last one.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Unexpected`] where the pages go round in a circle.
+    pub async fn next(&mut self) -> Result<Option<Vec<RemoteObject>>, ClientError> {
+        let api = Arc::clone(&self.client.api);
+        let Some(list) = api.list.as_ref().filter(|_| !self.over) else { return Ok(None) };
+        if self.number == MOST_PAGES {
+            return Err(ClientError::unexpected(format!("the list has more than {MOST_PAGES} pages")));
+        }
+        let client = &self.client;
+        let (path, answer) = client.page(list, self.name.as_deref(), self.next.as_ref()).await?;
+        let body = answer.json()?;
+        let items = items(list, &body)?;
+        let seen = self.seen + items.len();
+        let readable = items.iter().map(|item| client.item(list, item));
+        let readable = readable.filter(|object| !self.lenient || object.is_ok());
+        let objects = readable.collect::<Result<Vec<_>, _>>()?;
+        let after = match &list.paging {
+            Paging::Cursor { next, more } => cursor(next.as_deref(), more.as_deref(), &body)?,
+            Paging::Count(count) => counted(count, self.number + 1, items.len(), seen, &body),
+            Paging::Link => match answer.header("link").and_then(next_link) {
+                Some(link) => Some(Next::Link(client.http.parameters(&path, link)?)),
+                None => None,
+            },
+        };
+        let ids: Vec<String> = objects.iter().map(|object| object.id.clone()).collect();
+        let same = !ids.is_empty() && ids == self.before;
+        if after.is_some() && (self.next == after || same) {
+            return Err(ClientError::unexpected("the list's next page is the page itself"));
+        }
+        self.number += 1;
+        (self.over, self.seen, self.before, self.next) = (after.is_none(), seen, ids, after);
+        Ok(Some(objects))
+    }
+
+    /// Asks for the pages from now on through these connections.
+    pub fn through(&mut self, http: VendorHttp) {
+        self.client.http = http;
+    }
+}
+
 impl ResourceClient {
     /// The object whose attribute `name` is `name`.
     ///
@@ -31,7 +91,7 @@ impl ResourceClient {
     pub async fn find_by_name(&self, name: &str) -> Result<Option<RemoteObject>, ClientError> {
         let mut found: Vec<RemoteObject> = Vec::new();
         // A vendor that does not know the query parameter answers everything, so the name is compared here too.
-        self.pages(Some(name), |objects| {
+        self.each_page(Some(name), |objects| {
             let named =
                 |object: &RemoteObject| object.attributes.get("name").and_then(Value::as_str) == Some(name);
             found.extend(objects.into_iter().filter(named));
@@ -56,45 +116,39 @@ impl ResourceClient {
         &self,
         page: impl FnMut(Vec<RemoteObject>) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
-        self.pages(None, page).await
+        self.each_page(None, page).await
     }
 
-    async fn pages(
-        &self,
-        name: Option<&str>,
-        mut page: impl FnMut(Vec<RemoteObject>) -> ControlFlow<()>,
-    ) -> Result<(), ClientError> {
+    /// The collection page by page, for who does something between two pages. An item that cannot be read, because an
+    /// attribute is of another type or its id is missing, is passed over: it says nothing about the others.
+    ///
+    /// # Errors
+    /// [`ClientError::Unexpected`] if the resource has no list.
+    pub fn pages(&self) -> Result<Pages, ClientError> {
+        Ok(Pages { lenient: true, ..self.pages_of(None)? })
+    }
+
+    fn pages_of(&self, name: Option<&str>) -> Result<Pages, ClientError> {
         let Some(list) = &self.api.list else {
             let message = format!("the vendor folder has no [list] for {}", self.api.kind);
             return Err(ClientError::unexpected(message));
         };
-        let mut next = first(list);
-        let mut before: Vec<String> = Vec::new();
-        let mut seen = 0;
-        for number in 1..=MOST_PAGES {
-            let (path, answer) = self.page(list, name, next.as_ref()).await?;
-            let body = answer.json()?;
-            let objects = self.objects(list, &body)?;
-            let ids: Vec<String> = objects.iter().map(|object| object.id.clone()).collect();
-            seen += ids.len();
+        let (client, name, next) = (self.clone(), name.map(str::to_owned), first(list));
+        Ok(Pages { client, name, next, lenient: false, before: Vec::new(), seen: 0, number: 0, over: false })
+    }
+
+    async fn each_page(
+        &self,
+        name: Option<&str>,
+        mut page: impl FnMut(Vec<RemoteObject>) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let mut pages = self.pages_of(name)?;
+        while let Some(objects) = pages.next().await? {
             if page(objects).is_break() {
                 return Ok(());
             }
-            let after = match &list.paging {
-                Paging::Cursor { next, more } => cursor(next.as_deref(), more.as_deref(), &body)?,
-                Paging::Count(count) => counted(count, number, ids.len(), seen, &body),
-                Paging::Link => match answer.header("link").and_then(next_link) {
-                    Some(link) => Some(Next::Link(self.http.parameters(&path, link)?)),
-                    None => None,
-                },
-            };
-            let Some(after) = after else { return Ok(()) };
-            if next.as_ref() == Some(&after) || (!ids.is_empty() && ids == before) {
-                return Err(ClientError::unexpected("the list's next page is the page itself"));
-            }
-            (next, before) = (Some(after), ids);
         }
-        Err(ClientError::unexpected(format!("the list has more than {MOST_PAGES} pages")))
+        Ok(())
     }
 
     /// One page, and the path it was asked for at.
@@ -133,12 +187,8 @@ impl ResourceClient {
         Ok((call.path, answer))
     }
 
-    fn objects(&self, list: &ListApi, body: &Value) -> Result<Vec<RemoteObject>, ClientError> {
-        let Some(Value::Array(items)) = body.pointer(&list.items) else {
-            let message = format!("the list has no array at {}", list.items);
-            return Err(ClientError::unexpected(message));
-        };
-        let object = |item: &Value| match &list.operation.object {
+    fn item(&self, list: &ListApi, item: &Value) -> Result<RemoteObject, ClientError> {
+        match &list.operation.object {
             None => self.object(item),
             Some(pointer) => match item.pointer(pointer) {
                 Some(object) => self.object(object),
@@ -146,8 +196,14 @@ impl ResourceClient {
                     Err(ClientError::unexpected(format!("an item of the list has no object at {pointer}")))
                 }
             },
-        };
-        items.iter().map(object).collect()
+        }
+    }
+}
+
+fn items<'a>(list: &ListApi, body: &'a Value) -> Result<&'a Vec<Value>, ClientError> {
+    match body.pointer(&list.items) {
+        Some(Value::Array(items)) => Ok(items),
+        _ => Err(ClientError::unexpected(format!("the list has no array at {}", list.items))),
     }
 }
 

@@ -18,6 +18,7 @@ pub use carrier::{Brought, Carried, Carrier};
 pub use error::{ClientError, CreateError};
 pub use http::{ClientOptions, LOOKS_HEADER, VendorHttp};
 pub use job::{JobNote, JobNotes, JobOf};
+pub use list::Pages;
 
 use answer::Answer;
 
@@ -145,6 +146,25 @@ impl ResourceClient {
             field: None,
             gone: false,
         }))
+    }
+
+    /// The object that an earlier create with these attributes made, found by its name and changed to be as desired.
+    /// `None` if the vendor has none of that name, or the folder does not say how to look for one.
+    ///
+    /// # Errors
+    /// [`CreateError`], which carries the object where there is one that cannot be made as desired.
+    pub async fn take_over(&self, attributes: &Map<String, Value>) -> Result<Option<Created>, CreateError> {
+        let name = attributes.get("name").and_then(Value::as_str);
+        let Some(name) = name.filter(|_| self.api.finds_by_name()) else { return Ok(None) };
+        let client = self.clone().within(attributes);
+        let Some(found) = client.find_by_name(name).await? else { return Ok(None) };
+        let differences = self.api.differences(attributes, &found.attributes);
+        if differences.is_empty() {
+            return Ok(Some(Created { object: found, adopted: true }));
+        }
+        let known = Box::new(found.clone());
+        let taken = client.adopt(found, attributes, &differences).await;
+        taken.map(Some).map_err(|error| CreateError { known: Some(error.known.unwrap_or(known)), ..error })
     }
 
     async fn create_once(

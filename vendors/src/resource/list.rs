@@ -75,6 +75,13 @@ impl ListApi {
     pub fn filters_by_name(&self) -> bool {
         self.name.is_some() || self.operation.names("name")
     }
+
+    /// Whether a page may show the collection as it was when the first one was asked for: a cursor or a link may stand
+    /// for a copy that the vendor made then.
+    #[must_use]
+    pub fn may_be_copy(&self) -> bool {
+        matches!(self.paging, Paging::Cursor { .. } | Paging::Link)
+    }
 }
 
 impl Operation {

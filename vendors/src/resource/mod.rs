@@ -98,6 +98,13 @@ impl ResourceApi {
     pub fn finds_by_name(&self) -> bool {
         self.list.is_some() && self.attributes.contains_key("name")
     }
+
+    /// Whether a create whose answer was lost can be told from one that never happened. A name does not tell where the
+    /// vendor makes the object in a job: it is not there until the job has ended.
+    #[must_use]
+    pub fn finds_lost_create(&self) -> bool {
+        self.takes_key() || self.finds_by_name() && !(self.job.is_some() && self.create.job)
+    }
 }
 
 /// Reads every file in `api/`.

@@ -10,7 +10,8 @@ pub fn copied() -> tempfile::TempDir {
     dir
 }
 
-fn into(from: &Path, to: &Path) {
+/// Copies a folder with everything in it.
+pub fn into(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use async_nats::jetstream::stream;
 use async_nats::{HeaderMap, Message, Subscriber};
 use futures::StreamExt;
 use tokio::time::Instant;
@@ -56,13 +57,24 @@ pub async fn checked_publish(nats: &Nats, plan: Plan, round: u32) -> Result<Meas
     .await
 }
 
-/// The checked publish alone at a steady rate: what the disk does to latencies.
-pub async fn paced(nats: &Nats, per_second: u32, time: Duration) -> Result<Measured> {
-    let name = format!("a raw checked publish, steady at {per_second}/s");
-    steady(&name, per_second, time, |number| {
+/// Makes streams like those of the events, which nobody reads: a command service takes what somebody else appends to its
+/// own for the work of another one, and reads it before it goes on.
+pub async fn beside_events(nats: &Nats) -> Result<()> {
+    for partition in 0..nats.partitions {
+        let mut stream = nats.js.get_stream(subjects::events_stream(partition)).await?;
+        let config = stream.info().await?.config.clone();
+        let (name, subjects) = (format!("STEADY-{partition}"), vec![format!("steady.{partition}.*")]);
+        nats.js.create_stream(stream::Config { name, subjects, ..config }).await?;
+    }
+    Ok(())
+}
+
+/// The checked publish alone at a steady rate, beside the events: what the disk does to latencies.
+pub async fn paced(nats: &Nats, per_second: u32, time: Duration, from: u32) -> Result<Vec<Duration>> {
+    steady(per_second, time, from, |number| {
         let nats = nats.clone();
         async move {
-            let subject = subjects::events(&customer("steady", 0, number)?, nats.partitions);
+            let subject = format!("steady.{}.{number}", number % u32::from(nats.partitions));
             publish_expecting(&nats.js, subject, 0, HeaderMap::new(), vec![b'x'; EVENT].into()).await?;
             Ok(())
         }

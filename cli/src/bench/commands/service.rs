@@ -74,9 +74,8 @@ pub async fn durable_inbox(nats: &Nats, plan: Plan, round: u32) -> Result<Measur
 }
 
 /// Requests at a steady rate, whether or not earlier ones were answered: the latency that people see.
-pub async fn paced(nats: &Nats, per_second: u32, time: Duration) -> Result<Measured> {
-    let name = format!("request and reply, steady at {per_second}/s");
-    steady(&name, per_second, time, |number| {
+pub async fn paced(nats: &Nats, per_second: u32, time: Duration, from: u32) -> Result<Vec<Duration>> {
+    steady(per_second, time, from, |number| {
         let nats = nats.clone();
         async move {
             let (verb, body) = command(0);

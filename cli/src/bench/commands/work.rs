@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::bench::figures;
+use crate::bench::{figures, usage};
 
 /// How much is done.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,57 @@ pub struct Measured {
     /// The longest latency, in milliseconds.
     #[serde(serialize_with = "figures::write_millis")]
     pub max: f64,
+    /// The processor time of each command, where that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+}
+
+/// Processor time of one command, in microseconds, on average over all of a measurement. Unlike rates it does not depend on
+/// what else the machine does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cpu {
+    /// In the command service.
+    #[serde(serialize_with = "figures::write_rate")]
+    pub service: f64,
+    /// In the nats-server.
+    #[serde(serialize_with = "figures::write_rate")]
+    pub server: f64,
+    /// In whoever asks and measures.
+    #[serde(serialize_with = "figures::write_rate")]
+    pub asker: f64,
+}
+
+/// The processes whose time is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Processes {
+    /// The command service.
+    pub service: u32,
+    /// The nats-server.
+    pub server: u32,
+}
+
+impl Processes {
+    /// The seconds that each of them has taken, in the order of [`Cpu`].
+    fn seconds(self) -> [f64; 3] {
+        let of = |pid: u32| {
+            i32::try_from(pid).ok().and_then(usage::of_process).map_or(f64::NAN, |taken| taken.cpu_seconds)
+        };
+        [self.service, self.server, std::process::id()].map(of)
+    }
+
+    /// Measures with the processor time that these processes take meanwhile.
+    pub async fn watched(
+        self,
+        commands: u32,
+        measured: impl Future<Output = Result<Measured>>,
+    ) -> Result<Measured> {
+        let before = self.seconds();
+        let measured = measured.await?;
+        let after = self.seconds();
+        let of_one = |process: usize| (after[process] - before[process]) * 1e6 / f64::from(commands);
+        let [service, server, asker] = [0, 1, 2].map(of_one);
+        Ok(Measured { cpu: Some(Cpu { service, server, asker }), ..measured })
+    }
 }
 
 impl Measured {
@@ -66,7 +117,7 @@ impl Measured {
         };
         #[expect(clippy::cast_precision_loss, reason = "a count of thousands")]
         let per_second = latencies.len() as f64 / took.as_secs_f64();
-        Self { name: name.to_owned(), per_second, p50: at(0.5), p99: at(0.99), max: at(1.0) }
+        Self { name: name.to_owned(), per_second, p50: at(0.5), p99: at(0.99), max: at(1.0), cpu: None }
     }
 }
 
@@ -93,13 +144,14 @@ where
     Ok(Measured::new(name, latencies.concat(), began.elapsed()))
 }
 
-/// Does one thing after the other at a steady rate, whether or not earlier ones are done.
+/// Does one thing after the other at a steady rate, whether or not earlier ones are done, and answers how long each took.
+/// The numbers of the things begin with `from`.
 pub async fn steady<F>(
-    name: &str,
     per_second: u32,
     time: Duration,
+    from: u32,
     one: impl Fn(u32) -> F,
-) -> Result<Measured>
+) -> Result<Vec<Duration>>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
@@ -108,7 +160,7 @@ where
     let began = Instant::now();
     for number in 0..total {
         tokio::time::sleep_until(began + time.mul_f64(f64::from(number) / f64::from(total))).await;
-        let work = one(number);
+        let work = one(from + number);
         running.spawn(async move {
             let began = Instant::now();
             work.await?;
@@ -119,5 +171,5 @@ where
     while let Some(done) = running.join_next().await {
         latencies.push(done??);
     }
-    Ok(Measured::new(name, latencies, began.elapsed()))
+    Ok(latencies)
 }

@@ -17,10 +17,11 @@ use wanwright_nats::topology::{COMMANDS, INVENTORY};
 use wanwright_nats::{Nats, load_subject, stream_info};
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId};
 use wanwright_schemas::subjects::{self, PARTITIONS, events_stream};
-use wanwright_schemas::{Digest, Envelope, Outcome, headers};
+use wanwright_schemas::{Digest, Envelope, Outcome};
 use wanwright_vendors::Catalogue;
 
 use super::base;
+use crate::bench::ask::{ask, with};
 use crate::send;
 
 /// Customers whose commands the command service judged.
@@ -129,18 +130,11 @@ async fn durable(nats: &Nats) -> Result<Vec<CommandId>> {
     Ok(ids)
 }
 
-/// Headers with a command's id.
-pub fn with(id: CommandId) -> HeaderMap {
-    let mut head = HeaderMap::new();
-    head.insert(headers::COMMAND_ID, id.to_string().as_str());
-    head
-}
-
 async fn judged(nats: &Nats, number: u32) -> Result<Vec<(CustomerId, CommandId, Outcome)>> {
     let customer = format!("customer-{number:02}");
-    let ask = async |kind: &str, verb: &str, id: &str, body: serde_json::Value| {
+    let accepted = async |kind: &str, verb: &str, id: &str, body: serde_json::Value| {
         let subject = send::subject("bench", kind, verb, &format!("{customer}/{id}"))?;
-        let outcome = send::request(nats, &subject, HeaderMap::new(), body.to_string().into_bytes()).await?;
+        let outcome = ask(nats, &subject, CommandId::mint(), body.to_string().into_bytes()).await?;
         anyhow::ensure!(outcome.position().is_some(), "{id}: {outcome:?}");
         anyhow::Ok(())
     };
@@ -148,21 +142,21 @@ async fn judged(nats: &Nats, number: u32) -> Result<Vec<(CustomerId, CommandId, 
     if number < PERSONAL {
         site["contact"] = json!({ "name": format!("Person {number}"), "phone": "+47 1" });
     }
-    ask("site", "create", "oslo", site).await?;
+    accepted("site", "create", "oslo", site).await?;
     for device in 0..DEVICES {
         let body = json!({ "site": "oslo", "serial": format!("SN-{number}-{device}"), "model": "edge-100" });
-        ask("device", "create", &format!("device-{device}"), body).await?;
+        accepted("device", "create", &format!("device-{device}"), body).await?;
     }
     let changes = if number < 4 { CHANGES } else { 4 };
     for change in 0..changes {
-        ask("device", "change", "device-0", json!({ "settings": { "vlan": 2 + change } })).await?;
+        accepted("device", "change", "device-0", json!({ "settings": { "vlan": 2 + change } })).await?;
     }
     let (kind, verb, id) = REFUSED;
     let subject = send::subject("bench", kind, verb, &format!("{customer}/{id}"))?;
     let mut refused = Vec::new();
     for _ in 0..4 {
         let id = CommandId::mint();
-        let outcome = send::request(nats, &subject, with(id), Vec::new()).await?;
+        let outcome = ask(nats, &subject, id, Vec::new()).await?;
         anyhow::ensure!(outcome.refusal().is_some(), "{outcome:?}");
         refused.push((customer.parse()?, id, outcome));
     }

@@ -26,14 +26,16 @@ pub enum Outcome {
     Harmless,
     /// What was lost is there again, and nobody could take it meanwhile.
     Repaired,
+    /// Everything is what it was, and something was refused, stopped or found all the same.
+    FalseAlarm,
     /// Something was read, decided, shown or lost that is not what it was, and nobody said so.
     Silent,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Detected, Self::Unanswered, Self::Harmless, Self::Repaired, Self::Silent];
+    pub const ALL: [Self; 6] =
+        [Self::Detected, Self::Harmless, Self::Repaired, Self::Unanswered, Self::FalseAlarm, Self::Silent];
 
     /// How it is called.
     pub fn name(self) -> &'static str {
@@ -42,8 +44,14 @@ impl Outcome {
             Self::Unanswered => "not answered",
             Self::Harmless => "harmless",
             Self::Repaired => "repaired",
+            Self::FalseAlarm => "false alarm",
             Self::Silent => "SILENT",
         }
+    }
+
+    /// Whether that is as it should be: what is damaged is named, and nothing else.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Detected | Self::Harmless | Self::Repaired)
     }
 }
 
@@ -120,6 +128,8 @@ impl Judged {
             Outcome::Unanswered
         } else if !self.different.is_empty() || !self.lost.is_empty() {
             Outcome::Detected
+        } else if self.false_alarm {
+            Outcome::FalseAlarm
         } else if self.repaired > 0 {
             Outcome::Repaired
         } else {
@@ -222,4 +232,48 @@ async fn read(base: &Base, case: &Path, nats: &Nats, pool: &sqlx::PgPool) -> Res
 
 fn base_folder(case: &Path) -> wanwright_nats::evidence::Folder {
     wanwright_nats::evidence::Folder::new(case.join("audit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_and_what_is_so_make_the_outcome() {
+        let lost = |what| BTreeMap::from([(what, 1)]);
+        let said = |text: &str| vec![text.to_owned()];
+        let cases = [
+            (Judged::default(), Outcome::Harmless),
+            (Judged { repaired: 1, ..Judged::default() }, Outcome::Repaired),
+            (Judged { server: Some("it does not start".to_owned()), ..Judged::default() }, Outcome::Detected),
+            (Judged { different: said("EVENTS-0"), ..Judged::default() }, Outcome::Detected),
+            (
+                Judged { lost: lost("claims"), reported: said("KV_claims: one"), ..Judged::default() },
+                Outcome::Detected,
+            ),
+            (Judged { false_alarm: true, repaired: 1, ..Judged::default() }, Outcome::FalseAlarm),
+            (
+                Judged {
+                    lost: lost("keys"),
+                    unanswered: said("keys: it took too long"),
+                    ..Judged::default()
+                },
+                Outcome::Unanswered,
+            ),
+            (Judged { lost: lost("keys"), ..Judged::default() }, Outcome::Silent),
+            // Said of something else, and said of what was decided all the same.
+            (
+                Judged { lost: lost("keys"), reported: said("KV_claims: one"), ..Judged::default() },
+                Outcome::Silent,
+            ),
+            (Judged { misread: said("acme"), ..Judged::default() }, Outcome::Silent),
+            (Judged { rows_differ: true, different: said("EVENTS-0"), ..Judged::default() }, Outcome::Silent),
+            (Judged { unaudited: said("EVENTS-0"), ..Judged::default() }, Outcome::Silent),
+        ];
+        for (judged, outcome) in cases {
+            assert_eq!(judged.outcome(), outcome, "{judged:?}");
+            let is_good = ["detected", "harmless", "repaired"].contains(&outcome.name());
+            assert_eq!((outcome.is_good(), Outcome::ALL.contains(&outcome)), (is_good, true));
+        }
+    }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use async_nats::HeaderMap;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +16,9 @@ use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_schemas::{CommandId, CustomerId, Envelope, Reason, headers};
 
 use super::base::{self, Base};
-use super::fill::{BUSY, REFUSED, with};
+use super::fill::{BUSY, REFUSED};
 use super::judge::Judged;
+use crate::bench::ask::ask;
 use crate::send;
 
 /// How long the service may take to serve every partition: the leases of who died before run out meanwhile.
@@ -125,7 +125,7 @@ async fn thieves(nats: &Nats, lost: &[String], judged: &mut Judged) -> Result<()
     }
     let ask = async |kind: &str, id: &str, body: serde_json::Value| {
         let subject = send::subject("bench", kind, "create", &format!("thief/{id}"))?;
-        send::request(nats, &subject, HeaderMap::new(), body.to_string().into_bytes()).await
+        ask(nats, &subject, CommandId::mint(), body.to_string().into_bytes()).await
     };
     ask("site", "oslo", json!({ "vendor": "simwan", "lan": ["10.0.0.0/24"] })).await?;
     for (number, key) in lost.iter().take(TRIED).enumerate() {
@@ -206,7 +206,7 @@ async fn keyed(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
         judged.missing("keys", 1);
         let subject = send::subject("bench", "site", "change", &format!("{customer}/oslo"))?;
         let body = json!({ "contact": { "name": "Somebody else" } }).to_string();
-        match send::request(nats, &subject, HeaderMap::new(), body.into_bytes()).await {
+        match ask(nats, &subject, CommandId::mint(), body.into_bytes()).await {
             Ok(answer) if answer.position().is_some() => {
                 judged.silent.push(format!("{customer} got another key"));
             }
@@ -275,7 +275,7 @@ async fn refused(base: &Base, nats: &Nats, judged: &mut Judged) -> Result<()> {
     let mut anew = 0;
     for (customer, command, outcome) in &base.told.refused {
         let subject = send::subject("bench", kind, verb, &format!("{customer}/{id}"))?;
-        let again = match send::request(nats, &subject, with(*command), Vec::new()).await {
+        let again = match ask(nats, &subject, *command, Vec::new()).await {
             Ok(again) => again,
             Err(error) => {
                 judged.unanswered.push(format!("VERDICTS: asking again: {error:#}"));

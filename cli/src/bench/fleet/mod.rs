@@ -1,9 +1,9 @@
 //! `wanwright bench fleet`: a fleet of devices against one vendor's budget, judged by the vendor: how much of the budget is
 //! used, whether it is ever exceeded, and how long a single change waits behind another customer's thousands.
 
+mod looks;
 mod scenes;
 pub mod sender;
-pub mod usage;
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ async fn with_executors(args: &FleetArgs, executors: u16) -> Result<Value> {
     prepare(&home, args.cache.as_deref())?;
     let up = UpArgs {
         home: Home { home: home.clone() },
-        vendors: if args.many { with_many(&args.vendors, &home)? } else { args.vendors.clone() },
+        vendors: copied(args, &home)?,
         partitions: PartitionsArg::default(),
         executors,
         terraforms: None,
@@ -47,7 +47,7 @@ async fn with_executors(args: &FleetArgs, executors: u16) -> Result<Value> {
     let stack = Stack::start(&up, failed.clone()).await?;
     let began = Instant::now();
     let report = tokio::select! {
-        report = campaign(args, &stack) => report,
+        report = campaign(args, &stack, &up.vendors.vendors) => report,
         () = failed.cancelled() => Err(anyhow::anyhow!("a part of the system does not stay alive")),
     };
     stack.stop().await;
@@ -58,23 +58,26 @@ async fn with_executors(args: &FleetArgs, executors: u16) -> Result<Value> {
     Ok(report)
 }
 
-async fn campaign(args: &FleetArgs, stack: &Stack) -> Result<Value> {
+async fn campaign(args: &FleetArgs, stack: &Stack, vendors: &Path) -> Result<Value> {
     let mut scenes = Scenes::new(args, stack)?;
     scenes.sites().await?;
     let throughput = scenes.throughput().await?;
     note(format!("throughput: {throughput}"));
     let edits = scenes.edits().await?;
     note(format!("edits of one device: {edits}"));
-    let drift = scenes.behind_drift().await?;
+    let looks = scenes.looks().await?;
+    note(format!("a look at everything: {looks}"));
+    let drift = scenes.behind_drift(vendors).await?;
     note(format!("behind a look at everything: {drift}"));
     let bulk = scenes.behind_bulk().await?;
     note(format!("behind another customer's bulk: {bulk}"));
     let above = scenes.above_limit().await?;
-    let scenes = [&throughput, &edits, &drift, &bulk];
+    let scenes = [&throughput, &edits, &looks, &drift, &bulk];
     let good = above == 0 && scenes.iter().all(|scene| scene["good"] == json!(true));
     Ok(json!({
         "throughput": throughput,
         "edits_of_one_device": edits,
+        "looks_at_everything": looks,
         "single_change_behind_drift_looks": drift,
         "single_change_behind_bulk": bulk,
         "calls_above_limit": above,
@@ -82,15 +85,26 @@ async fn campaign(args: &FleetArgs, stack: &Stack) -> Result<Value> {
     }))
 }
 
-/// The vendors' folders, copied, where the simulated vendor's calls for many devices are used.
-fn with_many(vendors: &Vendors, home: &Path) -> Result<Vendors> {
+/// The vendors' folders, copied: a scene changes them, and so do calls for many devices, where they are used, and lists,
+/// where they are not.
+fn copied(args: &FleetArgs, home: &Path) -> Result<Vendors> {
     let copied = home.join("vendors");
-    copy(&vendors.vendors, &copied)?;
-    let file = copied.join("simwan/api/device.toml");
+    copy(&args.vendors.vendors, &copied)?;
+    let file = looks::file(&copied);
     let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let used = text.replace("used = false", "used = true");
-    anyhow::ensure!(used != text, "{} describes no call for many that is not used", file.display());
-    std::fs::write(&file, used).with_context(|| format!("writing {}", file.display()))?;
+    anyhow::ensure!(
+        text.lines().any(|line| line.starts_with("fresh_seconds")),
+        "{} has no list that answers looks",
+        file.display()
+    );
+    if args.many {
+        let used = text.replace("used = false", "used = true");
+        anyhow::ensure!(used != text, "{} describes no call for many that is not used", file.display());
+        std::fs::write(&file, used).with_context(|| format!("writing {}", file.display()))?;
+    }
+    if args.looks_alone {
+        looks::without_lists(&copied)?;
+    }
     Ok(Vendors { vendors: copied })
 }
 

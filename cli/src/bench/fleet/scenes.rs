@@ -1,5 +1,6 @@
 //! The scenes of the campaign, each with what it has to show.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,9 +9,9 @@ use tokio::time::Instant;
 use wanwright_simulator::Call;
 
 use super::sender::{self, customer};
-use super::usage::{self, Usage};
 use crate::bench::backdoor::{BackDoor, Listener};
 use crate::bench::figures;
+use crate::bench::usage::{self, Usage};
 use crate::cli::FleetArgs;
 use crate::output::note;
 use crate::stack::Stack;
@@ -21,8 +22,15 @@ const USED: f64 = 0.98;
 /// Changes for a call, where many go in one.
 const PER_CALL: f64 = 5.0;
 
+/// Most seconds with few calls that are reported.
+const MOST_SECONDS: usize = 12;
+
 /// Processor time of the executors for a change.
 const CPU_MILLIS: f64 = 1.0;
+
+/// How much more memory the executors may have than when a quarter of the changes were made: a part of it, and so many MiB
+/// for each process, which is what an allocator keeps back.
+const GROWTH: (f64, f64) = (1.15, 8.0);
 
 /// How long a single change may take behind whatever others want.
 const SINGLE: Duration = Duration::from_secs(2);
@@ -40,16 +48,16 @@ const RECORDED: Duration = Duration::from_secs(20);
 const SINGLES: u32 = 5;
 
 /// How often the vendor is asked how far it is.
-const POLL: Duration = Duration::from_millis(250);
+pub(super) const POLL: Duration = Duration::from_millis(250);
 
 /// How often the vendor is asked whether a change has arrived: the error of that figure.
 const CLOSE_POLL: Duration = Duration::from_millis(10);
 
 /// The campaign on a running system.
 pub struct Scenes<'a> {
-    args: &'a FleetArgs,
-    stack: &'a Stack,
-    door: BackDoor,
+    pub(super) args: &'a FleetArgs,
+    pub(super) stack: &'a Stack,
+    pub(super) door: BackDoor,
 }
 
 impl<'a> Scenes<'a> {
@@ -100,6 +108,8 @@ impl<'a> Scenes<'a> {
             Ok(began.elapsed())
         };
         let (accepted, ()) = tokio::try_join!(accepted, watch)?;
+        resident.push(executors(self.stack).resident_mb);
+        let flat = is_flat(&resident, executors(self.stack).processes);
         let after = usage::by_role(self.stack.home());
         let used = self.used(listener.calls()).await?;
         let cpu = |role: &str| {
@@ -122,9 +132,11 @@ impl<'a> Scenes<'a> {
             "vendor_calls": calls,
             "changes_per_call": figures::ratio(per_call, 1.0),
             "budget_used": figures::ratio(used, 1.0),
+            "least_calls_in_a_second": self.least(listener.calls()).await?,
             "executors_resident_mb": resident,
+            "memory_flat": flat,
             "cpu_millis_per_change": millis,
-            "good": saves && cpu("executors") <= CPU_MILLIS,
+            "good": saves && flat && cpu("executors") <= CPU_MILLIS,
         }))
     }
 
@@ -177,20 +189,19 @@ impl<'a> Scenes<'a> {
         }
     }
 
-    /// Single changes while every device is looked at.
-    pub async fn behind_drift(&mut self) -> Result<Value> {
-        let nats = &self.stack.nats;
-        sender::each(self.args.customers, |name| async move {
-            sender::accepted(nats, "customer", "check-drift", &name, &json!({})).await
-        })
-        .await?;
-        self.singles(2000).await
-    }
-
-    /// Single changes while another customer wants thousands.
+    /// Single changes while another customer wants thousands. They wait until all of them are there: sent one after the
+    /// other they might be carried out as fast as they come.
     pub async fn behind_bulk(&mut self) -> Result<Value> {
         let (nats, bulk) = (self.stack.nats.clone(), self.args.bulk);
+        sender::hold(&nats, "bulk", true).await?;
         sender::devices(&nats, "bulk", bulk).await?;
+        self.queued("bulk", bulk).await?;
+        sender::hold(&nats, "bulk", false).await?;
+        let began = Instant::now();
+        while self.there("device", "bulk.").await? == 0 {
+            anyhow::ensure!(began.elapsed() < self.limit(0), "the bulk did not begin in time");
+            tokio::time::sleep(POLL).await;
+        }
         let mut singles = self.singles(3000).await?;
         let waiting = u64::from(bulk).saturating_sub(self.there("device", "bulk.").await?);
         singles["still_waiting_of_the_bulk"] = json!(waiting);
@@ -200,12 +211,30 @@ impl<'a> Scenes<'a> {
         Ok(singles)
     }
 
+    /// Waits until so many orders for a customer's devices wait.
+    async fn queued(&self, customer: &str, orders: u32) -> Result<()> {
+        let sql =
+            "SELECT count(*) FROM operations WHERE customer = $1 AND kind = 'device' AND state = 'waiting'";
+        let began = Instant::now();
+        loop {
+            let waiting: i64 = sqlx::query_scalar(sql).bind(customer).fetch_one(&self.stack.pool).await?;
+            if waiting >= i64::from(orders) {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                began.elapsed() < self.limit(orders),
+                "{waiting} of {orders} orders of {customer} waited in time"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Calls that the vendor counted above its limit.
     pub async fn above_limit(&self) -> Result<u64> {
         Ok(self.door.stats().await?.totals.above_limit)
     }
 
-    async fn singles(&self, value: u32) -> Result<Value> {
+    pub(super) async fn singles(&self, value: u32) -> Result<Value> {
         let (mut taken, mut before) = (Vec::new(), Vec::new());
         for number in 1..=SINGLES {
             let device = sender::device(&customer(number), 0);
@@ -278,8 +307,25 @@ impl<'a> Scenes<'a> {
         Ok(calls / seconds / rate)
     }
 
+    /// The seconds in which the fewest calls came, as far as they used less than nine tenths of the rate: which second it
+    /// was, and how many came.
+    async fn least(&self, calls: &[Call]) -> Result<Vec<(u64, u32)>> {
+        let rate = self.door.stats().await?.bucket.limit.per_second;
+        let first = calls.iter().map(|call| call.at_ms).min().unwrap_or_default();
+        let last = calls.iter().map(|call| call.at_ms).max().unwrap_or_default();
+        let mut seconds: BTreeMap<u64, u32> = (0..=(last - first) / 1000).map(|second| (second, 0)).collect();
+        for call in calls {
+            *seconds.entry((call.at_ms - first) / 1000).or_default() += 1;
+        }
+        let mut few: Vec<(u64, u32)> =
+            seconds.into_iter().filter(|(_, calls)| f64::from(*calls) < rate * 0.9).collect();
+        few.sort_by_key(|(second, calls)| (*calls, *second));
+        few.truncate(MOST_SECONDS);
+        Ok(few)
+    }
+
     /// Longer than so many calls take at half the vendor's budget.
-    fn limit(&self, calls: u32) -> Duration {
+    pub(super) fn limit(&self, calls: u32) -> Duration {
         Duration::from_secs(120) + Duration::from_millis(40) * calls
     }
 }
@@ -291,4 +337,26 @@ fn name(device: &str) -> String {
 
 fn executors(stack: &Stack) -> Usage {
     usage::by_role(stack.home()).get("executors").copied().unwrap_or_default()
+}
+
+/// Whether memory stays what it is: a sample at the first change and at each quarter, the last one at the end.
+fn is_flat(resident: &[u64], processes: u32) -> bool {
+    let (Some(early), Some(last)) = (resident.get(1), resident.last()) else { return false };
+    #[expect(clippy::cast_precision_loss, reason = "mebibytes")]
+    let (early, last) = (*early as f64, *last as f64);
+    let (part, each) = GROWTH;
+    last <= early * part + each * f64::from(processes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_flat;
+
+    #[test]
+    fn memory_is_flat_that_stays_what_it_was_once_there_was_work() {
+        assert!(is_flat(&[40, 90, 92, 91, 95], 1), "what the work needs at once is no growth");
+        assert!(!is_flat(&[40, 90, 110, 130, 150], 1));
+        assert!(!is_flat(&[40], 1), "one sample tells nothing");
+        assert!(is_flat(&[40, 90, 110, 115, 120], 4), "each process keeps something back");
+    }
 }

@@ -1,13 +1,16 @@
 //! Commands of the campaign.
 
 use anyhow::Result;
-use async_nats::HeaderMap;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use wanwright_nats::Nats;
+use wanwright_schemas::CommandId;
+use wanwright_schemas::control::{ControlRequest, Scope};
+use wanwright_schemas::services;
 
+use crate::bench::ask::ask;
 use crate::endpoints::PERSON;
-use crate::send;
+use crate::{pause, send};
 
 /// How many commands are under way at once, of as many customers.
 const AT_ONCE: usize = 64;
@@ -20,10 +23,20 @@ pub fn customer(number: u32) -> String {
 /// Sends one command and insists on its being accepted.
 pub async fn accepted(nats: &Nats, kind: &str, verb: &str, object: &str, body: &Value) -> Result<()> {
     let subject = send::subject(PERSON, kind, verb, object)?;
-    let outcome = send::request(nats, &subject, HeaderMap::new(), body.to_string().into_bytes()).await?;
+    let outcome = ask(nats, &subject, CommandId::mint(), body.to_string().into_bytes()).await?;
     match outcome.refusal() {
         Some(refusal) => anyhow::bail!("{kind} {verb} {object}: {refusal}"),
         None => Ok(()),
+    }
+}
+
+/// Has a customer's orders wait, or go on.
+pub async fn hold(nats: &Nats, customer: &str, paused: bool) -> Result<()> {
+    let scope = Scope::parse("customer", customer).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    let request = ControlRequest { reason: "its orders gather".to_owned(), until: None };
+    match pause::said(nats, services::control(&PERSON.parse()?, &scope, paused), &request).await? {
+        Ok(_) => Ok(()),
+        Err(refused) => anyhow::bail!("{customer} is not held back: {refused:?}"),
     }
 }
 

@@ -2,6 +2,8 @@
 //! server that leads the history is killed. Then the history is judged.
 
 mod judge;
+mod mix;
+mod rules;
 mod servers;
 mod writer;
 

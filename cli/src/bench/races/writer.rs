@@ -9,15 +9,16 @@ use anyhow::{Result, anyhow};
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, EventStore};
 use jiff::Timestamp;
-use serde_json::json;
 use tokio::time::Instant;
-use wanwright_commands::Head;
 use wanwright_commands::service::{CustomerStore, Judged, Loaded, key};
+use wanwright_commands::{Customer, Head};
 use wanwright_nats::{History, Nats};
+use wanwright_schemas::Command;
 use wanwright_schemas::envelope::command_digest;
-use wanwright_schemas::ids::{CommandId, CustomerId, Kind};
-use wanwright_schemas::{Command, ObjectRef};
+use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_vendors::Catalogue;
+
+use super::mix::Mix;
 
 /// How long a command is tried while the server is away.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,18 +35,37 @@ type Failed = AggregateError<wanwright_schemas::Refusal>;
 pub struct Race {
     customer: CustomerId,
     commands: u64,
+    began: Instant,
     /// How many commands have an outcome.
     pub done: AtomicU64,
     record: Mutex<Record>,
+}
+
+/// A command that was sent.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// The command.
+    pub command: Command,
+    /// When, counted from the beginning of the race: nothing of it can be in the history before.
+    pub at: Duration,
+}
+
+/// A command that was accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// Where its events are.
+    pub sequence: u64,
+    /// When its writer knew, counted from the beginning of the race.
+    pub at: Duration,
 }
 
 /// What the writers saw.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Each command that was sent.
-    pub sent: HashMap<CommandId, Command>,
-    /// Where each accepted command's events are.
-    pub accepted: HashMap<CommandId, u64>,
+    pub sent: HashMap<CommandId, Sent>,
+    /// Each that was accepted.
+    pub accepted: HashMap<CommandId, Accepted>,
     /// How many were refused, or had nothing to change.
     pub refused: u64,
     /// How often another writer was faster.
@@ -57,7 +77,7 @@ pub struct Record {
 impl Race {
     /// A race of so many commands on one customer.
     pub fn new(customer: CustomerId, commands: u64) -> Self {
-        Self { customer, commands, done: AtomicU64::new(0), record: Mutex::default() }
+        Self { customer, commands, began: Instant::now(), done: AtomicU64::new(0), record: Mutex::default() }
     }
 
     /// What was seen so far.
@@ -80,7 +100,7 @@ pub struct Writer {
     tries: u64,
     race: Arc<Race>,
     vendors: Arc<Catalogue>,
-    random: fastrand::Rng,
+    mix: Mix,
 }
 
 impl Writer {
@@ -88,16 +108,19 @@ impl Writer {
     pub fn new(nats: Nats, race: Arc<Race>, vendors: Arc<Catalogue>, seed: u64) -> Self {
         let history = History::new(nats.clone());
         let store = CustomerStore::alone(nats, 64 << 20);
-        let random = fastrand::Rng::with_seed(seed);
-        Self { store, history, known: None, tries: 0, race, vendors, random }
+        let mix = Mix::new(race.customer.clone(), seed);
+        Self { store, history, known: None, tries: 0, race, vendors, mix }
     }
 
     /// Writes until there are enough commands.
     pub async fn run(mut self) -> Result<()> {
         while self.race.done.fetch_add(1, Ordering::Relaxed) < self.race.commands {
-            let command = self.command()?;
+            let nothing = Customer::default();
+            let known = self.known.as_ref().map_or(&nothing, |head| &head.state);
+            let command = self.mix.command(known, &self.vendors)?;
             let id = CommandId::mint();
-            self.race.note(|record| record.sent.extend([(id, command.clone())]))?;
+            let sent = Sent { command: command.clone(), at: self.race.began.elapsed() };
+            self.race.note(|record| record.sent.extend([(id, sent)]))?;
             self.settle(id, command).await?;
         }
         self.race.done.fetch_sub(1, Ordering::Relaxed);
@@ -121,7 +144,8 @@ impl Writer {
         loop {
             match self.try_once(&judged).await {
                 Ok(Some(sequence)) => {
-                    return self.race.note(|record| record.accepted.extend([(id, sequence)]));
+                    let accepted = Accepted { sequence, at: self.race.began.elapsed() };
+                    return self.race.note(|record| record.accepted.extend([(id, accepted)]));
                 }
                 Ok(None) => return self.race.note(|record| record.refused += 1),
                 Err(AggregateError::AggregateConflict) => self.race.note(|record| record.conflicts += 1)?,
@@ -144,7 +168,7 @@ impl Writer {
             self.store.forget(customer);
             let Loaded { head, .. } = self.store.load_aggregate(customer.as_str()).await?;
             let own = head.recent.get(id).map(|recent| recent.sequence);
-            return Ok((head, own));
+            return Ok((*head, own));
         }
         let mut head = self.known.clone().unwrap_or_default();
         let failed = |error| AggregateError::DatabaseConnectionError(Box::new(error));
@@ -165,7 +189,7 @@ impl Writer {
         if own.is_some() {
             return Ok(own);
         }
-        let mut loaded = Loaded { customer: self.race.customer.clone(), head };
+        let mut loaded = Loaded { customer: self.race.customer.clone(), head: Box::new(head) };
         let sink = EventSink::default();
         let decided = loaded.aggregate().handle(judged.clone(), &self.vendors, &sink).await;
         let events = sink.collect().await;
@@ -182,33 +206,5 @@ impl Writer {
         let committed = self.store.commit(events, loaded, metadata).await?;
         let sequence = committed.first().and_then(|event| event.metadata.get(key::SEQUENCE)?.parse().ok());
         Ok(sequence)
-    }
-
-    /// Something that the rules allow about as often as not.
-    fn command(&mut self) -> Result<Command> {
-        let random = &mut self.random;
-        let (site, number) = (format!("site-{}", random.u8(..12)), random.u16(..400));
-        let tunnel = format!("tunnel-{number}");
-        let lan = json!([format!("10.{}.0.0/24", random.u8(..24))]);
-        let inside = format!("169.254.{}.{}/30", random.u8(..4), random.u8(..60) * 4);
-        let (kind, id, verb, body) = match random.u8(..20) {
-            0 => (Kind::Site, site, "create", json!({ "vendor": "simwan", "lan": lan })),
-            1..3 => (Kind::Site, site, "change", json!({ "lan": lan })),
-            3..12 => {
-                let location = format!("room {}", random.u32(..));
-                (Kind::Site, site, "change", json!({ "settings": { "location": location } }))
-            }
-            12..16 => {
-                let spec = json!({ "site": site, "peer": { "hub": "hub-eu" }, "inside": inside });
-                (Kind::Tunnel, tunnel, "create", spec)
-            }
-            16..19 => (Kind::Tunnel, tunnel, "change", json!({ "inside": inside })),
-            _ if number < 40 => (Kind::Tunnel, tunnel, "decommission", json!({})),
-            _ => (Kind::Site, site, "retry", json!({})),
-        };
-        let object = ObjectRef::new(kind, id.parse()?).map_err(|refusal| anyhow!("{refusal}"))?;
-        let body = body.to_string();
-        Command::parse(self.race.customer.clone(), "bench".parse()?, &object, verb, body.as_bytes())
-            .map_err(|refusal| anyhow!("{refusal}"))
     }
 }

@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_supervisor::{Child, ChildSpec};
 
+use super::births;
 use super::figures;
+use super::fleet::copy;
 use super::judge::{self, Verdict};
-use super::load::{self, Accepted, Reach};
+use super::load::{self, Accepted, Caller, Reach};
 use super::victims::{self, Blow, Victim};
 use super::weather;
 use crate::cli::SoakArgs;
@@ -49,6 +51,21 @@ const MOST_TRIES: u32 = 4;
 /// Of so many blows to a part, one stops it for a while instead of killing it.
 const STOPPED: u32 = 4;
 
+/// How the simulated vendor's jobs are followed, which its folder does not say because it usually has none.
+const JOBS: &str = r#"
+[job]
+id = "/job/id"
+path = "/v1/jobs/{job}"
+state = "/job/state"
+running = ["running"]
+succeeded = ["succeeded"]
+failed = ["failed"]
+message = "/job/message"
+object_id = "/job/object"
+interval_seconds = 0.2
+limit_seconds = 60
+"#;
+
 /// Runs the campaign.
 pub async fn run(args: SoakArgs) -> Result<Exit> {
     let home = match &args.home {
@@ -64,6 +81,7 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
         orphans: 0,
         failed: BTreeMap::new(),
         cuts: BTreeMap::new(),
+        weather: BTreeMap::new(),
     };
     if let Some(applies) = args.terraform {
         return stacks::run(&args, campaign, applies).await;
@@ -76,6 +94,7 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
         "executors": args.executors,
         "kills": blows,
         "cuts": campaign.cuts,
+        "weather": campaign.weather,
         "through_proxies": campaign.between.as_ref().map(|between| between.passed()),
         "seconds": figures::seconds(began.elapsed().as_secs_f64()),
         "accepted_commands": accepted.commands.len(),
@@ -113,6 +132,8 @@ struct Campaign {
     failed: BTreeMap<String, u32>,
     /// How often which connections were let down.
     cuts: BTreeMap<String, u32>,
+    /// How often the vendor had which trouble of its own.
+    weather: BTreeMap<&'static str, u32>,
 }
 
 impl Campaign {
@@ -121,6 +142,7 @@ impl Campaign {
         if let Some(cache) = &args.cache {
             share(cache, &self.home)?;
         }
+        self.follow_jobs()?;
         if !args.without_cuts {
             self.between = Some(Arc::new(Between::start(&self.home).await?));
         }
@@ -131,26 +153,40 @@ impl Campaign {
         let reach = Reach { home: self.home.clone(), nats };
         let fleet = tokio::spawn(create(reach.clone(), abandon.clone()));
         let weather = tokio::spawn(weather::run(self.home.clone(), args.seed, stop.clone()));
-        let load = load::run(reach, args.seed, Arc::clone(&accepted), stop.clone(), abandon.clone());
-        let load = tokio::spawn(load);
+        let caller = || Caller::new(reach.clone(), Arc::clone(&accepted), abandon.clone());
+        let load = tokio::spawn(load::run(caller(), args.seed, stop.clone()));
+        let births = tokio::spawn(births::run(caller(), args.seed, stop.clone()));
         let (blows, cuts) = self.harm(args, &mut system, &stop).await?;
         self.cuts = cuts;
-        let ended = async { tokio::join!(load, fleet, weather) };
+        let ended = async { tokio::join!(load, births, fleet, weather) };
         let ended = tokio::time::timeout(SETTLE, self.alive_until(&mut system, ended)).await;
         let Ok(ended) = ended else {
             abandon.cancel();
             anyhow::bail!("the load had no outcome {} s after the last kill", SETTLE.as_secs());
         };
-        let (load, fleet, weather) = ended?;
+        let (load, births, fleet, weather) = ended?;
         load??;
+        births??;
         fleet??;
-        weather?;
+        self.weather = weather?;
         let endpoints = self.settle(&mut system).await?;
         let accepted = std::mem::take(&mut *accepted.lock().await);
         let verdict = judge::judge(&endpoints, &accepted).await?;
         system.stop(Duration::from_secs(20)).await;
         self.orphans += self.wait_until_gone().await;
         Ok((verdict, blows, accepted))
+    }
+
+    /// Copies the vendors' folders, with what jobs are at the simulated vendor.
+    fn follow_jobs(&mut self) -> Result<()> {
+        let vendors = self.home.join("vendors");
+        copy(&self.vendors, &vendors)?;
+        let file = vendors.join("simwan/api/device.toml");
+        let doing = || format!("changing {}", file.display());
+        let text = std::fs::read_to_string(&file).with_context(doing)?;
+        std::fs::write(&file, text + JOBS).with_context(doing)?;
+        self.vendors = vendors;
+        Ok(())
     }
 
     /// Strikes and cuts beside each other until all blows are dealt.
@@ -172,6 +208,8 @@ impl Campaign {
             }
         };
         let blows = async {
+            // A blow that meets a system that still starts counts and shows nothing: the first one waits until it is there.
+            until_there(&self.home.clone(), stop).await;
             let blows = self.strike(args, system).await;
             stop.cancel();
             blows

@@ -1,5 +1,6 @@
 //! `wanwright bench terraform`: stacks of five resources through wanwright with everything on, beside a plain loop of
-//! `terraform init` and `apply` with the `pg` backend, on the same machine, the same Postgres and the same vendor.
+//! `terraform init` and `apply` with the `pg` backend and a ceiling, `terraform apply` alone, on the same machine, the same
+//! Postgres and the same vendor.
 
 mod ours;
 mod plain;
@@ -19,6 +20,7 @@ use crate::exit::Exit;
 use crate::output;
 use crate::stack::Stack;
 use ours::Ours;
+use plain::Loop;
 
 /// What a series of applies showed.
 #[derive(Debug, Clone, Serialize)]
@@ -96,8 +98,10 @@ async fn scenes(args: &TerraformArgs, stack: &Stack, at_once: usize, is_last: bo
         measured.push(ours.applies(&name, args.applies).await?);
     }
     if args.plain > 0 {
-        output::note("a plain loop");
-        measured.push(plain::applies(stack, at_once, args.plain).await?);
+        for what in [Loop::Plain, Loop::Alone] {
+            output::note(what.name());
+            measured.push(plain::applies(stack, what, at_once, args.plain).await?);
+        }
     }
     Ok(measured)
 }
@@ -116,20 +120,19 @@ fn with_room(vendors: &Vendors, home: &Path) -> Result<Vendors> {
 }
 
 fn report(args: &TerraformArgs, measured: &[Measured]) -> Result<()> {
-    let plain = |at_once: usize| {
-        measured
-            .iter()
-            .find(|row| row.name == plain::NAME && row.at_once == at_once)
-            .map(|row| row.per_minute)
-    };
-    let ratios: serde_json::Map<String, serde_json::Value> = measured
-        .iter()
-        .filter(|row| row.name != plain::NAME)
-        .filter_map(|row| {
-            let ratio = figures::ratio(row.per_minute, plain(row.at_once)?);
-            Some((format!("{} / plain loop, {} at once", row.name, row.at_once), json!(ratio)))
-        })
-        .collect();
+    let mut ratios = serde_json::Map::new();
+    for beside in [Loop::Plain, Loop::Alone] {
+        let of_loop = |at_once| {
+            let is_it = |row: &&Measured| row.name == beside.name() && row.at_once == at_once;
+            measured.iter().find(is_it).map(|row| row.per_minute)
+        };
+        let is_ours = |row: &&Measured| [Loop::Plain, Loop::Alone].iter().all(|of| row.name != of.name());
+        for row in measured.iter().filter(is_ours) {
+            let Some(rate) = of_loop(row.at_once) else { continue };
+            let name = format!("{} / {}, {} at once", row.name, beside.name(), row.at_once);
+            ratios.insert(name, json!(figures::ratio(row.per_minute, rate)));
+        }
+    }
     if args.json {
         output::line(serde_json::to_string_pretty(&json!({ "measured": measured, "ratios": ratios }))?);
         return Ok(());
@@ -139,10 +142,10 @@ fn report(args: &TerraformArgs, measured: &[Measured]) -> Result<()> {
         ["what", "at once", "applies/min", "CPU ms each", "MB each", "lock failures", "other failures"];
     output::line(output::table(&head, rows));
     output::line(
-        "Both: stacks of a site and four tunnels, simwan, the provider of wanwright (served by reattach: in the executor for",
+        "All: stacks of a site and four tunnels, simwan, the provider of wanwright (served by reattach: in the executor for",
     );
     output::line(
-        "ours; for the plain loop one that was started before and stays, so that it does not pay for starting one).",
+        "ours; for the loops one that was started before and stays, so that they do not pay for starting one).",
     );
     for (what, ratio) in &ratios {
         output::line(format!("{what}: {:.2}", ratio.as_f64().unwrap_or(f64::NAN)));

@@ -13,7 +13,8 @@ use wanwright_schemas::services;
 
 use super::{Measured, per_minute, tree};
 use crate::bench::figures;
-use crate::bench::fleet::{sender, usage};
+use crate::bench::fleet::sender;
+use crate::bench::usage;
 use crate::endpoints::PERSON;
 use crate::stack::Stack;
 

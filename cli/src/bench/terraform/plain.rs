@@ -1,4 +1,4 @@
-//! The plain loop: for each stack a folder, `terraform init` and `terraform apply`, with Terraform's own `pg` backend.
+//! Loops of Terraform without wanwright around it, with the same template, provider and vendor.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,8 +16,33 @@ use super::{Measured, per_minute, relay, tree};
 use crate::bench::figures;
 use crate::stack::Stack;
 
-/// The name in the table.
-pub const NAME: &str = "plain loop (init, apply, pg backend)";
+/// What a loop does for each stack, in a folder of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loop {
+    /// What people do: `terraform init` and `terraform apply`, with Terraform's own `pg` backend.
+    Plain,
+    /// The least that there is: `terraform apply` alone, its state in a file, without collecting garbage. Nothing that runs
+    /// this Terraform for each stack can be faster.
+    Alone,
+}
+
+impl Loop {
+    /// The name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain loop (init, apply, pg backend)",
+            Self::Alone => "ceiling (apply alone, state in a file)",
+        }
+    }
+
+    /// The first part of the names of its stacks.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Alone => "alone",
+        }
+    }
+}
 
 /// A provider that was started before and serves one loop. It ends with its standard input, so with this.
 struct Provider {
@@ -27,6 +52,7 @@ struct Provider {
 
 /// What all loops share.
 struct Loops {
+    what: Loop,
     terraform: PathBuf,
     folder: PathBuf,
     postgres: String,
@@ -39,8 +65,8 @@ struct Loops {
 }
 
 /// Makes so many stacks in loops beside each other.
-pub async fn applies(stack: &Stack, at_once: usize, applies: u32) -> Result<Measured> {
-    let folder = stack.home().join("plain");
+pub async fn applies(stack: &Stack, what: Loop, at_once: usize, applies: u32) -> Result<Measured> {
+    let folder = stack.home().join(what.word());
     let tokens: Value = serde_json::from_slice(&std::fs::read(stack.home().join("simulator/tokens.json"))?)?;
     let token = tokens["token"].as_str().context("the vendor's token")?.to_owned();
     let vendor = stack.endpoints.simulator.trim_start_matches("http://").parse()?;
@@ -51,6 +77,7 @@ pub async fn applies(stack: &Stack, at_once: usize, applies: u32) -> Result<Meas
     }
     let separator = if stack.endpoints.postgres.contains('?') { '&' } else { '?' };
     let loops = Loops {
+        what,
         terraform: wanwright_supervisor::find_terraform().await?.path,
         folder,
         postgres: format!("{}{separator}sslmode=disable", stack.endpoints.postgres),
@@ -72,7 +99,7 @@ pub async fn applies(stack: &Stack, at_once: usize, applies: u32) -> Result<Meas
     #[expect(clippy::cast_precision_loss, reason = "megabytes")]
     let peak = loops.peak_kib.load(Ordering::Relaxed) as f64 / 1024.0 + resident / at_once as f64;
     Ok(Measured {
-        name: NAME.to_owned(),
+        name: what.name().to_owned(),
         at_once,
         applies: done,
         per_minute: per_minute(done, seconds),
@@ -86,7 +113,7 @@ pub async fn applies(stack: &Stack, at_once: usize, applies: u32) -> Result<Meas
 
 impl Provider {
     async fn start(home: &Path, number: usize, vendor: &str) -> Result<Self> {
-        let sockets = home.join("plain-sockets");
+        let sockets = home.join("loop-sockets");
         let mut process = Command::new(std::env::current_exe()?)
             .arg("provider")
             .arg("--socket")
@@ -130,9 +157,16 @@ impl Loops {
         std::fs::create_dir_all(&dir)?;
         let template = std::fs::read_to_string(vendors.join("simwan/terraform/main.tf"))?;
         anyhow::ensure!(template.contains("backend \"http\" {}"), "the template has another backend");
-        std::fs::write(dir.join("main.tf"), template.replace("backend \"http\" {}", "backend \"pg\" {}"))?;
-        std::fs::write(dir.join("terraform.tfvars.json"), variables(number).to_string())?;
-        let init = self.terraform(&dir, number, provider, &["init", "-input=false", "-no-color"]).await?;
+        let backend = if self.what == Loop::Plain { "backend \"pg\" {}" } else { "" };
+        std::fs::write(dir.join("main.tf"), template.replace("backend \"http\" {}", backend))?;
+        let variables = variables(self.what.word(), number);
+        std::fs::write(dir.join("terraform.tfvars.json"), variables.to_string())?;
+        let init = match self.what {
+            Loop::Plain => {
+                self.terraform(&dir, number, provider, &["init", "-input=false", "-no-color"]).await?
+            }
+            Loop::Alone => Ok(()),
+        };
         let apply = ["apply", "-input=false", "-auto-approve", "-no-color"];
         let said = match init {
             Ok(()) => self.terraform(&dir, number, provider, &apply).await?,
@@ -142,7 +176,7 @@ impl Loops {
             Ok(()) => self.done.fetch_add(1, Ordering::Relaxed),
             Err(said) if said.to_lowercase().contains("lock") => self.locked.fetch_add(1, Ordering::Relaxed),
             Err(said) => {
-                tracing::warn!(number, said, "the plain loop failed");
+                tracing::warn!(number, said, "a loop of Terraform failed");
                 self.failed.fetch_add(1, Ordering::Relaxed)
             }
         };
@@ -158,8 +192,10 @@ impl Loops {
         args: &[&str],
     ) -> Result<Result<(), String>> {
         let log = dir.join("errors");
+        let garbage = if self.what == Loop::Alone { "off" } else { "100" };
         let mut child = ChildSpec::new(&self.terraform)
             .args(args)
+            .env("GOGC", garbage)
             .cwd(dir)
             .env("HOME", dir)
             .env("TF_IN_AUTOMATION", "1")
@@ -190,11 +226,11 @@ impl Loops {
 }
 
 /// What one stack is to be.
-fn variables(number: u32) -> Value {
+fn variables(word: &str, number: u32) -> Value {
     let tunnel = |tunnel: u32| {
-        let name = format!("plain.{number}-t{tunnel}");
+        let name = format!("{word}.{number}-t{tunnel}");
         let of = json!({
-            "name": name, "uid": format!("plain-{number}-{tunnel}"), "peer_address": "198.51.100.1",
+            "name": name, "uid": format!("{word}-{number}-{tunnel}"), "peer_address": "198.51.100.1",
             "inside": format!("169.254.{}.{}/30", number % 256, tunnel * 4),
             "local_asn": 64_512, "peer_asn": 64_513, "settings": { "mtu": 1400 },
         });
@@ -202,7 +238,7 @@ fn variables(number: u32) -> Value {
     };
     json!({
         "site": {
-            "name": format!("plain.{number}"), "uid": format!("plain-{number}"),
+            "name": format!("{word}.{number}"), "uid": format!("{word}-{number}"),
             "lan": ["10.0.0.0/24"], "settings": { "location": "" },
         },
         "tunnels": (0..TUNNELS).map(tunnel).collect::<Map<_, _>>(),

@@ -48,7 +48,7 @@ impl Doubt {
     /// that any verdict ever had.
     pub(super) fn after(said: Option<Self>, is_lost: bool, now: u64, minted: u64) -> Option<Self> {
         // Nothing tells the age of a foreign id, and a verdict is there for that long.
-        let is_over = |doubt: &Self| doubt.until + super::millis(VERDICT_TIME) < now;
+        let is_over = |doubt: &Self| doubt.until.saturating_add(super::millis(VERDICT_TIME)) < now;
         let said = said.filter(|doubt| !is_over(doubt));
         if !is_lost {
             return said;

@@ -48,7 +48,7 @@ impl Waits {
     /// The sequences that were delivered and not handled.
     pub fn sequences(&self) -> impl Iterator<Item = u64> + '_ {
         self.waiting.iter().scan(0, |last, distance| {
-            *last += distance;
+            *last = u64::saturating_add(*last, *distance);
             Some(*last)
         })
     }
@@ -300,7 +300,12 @@ impl Draft {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::spoilt::spoilt;
+
+    const PIECES: [&str; 4] = ["18446744073709551615,", "[", "null", r#""seen":7,"#];
 
     fn info(created: i64, last: u64) -> StreamInfo {
         let incarnation = Timestamp::from_second(created).expect("a time");
@@ -377,5 +382,31 @@ mod tests {
         assert_eq!((draft.waits.sequences().collect::<Vec<_>>(), draft.missing.len()), (vec![7], 0));
         book.is_gone(7);
         assert_eq!(book.draft().missing, [7]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is stored as a record of what waits, it is none or is written down again as it was understood.
+        #[test]
+        fn hostile_records(
+            spoilt in spoilt(br#"{"v":1,"stream":"1970-01-01T00:00:07Z","seen":9,"seen_millis":9,"waiting":[3,2,1]}"#.to_vec(), &PIECES),
+            any in prop::collection::vec(any::<u8>(), 0..200),
+            waiting in prop::collection::vec(any::<u64>(), 0..5),
+            seen in any::<(u64, u64)>(),
+            last in any::<u64>(),
+        ) {
+            let stream = Timestamp::from_second(7).expect("a time");
+            let odd = Waits { v: 1, stream, seen: seen.0, seen_millis: seen.1, waiting };
+            for bytes in [spoilt, any, serde_json::to_vec(&odd).expect("JSON")] {
+                let Ok(waits) = serde_json::from_slice::<Waits>(&bytes) else { continue };
+                let said: BTreeSet<u64> = waits.sequences().collect();
+                let mut book = Book::compare(record(), 1, Some(waits), &info(7, last));
+                let again: BTreeSet<u64> = book.draft().waits.sequences().collect();
+                prop_assert_eq!(again, said, "nothing that waits is forgotten");
+                book.delivered(last, last, 0);
+                prop_assert!(book.expected.is_empty());
+            }
+        }
     }
 }

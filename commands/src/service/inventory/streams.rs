@@ -64,11 +64,11 @@ impl Facts {
     fn of(now: &StreamInfo, said: Option<&Self>, millis: u64) -> Self {
         let said = said.filter(|said| said.stream == now.incarnation && said.last <= now.last);
         let mut marks = said.map(|said| said.marks.clone()).unwrap_or_default();
-        marks.retain(|(_, at)| at + VERDICT_TIME.as_secs() * 1000 > millis);
+        marks.retain(|(_, at)| at.saturating_add(VERDICT_TIME.as_secs() * 1000) > millis);
         if marks.last().is_none_or(|(sequence, _)| *sequence < now.last) && now.last > 0 {
             // The newest one is always there; those before it keep their distance.
             if let [.., (_, before), (_, newest)] = marks[..]
-                && newest < before + MARKS
+                && newest < before.saturating_add(MARKS)
             {
                 marks.pop();
             }
@@ -99,7 +99,7 @@ impl Facts {
             return Some(format!("it has {messages} messages from {first} to {is}: some are missing"));
         }
         let young = VERDICT_TIME.as_secs() * 1000 - SKEW;
-        let known = self.marks.iter().find(|(_, at)| at + young > millis);
+        let known = self.marks.iter().find(|(_, at)| at.saturating_add(young) > millis);
         let (there, _) = known.filter(|(sequence, _)| *sequence < first || messages == 0)?;
         Some(format!("it begins at {first}, and {there} is too young to be gone"))
     }
@@ -202,7 +202,20 @@ pub(super) async fn look(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
+    use crate::spoilt::spoilt;
+
+    const PIECES: [&str; 4] = [r#""last":18446744073709551615,"#, "[", "null", r#""holes":7,"#];
+
+    /// A record as it is stored.
+    fn written() -> Vec<u8> {
+        let facts = Facts::of(&info(1, 100, 100), None, 10 * DAY);
+        let streams = compared().into_iter().map(|name| (name, facts.clone())).collect();
+        serde_json::to_vec(&All { v: 1, minted: DAY, doubt: None, streams }).expect("JSON")
+    }
 
     const DAY: u64 = 24 * 60 * 60 * 1000;
 
@@ -258,5 +271,36 @@ mod tests {
         }
         let other = StreamInfo { incarnation: Timestamp::MAX, ..info(1, 200, 200) };
         assert!(said.lacking(KEYS, &other, DAY).is_some_and(|why| why.contains("anew")));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is stored as a record of the streams, it is none or can be compared with what there is.
+        #[test]
+        fn hostile_records(
+            spoilt in spoilt(written(), &PIECES),
+            any in prop::collection::vec(any::<u8>(), 0..200),
+            numbers in prop::array::uniform5(prop_oneof![any::<u64>(), Just(u64::MAX)]),
+            millis in any::<u64>(),
+        ) {
+            let [last, messages, holes, at, until] = numbers;
+            let facts = Facts { stream: Timestamp::UNIX_EPOCH, last, messages, holes, marks: vec![(last / 2, at), (last, until)] };
+            let streams = compared().into_iter().map(|name| (name, facts.clone())).collect();
+            let doubt = serde_json::from_value(json!({ "found": at, "until": until })).expect("a doubt");
+            let odd = serde_json::to_vec(&All { v: 1, minted: at, doubt: Some(doubt), streams }).expect("JSON");
+            for bytes in [spoilt, any, odd] {
+                let Ok(all) = serde_json::from_slice::<All>(&bytes) else { continue };
+                prop_assert_eq!(serde_json::from_slice::<All>(&serde_json::to_vec(&all).expect("JSON")).expect("again"), all.clone());
+                let doubt = Doubt::after(all.doubt, false, millis, all.minted);
+                prop_assert!(doubt.is_none_or(|doubt| doubt.until() >= Timestamp::UNIX_EPOCH));
+                for (name, facts) in &all.streams {
+                    let now = info(1, facts.last.min(u64::MAX - 1), facts.messages);
+                    let _ = facts.lacking(name, &now, millis);
+                    let next = Facts::of(&now, Some(facts), millis);
+                    prop_assert_eq!((next.last, next.messages), (now.last, now.messages));
+                }
+            }
+        }
     }
 }

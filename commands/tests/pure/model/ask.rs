@@ -73,9 +73,71 @@ pub enum Ask {
     Note(Kind, u8),
 }
 
+impl Ask {
+    /// What it is about; none where that is the customer.
+    fn about(&self) -> Option<(Kind, u8)> {
+        match *self {
+            Self::CreateSite { site, .. } | Self::ChangeSite { site, .. } | Self::DecommissionAll(site) => {
+                Some((Kind::Site, site))
+            }
+            Self::CreateTunnel { tunnel, .. } | Self::ChangeTunnel { tunnel, .. } => {
+                Some((Kind::Tunnel, tunnel))
+            }
+            Self::CreateDevice { device, .. } | Self::ChangeDevice { device, .. } => {
+                Some((Kind::Device, device))
+            }
+            Self::Decommission(kind, name)
+            | Self::Retry(kind, name)
+            | Self::Check(kind, name)
+            | Self::Suspend(kind, name)
+            | Self::Resume(kind, name)
+            | Self::Protect(kind, name, _)
+            | Self::Approve(kind, name, _)
+            | Self::Reject(kind, name, _)
+            | Self::Release(kind, name)
+            | Self::Revert(kind, name, _)
+            | Self::Cancel(kind, name, _)
+            | Self::Acknowledge(kind, name)
+            | Self::Note(kind, name) => Some((kind, name)),
+            Self::DecommissionCustomer { .. }
+            | Self::CheckAll
+            | Self::SuspendCustomer
+            | Self::ResumeCustomer
+            | Self::Policy(..)
+            | Self::Windows(..)
+            | Self::ApprovePolicy(_)
+            | Self::RejectPolicy(_)
+            | Self::Freeze(..)
+            | Self::Unfreeze(_) => None,
+        }
+    }
+
+    fn creates(&self) -> bool {
+        matches!(self, Self::CreateSite { .. } | Self::CreateTunnel { .. } | Self::CreateDevice { .. })
+    }
+}
+
 impl Model {
-    /// What becomes of a command that this person sends at this minute.
-    pub fn ask(&mut self, ask: &Ask, who: &'static str, now: i64) -> Answer {
+    /// The generation of what a command is about; none where that is not there.
+    pub fn seen(&self, ask: &Ask) -> Option<u64> {
+        match ask.about() {
+            Some((kind, name)) => self.find(kind, name).map(|at| self.things[at].generation),
+            None => Some(self.asked),
+        }
+    }
+
+    /// Whoever says which generation he saw is refused where there is another one. What is made was not there.
+    fn as_seen(&self, ask: &Ask, saw: Option<u64>) -> Answer {
+        let Some(saw) = saw else { return Ok(()) };
+        let is_so = match self.seen(ask) {
+            Some(generation) => saw == generation,
+            None => saw == 0 || !ask.creates(),
+        };
+        if is_so { Ok(()) } else { Err(GenerationMismatch) }
+    }
+
+    /// What becomes of a command that this person sends at this minute, who may say which generation he saw.
+    pub fn ask(&mut self, ask: &Ask, who: &'static str, now: i64, saw: Option<u64>) -> Answer {
         if matches!(
             ask,
             Ask::Check(Kind::Tunnel, _)
@@ -88,9 +150,8 @@ impl Model {
         if self.frozen(ask, now) {
             return Err(Frozen);
         }
-        let creates =
-            matches!(ask, Ask::CreateSite { .. } | Ask::CreateTunnel { .. } | Ask::CreateDevice { .. });
-        if (creates || matches!(ask, Ask::Revert(..) | Ask::Cancel(..))) && self.leaving {
+        self.as_seen(ask, saw)?;
+        if (ask.creates() || matches!(ask, Ask::Revert(..) | Ask::Cancel(..))) && self.leaving {
             return Err(BeingRemoved);
         }
         let before = self.things.len();

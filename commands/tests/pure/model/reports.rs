@@ -47,6 +47,11 @@ impl Model {
                 self.gone.extend(past.into_iter().map(|(generation, _)| (kind, name, generation)));
                 self.things.remove(at);
             }
+            // Its window was missed, and the next one is told of with whatever is decided next.
+            Change::Postponed { generation, .. } => {
+                assert!(thing.late && thing.pending() && thing.waits.is_none());
+                assert_eq!(*generation, thing.generation);
+            }
             // They all drift in the same way.
             Change::DriftFound { .. } => thing.drifted = true,
             Change::DriftNotFound { .. } => {
@@ -70,11 +75,11 @@ impl Model {
             | Change::ApprovalRequested { .. }
             | Change::Approved { .. }
             | Change::Rejected { .. }
-            | Change::Postponed { .. }
             | Change::Due { .. }
             | Change::Released { .. }
             | Change::Cancelled { .. }
             | Change::Acknowledged { .. }
+            | Change::TemplateAssigned { .. }
             | Change::Noted { .. } => panic!("no report says that"),
         }
     }

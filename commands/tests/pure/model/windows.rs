@@ -93,7 +93,7 @@ impl Model {
         says_what_should_be && self.in_freeze(now)
     }
 
-    fn in_freeze(&self, now: i64) -> bool {
+    pub(super) fn in_freeze(&self, now: i64) -> bool {
         self.freezes.iter().any(|(_, from, to)| *from <= now && now < *to)
     }
 

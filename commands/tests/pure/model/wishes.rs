@@ -240,6 +240,9 @@ impl Model {
             if thing.protected {
                 return Err(Protected);
             }
+            if tried && self.in_freeze(now) {
+                return Err(Frozen);
+            }
             if !tried {
                 let past = thing.past.into_iter();
                 self.gone.extend(past.map(|(generation, _)| (kind, name, generation)));
@@ -252,6 +255,9 @@ impl Model {
             let (_, wish) =
                 thing.past.iter().find(|(at, _)| *at == thing.observed).expect("what was applied");
             self.fits(&thing, wish, vendor)?;
+            if tried && self.in_freeze(now) {
+                return Err(Frozen);
+            }
             let thing = &mut self.things[at];
             (thing.prefixes, thing.end, thing.hostname) = (wish.prefixes.clone(), wish.end, wish.hostname);
             thing.leaving = false;

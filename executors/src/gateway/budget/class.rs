@@ -14,7 +14,7 @@ use super::pace::Pace;
 const LONGEST_NAME: usize = 48;
 
 /// The limits that count a call, by their names in the record. Calls of one class take each other's slots.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::gateway) struct Class(Arc<[String]>);
 
 impl Class {
@@ -24,12 +24,14 @@ impl Class {
 }
 
 /// A vendor's limits with their paces.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::gateway) struct Limits {
     budget: Budget,
     paces: HashMap<String, Pace>,
     /// What stands for our address in the names of limits.
     address: String,
+    /// The account whose limits these are, where the record has those of others as well.
+    account: Option<String>,
     looks_inside: bool,
 }
 
@@ -39,7 +41,8 @@ pub(in crate::gateway) fn limit_name(name: &str) -> &str {
 }
 
 impl Limits {
-    pub(in crate::gateway) fn new(budget: &Budget, address: &str) -> Self {
+    /// The limits as calls of one account are counted. Its name is part of theirs where others are in the same record.
+    pub(in crate::gateway) fn new(budget: &Budget, address: &str, account: Option<&str>) -> Self {
         let pace = |limit: &RateLimit| (limit.name.clone(), Pace::of(limit, budget.jitter));
         Self {
             paces: budget.limits.iter().map(pace).collect(),
@@ -49,7 +52,14 @@ impl Limits {
                 .any(|limit| limit.each_operation || !limit.counts.operations.is_empty()),
             budget: budget.clone(),
             address: address.to_owned(),
+            account: account.map(str::to_owned),
         }
+    }
+
+    /// No limits at all: those that count the calls are in another record.
+    pub(in crate::gateway) fn none(budget: &Budget) -> Self {
+        let budget = Budget { limits: Vec::new(), ..budget.clone() };
+        Self::new(&budget, "", None)
     }
 
     /// The pace of a limit of the record; none, if the vendor has no such limit any more.
@@ -83,11 +93,29 @@ impl Limits {
         Class(counting.flat_map(|limit| self.names(limit, operations.as_deref())).collect())
     }
 
+    /// A limit's name in the record, without an operation.
+    fn base(&self, limit: &RateLimit) -> String {
+        match (limit.scope, &self.account) {
+            (Scope::Account, None) => limit.name.clone(),
+            (Scope::Account, Some(account)) => format!("{}@{account}", limit.name),
+            (Scope::Address, _) => format!("{}@{}", limit.name, self.address),
+        }
+    }
+
+    /// Whether a limit of the record counts calls of this account.
+    pub(in crate::gateway) fn is_ours(&self, name: &str) -> bool {
+        let base = name.split('/').next().unwrap_or(name);
+        self.budget.limits.iter().any(|limit| self.base(limit) == base)
+    }
+
+    /// The names of the limits that count every call.
+    pub(in crate::gateway) fn whole(&self) -> Vec<String> {
+        let whole = self.budget.limits.iter().filter(|limit| counts_all(limit));
+        whole.map(|limit| self.base(limit)).collect()
+    }
+
     fn names(&self, limit: &RateLimit, operations: Option<&[Operation]>) -> Vec<String> {
-        let base = match limit.scope {
-            Scope::Account => limit.name.clone(),
-            Scope::Address => format!("{}@{}", limit.name, self.address),
-        };
+        let base = self.base(limit);
         if !limit.each_operation {
             return vec![base];
         }
@@ -126,11 +154,18 @@ impl Limits {
     }
 }
 
+/// Whether a limit counts every call, and all of them together.
+pub(in crate::gateway) fn counts_all(limit: &RateLimit) -> bool {
+    let counted = &limit.counts;
+    let lists = [&counted.methods, &counted.paths, &counted.operations];
+    lists.iter().all(|list| list.is_empty()) && !limit.each_operation
+}
+
 /// An operation that cannot be read counts as every operation.
 fn counts(limit: &RateLimit, method: &Method, path: &str, operations: Option<&[Operation]>) -> bool {
     let counted = &limit.counts;
     let named = |operation: &Operation| {
-        let mut names = operation.name.iter().chain(&operation.fields);
+        let mut names = operation.name.iter().chain(&operation.fields).chain(&operation.within);
         names.any(|name| counted.operations.iter().any(|pattern| fits(pattern, name)))
     };
     (counted.methods.is_empty() || counted.methods.iter().any(|wanted| wanted == method.as_str()))
@@ -189,6 +224,7 @@ fn says(body: &[u8], pointer: &str, texts: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
@@ -201,7 +237,7 @@ mod tests {
                     header = \"Authorization\"\n[engines]\n[limits]\ntunnels_per_site = 1\n";
         std::fs::write(folder.join("vendor.toml"), format!("{rest}{text}")).unwrap();
         let vendor = wanwright_vendors::Vendor::load(Path::new(&folder)).unwrap();
-        Limits::new(&vendor.budget, "here")
+        Limits::new(&vendor.budget, "here", None)
     }
 
     fn names(class: &Class) -> Vec<&str> {
@@ -247,6 +283,46 @@ mod tests {
         assert_eq!(limits.busy(&class, 200, br#"{"errors":[{"message":"no such site"}]}"#), None);
         let all = vec!["calls".to_owned(), "query/sites".to_owned()];
         assert_eq!(limits.busy(&class, 429, b""), Some((Duration::from_secs(1), all)));
+    }
+
+    #[test]
+    fn every_document_of_cato_is_counted_as_its_limits_are_documented() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/cato");
+        let vendor = wanwright_vendors::Vendor::load(&folder).unwrap();
+        let limits = Limits::new(&vendor.budget, "here", None);
+        let class = |text: &str| {
+            let body = serde_json::json!({ "query": text, "variables": {} }).to_string();
+            limits.class(&Method::POST, "/api/v1/graphql2", body.as_bytes())
+        };
+        let mut counted = BTreeMap::new();
+        for entry in std::fs::read_dir(folder.join("api")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "graphql") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                counted.insert(name, class(&text));
+            }
+        }
+        let lookup = &["entity-lookup", "entity-lookup-long", "query/entityLookup"][..];
+        let wanted = [
+            ("site.add.graphql", &["query/site"][..]),
+            ("site.details.graphql", &["query/site"]),
+            ("site.lookup.graphql", lookup),
+            ("site.remove.graphql", &["query/site"]),
+            ("site.update.graphql", &["query/site"]),
+        ];
+        let counted: Vec<_> = counted.iter().map(|(file, class)| (file.as_str(), names(class))).collect();
+        assert_eq!(counted, wanted.map(|(file, names)| (file, names.to_vec())));
+        // This folder publishes nothing; a provider of Cato's may, whatever it calls its operation.
+        let publish =
+            "policy(accountId: 7) { internetFirewall { publishPolicyRevision(input: {}) { status } } }";
+        for text in [
+            format!("mutation PolicyInternetFirewallPublishPolicyRevision {{ {publish} }}"),
+            format!("mutation Release {{ {publish} }}"),
+            format!("mutation {{ {publish} }}"),
+        ] {
+            assert_eq!(names(&class(&text)), ["publish", "publish-long", "query/policy"], "{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a GraphQL request asks for, as far as limits need it: the names of its operations and the fields they begin with.
+//! What a GraphQL request asks for, as far as limits need it: the names of its operations and of their fields.
 
 use serde_json::Value;
 
@@ -9,6 +9,8 @@ pub(super) struct Operation {
     pub(super) name: Option<String>,
     /// The fields it begins with, by the vendor's names and not by aliases.
     pub(super) fields: Vec<String>,
+    /// The names of what is selected within those, aliases and types among them.
+    pub(super) within: Vec<String>,
 }
 
 /// The operations in a body. None if it is a request that cannot be read; empty if it is none.
@@ -25,7 +27,7 @@ pub(super) fn operations(body: &[u8]) -> Option<Vec<Operation>> {
         let Some(text) = request.get("query") else { continue };
         found.extend(document(text.as_str()?)?);
         if let Some(Value::String(name)) = request.get("operationName") {
-            found.push(Operation { name: Some(name.clone()), fields: Vec::new() });
+            found.push(Operation { name: Some(name.clone()), ..Operation::default() });
         }
     }
     Some(found)
@@ -75,11 +77,18 @@ fn document(text: &str) -> Option<Vec<Operation>> {
             at = skip_to_selection(&tokens, at)?;
         }
         let (fields, end) = selection(&tokens, at)?;
-        operation.fields = fields;
+        (operation.fields, operation.within) = (fields.first, fields.within);
         operations.push(operation);
         at = end;
     }
     Some(operations)
+}
+
+/// The names of fields of a selection.
+#[derive(Default)]
+struct Fields {
+    first: Vec<String>,
+    within: Vec<String>,
 }
 
 /// The brace that opens the selection: the first one that is not within variables and their values.
@@ -96,14 +105,26 @@ fn skip_to_selection(tokens: &[String], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The fields of the selection whose brace is here, and where it ends.
-fn selection(tokens: &[String], start: usize) -> Option<(Vec<String>, usize)> {
-    let (mut fields, mut depth, mut at) = (Vec::new(), 0_usize, start);
+/// The fields of the selection whose brace is here, those within them, and where it ends.
+fn selection(tokens: &[String], start: usize) -> Option<(Fields, usize)> {
+    let (mut fields, mut depth, mut at) = (Fields::default(), 0_usize, start);
+    // How deep the arguments began that we are in.
+    let mut arguments = None;
     loop {
         let token = tokens.get(at)?.as_str();
         match token {
-            "{" | "(" | "[" => depth += 1,
-            "}" | ")" | "]" => depth = depth.checked_sub(1)?,
+            "{" | "(" | "[" => {
+                if token == "(" && arguments.is_none() {
+                    arguments = Some(depth);
+                }
+                depth += 1;
+            }
+            "}" | ")" | "]" => {
+                depth = depth.checked_sub(1)?;
+                if arguments == Some(depth) {
+                    arguments = None;
+                }
+            }
             // A directive, a variable, or a spread with its name: no field.
             "@" | "$" => at += 1,
             // What begins without a name of its own cannot be told from what it is within.
@@ -113,8 +134,9 @@ fn selection(tokens: &[String], start: usize) -> Option<(Vec<String>, usize)> {
                 if tokens.get(at + 1)? == ":" {
                     at += 2;
                 }
-                fields.push(tokens.get(at)?.clone());
+                fields.first.push(tokens.get(at)?.clone());
             }
+            name if depth > 1 && arguments.is_none() && is_name(name) => fields.within.push(name.to_owned()),
             _ => {}
         }
         at += 1;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::budgets::{Moment, Stored, Written};
 use wanwright_nats::{Budgets, NatsError};
 
-use super::Message;
+use super::counter::Message;
 use super::desk::{Desk, Draft, Work};
 use super::standing::Standing;
 

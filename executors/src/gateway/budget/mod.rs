@@ -1,11 +1,17 @@
 //! The budget of one account at a vendor, shared by all processes: calls wait here, fairly, until the vendor may be called.
 //!
-//! `record` is what all share, `desk` what one process knows and decides, `keeper` the task between the two; `pace` makes
-//! rates of a folder's limits, `class` says which limits count a call, `clock` what time the server has.
+//! `record` is what all share, `desk` what one process knows and decides, `keeper` the task between the two, `counter` where
+//! calls meet them; `pace` makes rates of a folder's limits, `class` says which limits count a call, `clock` what time the
+//! server has.
+//!
+//! Where a vendor counts calls by the address that they come from, all its accounts spend one limit. Then the limits of all
+//! of them are in one record of the vendor, those of an account under its name, so that a call still takes room in all its
+//! limits by one write. The account's own record has nothing but its breaker.
 
 mod breaker;
 mod class;
 mod clock;
+mod counter;
 mod desk;
 mod graphql;
 #[cfg(test)]
@@ -17,26 +23,26 @@ mod processes;
 mod record;
 mod standing;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Method;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::Budgets;
 use wanwright_schemas::CustomerId;
 use wanwright_vendors::Vendor;
 
 pub use breaker::{Open, Trial};
-pub(super) use class::Class;
+pub(super) use class::{Class, Limits};
+pub(super) use counter::{Counter, Ticket};
 pub use desk::Counts;
 pub(super) use graphql::only_asks;
 pub use record::{Level, RECORD_VERSION, Record};
 pub(super) use standing::time;
 pub use standing::{Admission, LimitStanding, Standing};
 
-use class::Limits;
 use desk::Desk;
-use keeper::Keeper;
 
 use crate::vital;
 
@@ -53,6 +59,9 @@ pub enum Priority {
 
 /// The budget of the account that a vendor's folder names as its own.
 pub(super) const MAIN_ACCOUNT: &str = "default";
+
+/// What stands for the account in the key of the record that all accounts of a vendor share. No account has such a name.
+const OF_THE_ADDRESS: &str = "_address";
 
 /// The address that all processes are taken to call from: behind one door to the internet they do.
 const ADDRESS: &str = "shared";
@@ -74,49 +83,65 @@ pub(super) enum Turn {
     HeldBack { until: i64, reason: String },
 }
 
-enum Message {
-    Ask { class: Class, priority: Priority, customer: CustomerId, turn: oneshot::Sender<Turn> },
-    Worked,
-    Failed(String),
-    Unused,
-    Block { limits: Vec<String>, time: Duration },
-}
-
 /// An account's budget.
 pub(super) struct Budget {
     limits: Limits,
-    messages: mpsc::UnboundedSender<Message>,
+    /// Its breaker, and its limits unless they are with those of the address.
+    own: Counter,
+    address: Option<Arc<Counter>>,
     standing: watch::Receiver<Standing>,
 }
 
-/// A turn that was given. What came of it has to be said; dropped, it was not used.
-pub(super) struct Ticket {
-    messages: Option<mpsc::UnboundedSender<Message>>,
+/// Where and for whom a budget is kept.
+pub(super) struct Place<'a> {
+    pub(super) vendor: &'a Vendor,
+    /// This process, by a name that no other has.
+    pub(super) process: &'a str,
+    pub(super) budgets: &'a Budgets,
+    pub(super) stop: &'a CancellationToken,
+    /// Cancelled should a part of the budget end before `stop`.
+    pub(super) failed: &'a CancellationToken,
+}
+
+impl Place<'_> {
+    fn counter(&self, account: &str, limits: Limits) -> Counter {
+        let desk = Desk::new(self.process.to_owned(), limits, self.vendor.breaker);
+        let key = record_key(&self.vendor.name, account);
+        Counter::start(key, desk, self.budgets.clone(), self.stop, self.failed)
+    }
+
+    /// Starts handing out turns of the limits of all accounts, for a vendor that counts calls by their address.
+    pub(super) fn address(&self) -> Counter {
+        self.counter(OF_THE_ADDRESS, Limits::new(&self.vendor.budget, ADDRESS, None))
+    }
 }
 
 impl Budget {
-    /// Starts handing out turns. `failed` is cancelled should that end before `stop`.
-    pub(super) fn start(
-        vendor: &Vendor,
-        account: &str,
-        process: &str,
-        budgets: Budgets,
-        stop: &CancellationToken,
-        failed: &CancellationToken,
-    ) -> Self {
-        let limits = || Limits::new(&vendor.budget, ADDRESS);
-        let (tell, standing) = watch::channel(Standing::unknown());
-        let (messages, inbox) = mpsc::unbounded_channel();
-        let desk = Desk::new(process.to_owned(), limits(), vendor.breaker);
-        let key = record_key(&vendor.name, account);
-        let keeper = Keeper { budgets, key, desk, messages: inbox, tell };
-        vital::spawn("budget", stop, failed, keeper.keep(stop.clone()));
-        Self { limits: limits(), messages, standing }
+    /// Starts handing out turns of an account.
+    pub(super) fn start(place: &Place<'_>, account: &str, address: Option<Arc<Counter>>) -> Self {
+        let budget = &place.vendor.budget;
+        let limits = || Limits::new(budget, ADDRESS, address.is_some().then_some(account));
+        let own = place.counter(account, if address.is_some() { Limits::none(budget) } else { limits() });
+        let standing = match &address {
+            None => own.standing(),
+            Some(address) => {
+                let (tell, standing) = watch::channel(Standing::unknown());
+                let both = both(own.standing(), address.standing(), limits(), tell);
+                vital::spawn("budget's standing", place.stop, place.failed, both);
+                standing
+            }
+        };
+        Self { limits: limits(), own, address, standing }
     }
 
     /// The limits that count a call.
     pub(super) fn class(&self, method: &Method, path: &str, body: &[u8]) -> Class {
         self.limits.class(method, path, body)
+    }
+
+    /// The limits that count its calls.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.clone()
     }
 
     /// Waits for a turn. None: the gateway stops.
@@ -126,12 +151,20 @@ impl Budget {
         priority: Priority,
         customer: &CustomerId,
     ) -> Option<(Turn, Ticket)> {
-        let (turn, mine) = oneshot::channel();
-        let ask = Message::Ask { class, priority, customer: customer.clone(), turn };
-        self.messages.send(ask).ok()?;
-        let turn = mine.await.ok()?;
-        let used = matches!(turn, Turn::Go).then(|| self.messages.clone());
-        Some((turn, Ticket { messages: used }))
+        let Some(address) = &self.address else { return self.own.turn(class, priority, customer).await };
+        let mut standing = self.own.standing();
+        tokio::select! {
+            biased;
+            // The account's breaker is open, or opens while the call waits: it is told so at once.
+            held = standing.wait_for(|standing| standing.held_back().is_some()) => {
+                let (until, reason) = held.ok()?.held_back()?;
+                return Some((Turn::HeldBack { until, reason }, Ticket::none()));
+            }
+            // That desk has limits and no breaker, so there is nothing to be said of its ticket.
+            turn = address.turn(class, priority, customer) => drop(turn?),
+        }
+        // Its slot is due now, and the account's breaker is looked at without a question to the server while it is closed.
+        self.own.turn(Class::default(), priority, customer).await
     }
 
     /// What an answer says about slowing down: for how long if it does not say itself, and the limits concerned.
@@ -141,7 +174,7 @@ impl Budget {
 
     /// Leaves limits alone for a while, in all processes.
     pub(super) fn block(&self, limits: Vec<String>, time: Duration) {
-        let _ = self.messages.send(Message::Block { limits, time });
+        self.address.as_deref().unwrap_or(&self.own).block(limits, time);
     }
 
     /// How the budget stands, now and from now on.
@@ -150,26 +183,22 @@ impl Budget {
     }
 }
 
-impl Ticket {
-    /// The vendor answered, and not that it is broken.
-    pub(super) fn worked(mut self) {
-        self.say(Message::Worked);
-    }
-
-    /// The vendor is broken, or does not know us.
-    pub(super) fn failed(mut self, reason: String) {
-        self.say(Message::Failed(reason));
-    }
-
-    fn say(&mut self, message: Message) {
-        if let Some(messages) = self.messages.take() {
-            let _ = messages.send(message);
+/// Tells how an account stands whose limits are with those of the address.
+async fn both(
+    mut own: watch::Receiver<Standing>,
+    mut address: watch::Receiver<Standing>,
+    limits: Limits,
+    tell: watch::Sender<Standing>,
+) {
+    loop {
+        let standing = Standing::of_both(&own.borrow_and_update(), &address.borrow_and_update(), &limits);
+        tell.send_replace(standing);
+        let changed = tokio::select! {
+            changed = own.changed() => changed,
+            changed = address.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.say(Message::Unused);
     }
 }

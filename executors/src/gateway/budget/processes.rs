@@ -1,6 +1,7 @@
 //! Several processes and one record, played in a time of their own: how many calls of others go before a single one.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wanwright_nats::budgets::{Moment, Stored};
+use wanwright_vendors::{Counted, RateLimit};
 
 use super::class::{Class, Limits};
 use super::desk::{Desk, Draft, Work};
@@ -51,14 +53,22 @@ struct Play {
     way: Duration,
     record: Option<Stored>,
     class: Class,
+    /// The class of calls that change nothing.
+    looks: Class,
     processes: Vec<Process>,
 }
 
 impl Play {
     fn new(processes: usize, way: Duration) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
-        let vendor = wanwright_vendors::Vendor::load(&folder).expect("a vendor");
-        let limits = || Limits::new(&vendor.budget, "here");
+        let mut vendor = wanwright_vendors::Vendor::load(&folder).expect("a vendor");
+        // Changes are counted by a limit of their own as well, which never fills: they are another class than looks.
+        let plain = vendor.budget.limits[0].clone();
+        let counts = Counted { methods: vec!["PUT".to_owned()], ..Counted::default() };
+        let calls = NonZeroU32::MIN.saturating_add(100_000);
+        let burst = Some(calls);
+        vendor.budget.limits.push(RateLimit { name: "changes".to_owned(), calls, burst, counts, ..plain });
+        let limits = || Limits::new(&vendor.budget, "here", None);
         let process = |number: usize| Process {
             desk: Desk::new(number.to_string(), limits(), vendor.breaker).without_walls(),
             asked: None,
@@ -67,8 +77,9 @@ impl Play {
             calls: Vec::new(),
         };
         let class = limits().class(&Method::PUT, "/v1/devices/dv-1", b"{}");
+        let looks = limits().class(&Method::GET, "/v1/devices/dv-1", b"");
         let processes = (0..processes).map(process).collect();
-        Self { began: Instant::now(), way, record: None, class, processes }
+        Self { began: Instant::now(), way, record: None, class, looks, processes }
     }
 
     fn clock(&self) -> i64 {
@@ -77,9 +88,13 @@ impl Play {
 
     /// Has a customer ask for a call through a process.
     fn ask(&mut self, process: usize, customer: &str) -> usize {
+        self.ask_in(process, self.class.clone(), Priority::Intent, customer)
+    }
+
+    fn ask_in(&mut self, process: usize, class: Class, priority: Priority, customer: &str) -> usize {
         let (turn, mine) = oneshot::channel();
         let process = &mut self.processes[process];
-        process.desk.ask(self.class.clone(), Priority::Intent, customer.parse().expect("an id"), turn);
+        process.desk.ask(class, priority, customer.parse().expect("an id"), turn);
         process.calls.push(mine);
         process.calls.len() - 1
     }
@@ -200,5 +215,108 @@ async fn behind_any_number_of_processes_a_single_call_waits_for_half_a_second_of
             assert!(most <= bound, "{most} calls before it: {play}");
             assert!(used >= per_second * 48 / 50, "{used} calls a second: {play}");
         }
+    }
+}
+
+/// A caller: it waits for a turn, or does something else before it asks for the next one.
+enum Caller {
+    Waits(oneshot::Receiver<Turn>),
+    Until(Instant),
+}
+
+/// The part of the limit's rate that is used where each process has so many callers that ask again a while after each
+/// call.
+async fn part_used(processes: usize, callers: usize, pause: Duration, way: Duration) -> f64 {
+    const SECONDS: u32 = 20;
+    let mut play = Play::new(processes, way);
+    let mut all: Vec<(usize, Caller)> = (0..processes * callers)
+        .map(|number| (number % processes, Caller::Until(play.began + Duration::from_millis(number as u64))))
+        .collect();
+    let (mut begin, ticks) = (0, SECONDS * 1000);
+    for tick in 0..ticks + 3000 {
+        // Limits start empty: the first seconds are left out.
+        if tick == 3000 {
+            begin = play.left();
+        }
+        for (number, (process, caller)) in all.iter_mut().enumerate() {
+            let asks = match caller {
+                Caller::Waits(turn) => {
+                    let is_over = turn.try_recv().is_ok();
+                    if is_over {
+                        *caller = Caller::Until(Instant::now() + pause);
+                    }
+                    false
+                }
+                Caller::Until(until) => *until <= Instant::now(),
+            };
+            if asks {
+                let (turn, mine) = oneshot::channel();
+                let (class, customer) = (play.class.clone(), format!("c-{}", number % 50));
+                let desk = &mut play.processes[*process].desk;
+                desk.ask(class, Priority::Intent, customer.parse().expect("an id"), turn);
+                *caller = Caller::Waits(mine);
+            }
+        }
+        play.tick().await;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let left = (play.left() - begin) as f64;
+    left / (50.0 * f64::from(SECONDS))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_is_used_to_the_last_slot_however_many_share_it() {
+    for (processes, callers, pause, way) in [(1, 32, 100, 2), (4, 32, 1000, 10), (4, 8, 300, 5)] {
+        let (wait, near) = (Duration::from_millis(pause), Duration::from_millis(way));
+        let used = part_used(processes, callers, wait, near).await;
+        // All of the rate that is ever used: the rest is for clocks that do not run equally fast.
+        assert!(used >= 0.994, "{processes} processes of {callers} callers, {way} ms away: {used:.4}");
+    }
+}
+
+/// How many of the calls that were asked for in this range have left.
+fn served(play: &mut Play, asked: std::ops::Range<usize>) -> usize {
+    // A turn that was given stays in its channel until it is taken out.
+    play.processes[0].calls[asked].iter_mut().filter(|call| !call.is_empty()).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_go_before_looks_of_another_class_and_leave_them_an_eighth() {
+    for millis in [1, 10] {
+        let mut play = Play::new(1, Duration::from_millis(millis));
+        let (changes, looks) = (play.class.clone(), play.looks.clone());
+        for _ in 0..800 {
+            play.ask_in(0, looks.clone(), Priority::Drift, "acme");
+        }
+        for _ in 0..800 {
+            play.ask_in(0, changes.clone(), Priority::Intent, "acme");
+        }
+        for _ in 0..12_000 {
+            play.tick().await;
+        }
+        let (looked, changed) = (served(&mut play, 0..800), served(&mut play, 800..1600));
+        let share = looked * 1000 / (looked + changed);
+        assert!((80..=170).contains(&share), "{looked} looks and {changed} changes, {millis} ms away");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_waits_for_no_more_looks_than_have_their_slots() {
+    let mut play = Play::new(1, Duration::from_millis(5));
+    let (changes, looks) = (play.class.clone(), play.looks.clone());
+    for _ in 0..1500 {
+        play.ask_in(0, looks.clone(), Priority::Drift, "acme");
+    }
+    for round in 0..12 {
+        for _ in 0..1000 + 137 * round {
+            play.tick().await;
+        }
+        let before = play.left();
+        let call = play.ask_in(0, changes.clone(), Priority::Intent, "acme");
+        while play.processes[0].calls[call].try_recv().is_err() {
+            play.tick().await;
+        }
+        let others = play.left() - before - 1;
+        assert!(others <= 27, "{others} looks of the same customer went before a change");
     }
 }

@@ -28,6 +28,9 @@ const SLACK: i64 = 2_000_000;
 /// How long a process counts as one that takes slots after it took one.
 const ACTIVE: i64 = 2_000_000;
 
+/// With more limits than this, those of accounts that call nothing are forgotten.
+const MANY: usize = 256;
+
 /// What is left of one vendor account's budget.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -89,9 +92,12 @@ impl Record {
         }
     }
 
-    /// Forgets limits of single operations that are full again. Used anew they start without their burst, which is less.
+    /// Forgets limits of single operations that are full again, and of single accounts where there are many. Used anew they
+    /// start without their burst, which is less.
     pub(in crate::gateway) fn forget_full(&mut self, earliest: i64) {
-        self.limits.retain(|name, level| !name.contains('/') || level.due > earliest - ACTIVE);
+        let many = self.limits.len() > MANY;
+        let narrow = |name: &str| name.contains('/') || many && name.contains('@');
+        self.limits.retain(|name, level| !narrow(name) || level.due > earliest - ACTIVE);
     }
 
     /// The first time, not before `from`, at which there is room in all these limits.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::breaker::Gate;
-use super::class::{Limits, limit_name};
+use super::class::{Limits, counts_all, limit_name};
 use super::clock::Now;
 use super::desk::Counts;
 use super::record::Record;
@@ -97,13 +97,9 @@ impl Standing {
             .iter()
             .filter_map(|(name, level)| {
                 let limit = limits.all().iter().find(|limit| limit.name == limit_name(name))?;
-                let counted = &limit.counts;
-                let narrow = [&counted.methods, &counted.paths, &counted.operations]
-                    .iter()
-                    .any(|list| !list.is_empty());
                 Some(LimitStanding {
                     name: name.clone(),
-                    counts_all: !narrow && !limit.each_operation,
+                    counts_all: counts_all(limit),
                     interval: Duration::from_micros(u64::try_from(level.interval).unwrap_or_default()),
                     burst: u32::try_from(level.burst).unwrap_or_default(),
                     free: time(level.free()),
@@ -126,6 +122,34 @@ impl Standing {
         }
     }
 
+    /// That of an account whose limits are in the record of the address. Who waits there and who takes slots there is of all
+    /// accounts.
+    pub(super) fn of_both(own: &Self, address: &Self, limits: &Limits) -> Self {
+        let ours = address.limits.iter().filter(|limit| limits.is_ours(&limit.name));
+        let ours: Vec<_> = ours.cloned().collect();
+        let admission = match (&own.admission, &address.admission) {
+            (Admission::Open | Admission::Blocked { .. }, Admission::Away) => Admission::Away,
+            (Admission::Open | Admission::Blocked { .. }, _) => blocked(&ours),
+            (closed, _) => closed.clone(),
+        };
+        Self {
+            admission,
+            limits: ours,
+            waiting: own.waiting + address.waiting,
+            processes: address.processes,
+            now: address.now,
+            ..own.clone()
+        }
+    }
+
+    /// Until when calls are held back and why, in the times of the record.
+    pub(super) fn held_back(&self) -> Option<(i64, String)> {
+        match &self.admission {
+            Admission::HeldBack { until, reason } => Some((until.as_microsecond(), reason.clone())),
+            _ => None,
+        }
+    }
+
     /// Operations at the NATS server since the start of this process, records it was told of left out.
     pub fn operations(&self) -> u64 {
         self.counts.writes + self.counts.reads
@@ -139,6 +163,11 @@ fn admission(record: &Record, limits: &[LimitStanding], now: Now) -> Admission {
             Gate::Open(until) => Admission::HeldBack { until: time(until), reason: open.reason.clone() },
         };
     }
+    blocked(limits)
+}
+
+/// Whether the vendor wants to be left alone.
+fn blocked(limits: &[LimitStanding]) -> Admission {
     let blocked = limits.iter().filter(|limit| limit.counts_all);
     let blocked = blocked.filter_map(|limit| Some((limit.blocked?, limit))).max_by_key(|(until, _)| *until);
     blocked.map_or(Admission::Open, |(until, limit)| Admission::Blocked { until, limit: limit.name.clone() })

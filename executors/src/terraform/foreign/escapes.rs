@@ -1,8 +1,8 @@
 //! What a hostile provider tries while it plans and while it applies, and does not get. Each attempt is shown to work for
 //! the same program when nothing is taken away from it.
 //!
-//! What Terraform itself and a template's code may try is tested where it is held: `supervisor/tests/supervisor/confine.rs`
-//! and `vendors/src/hcl.rs`.
+//! Here the program is spoken to as Terraform does. The same attempts made under a real Terraform are in `hostile`, those of
+//! templates and modules in `terraform/hostile_templates.rs`.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt as _;
@@ -13,13 +13,13 @@ use hyper::Request;
 use prost::Message as _;
 use serde_json::json;
 use wanwright_provider::proto::tfplugin6::{apply_resource_change, plan_resource_change};
-use wanwright_supervisor::missing_confinement;
 
 use super::plugin::Plugin;
 use super::tests::{built, private, released, unpacked};
 use super::wire;
+use crate::terraform::tests::is_confined;
 
-const ATTEMPTS: [&str; 36] = [
+pub(super) const ATTEMPTS: [&str; 36] = [
     "read the values of another run",
     "list the runs",
     "read another stack's state",
@@ -59,7 +59,7 @@ const ATTEMPTS: [&str; 36] = [
 ];
 
 /// Attempts that only root can do when nobody forbids it.
-const OF_ROOT: [&str; 2] = ["read the executor's memory", "take more of a limit"];
+pub(super) const OF_ROOT: [&str; 2] = ["read the executor's memory", "take more of a limit"];
 
 #[derive(Clone, Copy, Debug)]
 enum While {
@@ -98,14 +98,14 @@ async fn tried(plugin: &Plugin, during: While, attempt: &str, place: &str) -> St
     diagnostics.into_iter().next().expect("what came of it").summary
 }
 
-fn written(dir: &Path, name: &str) -> std::path::PathBuf {
+pub(super) fn written(dir: &Path, name: &str) -> std::path::PathBuf {
     let path = dir.join(name);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     std::fs::write(&path, "secret").expect("a file");
     path
 }
 
-fn listener() -> (TcpListener, u16) {
+pub(super) fn listener() -> (TcpListener, u16) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     (listener, port)
@@ -113,10 +113,7 @@ fn listener() -> (TcpListener, u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_hostile_provider_tries_it_reaches_the_gateway_and_nothing_else() {
-    let missing = missing_confinement();
-    if !missing.is_empty() {
-        // Older kernels confine less and say so; what they do not take away cannot be tried on them.
-        eprintln!("not tried: {}", missing.join("; "));
+    if !is_confined() {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");

@@ -6,20 +6,26 @@
 
 #[cfg(test)]
 mod escapes;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod lost;
 pub(super) mod package;
 mod plugin;
 mod pool;
 mod proxy;
 mod record;
 #[cfg(test)]
-mod tests;
+mod stopped;
+#[cfg(test)]
+pub(super) mod tests;
 mod wire;
 
 pub(super) use package::Package;
 pub(super) use pool::Pool;
 pub(super) use proxy::{Proxy, Purpose};
 
-use super::engine::TerraformError;
+use super::error::TerraformError;
 
 /// What is wrong with a provider, in the words of who has to mend it.
 fn refused(message: String) -> TerraformError {

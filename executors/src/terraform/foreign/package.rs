@@ -1,14 +1,13 @@
 //! The package of a foreign provider: from the mirror, by its hash, into a folder that nobody writes to any more.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use wanwright_provider::package::{Address, Packed, files, folder_hash, platform, unpack};
+use wanwright_provider::package::{Address, Packed, folder_hash, platform};
 use wanwright_vendors::ForeignProvider;
 
 use super::refused;
-use crate::terraform::engine::TerraformError;
+use crate::terraform::error::TerraformError;
 
 /// A package that was taken over from the mirror.
 #[derive(Debug, Clone)]
@@ -96,31 +95,14 @@ pub(in crate::terraform) fn take(
         is_named(settings, packed.path(), &hash_of(packed.path(), packed.hash())?)?;
     }
     let folder = folder(settings, to)?;
-    let done = match &packed {
-        Packed::Folder(from) => copied(from, &folder),
-        Packed::Archive(from) => unpack(from, &folder),
-    };
     let path = packed.path();
-    done.map_err(|source| TerraformError::Io { doing: format!("taking over {}", path.display()), source })?;
+    packed
+        .extract(&folder)
+        .map_err(|source| TerraformError::Io { doing: format!("taking over {}", path.display()), source })?;
     is_named(settings, path, &hash_of(&folder, folder_hash(&folder))?)
 }
 
 /// Where a package is in what was taken over.
 fn folder(settings: &ForeignProvider, of: &Path) -> Result<PathBuf, TerraformError> {
     Ok(of.join(address(settings)?.folder()).join(&settings.version).join(platform()))
-}
-
-/// Copies the files of a folder, for reading and executing by their owner only.
-fn copied(from: &Path, to: &Path) -> io::Result<()> {
-    let private = |path: &Path| std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path);
-    private(to)?;
-    for name in files(from)? {
-        let (from, to) = (from.join(&name), to.join(&name));
-        if let Some(folder) = to.parent() {
-            private(folder)?;
-        }
-        std::fs::copy(&from, &to)?;
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o500))?;
-    }
-    Ok(())
 }

@@ -20,7 +20,7 @@ use wanwright_supervisor::{Child, ChildSpec, Confinement, Lines};
 
 use super::package::Package;
 use super::{refused, wire};
-use crate::terraform::engine::TerraformError;
+use crate::terraform::error::TerraformError;
 
 /// Longest a provider may take until it listens.
 const START: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::package::Package;
 use super::plugin::{Answer, Plugin};
-use crate::terraform::engine::TerraformError;
+use crate::terraform::error::TerraformError;
 
 /// How long a process waits for another run before it is ended.
 const IDLE: Duration = Duration::from_secs(120);

@@ -25,7 +25,7 @@ use super::pool::Lease;
 use super::record::Recorder;
 use super::wire;
 use crate::records::Records;
-use crate::terraform::engine::TerraformError;
+use crate::terraform::error::TerraformError;
 
 /// Where the plugin protocol's calls are.
 const SERVICE: &str = "/tfplugin6.Provider/";

@@ -17,10 +17,11 @@ use wanwright_provider::release::{Release, ReleaseArgs, release};
 use wanwright_schemas::effect::{Effect, Phase};
 use wanwright_schemas::order::{Desired, DesiredSite, Intent, Order};
 use wanwright_schemas::outcome::Position;
-use wanwright_schemas::run::{self, RunEvent};
+use wanwright_schemas::plan::PlanCounts;
+use wanwright_schemas::run::{self, RunEvent, RunUsage};
 use wanwright_schemas::{CommandId, subjects};
 use wanwright_simulator::{Config, Faults, Limit, Running, Simulator};
-use wanwright_vendors::{ForeignProvider, Vendors};
+use wanwright_vendors::{ForeignProvider, Vendor, Vendors};
 
 use super::{Package, Pool, package};
 use crate::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together};
@@ -29,8 +30,8 @@ use crate::records::context_of;
 use crate::terraform::tests::{Servers, servers};
 use crate::terraform::{self, TerraformEngine};
 
-const ADDRESS: &str = "registry.terraform.io/other/other";
-const VERSION: &str = "1.2.3";
+pub(super) const ADDRESS: &str = "registry.terraform.io/other/other";
+pub(super) const VERSION: &str = "1.2.3";
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn root() -> PathBuf {
@@ -40,6 +41,13 @@ fn root() -> PathBuf {
 /// A program of another crate of ours, built as this test was.
 pub(super) fn built(package: &str, kind: &str, name: &str) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
+    // What Cargo tells a test about its own crate would have build scripts run again, here and then there.
+    let about = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+    for (name, _) in std::env::vars_os() {
+        if about.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
     let args = ["build", "--offline", "--quiet", "--message-format=json", "-p", package, kind, name];
     let output = cargo.args(args).current_dir(root()).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -49,7 +57,7 @@ pub(super) fn built(package: &str, kind: &str, name: &str) -> PathBuf {
     programs.rfind(|path| path.contains(name)).expect("a program").into()
 }
 
-fn provider() -> &'static Path {
+pub(super) fn provider() -> &'static Path {
     static PROVIDER: OnceLock<PathBuf> = OnceLock::new();
     PROVIDER.get_or_init(|| built("wanwright-provider", "--bin", "terraform-provider-wanwright"))
 }
@@ -83,6 +91,7 @@ fn settings(hashes: &[String], processes: u32, reuse: bool) -> ForeignProvider {
         base_url: "base_url".to_owned(),
         processes,
         reuse,
+        adopts: true,
     }
 }
 
@@ -100,8 +109,11 @@ pub(super) fn private(dir: &Path) -> PathBuf {
 
 fn is_alive(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // One that is dead and not reaped runs nothing any more.
-    status.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+    let Some((_, rest)) = status.rsplit_once(')') else { return false };
+    // One that is dead and not reaped runs nothing any more, once the last of its threads is gone too: until then its
+    // parent cannot see that it has ended.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !rest.trim().starts_with('Z') || threads > 1
 }
 
 fn kill(pid: u32) {
@@ -109,7 +121,7 @@ fn kill(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
 }
 
-async fn until(what: &str, reached: impl AsyncFn() -> bool) {
+pub(super) async fn until(what: &str, reached: impl AsyncFn() -> bool) {
     let wait = async {
         while !reached().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -241,42 +253,75 @@ async fn an_executor_that_is_killed_leaves_no_provider() {
 }
 
 /// An engine with a vendor whose template uses the foreign provider.
-struct World {
-    engine: TerraformEngine,
-    gateway: Gateway,
-    vendors: Vendors,
-    servers: Servers,
-    _vendor: Running,
+pub(in crate::terraform) struct World {
+    pub(in crate::terraform) engine: TerraformEngine,
+    pub(in crate::terraform) gateway: Gateway,
+    pub(in crate::terraform) vendors: Vendors,
+    pub(in crate::terraform) servers: Servers,
+    pub(in crate::terraform) vendor: Running,
     stop: CancellationToken,
     _guard: DropGuard,
 }
 
 const MAIN_HEAD: &str = "wanwright = { source = \"wanwright/wanwright\" }";
 
-/// The vendor's folder with the foreign provider in its template.
-fn vendors(dir: &Path, release: &Release, reuse: bool) -> Vendors {
-    let folder = dir.join("vendors/simwan");
-    copy(&root().join("vendors/simwan"), &folder);
-    std::fs::write(dir.join("credential"), "token").expect("a file");
-    let change = |file: &str, from: &[(&str, String)]| {
-        let file = folder.join(file);
-        let mut text = std::fs::read_to_string(&file).expect("a file");
+/// The vendor's folder, whose template is anybody's.
+pub(in crate::terraform) struct VendorFolder(PathBuf);
+
+impl VendorFolder {
+    pub(in crate::terraform) fn new(dir: &Path) -> Self {
+        let folder = Self(dir.join("vendors/simwan"));
+        copy(&root().join("vendors/simwan"), &folder.0);
+        std::fs::write(dir.join("credential"), "token").expect("a file");
+        let credential = format!("file = \"{}\"", dir.join("credential").display());
+        let budget = "per_second = 500\nburst = 50".to_owned();
+        folder.change(
+            "vendor.toml",
+            &[("env = \"WANWRIGHT_SIMWAN_TOKEN\"", credential), ("per_second = 50\nburst = 50", budget)],
+        );
+        folder
+    }
+
+    pub(in crate::terraform) fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.join(file), text).expect("a file");
+    }
+
+    pub(super) fn change(&self, file: &str, from: &[(&str, String)]) {
+        let mut text = std::fs::read_to_string(self.0.join(file)).expect("a file");
         for (from, to) in from {
             assert!(text.contains(from), "the folder has changed: {text}");
             text = text.replace(from, to);
         }
-        std::fs::write(file, text).expect("a file");
-    };
-    let credential = format!("file = \"{}\"", dir.join("credential").display());
-    let budget = "per_second = 500\nburst = 50".to_owned();
-    change(
-        "vendor.toml",
-        &[("env = \"WANWRIGHT_SIMWAN_TOKEN\"", credential), ("per_second = 50\nburst = 50", budget)],
-    );
+        self.write(file, &text);
+    }
+
+    /// Says which foreign provider the template uses.
+    pub(in crate::terraform) fn uses(&self, release: &Release, reuse: bool, adopts: bool) {
+        let toml =
+            format!("[other]\nbase_url = \"base_url\"\nprocesses = 2\nreuse = {reuse}\nadopts = {adopts}\n");
+        self.write("terraform/providers.toml", &toml);
+        let hash = &release.hashes[0];
+        let lock = format!(
+            "provider \"{ADDRESS}\" {{\n  version     = \"{VERSION}\"\n  constraints = \"{VERSION}\"\n  hashes = [\n    \"{hash}\",\n  ]\n}}\n"
+        );
+        self.write("terraform/.terraform.lock.hcl", &lock);
+    }
+}
+
+/// The vendor's folder with the foreign provider in its template.
+fn vendors(dir: &Path, release: &Release, reuse: bool) -> Vendors {
+    let folder = VendorFolder::new(dir);
+    uses_other(&folder);
+    folder.uses(release, reuse, true);
+    Vendors::open(dir.join("vendors")).expect("the vendors' folders")
+}
+
+/// Has the template's resources made by the foreign provider.
+pub(super) fn uses_other(folder: &VendorFolder) {
     let source = format!("other = {{ source = \"other/other\", version = \"{VERSION}\" }}");
     let ours = |name: &str| format!("resource \"wanwright_simwan_{name}\" \"{name}\" {{\n");
     let resource = |name: &str| ours(name) + "  provider = other\n";
-    change(
+    folder.change(
         "terraform/main.tf",
         &[
             (MAIN_HEAD, source),
@@ -284,14 +329,6 @@ fn vendors(dir: &Path, release: &Release, reuse: bool) -> Vendors {
             (ours("tunnel").as_str(), resource("tunnel")),
         ],
     );
-    let toml = format!("[other]\nbase_url = \"base_url\"\nprocesses = 2\nreuse = {reuse}\n");
-    std::fs::write(folder.join("terraform/providers.toml"), toml).expect("a file");
-    let hash = &release.hashes[0];
-    let lock = format!(
-        "provider \"{ADDRESS}\" {{\n  version     = \"{VERSION}\"\n  constraints = \"{VERSION}\"\n  hashes = [\n    \"{hash}\",\n  ]\n}}\n"
-    );
-    std::fs::write(folder.join("terraform/.terraform.lock.hcl"), lock).expect("a file");
-    Vendors::open(dir.join("vendors")).expect("the vendors' folders")
 }
 
 impl World {
@@ -300,12 +337,38 @@ impl World {
         let dir = servers.dir.path().to_owned();
         let release = released(&dir.join("r"), provider());
         let vendors = vendors(&dir, &release, reuse);
+        let vendor = Self::vendor(&dir, latency_ms).await;
+        Self::of(servers, vendors, vendor, release.packed).await
+    }
+
+    /// A vendor beside these servers.
+    pub(in crate::terraform) async fn vendor(dir: &Path, latency_ms: u64) -> Running {
         let listen = ([127, 0, 0, 1], 0).into();
         let mut config =
             Config::new(listen, dir.join("vendor"), dir.join("vendors/simwan"), "token", "admin");
         config.limit = Some(Limit { per_second: 100_000.0, burst: 100_000 });
         config.faults = Faults { latency_ms, ..Faults::default() };
-        let vendor = Simulator::start(config).await.expect("a vendor");
+        Simulator::start(config).await.expect("a vendor")
+    }
+
+    /// An engine with these servers, folders and vendor.
+    pub(in crate::terraform) async fn of(
+        servers: Servers,
+        vendors: Vendors,
+        vendor: Running,
+        mirror: PathBuf,
+    ) -> Self {
+        Self::within(servers, vendors, vendor, mirror, terraform::USUAL_LIMIT).await
+    }
+
+    /// The same, whose runs may take that long.
+    pub(super) async fn within(
+        servers: Servers,
+        vendors: Vendors,
+        vendor: Running,
+        mirror: PathBuf,
+        limit: Duration,
+    ) -> Self {
         let urls = HashMap::from([("simwan".to_owned(), vendor.url().to_string())]);
         let stop = CancellationToken::new();
         let gateway = Gateway::start(servers.nats.clone(), vendors.clone(), &urls, stop.clone());
@@ -315,19 +378,21 @@ impl World {
             pool: servers.store.pool.clone(),
             nats: servers.nats.clone(),
             keys: servers.store.keys.clone(),
-            work: dir.join("work"),
+            work: servers.dir.path().join("work"),
             vendors: vendors.clone(),
-            mirror: release.packed,
+            mirror,
             program: terraform.path,
             version: terraform.version,
+            at_once: 2,
+            limit,
         };
         let engine = TerraformEngine::start(config).await.expect("an engine");
         let guard = stop.clone().drop_guard();
-        Self { engine, gateway, vendors, servers, _vendor: vendor, stop, _guard: guard }
+        Self { engine, gateway, vendors, servers, vendor, stop, _guard: guard }
     }
 
     /// An order for a site of a customer of its own.
-    fn order(number: usize, intent: Intent) -> Order {
+    pub(in crate::terraform) fn order(number: usize, intent: Intent) -> Order {
         let site = DesiredSite {
             id: "oslo".parse().expect("a site"),
             uid: format!("0191f000-0000-7000-8000-{number:012}").parse::<CommandId>().expect("an id"),
@@ -343,36 +408,82 @@ impl World {
     }
 
     /// Carries an order out, and says how many calls the vendor got for it.
-    async fn run(&self, order: &Order, attempt: u32) -> (Outcome, u64) {
+    pub(in crate::terraform) async fn run(&self, order: &Order, attempt: u32) -> (Outcome, u64) {
+        let vendors = self.vendors.snapshot();
+        self.run_with(vendors.get("simwan").expect("the vendor"), order, attempt).await
+    }
+
+    /// The same with a vendor of the caller's.
+    pub(in crate::terraform) async fn run_with(
+        &self,
+        vendor: &Vendor,
+        order: &Order,
+        attempt: u32,
+    ) -> (Outcome, u64) {
+        self.run_until(vendor, order, attempt, &self.stop).await
+    }
+
+    /// The same, until it is told to stop.
+    pub(super) async fn run_until(
+        &self,
+        vendor: &Vendor,
+        order: &Order,
+        attempt: u32,
+        stop: &CancellationToken,
+    ) -> (Outcome, u64) {
         let context = context_of(order, None);
         let opened = self.gateway.open(context);
-        let vendors = self.vendors.snapshot();
         let run = Run {
             order,
-            vendor: vendors.get("simwan").expect("the vendor"),
+            vendor,
             gateway: &opened,
             observe_first: attempt > 1,
             scans: &Scans::default(),
             together: &Together::new(self.gateway.clone()),
             attempt,
             unsettled: attempt > 1,
+            held: None,
             measure: &Measure::begin(),
             begun: &Begun::default(),
             log: Log::new(&self.servers.nats, &opened),
         };
-        let outcome = self.engine.run(&run, &self.stop).await;
+        let outcome = self.engine.run(&run, stop).await;
         opened.store_records().await;
         (outcome, opened.calls())
     }
 
-    async fn effects(&self, order: &Order) -> Vec<Effect> {
+    /// What Terraform would do, how many calls the vendor got for the answer, and what it took.
+    async fn preview(&self, order: &Order) -> (Result<PlanCounts, String>, u64, RunUsage) {
+        let opened = self.gateway.open(context_of(order, None));
+        let vendors = self.vendors.snapshot();
+        let measure = Measure::begin();
+        let run = Run {
+            order,
+            vendor: vendors.get("simwan").expect("the vendor"),
+            gateway: &opened,
+            observe_first: false,
+            scans: &Scans::default(),
+            together: &Together::new(self.gateway.clone()),
+            attempt: 0,
+            unsettled: false,
+            held: None,
+            measure: &measure,
+            log: Log::new(&self.servers.nats, &opened),
+            begun: &Begun::default(),
+        };
+        let planned = self.engine.preview(&run, &self.stop).await;
+        opened.store_records().await;
+        (planned.map(|plan| plan.counts).map_err(|refusal| refusal.message), opened.calls(), measure.usage())
+    }
+
+    pub(super) async fn effects(&self, order: &Order) -> Vec<Effect> {
         let subject = subjects::effect(&order.customer, &order.target());
         let messages = load_subject(&self.servers.nats, topology::EFFECTS, &subject, 0).await;
         let messages = messages.expect("the journal");
         messages.iter().map(|m| serde_json::from_slice(&m.payload).expect("an effect")).collect()
     }
 
-    async fn records(&self, order: &Order) -> Vec<RunEvent> {
+    pub(in crate::terraform) async fn records(&self, order: &Order) -> Vec<RunEvent> {
         let subject = subjects::run(&order.customer, order.id, "*");
         let messages = load_subject(&self.servers.nats, topology::RUNS, &subject, 0).await;
         let messages = messages.expect("the records");
@@ -380,7 +491,7 @@ impl World {
     }
 }
 
-fn is_done(outcome: &Outcome) -> bool {
+pub(in crate::terraform) fn is_done(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Done(findings) if !findings.is_empty()
         && findings.iter().all(|found| !format!("{found:?}").contains("Failed")))
 }
@@ -431,6 +542,29 @@ async fn twenty_runs_on_two_processes_are_journalled_each_under_its_own_order() 
     assert!(is_done(&gone), "{gone:?}");
     let deleted = world.effects(&orders[0]).await;
     assert!(deleted.iter().any(|e| e.method == "delete" && e.path.starts_with("wanwright_simwan_site/")));
+    assert_eq!(world.engine.pool.started(), processes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_uses_a_process_of_the_pool_is_measured_and_changes_nothing() {
+    let world = World::new(0, true).await;
+    let order = World::order(1, Intent::Apply);
+    let plans = World::order(1, Intent::Plan { remove: false, number: 0 });
+    let (planned, _, usage) = world.preview(&plans).await;
+    assert_eq!(planned, Ok(PlanCounts { create: 1, ..PlanCounts::default() }));
+    assert!(usage.processes.is_some_and(|took| took.cpu_millis > 0 && took.peak_kib > 0), "{usage:?}");
+    assert!(usage.running_millis > 0, "{usage:?}");
+    assert!(world.effects(&order).await.is_empty(), "nothing was asked of the vendor that changes anything");
+    let processes = world.engine.pool.started();
+    assert_eq!(processes.len(), 1);
+
+    // It has left neither a state nor a lock behind, and the process serves the next one.
+    assert!(is_done(&world.run(&order, 1).await.0));
+    let applied = world.effects(&order).await.len();
+    let (again, calls, _) = world.preview(&plans).await;
+    assert_eq!(again, Ok(PlanCounts::default()), "it is as wanted");
+    assert!(calls >= 1, "the provider asked the vendor");
+    assert_eq!(world.effects(&order).await.len(), applied);
     assert_eq!(world.engine.pool.started(), processes);
 }
 

@@ -22,6 +22,15 @@ struct Executor {
     _lock: DirLock,
 }
 
+impl Executor {
+    /// Ends it, and waits until nobody has its lock: a child that another test has forked has it until it executes.
+    async fn die(self) {
+        let folder = self.spool.parent().expect("a folder").to_owned();
+        drop(self);
+        DirLock::wait(&folder, Duration::from_secs(10)).await.expect("its lock is free");
+    }
+}
+
 impl World {
     async fn new() -> Self {
         let Servers { options, postgres, server, store, dir, .. } = servers().await;
@@ -66,7 +75,7 @@ async fn what_a_dead_executor_had_is_taken_over_and_what_a_living_one_has_is_wai
 
     // When it is dead, whoever asks first has it, and goes on from there.
     let left = one.spool.clone();
-    drop(one);
+    one.die().await;
     let newest = two.keeper.newest("stack").await.expect("taken over").map(|found| found.mark());
     assert_eq!(newest, Some(second.mark()));
     assert_eq!((names(&left), names(&two.spool)), (Vec::new(), vec!["stack.json".to_owned()]));
@@ -82,6 +91,7 @@ async fn what_a_dead_executor_had_is_taken_over_and_what_a_living_one_has_is_wai
     let fourth = version(4, "four", None);
     std::fs::write(run.join(left::ERRORED), &fourth.body).expect("written");
     std::fs::write(run.join(left::VARIABLES), r#"{"site":{"uid":"stack"}}"#).expect("written");
+    left::note_seen(&run, Some(third.mark()));
     two.keeper.flush_once().await;
     assert_eq!(names(&left), [""; 0], "known already");
     assert!(!run.exists(), "its state is taken in");
@@ -99,11 +109,48 @@ async fn what_a_dead_executor_had_is_taken_over_and_what_a_living_one_has_is_wai
     assert_eq!((newest, names(&two.spool)), (Some(fourth.mark()), Vec::new()));
 
     // What another executor has made from the same version meanwhile is not written over.
-    drop(two);
+    two.die().await;
     let three = world.executor("executor-3").await;
     dead.put(&version(5, "stranger", Some(third.mark()))).await.expect("left behind");
     three.keeper.flush_once().await;
     assert_eq!((names(&left), names(&three.spool)), (Vec::new(), vec!["stack.5.conflict".to_owned()]));
     let newest = three.keeper.newest("stack").await.expect("stored").map(|found| found.mark());
     assert_eq!(newest, Some(fourth.mark()));
+}
+
+/// Files as an executor leaves them that is killed while it writes versions.
+fn unfinished(spool: &Path) {
+    for name in ["stack.tmp", "other.tmp"] {
+        std::fs::write(spool.join(name), "{\"serial\":").expect("a file");
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_written_to_its_end_goes_with_the_next_start_or_with_whoever_takes_over() {
+    let mut world = World::new().await;
+    let (one, two) = (world.executor("executor").await, world.executor("executor-2").await);
+    let spool = one.spool.clone();
+    world.stop().await;
+    let first = version(1, "one", None);
+    one.keeper.keep(first.clone()).await.expect("spooled");
+
+    // Of one that lives nobody takes anything away.
+    unfinished(&spool);
+    two.keeper.flush_once().await;
+    assert_eq!(names(&spool), ["other.tmp", "stack.json", "stack.tmp"]);
+
+    // When it starts again it removes its own, and nothing else.
+    one.die().await;
+    let one = world.executor("executor").await;
+    assert_eq!(names(&spool), ["stack.json"]);
+    assert_eq!(one.keeper.newest("stack").await.expect("kept").map(|found| found.mark()), Some(first.mark()));
+
+    // When it never starts again another one does, also where no version waits.
+    unfinished(&spool);
+    one.die().await;
+    two.keeper.flush_once().await;
+    assert_eq!((names(&spool), names(&two.spool)), (Vec::new(), vec!["stack.json".to_owned()]));
+    unfinished(&spool);
+    two.keeper.flush_once().await;
+    assert_eq!(names(&spool), [""; 0]);
 }

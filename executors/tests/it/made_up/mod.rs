@@ -46,7 +46,7 @@ impl World {
         vendor::write_folders(&folders);
         let catalogue = Catalogue::load(&folders).unwrap();
         let (vendor, url) = vendor::serve().await;
-        let urls = ["taskwan", "linkwan", "listwan", "keylesswan"].map(|name| (name.to_owned(), url.clone()));
+        let urls = ["taskwan", "linkwan", "namewan", "keylesswan"].map(|name| (name.to_owned(), url.clone()));
         let stop = CancellationToken::new();
         let gateway =
             Gateway::start(nats.clone(), &catalogue, &HashMap::from(urls), stop.clone()).await.unwrap();
@@ -104,6 +104,7 @@ impl World {
             together: &Together::new(self.gateway.clone()),
             attempt: 1,
             unsettled: true,
+            held: None,
             log: Log::new(&self.nats, &opened),
             measure: &measure,
             begun: &Begun::default(),
@@ -231,32 +232,42 @@ async fn a_lost_answer_that_nothing_can_find_again_is_for_a_person() {
 }
 
 #[tokio::test]
-async fn one_list_answers_many_looks_and_what_differs_is_read() {
-    let world = World::new().await;
-    let ids: Vec<String> = (0..5).map(|_| world.vendor.lock().unwrap().make("acme.edge-01")).collect();
-    for id in &ids {
-        let mut vendor = world.vendor.lock().unwrap();
-        vendor.edges.get_mut(id).unwrap()["sn"] = json!("sn1");
-    }
-    world.vendor.lock().unwrap().edges.get_mut("e-4").unwrap()["net"]["vlan"] = json!("9");
-    let check = CommandId::mint();
-    let look = |id: String| {
-        let world = &world;
-        async move { world.finding("listwan", Intent::Observe { check }, world.device(1, Some(&id))).await }
-    };
-    let found = futures::future::join_all(ids.into_iter().map(look)).await;
-    let in_sync = found.iter().filter(|finding| **finding == Finding::InSync { check }).count();
-    assert_eq!(in_sync, 4, "{found:?}");
-    assert!(matches!(&found[3], Finding::Drifted { fields, .. } if fields[0].field == "vlan"), "{found:?}");
-    assert_eq!(world.asked("GET /api/edges?"), 3, "three pages for five looks");
-    assert_eq!(world.asked("GET /api/edges/"), 1, "and the one that differs");
-}
-
-#[tokio::test]
 async fn a_vendor_without_a_credential_holds_up_nobody_else() {
     let world = World::new().await;
     let waits = world.run("keylesswan", Intent::Apply, 0, world.device(7, None)).await;
     assert!(matches!(&waits, Outcome::Passing { ours: true, .. }), "{waits:?}");
     assert_eq!(world.vendor.lock().unwrap().asked, [""; 0], "nobody was called");
     id(&world.finding("taskwan", Intent::Apply, world.device(7, None)).await);
+}
+
+#[tokio::test]
+async fn a_job_whose_begin_was_not_heard_of_is_begun_once() {
+    let world = World::new().await;
+    world.set(Mode::AnswersLost);
+    let unknown = |finding: &Finding| matches!(finding, Finding::Failed { code: Reason::OutcomeUnknown, .. });
+    let first = world.finding("taskwan", Intent::Apply, world.device(7, None)).await;
+    assert!(unknown(&first), "{first:?}");
+    world.set(Mode::JobsStand);
+    // The vendor still works, so nothing has the name yet.
+    let second = world.finding("taskwan", Intent::Apply, world.device(8, None)).await;
+    assert!(unknown(&second), "{second:?}");
+    assert_eq!(world.asked("POST /api/edges"), 1);
+    // Once it has ended, the name tells.
+    world.set(Mode::JobsEnd);
+    world.vendor.lock().unwrap().end_jobs();
+    let third = world.finding("taskwan", Intent::Apply, world.device(8, None)).await;
+    assert_eq!((id(&third).as_str(), world.asked("POST /api/edges")), ("e-1", 1));
+    assert_eq!(world.vendor.lock().unwrap().edges.len(), 1);
+}
+
+#[tokio::test]
+async fn a_create_without_a_key_whose_answer_was_lost_is_found_by_its_name() {
+    let world = World::new().await;
+    world.set(Mode::AnswersLost);
+    let lost = world.run("namewan", Intent::Apply, 0, world.device(7, None)).await;
+    assert!(matches!(&lost, Outcome::Passing { code: Reason::Network, .. }), "{lost:?}");
+    world.set(Mode::JobsEnd);
+    let made = world.finding("namewan", Intent::Apply, world.device(7, None)).await;
+    assert_eq!((id(&made).as_str(), world.asked("POST /name/edges")), ("e-1", 1));
+    assert_eq!(world.vendor.lock().unwrap().edges.len(), 1);
 }

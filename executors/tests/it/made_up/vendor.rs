@@ -1,5 +1,6 @@
-//! The stand-in for two made-up vendors and their folders. One pages by number, wraps everything in `result`, changes by
-//! PATCH and works in jobs; the other answers a create with nothing but a location, and lists nothing.
+//! The stand-in for three made-up vendors and their folders. One pages by number, wraps everything in `result`, changes by
+//! PATCH and works in jobs; one answers a create with nothing but a location, and lists nothing; one creates at once, takes
+//! no key, and lists.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -87,11 +88,40 @@ required = true
 json = "/sn"
 "#;
 
-/// Writes both folders.
+const NAMEWAN: &str = r#"
+collection = "/name/edges"
+item = "/name/edges/{id}"
+id = "/uid"
+
+[create]
+object = "/result"
+
+[read]
+object = "/result"
+
+[list]
+items = "/result"
+paging = "number"
+size = 2
+size_parameter = "per_page"
+total = "/total"
+
+[attributes.name]
+type = "string"
+required = true
+replace = true
+json = "/label"
+
+[attributes.serial]
+type = "string"
+required = true
+json = "/sn"
+"#;
+
+/// Writes all folders.
 pub fn write_folders(dir: &Path) {
-    let listwan = TASKWAN.replace("[list]", "[list]\nfresh_seconds = 60");
     for (name, api) in
-        [("taskwan", TASKWAN), ("linkwan", LINKWAN), ("listwan", listwan.as_str()), ("keylesswan", TASKWAN)]
+        [("taskwan", TASKWAN), ("linkwan", LINKWAN), ("namewan", NAMEWAN), ("keylesswan", TASKWAN)]
     {
         let folder = dir.join(name);
         std::fs::create_dir_all(folder.join("api")).unwrap();
@@ -162,6 +192,14 @@ impl Vendor {
         Response::builder().status(202).header("location", location).body(Body::empty()).unwrap()
     }
 
+    /// Ends every job, whoever looks.
+    pub fn end_jobs(&mut self) {
+        for number in 1..=self.jobs.len() {
+            self.jobs[number - 1].1 = 2;
+            self.look(number);
+        }
+    }
+
     fn look(&mut self, number: usize) -> Response<Body> {
         self.look.send_modify(|looks| *looks += 1);
         let mode = self.mode;
@@ -192,27 +230,38 @@ impl Vendor {
         self.asked.push(format!("{method} {uri}"));
         let parts: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
         match (method.as_str(), parts.as_slice()) {
-            ("POST", ["api", "edges"]) => self.begin(Job::Make(body["edge"].clone())),
-            ("POST", ["link", "edges"]) => {
+            ("POST", ["api", "edges"]) => {
+                let begun = self.begin(Job::Make(body["edge"].clone()));
+                if self.mode == Mode::AnswersLost { cut() } else { begun }
+            }
+            ("POST", [_, "edges"]) => {
                 let id = self.store(body.clone());
                 if self.mode == Mode::AnswersLost {
-                    let cut = futures::stream::iter([Ok("{"), Err(std::io::Error::other("cut"))]);
-                    return Response::new(Body::from_stream(cut));
+                    return cut();
+                }
+                if parts[0] == "name" {
+                    return answer(201, json!({"result": self.edges[&id]}));
                 }
                 let located = Response::builder().status(201).header("location", format!("/link/edges/{id}"));
                 located.body(Body::empty()).unwrap()
             }
             ("GET", ["api", "jobs", job]) => self.look(job.trim_start_matches("j-").parse().unwrap()),
-            ("GET", ["api", "edges"]) => self.page(uri.query().unwrap_or_default()),
+            ("GET", ["api" | "name", "edges"]) => self.page(uri.query().unwrap_or_default()),
             (_, [_, "edges", id]) if !self.edges.contains_key(*id) => answer(404, json!({"why": "none"})),
-            ("GET", ["api", "edges", id]) => answer(200, json!({"result": self.edges[*id]})),
+            ("GET", [_, "edges", id]) => answer(200, json!({"result": self.edges[*id]})),
             ("PATCH", ["api", "edges", id]) => {
                 let edge = self.edges.get_mut(*id).unwrap();
                 edge["net"] = body["edge"]["net"].clone();
                 answer(200, json!({"result": edge}))
             }
+            ("PUT", ["name", "edges", id]) => {
+                let mut edge = body.clone();
+                edge["uid"] = json!(id);
+                self.edges.insert((*id).to_owned(), edge.clone());
+                answer(200, json!(edge))
+            }
             ("DELETE", ["api", "edges", id]) => self.begin(Job::Drop((*id).to_owned())),
-            ("DELETE", ["link", "edges", id]) => {
+            ("DELETE", ["link" | "name", "edges", id]) => {
                 self.edges.remove(*id);
                 answer(204, Value::Null)
             }
@@ -231,6 +280,12 @@ impl Vendor {
     }
 }
 
+/// An answer that breaks off.
+fn cut() -> Response<Body> {
+    let cut = futures::stream::iter([Ok("{"), Err(std::io::Error::other("cut"))]);
+    Response::new(Body::from_stream(cut))
+}
+
 fn answer(status: u16, body: Value) -> Response<Body> {
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     Response::builder().status(status).body(body).unwrap()
@@ -241,7 +296,7 @@ async fn handle(State(vendor): State<Shared>, method: Method, uri: Uri, body: By
     vendor.lock().unwrap().handle(&method, &uri, &body)
 }
 
-/// Serves both vendors on one loopback port.
+/// Serves all of them on one loopback port.
 pub async fn serve() -> (Shared, String) {
     let (look, looked) = watch::channel(0);
     let vendor = Vendor {

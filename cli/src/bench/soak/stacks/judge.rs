@@ -40,7 +40,7 @@ pub struct Verdict {
     pub not_made_once: Vec<String>,
     /// Where a state says something else than the vendor.
     pub states_differ: Vec<String>,
-    /// Versions of states that were set aside, or wait for Postgres.
+    /// Versions of states that were set aside, wait for Postgres, or were not written to their end.
     pub left_behind: Vec<String>,
 }
 
@@ -197,10 +197,7 @@ fn left_behind(home: &Path, verdict: &mut Verdict) {
     let executors = std::fs::read_dir(home).into_iter().flatten().flatten().map(|entry| entry.path());
     for spool in executors.map(|folder| folder.join("spool")) {
         let files = std::fs::read_dir(&spool).into_iter().flatten().flatten();
-        // What was not written to its end was never answered, so Terraform did not take it for kept.
-        let whole =
-            files.map(|file| file.path()).filter(|path| path.extension().is_none_or(|end| end != "tmp"));
-        verdict.left_behind.extend(whole.map(|path| path.display().to_string()));
+        verdict.left_behind.extend(files.map(|file| file.path().display().to_string()));
     }
 }
 

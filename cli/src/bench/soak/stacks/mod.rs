@@ -8,7 +8,7 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -34,12 +34,14 @@ struct Plan {
     applies: u32,
     begun: AtomicU32,
     settled: AtomicU32,
+    /// How many kinds of blows were never dealt so far.
+    owed: AtomicUsize,
 }
 
 impl Plan {
-    /// Whether every apply was begun.
+    /// Whether every apply was begun, and every kind of blow was dealt to one: until then there are more applies.
     fn is_ending(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) >= self.applies
+        self.begun.load(Ordering::Relaxed) >= self.applies && self.owed.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -56,15 +58,22 @@ pub async fn run(args: &SoakArgs, mut campaign: Campaign, applies: u32) -> Resul
     let ready = CancellationToken::new();
     super::until_there(&campaign.home, &ready).await;
 
-    let plan = Arc::new(Plan { applies, begun: AtomicU32::new(0), settled: AtomicU32::new(0) });
+    // The stacks may have a provider that is not ours: it is a process of its own then.
+    let with_providers = campaign.vendors.join("simwan/terraform/providers.toml").exists();
+    let plan = Arc::new(Plan {
+        applies,
+        begun: AtomicU32::new(0),
+        settled: AtomicU32::new(0),
+        owed: AtomicUsize::new(1),
+    });
     let reach = Reach { home: campaign.home.clone(), nats: None };
     let workers = (0..WORKERS).map(|number| {
         let worker = Worker::new(reach.clone(), Arc::clone(&plan), number, args.seed);
         tokio::spawn(worker.run())
     });
     let mut work = std::pin::pin!(futures::future::try_join_all(workers.collect::<Vec<_>>()));
-    let mut kills = kills::Kills::new(args.seed, args.life, &plan);
-    let limit = began + Duration::from_secs(60) + Duration::from_secs(12) * applies;
+    let mut kills = kills::Kills::new(args.seed, args.life, with_providers, &plan);
+    let limit = began + Duration::from_secs(300) + Duration::from_secs(24) * applies;
     let stacks = loop {
         tokio::select! {
             done = &mut work => break done?.into_iter().collect::<Result<Vec<_>>>()?,
@@ -83,7 +92,8 @@ pub async fn run(args: &SoakArgs, mut campaign: Campaign, applies: u32) -> Resul
     let tries = judge::tries(&endpoints).await?;
     system.stop(Duration::from_secs(20)).await;
     campaign.orphans += campaign.wait_until_gone().await;
-    let orphans = campaign.orphans + kills::terraforms(&campaign.home).len();
+    let orphans =
+        campaign.orphans + kills::terraforms(&campaign.home).len() + kills::providers(&campaign.home).len();
     let kinds: BTreeMap<&str, u32> = kills.dealt().clone();
     let good = verdict.is_good() && orphans == 0;
     line(serde_json::to_string_pretty(&json!({

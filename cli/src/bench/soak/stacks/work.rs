@@ -68,7 +68,8 @@ impl Worker {
     /// Works until so many applies were begun in all, and answers what should be there.
     pub async fn run(mut self) -> Result<Vec<Wanted>> {
         let mut present: Option<Wanted> = None;
-        while self.plan.begun.fetch_add(1, Ordering::Relaxed) < self.plan.applies {
+        while !self.plan.is_ending() {
+            self.plan.begun.fetch_add(1, Ordering::Relaxed);
             let (commands, wanted) = self.next(present.take());
             for (kind, verb, object, body) in commands {
                 self.send(kind, verb, &object, &body).await?;

@@ -311,7 +311,9 @@ impl Desk {
             self.counts.reads += 1;
             return Some(Work::Time);
         }
-        if self.stale {
+        // Who is away asks although it was told of the record since: nobody wants a call of an account that is away, so
+        // nothing else would find the server answering again.
+        if self.stale || self.away {
             self.counts.reads += 1;
             return Some(Work::Read);
         }
@@ -432,5 +434,31 @@ impl<T> Newest for VecDeque<T> {
         while self.len() > most {
             self.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_away_is_asked_again_though_nobody_wants_a_call_and_the_record_was_told_meanwhile() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
+        let vendor = wanwright_vendors::Vendor::load(&folder).expect("a vendor");
+        let mut desk = Desk::new("one".to_owned(), Limits::new(&vendor.budget, "here", None), vendor.breaker);
+        let now = Instant::now();
+        desk.learn(&Moment { after: now, before: now, server: 1_000_000 });
+        assert!(matches!(desk.work(), Some(Work::Read)));
+        desk.read(None);
+        assert!(desk.work().is_none() && desk.is_in_reach(), "there is nothing to ask");
+        desk.away(Duration::ZERO);
+        desk.told(&Stored { value: Bytes::new(), revision: 7, at: 1_000_000 });
+        assert!(!desk.is_in_reach());
+        assert!(matches!(desk.work(), Some(Work::Read)), "it would be away for ever");
+        assert!(desk.answered() && desk.is_in_reach());
+        desk.read(None);
+        assert!(desk.work().is_none());
     }
 }

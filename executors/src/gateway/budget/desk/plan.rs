@@ -93,11 +93,17 @@ impl Desk {
         let alone = takers == 1;
         let share = LEAD / i64::try_from(takers.max(2)).unwrap_or(2);
         let mut wanting = Vec::new();
+        // The best call that waits behind slots which its class holds already.
+        let mut served: Option<Priority> = None;
         for (class, queue) in &mut self.queues {
             let held = self.slots.get(class).map_or(0, VecDeque::len);
             let slowest = self.limits.of(class).map(|(_, pace)| pace.interval).max().unwrap_or(1);
             let batch = usize::try_from(share / slowest.max(1)).unwrap_or(1).max(1);
-            if held > batch / 2 || queue.len() <= held {
+            if queue.len() <= held {
+                continue;
+            }
+            if held > batch / 2 {
+                served = served.into_iter().chain(queue.best().copied()).min();
                 continue;
             }
             let first = record.first(self.limits.of(class), from, now.latest);
@@ -106,7 +112,8 @@ impl Desk {
                 continue;
             }
             queue.retain(|turn| !turn.is_closed());
-            let mut wants = queue.len().saturating_sub(held).min(batch);
+            let waiting = queue.len().saturating_sub(held);
+            let mut wants = waiting.min(batch);
             let likely = self.lately.get(class).map_or(0, |lately| lately.calls(now.earliest)).min(batch);
             // Whoever calls one by one will call again soon; what lapses then is missed by nobody.
             let spare = alone || record.is_roomy(self.limits.of(class), likely, now.earliest);
@@ -114,17 +121,30 @@ impl Desk {
                 wants = wants.max(likely);
             }
             if let (Some(best), true) = (queue.best().copied(), wants > 0) {
-                wanting.push((class.clone(), best, wants, 0_usize));
+                let (class, more) = (class.clone(), waiting > wants);
+                wanting.push(Wanting { class, best, wants, taken: 0, more });
             }
+        }
+        // A class of a lower priority takes its share beside those of a higher one, and not while they need no more yet.
+        if wanting.iter().all(|class| served.is_some_and(|served| served < class.best)) {
+            wanting.clear();
         }
         let mut slots = Vec::new();
         while slots.len() < most && !wanting.is_empty() {
             self.turns = self.turns.wrapping_add(1);
             let at = turn_of(&wanting, self.turns);
-            let (class, _, wants, taken) = &mut wanting[at];
+            let Wanting { class, best, wants, taken, more } = &mut wanting[at];
             let first = record.first(self.limits.of(class), from, now.latest);
-            if first > from + LEAD || taken == wants {
+            if first > from + LEAD {
                 wanting.swap_remove(at);
+                continue;
+            }
+            if taken == wants {
+                let (best, more) = (*best, *more);
+                wanting.swap_remove(at);
+                if more {
+                    wanting.retain(|class| class.best <= best);
+                }
                 continue;
             }
             record.take(self.limits.of(class), first, now.latest);
@@ -174,17 +194,64 @@ impl Lately {
     }
 }
 
+/// A class that slots are taken for.
+#[derive(Debug)]
+struct Wanting {
+    class: Class,
+    /// The priority of its best call.
+    best: Priority,
+    /// How many slots it takes at once, and how many it has by now.
+    wants: usize,
+    taken: usize,
+    /// Whether more of its calls wait than these.
+    more: bool,
+}
+
 /// The class that takes the next slot: of those whose best call has the highest priority the one that took least; now
 /// and then one of the others.
-fn turn_of(wanting: &[(Class, Priority, usize, usize)], turn: u64) -> usize {
-    let best = wanting.iter().map(|(_, priority, ..)| *priority).min();
-    let behind = wanting.iter().any(|(_, priority, ..)| Some(*priority) != best);
+fn turn_of(wanting: &[Wanting], turn: u64) -> usize {
+    let best = wanting.iter().map(|class| class.best).min();
+    let behind = wanting.iter().any(|class| Some(class.best) != best);
     let reserved = behind && turn.is_multiple_of(RESERVED);
-    let candidates =
-        wanting.iter().enumerate().filter(|(_, (_, priority, ..))| (Some(*priority) == best) != reserved);
+    let candidates = wanting.iter().enumerate().filter(|(_, class)| (Some(class.best) == best) != reserved);
     // The one that begins changes, or those with few slots to share would always give them to the same.
     let begins = usize::try_from(turn).unwrap_or_default() % wanting.len();
     let next =
-        candidates.min_by_key(|(at, (.., taken))| (*taken, (at + wanting.len() - begins) % wanting.len()));
+        candidates.min_by_key(|(at, class)| (class.taken, (at + wanting.len() - begins) % wanting.len()));
     next.map_or(0, |(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanting(classes: &[(Priority, usize)]) -> Vec<Wanting> {
+        let class = |(best, taken): &(Priority, usize)| Wanting {
+            class: Class::default(),
+            best: *best,
+            wants: 100,
+            taken: *taken,
+            more: true,
+        };
+        classes.iter().map(class).collect()
+    }
+
+    #[test]
+    fn a_class_with_changes_goes_first_and_every_eighth_slot_is_for_the_others() {
+        let classes = wanting(&[(Priority::Drift, 0), (Priority::Intent, 50), (Priority::Preview, 0)]);
+        let turns: Vec<usize> = (1..=16).map(|turn| turn_of(&classes, turn)).collect();
+        let reserved: Vec<usize> = turns.iter().copied().skip(7).step_by(8).collect();
+        assert!(reserved.iter().all(|class| *class != 1), "{turns:?}");
+        assert_eq!(turns.iter().filter(|class| **class == 1).count(), 14, "{turns:?}");
+    }
+
+    #[test]
+    fn classes_of_one_priority_share_evenly() {
+        let mut classes = wanting(&[(Priority::Drift, 0), (Priority::Drift, 0), (Priority::Drift, 0)]);
+        for turn in 1..=30 {
+            let at = turn_of(&classes, turn);
+            classes[at].taken += 1;
+        }
+        assert!(classes.iter().all(|class| class.taken == 10), "{classes:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What the processes of an installation take: processor time and memory, by role.
+//! What processes take, of a whole installation by role: processor time and memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +34,8 @@ pub fn by_role(home: &Path) -> BTreeMap<String, Usage> {
     roles
 }
 
-fn of_process(pid: i32) -> Option<Usage> {
+/// What a process took; none where it is not there.
+pub fn of_process(pid: i32) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     Some(Usage { processes: 1, cpu_seconds: cpu_seconds(&stat)?, resident_mb: resident_mb(&status)? })

@@ -1,0 +1,171 @@
+//! A server whose files are damaged looks healthy and may lead: nothing is decided on what it answers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::ClusterInfo;
+use wanwright_commands::service::Options;
+use wanwright_nats::{Nats, stream_info, topology};
+use wanwright_schemas::{CommandId, Outcome, Reason, subjects};
+use wanwright_supervisor::{NatsCluster, NatsOptions, SyncInterval};
+use wanwright_vendors::Catalogue;
+
+use crate::world::{LIMIT, PARTITIONS, SITE, Service, World, code, customer, stream_of, with};
+
+/// The server that is damaged; connections are made to the first one, so they stay.
+const DAMAGED: &str = "node-2";
+
+/// A server begins another block after 8 MiB: with so many messages of that length the first block is none it still writes to.
+const FILLERS: usize = 40;
+const FILLER: usize = 256 * 1024;
+
+struct Cluster {
+    nats: Nats,
+    servers: NatsCluster,
+    dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let mut options = NatsOptions::new(dir.path(), cache);
+        options.sync_interval = SyncInterval::Lazy;
+        let servers = NatsCluster::start(&options, 3).await.unwrap();
+        let nats =
+            wanwright_nats::connect(&servers.url_with_login().unwrap(), "test", PARTITIONS).await.unwrap();
+        let made = async {
+            while topology::apply(&nats, 3).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(3 * LIMIT, made).await.unwrap();
+        Self { nats, servers, dir }
+    }
+
+    async fn serve(&self) -> Service {
+        let serving = async {
+            loop {
+                let url = self.servers.url_with_login().unwrap();
+                let nats = wanwright_nats::connect(&url, "test", PARTITIONS).await.unwrap();
+                let vendors = Catalogue::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors")).unwrap();
+                let (service, opened) = World::launch(nats, vendors, Options::default());
+                if opened.await.is_ok() {
+                    return service;
+                }
+                // A stream may have had no leader yet: whoever runs it starts it again.
+                eprintln!("started again: {}", service.ends().await);
+            }
+        };
+        tokio::time::timeout(3 * LIMIT, serving).await.unwrap()
+    }
+
+    async fn ask(&self, tail: &str, body: &str) -> Outcome {
+        let asked = async_nats::Request::new()
+            .headers(with(CommandId::mint()))
+            .payload(body.to_owned().into())
+            .timeout(Some(LIMIT));
+        let answer = self.nats.client.send_request(format!("wan.do.{tail}"), asked).await.unwrap();
+        serde_json::from_slice(&answer.payload).unwrap()
+    }
+
+    async fn info(&self, stream: &str) -> Option<ClusterInfo> {
+        self.nats.js.get_stream(stream).await.ok()?.cached_info().cluster.clone()
+    }
+
+    /// Waits until the servers that keep a stream are like this.
+    async fn until(&self, stream: &str, is_so: impl Fn(&ClusterInfo) -> bool) {
+        let so = async {
+            while !self.info(stream).await.is_some_and(|info| is_so(&info)) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(3 * LIMIT, so).await.unwrap();
+    }
+
+    /// Has this server lead a stream.
+    async fn lead(&self, stream: &str, server: &str) {
+        let request = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+        let body = format!(r#"{{"placement":{{"preferred":"{server}"}}}}"#);
+        let led = async {
+            while self.info(stream).await.and_then(|info| info.leader).as_deref() != Some(server) {
+                let _ = self.nats.client.request(request.clone(), body.clone().into()).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(3 * LIMIT, led).await.unwrap();
+    }
+
+    /// Damages the first block that the server has of a stream, from its first message on. The server that reads its blocks
+    /// when it starts, because it was killed and has no index, leaves out what it cannot read.
+    fn damage(&self, stream: &str) {
+        let blocks = messages(&self.dir.path().join(DAMAGED), stream).unwrap();
+        assert!(blocks.join("2.blk").exists(), "it has one block only");
+        let block = blocks.join("1.blk");
+        let mut bytes = std::fs::read(&block).unwrap();
+        bytes[60] ^= 1;
+        std::fs::write(block, bytes).unwrap();
+        let _ = std::fs::remove_file(blocks.join("index.db"));
+    }
+}
+
+/// The folder below this one that has the blocks of a stream.
+fn messages(below: &Path, stream: &str) -> Option<PathBuf> {
+    let wanted = Path::new(stream).join("msgs");
+    std::fs::read_dir(below).ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).find_map(
+        |path| {
+            if path.ends_with(&wanted) { Some(path) } else { messages(&path, stream) }
+        },
+    )
+}
+
+fn all_current(info: &ClusterInfo) -> bool {
+    info.leader.is_some()
+        && info.replicas.len() == 2
+        && info.replicas.iter().all(|other| other.current && !other.offline)
+}
+
+#[tokio::test]
+async fn nothing_is_decided_on_a_history_that_a_damaged_server_leads() {
+    let mut cluster = Cluster::start().await;
+    let service = cluster.serve().await;
+    let acme = customer("acme");
+    let stream = stream_of(&acme);
+    let change = |lan: &str| ("acme.demo.site.oslo.change", format!(r#"{{"lan":["{lan}"]}}"#));
+    assert!(cluster.ask("acme.demo.site.oslo.create", SITE).await.position().is_some());
+    let (tail, body) = change("10.2.0.0/24");
+    assert!(cluster.ask(tail, &body).await.position().is_some());
+    let other = subjects::events(&acme, PARTITIONS).replace("acme", "filler");
+    for _ in 0..FILLERS {
+        let sent = cluster.nats.js.publish(other.clone(), vec![b'x'; FILLER].into()).await.unwrap();
+        sent.await.unwrap();
+    }
+    cluster.until(&stream, all_current).await;
+
+    assert!(cluster.servers.kill(DAMAGED).await);
+    cluster.damage(&stream);
+    cluster.servers.mend().await.unwrap();
+    cluster.until(&stream, all_current).await;
+    cluster.lead(&stream, DAMAGED).await;
+    let led = stream_info(&cluster.nats.js, &stream).await.unwrap();
+    assert!(led.messages < led.last, "the server has mended it: {led:?}");
+
+    // Who knew the customer is told by the append that it knows something else, and who did not by what is missing.
+    let (tail, body) = change("10.3.0.0/24");
+    let answer = cluster.ask(tail, &body).await;
+    assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    service.stop().await;
+    let service = cluster.serve().await;
+    for tail in ["acme.demo.site.oslo.create", "acme.demo.site.bergen.create"] {
+        let answer = cluster.ask(tail, SITE).await;
+        assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{tail}: {answer:?}");
+    }
+
+    // Under the lead of a server that has everything it goes on where it was.
+    cluster.lead(&stream, "node-0").await;
+    let led = stream_info(&cluster.nats.js, &stream).await.unwrap();
+    assert_eq!((led.messages, led.last), (led.last, FILLERS as u64 + 2), "something was decided");
+    let answer = cluster.ask(tail, &body).await;
+    assert!(answer.position().is_some(), "{answer:?}");
+    service.stop().await;
+}
