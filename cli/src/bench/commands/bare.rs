@@ -7,8 +7,9 @@ use async_nats::jetstream::stream;
 use async_nats::{HeaderMap, Message, Subscriber};
 use futures::StreamExt;
 use tokio::time::Instant;
-use wanwright_nats::Nats;
 use wanwright_nats::publish::publish_expecting;
+use wanwright_nats::topology::OUTCOMES;
+use wanwright_nats::{Nats, stream_info};
 use wanwright_schemas::ids::CommandId;
 use wanwright_schemas::{CustomerId, subjects};
 
@@ -85,7 +86,8 @@ pub async fn paced(nats: &Nats, per_second: u32, time: Duration, from: u32) -> R
 /// The messages that one of our commands costs, with nothing decided: request, events, outcome, reply.
 pub async fn bare_sequence(nats: &Nats, responder: &Nats, plan: Plan, round: u32) -> Result<Measured> {
     let requests = responder.client.subscribe(format!("{BARE}.>")).await?;
-    responder.client.flush().await?;
+    // Whatever the server answers on this connection, it has taken the subscription before.
+    stream_info(&responder.js, OUTCOMES).await?;
     let responding = tokio::spawn(respond(responder.clone(), requests));
     let measured = spread("b the same messages, bare", plan, |number| async move {
         let customer = customer("bare", round, number)?;
