@@ -63,8 +63,14 @@ mod tests {
         assert!(made(json!({"data": {"x": null}})), "what answers nothing has worked");
         assert!(made(json!({"data": {"x": {"id": "1"}}, "errors": errors})));
         assert!(made(json!({"data": {"x": null, "y": {"id": "1"}}, "errors": errors})), "one of two");
-        assert!(made(json!({"data": {"x": null}, "errors": busy(json!(["x", "id"]))})), "made, and not shown");
-        assert!(made(json!([{"data": {"x": {"id": "1"}}}, {"data": {"x": null}, "errors": errors}])), "one of many");
+        assert!(
+            made(json!({"data": {"x": null}, "errors": busy(json!(["x", "id"]))})),
+            "made, and not shown"
+        );
+        assert!(
+            made(json!([{"data": {"x": {"id": "1"}}}, {"data": {"x": null}, "errors": errors}])),
+            "one of many"
+        );
         assert!(!has_worked(429, br#"{"data": {"x": 1}}"#));
     }
 }

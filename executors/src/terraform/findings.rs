@@ -54,6 +54,11 @@ impl Stack<'_> {
         ["site", "tunnel"].into_iter().find(is_it)
     }
 
+    /// The resource type that our provider has for a kind.
+    pub(super) fn own_type(&self, kind: &str) -> String {
+        wanwright_provider::resource_type(&self.vendor.name, kind)
+    }
+
     /// The name of the object at an address, and what it should be.
     pub(super) fn desired_at(&self, address: &str) -> Option<(String, Value)> {
         if self.address(None).as_deref() == Some(address) {
