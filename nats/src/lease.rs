@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wanwright_schemas::{CustomerId, Kind, VendorId};
@@ -55,7 +56,7 @@ pub struct Held {
 }
 
 /// What tells a lease from those before it: of two in the same bucket the one that was taken later has the larger number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// When the bucket was made; numbers of another one cannot be compared with these.
     pub incarnation: Timestamp,

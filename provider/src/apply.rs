@@ -1,13 +1,16 @@
 //! Does what was planned, at the vendor. Each function answers the state afterwards, whatever went wrong.
 
 use serde_json::{Map, Value as Json};
-use wanwright_vendors::{AttributePath, CreateError, RemoteObject, ResourceClient};
+use wanwright_vendors::{AttributePath, ClientError, CreateError, Created, RemoteObject, ResourceClient};
 
 use crate::diagnostic::Diagnostic;
 use crate::plan::plan;
 use crate::resource::{KEY, ResourceType, State};
-use crate::serve::Doubt;
+use crate::serve::{CreateEnd, Creates, Doubt};
 use crate::timeouts::Limit;
+
+/// The code of a job that ended without having made anything.
+const JOB_FAILED: &str = "job_failed";
 
 /// The state after a change (none: there is no object) and what went wrong.
 #[derive(Debug)]
@@ -35,20 +38,29 @@ impl Applied {
     }
 }
 
+/// What a create has to know of those before it, and who is told of it.
+pub(crate) struct Others<'a> {
+    pub(crate) doubt: &'a Doubt,
+    pub(crate) creates: Option<&'a dyn Creates>,
+}
+
 /// Creates the planned object.
 pub(crate) async fn create(
     client: &ResourceClient,
     resource: &ResourceType,
     (planned, config): (&State, Option<&State>),
     limit: &Limit,
-    doubt: Doubt,
+    Others { doubt, creates }: Others<'_>,
 ) -> Applied {
     let key = planned.get(KEY).as_str();
     let sent = resource.sent(planned, config);
-    let create = || client.create(&sent, key);
     let is_keyed = resource.api.takes_key() && key.is_some();
-    let is_looked_for = doubt != Doubt::None && !is_keyed && resource.api.finds_by_name();
-    if doubt == Doubt::Asked && !is_keyed && !is_looked_for {
+    let is_found_again = is_keyed || resource.api.finds_lost_create_by_name();
+    let creates = creates.filter(|_| !is_found_again);
+    let create = || told(creates, resource, client.create(&sent, key));
+    let is_looked_for = doubt.is_any() && !is_keyed && resource.api.finds_by_name();
+    let is_in_doubt = !is_found_again && doubt.is_about(&resource.type_name);
+    if is_in_doubt && !is_looked_for {
         return Applied::failed(None, unknown(resource));
     }
     let created = if is_keyed {
@@ -56,6 +68,8 @@ pub(crate) async fn create(
     } else if is_looked_for {
         match limit.repeat(|| client.take_over(&sent), |error| &error.source).await {
             Ok(Some(found)) => Ok(found),
+            // That it is not there says nothing: the vendor may still be making it.
+            Ok(None) if is_in_doubt => return Applied::failed(None, unknown(resource)),
             Ok(None) => create().await,
             Err(error) => Err(error),
         }
@@ -95,6 +109,35 @@ pub(crate) async fn create(
                 None => Applied::failed(None, diagnostic),
             }
         }
+    }
+}
+
+/// Makes a create, and tells of it before and after.
+async fn told(
+    creates: Option<&dyn Creates>,
+    resource: &ResourceType,
+    create: impl Future<Output = Result<Created, CreateError>>,
+) -> Result<Created, CreateError> {
+    let Some(creates) = creates else { return create.await };
+    let begun = creates.begun(&resource.type_name).await;
+    let created = create.await;
+    creates.ended(&begun, &resource.type_name, &end(&created)).await;
+    created
+}
+
+fn end(created: &Result<Created, CreateError>) -> CreateEnd {
+    match created {
+        Ok(created) => CreateEnd::Made { id: created.object.id.clone(), whole: true },
+        Err(CreateError { known: Some(object), .. }) => {
+            CreateEnd::Made { id: object.id.clone(), whole: false }
+        }
+        Err(CreateError { source: ClientError::Refused { code: Some(code), .. }, .. })
+            if code == JOB_FAILED =>
+        {
+            CreateEnd::Nothing
+        }
+        // What failed may have been a call after the one that made the object.
+        Err(_) => CreateEnd::Unknown,
     }
 }
 
@@ -164,8 +207,14 @@ fn surprises(resource: &ResourceType, object: &RemoteObject, sent: &Map<String, 
 fn unknown(resource: &ResourceType) -> Diagnostic {
     let summary =
         format!("OutcomeUnknown: an earlier run asked for a {} and got no answer", resource.type_name);
-    let detail = "The vendor takes no idempotency key for it, and it cannot be looked for by name, so nothing was asked for. \
-                  Look at the vendor before it is created again.";
+    let why = match resource.api.finds_by_name() {
+        true => "makes it in a job, so that it may still come although it is not there by its name",
+        false => "has no way to look for it by name",
+    };
+    let detail = format!(
+        "The vendor takes no idempotency key for it and {why}: nothing was asked for. Look at the vendor before it is \
+         created again."
+    );
     Diagnostic::error(summary, detail)
 }
 

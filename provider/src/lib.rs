@@ -47,4 +47,7 @@ mod wire;
 
 pub use args::{ProviderArgs, run};
 pub use docs::docs;
-pub use serve::{Doubt, Listening, ServeError, ServeOptions, reattach_providers, serve_reattach};
+pub use resource::resource_type;
+pub use serve::{
+    CreateEnd, Creates, Doubt, Listening, ServeError, ServeOptions, reattach_providers, serve_reattach,
+};

@@ -46,15 +46,21 @@ pub(crate) fn resource_types(catalogue: &Catalogue) -> BTreeMap<String, Resource
     let mut types = BTreeMap::new();
     for vendor in catalogue.iter() {
         for (kind, api) in &vendor.api {
-            let found = resource_type(vendor, kind.as_str(), api);
+            let found = type_of(vendor, kind.as_str(), api);
             types.insert(found.type_name.clone(), found);
         }
     }
     types
 }
 
-fn resource_type(vendor: &Vendor, kind: &str, api: &Arc<ResourceApi>) -> ResourceType {
-    let name = |kind: &str| format!("wanwright_{}_{kind}", vendor.name);
+/// The name of the resource type that a vendor's kind of object is.
+#[must_use]
+pub fn resource_type(vendor: &str, kind: &str) -> String {
+    format!("wanwright_{vendor}_{kind}")
+}
+
+fn type_of(vendor: &Vendor, kind: &str, api: &Arc<ResourceApi>) -> ResourceType {
+    let name = |kind: &str| resource_type(&vendor.name, kind);
     let title = match api.description.as_str() {
         "" => format!("A {kind} at {}.", vendor.title),
         description => description.to_owned(),

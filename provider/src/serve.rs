@@ -3,10 +3,13 @@
 //! Such a connection is plaintext and takes anyone who can open the socket, so the socket has to be in a folder that
 //! only its owner can enter.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -32,7 +35,7 @@ const LARGEST_MESSAGE: usize = 64 << 20;
 const STOPPING: Duration = Duration::from_secs(10);
 
 /// What is not known of creates before the ones that the provider is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Doubt {
     /// Nothing: whatever was created before is in the state.
     #[default]
@@ -40,9 +43,50 @@ pub enum Doubt {
     /// An earlier run may have created what the state does not have. What no idempotency key finds again is looked for by
     /// its name before it is created.
     Possible,
-    /// An earlier run asked for a create that nobody knows the object of. What neither a key nor a name finds again is then
-    /// not created: there might be two.
-    Asked,
+    /// The same, and an earlier run asked for objects of these resource types that nobody knows. What neither a key nor a name
+    /// surely finds again is then not created: there might be two.
+    Asked(BTreeSet<String>),
+}
+
+impl Doubt {
+    pub(crate) fn is_any(&self) -> bool {
+        *self != Self::None
+    }
+
+    pub(crate) fn is_about(&self, type_name: &str) -> bool {
+        matches!(self, Self::Asked(types) if types.contains(type_name))
+    }
+}
+
+/// How a create ended that was told to [`Creates`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateEnd {
+    /// There is an object with this id, as it was wanted or not.
+    Made {
+        /// The vendor's id.
+        id: String,
+        /// Whether it is as it was wanted.
+        whole: bool,
+    },
+    /// There may be an object.
+    Unknown,
+    /// There surely is none.
+    Nothing,
+}
+
+/// Who writes down the creates that neither a key nor a name surely finds again, so that whoever comes after a provider that
+/// died knows of them.
+pub trait Creates: std::fmt::Debug + Send + Sync {
+    /// Notes that an object of this resource type is about to be asked for, and answers what to call that create.
+    fn begun<'a>(&'a self, type_name: &'a str) -> Pin<Box<dyn Future<Output = String> + Send + 'a>>;
+
+    /// Notes how it ended.
+    fn ended<'a>(
+        &'a self,
+        create: &'a str,
+        type_name: &'a str,
+        end: &'a CreateEnd,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
 /// Where the provider listens and what it calls.
@@ -59,6 +103,8 @@ pub struct ServeOptions {
     pub through: Option<VendorHttp>,
     /// What earlier runs may have created that is in no state.
     pub doubt: Doubt,
+    /// Who writes down the creates that nothing finds again; nobody, unless somebody comes after a provider that died.
+    pub creates: Option<Arc<dyn Creates>>,
     /// Longest time to make a connection to it.
     pub connect_timeout: Duration,
     /// Longest time for one call.
@@ -74,6 +120,7 @@ impl ServeOptions {
             gateway_url,
             through: None,
             doubt: Doubt::None,
+            creates: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(120),
         }
@@ -147,7 +194,8 @@ impl Listening {
         let calls = Calls {
             gateway_url: options.gateway_url.clone(),
             through: options.through.clone(),
-            doubt: options.doubt,
+            doubt: options.doubt.clone(),
+            creates: options.creates.clone(),
             connect_timeout: options.connect_timeout,
             call_timeout: options.call_timeout,
         };

@@ -1,7 +1,7 @@
 //! What each request of the protocol comes to: asks `plan`, `apply`, `validate`, `import` and `data`.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,14 +9,14 @@ use wanwright_vendors::{
     Attribute, AttributeType, Catalogue, ClientOptions, Presence, ResourceClient, VendorHttp,
 };
 
-use crate::apply::{self, Applied};
+use crate::apply::{self, Applied, Others};
 use crate::data::{DataSource, data_sources};
 use crate::diagnostic::{Diagnostic, attribute_path};
 use crate::import;
 use crate::plan::plan;
 use crate::proto::tfplugin6 as tf;
 use crate::resource::{self, ResourceType};
-use crate::serve::Doubt;
+use crate::serve::{Creates, Doubt};
 use crate::timeouts::Limit;
 use crate::validate;
 use crate::wire::{self, Attributes};
@@ -32,6 +32,8 @@ pub(crate) struct Calls {
     pub(crate) through: Option<VendorHttp>,
     /// What earlier runs may have created that is in no state.
     pub(crate) doubt: Doubt,
+    /// Who is told of creates that nothing finds again.
+    pub(crate) creates: Option<Arc<dyn Creates>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) call_timeout: Duration,
 }
@@ -219,7 +221,9 @@ impl Service {
         let client = self.client(resource)?.within(&known.unwrap_or_default()).waiting(limit.patience());
         let Applied { state, diagnostics } = match (&prior, &planned) {
             (None, Some(planned)) => {
-                apply::create(&client, resource, (planned, config), &limit, self.calls.doubt).await
+                let Calls { doubt, creates, .. } = &self.calls;
+                let others = Others { doubt, creates: creates.as_deref() };
+                apply::create(&client, resource, (planned, config), &limit, others).await
             }
             (Some(prior), Some(planned)) => {
                 apply::update(&client, resource, (prior, planned), config, &limit).await

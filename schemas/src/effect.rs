@@ -42,7 +42,8 @@ pub struct Effect {
     pub order: OrderId,
     /// Joins before and after: an id of the change's own, because runs and their counts repeat.
     pub call: Uuid,
-    /// The HTTP method; `create`, `update` or `delete` where a Terraform provider was asked for a change.
+    /// The HTTP method; `create`, `update` or `delete` where a foreign Terraform provider was asked for a change, `make`
+    /// where ours was asked for what neither key nor name finds again.
     pub method: String,
     /// The path, without query; where a provider was asked, the resource's type and, if it has one, its id.
     pub path: String,

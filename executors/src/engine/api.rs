@@ -183,6 +183,7 @@ impl Work<'_> {
                 return found.ok_or_else(unknown).map(Some);
             }
             Doing::Job(job) => job,
+            Doing::Lost { .. } => return Ok(None),
         };
         self.run
             .log

@@ -9,7 +9,7 @@ mod together;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wanwright_nats::{Held, Nats};
+use wanwright_nats::{Held, Nats, NatsError};
 use wanwright_schemas::Digest;
 use wanwright_schemas::command::ObjectRef;
 use wanwright_schemas::order::{Desired, Order};
@@ -129,11 +129,12 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
                 matches!(found.finding, Finding::Failed { .. } | Finding::PlanStale { .. })
             };
             let whole = !findings.iter().any(is_undone);
-            // What earlier runs left unknown has been observed by this one.
+            // What earlier runs left unknown has been observed by this one, and what it created itself is in the state: what
+            // becomes of that later is no loss.
             if whole
                 && run.order.changes()
-                && (run.unsettled || run.gateway.has_unanswered())
-                && let Err(error) = journal::settle(run.log.nats, run.gateway.context()).await
+                && (run.unsettled || run.gateway.has_unanswered() || run.gateway.has_creates())
+                && let Err(error) = settle(run).await
             {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -142,6 +143,15 @@ pub(crate) async fn ended(run: &Run<'_>, outcome: Outcome) -> Outcome {
             }
             Outcome::Done(findings)
         }
+    }
+}
+
+/// Notes that the target is as wanted; then nothing is left for a person to look at.
+async fn settle(run: &Run<'_>) -> Result<(), NatsError> {
+    journal::settle(run.log.nats, run.gateway.context()).await?;
+    match &run.order.desired {
+        Desired::Site { site, .. } if run.unsettled => Notes::forget(run.log.nats, run.order, site.uid).await,
+        _ => Ok(()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a run has begun at a vendor and not seen the end of, kept outside the process: a job that the vendor works on, and
 //! a create that neither a key nor a name surely finds again.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
 use async_nats::jetstream::kv;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use wanwright_nats::topology::ATTEMPTS;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::order::Order;
@@ -22,6 +24,12 @@ pub(super) enum Doing {
     Create {
         /// The id of what it made, if the vendor named one.
         object: Option<String>,
+    },
+    /// Nothing: a person has to look at what these creates and calls of the effect journal came to, with the ids of their
+    /// objects as far as they were known. What is not among them is another case.
+    Lost {
+        /// Each by its name in the journal.
+        calls: BTreeMap<Uuid, Option<String>>,
     },
 }
 
@@ -76,24 +84,35 @@ impl Notes {
         Ok(Self { store, key, order: order.id, uid, retries: order.retries })
     }
 
-    /// Notes that an order ends because nobody can say what an earlier run created.
-    pub(crate) async fn put_unknown(nats: &Nats, order: &Order, uid: CommandId) -> Result<(), NatsError> {
-        Self::of_target(nats, order, uid).await?.put(Doing::Create { object: None }).await
-    }
-
-    /// Whether a person has sent `retry` since an order of this stack ended like that.
-    pub(crate) async fn has_been_looked_at(
+    /// Notes that an order of a stack ends because nobody can say what these came to.
+    pub(crate) async fn put_lost(
         nats: &Nats,
         order: &Order,
         uid: CommandId,
-    ) -> Result<bool, NatsError> {
-        let note = Self::of_target(nats, order, uid).await?.get().await?;
-        Ok(note.is_some_and(|note| order.retries > note.retries))
+        calls: BTreeMap<Uuid, Option<String>>,
+    ) -> Result<(), NatsError> {
+        Self::of_target(nats, order, uid).await?.put(Doing::Lost { calls }).await
     }
 
-    /// Forgets that.
+    /// What a person has looked at: an order of this stack ended over it, and a person has sent `retry` since.
+    pub(crate) async fn looked_at(
+        nats: &Nats,
+        order: &Order,
+        uid: CommandId,
+    ) -> Result<BTreeMap<Uuid, Option<String>>, NatsError> {
+        match Self::of_target(nats, order, uid).await?.get().await? {
+            Some(Note { retries, doing: Doing::Lost { calls }, .. }) if order.retries > retries => Ok(calls),
+            _ => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Forgets the note of a stack, if there is one.
     pub(crate) async fn forget(nats: &Nats, order: &Order, uid: CommandId) -> Result<(), NatsError> {
-        Self::of_target(nats, order, uid).await?.clear().await
+        let note = Self::of_target(nats, order, uid).await?;
+        match note.get().await? {
+            Some(_) => note.clear().await,
+            None => Ok(()),
+        }
     }
 
     /// The note, if there is one about this very object. One that cannot be read is an error: what it says is needed.

@@ -22,6 +22,7 @@ use super::journal::{self, Change};
 use super::run::Run;
 use super::secrets::Known;
 use super::wire::Unanswered;
+use super::worked::has_worked;
 use super::{Inner, Lane};
 
 /// Longest time a call waits for its turn and through the vendor's `Retry-After`, before its caller is told to try
@@ -243,12 +244,6 @@ fn is_repeatable(made: &Made) -> bool {
     *looks
         || call.method != Method::POST && call.method != Method::PATCH
         || call.headers.contains_key("idempotency-key")
-}
-
-/// Whether an answer that asks to slow down tells of work that was done all the same: GraphQL answers errors beside data.
-fn has_worked(status: u16, body: &[u8]) -> bool {
-    let data = || serde_json::from_slice::<serde_json::Value>(body).ok()?.get("data").cloned();
-    (200..300).contains(&status) && data().is_some_and(|data| !data.is_null())
 }
 
 /// Whether the call changes nothing. A query in a POST says that it is one; of a stranger's what it asks for has to tell.

@@ -12,7 +12,7 @@ mod lost;
 
 use super::run::RunContext;
 
-pub(crate) use lost::{CREATE, Held, Losses, Lost, lost};
+pub(crate) use lost::{CREATE, Held, Kinds, Losses, Lost, OWN_CREATE, lost};
 
 /// What a change is asked for with.
 #[derive(Default)]

@@ -18,6 +18,7 @@ mod run;
 mod secrets;
 mod target;
 mod wire;
+mod worked;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

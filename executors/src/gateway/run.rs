@@ -52,6 +52,8 @@ pub(super) struct Run {
     counted: Mutex<HashMap<String, u32>>,
     ours: AtomicBool,
     unanswered: AtomicBool,
+    /// Whether a provider was asked for a create, which counts as lost as soon as no state has it until the target is settled.
+    created: AtomicBool,
     /// Whether its calls come from a program of strangers, whose word for what they are is nothing.
     strangers: AtomicBool,
     /// The runs that its calls are made for; none where it is one itself.
@@ -69,6 +71,7 @@ impl Run {
             counted: Mutex::default(),
             ours: AtomicBool::new(false),
             unanswered: AtomicBool::new(false),
+            created: AtomicBool::new(false),
             strangers: AtomicBool::new(false),
             members: Vec::new(),
         }
@@ -169,6 +172,16 @@ impl Share {
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
+
+    /// Notes that a provider is asked for a create.
+    pub(crate) fn asks_for_create(&self) {
+        self.0.created.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a change was asked for whose answer is not in the journal.
+    pub(crate) fn left_unanswered(&self) {
+        self.0.left_unanswered();
+    }
 }
 
 /// A path that is open for a run; it closes when this is dropped.
@@ -237,6 +250,11 @@ impl Opened {
     /// Whether a change was asked for whose answer is not in the journal.
     pub fn has_unanswered(&self) -> bool {
         self.run.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// Whether a provider was asked for a create that the journal has.
+    pub(crate) fn has_creates(&self) -> bool {
+        self.run.created.load(Ordering::Relaxed)
     }
 
     /// How many calls each limit counted.

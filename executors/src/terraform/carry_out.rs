@@ -14,7 +14,7 @@ use wanwright_schemas::run::RunEvent;
 use super::error::{TerraformError, io};
 use super::findings::Stack;
 use super::messages::Said;
-use super::outcomes::{internal, is_refused, not_cleared, passing};
+use super::outcomes::{finally, internal, is_final, not_cleared, passing};
 use super::planning::{self, Basis, Unopened};
 use super::remains;
 use super::runner::{Ended, Runner};
@@ -60,7 +60,7 @@ impl Runner<'_> {
             Intent::Plan { remove, .. } => self.plan(stack, *remove, before, uid).await,
             Intent::Apply => match self.terraform(&APPLY).await? {
                 Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
-                Ended::Badly(said) => self.judge(stack, &said, intent, uid).await,
+                Ended::Badly(said) => self.judge(stack, &said, uid).await,
                 cut => Ok(cut.cut_short()),
             },
             Intent::Remove => match self.terraform(&DESTROY).await? {
@@ -68,7 +68,7 @@ impl Runner<'_> {
                     Ok(()) => Outcome::Done(stack.removed()),
                     Err(error) => not_cleared(self.run, &error),
                 }),
-                Ended::Badly(said) => self.judge(stack, &said, intent, uid).await,
+                Ended::Badly(said) => self.judge(stack, &said, uid).await,
                 cut => Ok(cut.cut_short()),
             },
             Intent::Observe { check } => match self.terraform(&LOOK).await? {
@@ -96,7 +96,7 @@ impl Runner<'_> {
             cut => return Ok(cut.cut_short()),
         };
         match said.problems.first() {
-            Some(first) if is_refused(&said) => {
+            Some(first) if is_final(&said) => {
                 let findings = engine::failed(self.run.order, Reason::VendorRefused, &first.message);
                 Ok(Outcome::Done(findings))
             }
@@ -178,34 +178,17 @@ impl Runner<'_> {
             Ended::Well(said) => Ok(Outcome::Done(stack.applied(&said.outputs))),
             Ended::Badly(mut said) => {
                 said.planned_before(&self.show(PLAN_FILE).await?);
-                self.judge(stack, &said, intent, uid).await
+                self.judge(stack, &said, uid).await
             }
             cut => Ok(cut.cut_short()),
         }
     }
 
-    /// A run with errors: for good if the vendor refused each thing that failed, else in passing.
-    async fn judge(
-        &self,
-        stack: &Stack<'_>,
-        said: &Said,
-        intent: &Intent,
-        uid: &str,
-    ) -> Result<Outcome, TerraformError> {
-        if !is_refused(said) {
+    /// A run with errors: for good if the vendor refused each thing that failed or a person has to look, else in passing.
+    async fn judge(&self, stack: &Stack<'_>, said: &Said, uid: &str) -> Result<Outcome, TerraformError> {
+        if !is_final(said) {
             return Ok(passing(said));
         }
-        let state = self.engine.state(uid).await?;
-        if let Some(findings) = stack.partly(said, &state, intent) {
-            return Ok(Outcome::Done(findings));
-        }
-        match said.problems.first() {
-            // What was refused before there was a plan is refused the next time as well, whichever object it is of.
-            Some(first) if !said.is_planned() => {
-                let findings = engine::failed(self.run.order, Reason::VendorRefused, &first.message);
-                Ok(Outcome::Done(findings))
-            }
-            _ => Ok(passing(said)),
-        }
+        Ok(finally(self.run.order, stack, said, &self.engine.state(uid).await?))
     }
 }

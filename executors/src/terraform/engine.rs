@@ -200,7 +200,7 @@ impl TerraformEngine {
             None if doubt.is_any_lost() => runner.carry_out(&stack, &self.state(&uid).await?, &uid).await?,
             None => runner.carry_out(&stack, &before, &uid).await?,
         };
-        reconcile::remember(run, &stack, &outcome).await?;
+        reconcile::remember(run, &stack, &outcome, self).await?;
         Ok(match outcome {
             Outcome::Passing { code, message, ours } => {
                 let ours = ours || runner.is_troubled();
@@ -283,7 +283,7 @@ impl TerraformEngine {
             tokio::try_join!(self.state_before(run, stack, &session), Folder::make(dir, ready, &variables))?;
         let doubt = Doubt::of(run, stack, &before).await?;
         session.note_in(&folder.0);
-        let provider = Provider::start(&source, run.gateway, ready, doubt.of_provider()).await?;
+        let provider = Provider::start(&source, run.gateway, ready, doubt.of_provider(stack)).await?;
         // The path is a right to call the vendor, the token one to read the state.
         let secrets = Secrets::new([run.gateway.token(), session.token()]);
         Ok((Runner { engine: self, run, stop, folder, ready, provider, session, secrets }, before, doubt))

@@ -54,6 +54,11 @@ impl Stack<'_> {
         ["site", "tunnel"].into_iter().find(is_it)
     }
 
+    /// The resource type that our provider has for a kind.
+    pub(super) fn own_type(&self, kind: &str) -> String {
+        wanwright_provider::resource_type(&self.vendor.name, kind)
+    }
+
     /// The name of the object at an address, and what it should be.
     pub(super) fn desired_at(&self, address: &str) -> Option<(String, Value)> {
         if self.address(None).as_deref() == Some(address) {
@@ -85,7 +90,11 @@ impl Stack<'_> {
     pub(super) fn partly(&self, said: &Said, state: &Value, intent: &Intent) -> Option<Vec<ObjectFinding>> {
         let mut failures: BTreeMap<String, &Problem> = BTreeMap::new();
         for problem in &said.problems {
-            failures.entry(problem.address.clone()?).or_insert(problem);
+            let known = failures.entry(problem.address.clone()?).or_insert(problem);
+            // A person has to look, whatever else went wrong with it.
+            if problem.class == Some(Reason::OutcomeUnknown) {
+                *known = problem;
+            }
         }
         let (first, cause) = failures.iter().next()?;
         let skipped = Problem { message: format!("not attempted: {first} failed"), ..(*cause).clone() };
@@ -233,9 +242,13 @@ mod tests {
     use std::path::Path;
 
     use serde_json::json;
+    use wanwright_schemas::order::{Desired, Order};
+    use wanwright_schemas::outcome::Position;
     use wanwright_vendors::Catalogue;
 
     use super::*;
+    use crate::engine::Outcome;
+    use crate::terraform::outcomes::{finally, is_final};
 
     const SITE: &str = "wanwright_simwan_site.site";
     const TUNNEL: &str = "wanwright_simwan_tunnel.tunnel[\"t1\"]";
@@ -301,6 +314,15 @@ mod tests {
         said
     }
 
+    /// Codes and messages of what failed.
+    fn codes(findings: Vec<ObjectFinding>) -> Vec<Option<(Reason, String)>> {
+        let code = |found: ObjectFinding| match found.finding {
+            Finding::Failed { code, message, .. } => Some((code, message)),
+            _ => None,
+        };
+        findings.into_iter().map(code).collect()
+    }
+
     fn words(findings: Option<Vec<ObjectFinding>>) -> Vec<String> {
         let word = |finding: Finding| match finding {
             Finding::Applied { generation, .. } => format!("applied {generation}"),
@@ -347,6 +369,45 @@ mod tests {
             let findings = words(stack.partly(&said, &state(), &Intent::Remove));
             assert_eq!(findings, ["failed 3: VendorRefused: no", "Removed", "Removed"]);
         });
+    }
+
+    #[test]
+    fn what_a_person_has_to_look_at_is_not_tried_again_for_something_that_passes() {
+        let diagnostic = |summary: &str, address: &str| {
+            json!({"type": "diagnostic", "diagnostic":
+                {"severity": "error", "summary": summary, "detail": "", "address": address}})
+        };
+        let (unknown, busy) = ("OutcomeUnknown: asked for", "VendorBusy: not now");
+        let judged = |problems: &[(&str, &str)]| {
+            let mut said = said(&[(SITE, "update"), (TUNNEL, "create")], true, &[], SITE);
+            said.problems.clear();
+            for (summary, address) in problems {
+                said.line(&diagnostic(summary, address).to_string());
+            }
+            with_stack(|stack| {
+                let (tunnels, leaving) = (stack.tunnels.clone(), stack.leaving.clone());
+                let desired = Desired::Site { site: stack.site.clone(), tunnels, leaving };
+                let position = Position { stream: "EVENTS-0".to_owned(), sequence: 1 };
+                let (customer, vendor) = ("acme".parse().expect("an id"), "simwan".parse().expect("an id"));
+                let order = Order::new(customer, vendor, Intent::Apply, 0, desired, position);
+                is_final(&said).then(|| match finally(&order, &stack, &said, &state()) {
+                    Outcome::Done(findings) => codes(findings),
+                    Outcome::Passing { code, .. } => panic!("{code}"),
+                })
+            })
+        };
+        let of = |code: Reason, message: &str| Some((code, message.to_owned()));
+        let removed = None;
+        let both = judged(&[(busy, SITE), (unknown, TUNNEL)]);
+        let expected =
+            vec![of(Reason::VendorBusy, busy), of(Reason::OutcomeUnknown, unknown), removed.clone()];
+        assert_eq!(both, Some(expected), "each with its own words");
+        let same = judged(&[(busy, TUNNEL), (unknown, TUNNEL)]).expect("final");
+        assert_eq!(same.get(1), Some(&of(Reason::OutcomeUnknown, unknown)));
+        let elsewhere = judged(&[(busy, "wanwright_simwan_tunnel.other"), (unknown, TUNNEL)]).expect("final");
+        let all = of(Reason::OutcomeUnknown, &format!("{busy}; {unknown}"));
+        assert!(elsewhere.iter().all(|code| *code == all), "{elsewhere:?}");
+        assert_eq!(judged(&[(busy, SITE)]), None, "that passes");
     }
 
     #[test]

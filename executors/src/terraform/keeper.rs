@@ -14,10 +14,10 @@ use futures::FutureExt;
 use tokio::sync::OwnedMutexGuard;
 use wanwright_nats::Fence;
 
-use super::left;
+use super::left::{self, Seen};
 use super::neighbours::Neighbours;
 use super::spool::Spool;
-use super::store::{Mark, Store, StoreError, Version};
+use super::store::{Store, StoreError, Version};
 use super::waiting::Waiting;
 
 /// How often the spool is looked through for what Postgres did not take at once.
@@ -142,7 +142,20 @@ impl Keeper {
     }
 
     /// Notes that a stack is locked under a lease. `false`: it was under a later one.
+    ///
+    /// What waits here was made before that, and whoever has the lease goes on from it: it is stored first, and as long as
+    /// it cannot be, nothing is noted.
     pub(super) async fn fence(&self, stack: &str, fence: Fence) -> Result<bool, StoreError> {
+        self.take_over_left().await;
+        self.inherit(stack).await?;
+        let _alone = self.alone(stack).await;
+        if let Some(spooled) = self.spool.get(stack).await? {
+            match self.settle_waiting(&spooled).await {
+                // Postgres has it, or it was set aside.
+                Ok(()) | Err(StoreError::Copy(_) | StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         in_time(self.store.fence(stack, fence)).await
     }
 
@@ -254,9 +267,13 @@ impl Keeper {
         stack: &str,
         order: &str,
         body: Vec<u8>,
-        seen: Option<Option<Mark>>,
+        seen: Option<Seen>,
     ) -> Result<(), StoreError> {
-        self.keep(Version::read(stack, order, body, seen.into_iter().collect())?).await
+        let (after, fence) = match seen {
+            Some(Seen { version, fence }) => (vec![version], fence),
+            None => (Vec::new(), None),
+        };
+        self.keep(Version::read(stack, order, body, after)?.under(fence)).await
     }
 
     /// Brings to Postgres and NATS what waits for them, that of dead neighbours included, again and again.
@@ -274,13 +291,18 @@ impl Keeper {
         }
     }
 
-    async fn flush_once(&self) {
+    /// Takes over what all dead neighbours left.
+    async fn take_over_left(&self) {
         for folder in self.neighbours.left().await {
             if let Err(error) = self.take_over_all(&folder).await {
                 let (error, folder) = (&error as &dyn std::error::Error, folder.display());
                 tracing::warn!(%folder, error, "what a dead executor left waits to be taken over");
             }
         }
+    }
+
+    async fn flush_once(&self) {
+        self.take_over_left().await;
         for stack in self.spool.waiting().await.unwrap_or_default() {
             if let Err(error) = self.flush_stack(&stack).await {
                 let error = &error as &dyn std::error::Error;

@@ -4,8 +4,10 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::fs;
+use wanwright_nats::Fence;
 
 use super::bounded;
 use super::keeper::Keeper;
@@ -30,8 +32,26 @@ pub(super) const VARIABLES: &str = "variables.json";
 /// Which version of the state a run had seen last: what Terraform left was made from that.
 const SEEN: &str = "seen.json";
 
-/// Notes which version a run has seen. Where that fails, what the run may leave is set aside.
-pub(super) fn note_seen(folder: &Path, seen: Option<Mark>) {
+/// What a run's state was made from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Seen {
+    /// The version that the run had seen; none: there was none.
+    pub(super) version: Option<Mark>,
+    /// The lease that it had of the stack.
+    pub(super) fence: Option<Fence>,
+}
+
+impl Seen {
+    /// Reads what was noted. Older executors noted the version alone.
+    pub(super) fn read(noted: &[u8]) -> Option<Self> {
+        let version = || serde_json::from_slice(noted).map(|version| Self { version, fence: None });
+        serde_json::from_slice(noted).or_else(|_| version()).ok()
+    }
+}
+
+/// Notes what a run has seen. Where that fails, what the run may leave is set aside.
+pub(super) fn note_seen(folder: &Path, seen: Seen) {
     let file = folder.join(SEEN);
     let noted = serde_json::to_vec(&seen).map_err(std::io::Error::from);
     if let Err(error) = noted.and_then(|noted| std::fs::write(&file, noted)) {
@@ -71,8 +91,8 @@ pub(super) async fn clear(keeper: &Keeper, runs: &Path) -> Result<(), StoreError
     Ok(())
 }
 
-/// Takes in what Terraform left in a run's folder. It may stand only behind the version that the run had seen: another
-/// executor may have gone on from that one meanwhile.
+/// Takes in what Terraform left in a run's folder. It may stand only behind the version that the run had seen, and behind no
+/// lock under a later lease: another executor may have gone on from that version meanwhile.
 async fn adopt(keeper: &Keeper, dir: &Path) -> Result<(), StoreError> {
     let Some(body) = errored(&dir.join(ERRORED)).await? else { return Ok(()) };
     let order = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -81,7 +101,7 @@ async fn adopt(keeper: &Keeper, dir: &Path) -> Result<(), StoreError> {
         read(VARIABLES).await.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     let stack = variables.pointer("/site/uid").and_then(Value::as_str);
     let stack = stack.ok_or_else(|| StoreError::NoState("its folder names no site".to_owned()))?;
-    let seen = read(SEEN).await.and_then(|text| serde_json::from_slice(&text).ok());
+    let seen = read(SEEN).await.and_then(|noted| Seen::read(&noted));
     match keeper.adopt(stack, &order, body, seen).await {
         // It was set aside.
         Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),

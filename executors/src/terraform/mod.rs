@@ -3,6 +3,7 @@
 mod archive;
 mod bounded;
 mod carry_out;
+mod creates;
 mod engine;
 mod error;
 mod findings;

@@ -1,8 +1,11 @@
 //! What the end of a run means for its order.
 
+use serde_json::Value;
+use wanwright_schemas::order::Order;
 use wanwright_schemas::reason::Reason;
 use wanwright_vendors::ClientError;
 
+use super::findings::Stack;
 use super::messages::{Problem, Said};
 use crate::engine::{self, Outcome, Run};
 
@@ -45,9 +48,32 @@ pub(super) fn passing(said: &Said) -> Outcome {
     }
 }
 
-/// Whether the vendor refused each thing that failed, or a person has to look before it is asked for again.
-pub(super) fn is_refused(said: &Said) -> bool {
+/// Whether the vendor refused each thing that failed, or a person has to look at one of them before anything is asked for
+/// again.
+pub(super) fn is_final(said: &Said) -> bool {
     let refused =
         |problem: &Problem| matches!(problem.class, Some(Reason::VendorRefused | Reason::OutcomeUnknown));
-    !said.problems.is_empty() && said.problems.iter().all(refused)
+    !said.problems.is_empty() && (said.problems.iter().all(refused) || is_unknown(said))
+}
+
+fn is_unknown(said: &Said) -> bool {
+    said.problems.iter().any(|problem| problem.class == Some(Reason::OutcomeUnknown))
+}
+
+/// What a run comes to that no other try changes, by what it said and the state it left.
+pub(super) fn finally(order: &Order, stack: &Stack<'_>, said: &Said, state: &Value) -> Outcome {
+    if let Some(findings) = stack.partly(said, state, &order.intent) {
+        return Outcome::Done(findings);
+    }
+    if is_unknown(said) {
+        let messages: Vec<&str> = said.problems.iter().map(|problem| problem.message.as_str()).collect();
+        return Outcome::Done(engine::failed(order, Reason::OutcomeUnknown, &messages.join("; ")));
+    }
+    match said.problems.first() {
+        // What was refused before there was a plan is refused the next time as well, whichever object it is of.
+        Some(first) if !said.is_planned() => {
+            Outcome::Done(engine::failed(order, Reason::VendorRefused, &first.message))
+        }
+        _ => passing(said),
+    }
 }

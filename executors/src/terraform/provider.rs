@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
@@ -14,6 +15,7 @@ use wanwright_nats::Nats;
 use wanwright_provider::{Doubt, Listening, ServeOptions};
 use wanwright_vendors::{Catalogue, VendorHttp};
 
+use super::creates::OwnCreates;
 use super::error::TerraformError;
 use super::foreign::{Pool, Proxy, Purpose};
 use super::template::Ready;
@@ -56,7 +58,7 @@ impl Provider {
         let folder = source.sockets.join(&uuid::Uuid::new_v4().simple().to_string()[..FOLDER_NAME]);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|source| TerraformError::Io { doing: format!("making {}", folder.display()), source })?;
-        let (mut known, listening) = ours(source.vendor, &folder, run, doubt).await?;
+        let (mut known, listening) = ours(source, &folder, run, doubt).await?;
         let mut foreign = Vec::new();
         let gateway = url::Url::parse(run.base_url()).ok().and_then(|url| url.port()).unwrap_or_default();
         if !ready.packages.is_empty() {
@@ -70,6 +72,7 @@ impl Provider {
                 attribute: package.settings.base_url.clone(),
                 nats: source.nats.clone(),
                 records: run.records().clone(),
+                run: run.share(),
             };
             foreign.push(Proxy::start(lease, &socket, purpose)?);
             known.insert(package.settings.address.clone(), reattach(&socket));
@@ -93,7 +96,7 @@ impl Provider {
 
 /// Ours: how Terraform finds it, and the socket that it is served on.
 async fn ours(
-    vendor: &Catalogue,
+    source: &Source<'_>,
     folder: &Path,
     run: &Opened,
     doubt: Doubt,
@@ -105,9 +108,11 @@ async fn ours(
     let options = ServeOptions {
         through: Some(through),
         doubt,
+        creates: Some(Arc::new(OwnCreates::of(source.nats, run))),
         ..ServeOptions::new(folder.join("p"), "", Some(run.base_url().to_owned()))
     };
-    let listening = Listening::start_with(vendor, &options).await.map_err(|error| unusable(error.into()))?;
+    let listening =
+        Listening::start_with(source.vendor, &options).await.map_err(|error| unusable(error.into()))?;
     let known = serde_json::from_str(&listening.reattach_providers());
     let known = known.map_err(|error| TerraformError::Unreadable("where a provider listens", error))?;
     Ok((known, listening))

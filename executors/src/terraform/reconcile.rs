@@ -15,13 +15,14 @@ use wanwright_schemas::report::Finding;
 use wanwright_vendors::{ClientError, ResourceClient};
 
 use super::carry_out::{PLAN_FILE, PREVIEW};
+use super::engine::TerraformEngine;
 use super::error::TerraformError;
 use super::findings::Stack;
 use super::outcomes::passing;
 use super::process::output;
 use super::runner::{Ended, Runner};
 use crate::engine::{self, Notes, Outcome, Run};
-use crate::gateway::journal::{self, CREATE, Change, Held, Losses, Lost};
+use crate::gateway::journal::{self, CREATE, Change, Held, Kinds, Losses, Lost};
 
 /// What is not known of the creates of earlier runs.
 #[derive(Debug, Default)]
@@ -65,37 +66,35 @@ impl From<ClientError> for Trouble {
 
 impl Doubt {
     /// What is in doubt for a run that begins with this state. A person who says `retry` about a stack whose outcome is not
-    /// known has looked at the vendor: what was lost until then counts no more.
+    /// known has looked at the vendor: what was lost then, and nothing that was lost since, counts no more.
+    ///
+    /// Nothing is written down of that: the note says what it is about, and goes when the target is settled.
     pub(super) async fn of(run: &Run<'_>, stack: &Stack<'_>, state: &Value) -> Result<Self, TerraformError> {
         let plans = matches!(run.order.intent, Intent::Plan { .. });
         if !(run.observe_first || run.unsettled) || !(run.order.changes() || plans) {
             return Ok(Self::default());
         }
-        let (nats, context) = (run.log.nats(), run.gateway.context());
-        let effects = journal::of_target(nats, context).await.map_err(TerraformError::Journal)?;
-        let mut losses = journal::lost(&effects, &held(state));
-        if stack.template.providers.iter().all(|provider| provider.adopts) {
-            losses.creates.clear();
-        }
-        if losses != Losses::default()
-            && Notes::has_been_looked_at(nats, run.order, stack.site.uid)
-                .await
-                .map_err(TerraformError::Journal)?
-        {
-            run.log.line("info", "a person has looked at what was in doubt").await;
-            journal::settle(nats, context).await.map_err(TerraformError::Journal)?;
-            Notes::forget(nats, run.order, stack.site.uid).await.map_err(TerraformError::Journal)?;
-            losses = Losses::default();
+        // In a box: the future of a run is as deep as the compiler takes it.
+        let mut losses = Box::pin(losses(run, stack, state)).await?;
+        if losses.is_any() {
+            let looked_at = Notes::looked_at(run.log.nats(), run.order, stack.site.uid).await;
+            losses.leave_out(&looked_at.map_err(TerraformError::Journal)?);
+            if !losses.is_any() {
+                run.log.line("info", "a person has looked at what was in doubt").await;
+            }
         }
         Ok(Self { possible: true, losses })
     }
 
     /// What our own provider has to know of it.
-    pub(super) fn of_provider(&self) -> wanwright_provider::Doubt {
-        match (self.possible, self.losses.calls) {
+    pub(super) fn of_provider(&self, stack: &Stack<'_>) -> wanwright_provider::Doubt {
+        let own = self.losses.own.iter().map(|lost| lost.kind.clone());
+        let calls = self.losses.calls.iter().map(|lost| stack.own_type(&lost.kind));
+        let types: BTreeSet<String> = own.chain(calls).collect();
+        match (self.possible, types.is_empty()) {
             (false, _) => wanwright_provider::Doubt::None,
-            (true, false) => wanwright_provider::Doubt::Possible,
-            (true, true) => wanwright_provider::Doubt::Asked,
+            (true, true) => wanwright_provider::Doubt::Possible,
+            (true, false) => wanwright_provider::Doubt::Asked(types),
         }
     }
 
@@ -105,20 +104,57 @@ impl Doubt {
     }
 }
 
-/// Notes, before it is told, that a person has to look. What is not noted is tried again.
+/// What the journal has of a stack that its state does not have, and that is not found again by itself.
+async fn losses(run: &Run<'_>, stack: &Stack<'_>, state: &Value) -> Result<Losses, TerraformError> {
+    let effects = journal::of_target(run.log.nats(), run.gateway.context()).await;
+    let effects = effects.map_err(TerraformError::Journal)?;
+    let mut losses = journal::lost(&effects, &held(state), stack);
+    if stack.template.providers.iter().all(|provider| provider.adopts) {
+        losses.creates.clear();
+    }
+    let is_found_again = |lost: &Lost| {
+        let api = stack.vendor.api.get(lost.kind.as_str());
+        api.is_some_and(|api| api.finds_lost_create_by_name())
+    };
+    losses.calls.retain(|lost| !is_found_again(lost));
+    Ok(losses)
+}
+
+/// Notes, before it is told, that a person has to look, and at what: all that is lost by now. What is not noted is tried
+/// again.
 pub(super) async fn remember(
     run: &Run<'_>,
     stack: &Stack<'_>,
     outcome: &Outcome,
+    engine: &TerraformEngine,
 ) -> Result<(), TerraformError> {
     let is_unknown =
         |finding: &Finding| matches!(finding, Finding::Failed { code: Reason::OutcomeUnknown, .. });
     match outcome {
         Outcome::Done(findings) if findings.iter().any(|found| is_unknown(&found.finding)) => {
-            let noted = Notes::put_unknown(run.log.nats(), run.order, stack.site.uid).await;
+            let state = engine.state(&stack.site.uid.to_string()).await?;
+            let cases = losses(run, stack, &state).await?.cases();
+            let noted = Notes::put_lost(run.log.nats(), run.order, stack.site.uid, cases).await;
             noted.map_err(TerraformError::Journal)
         }
         _ => Ok(()),
+    }
+}
+
+impl Kinds for Stack<'_> {
+    fn of_type(&self, r#type: &str) -> Option<&str> {
+        let own = || self.vendor.api.keys().find(|kind| self.own_type(kind.as_str()) == r#type);
+        self.kind_of(r#type).or_else(|| own().map(|kind| kind.as_str()))
+    }
+
+    fn made_by(&self, method: &str, path: &str) -> Vec<&str> {
+        let apis = self.vendor.api.iter().filter(|(_, api)| api.create.is_call(method, path));
+        apis.map(|(kind, _)| kind.as_str()).collect()
+    }
+
+    fn deleted_by(&self, method: &str, path: &str) -> Vec<&str> {
+        let apis = self.vendor.api.iter().filter(|(_, api)| api.delete.is_call(method, path));
+        apis.map(|(kind, _)| kind.as_str()).collect()
     }
 }
 
@@ -128,7 +164,8 @@ fn held(state: &Value) -> Held {
         let kind = resource.get("type").and_then(Value::as_str).unwrap_or_default();
         for instance in resource.get("instances").and_then(Value::as_array).into_iter().flatten() {
             *held.kinds.entry(kind.to_owned()).or_default() += 1;
-            held.ids.extend(instance.pointer("/attributes/id").and_then(Value::as_str).map(str::to_owned));
+            let id = instance.pointer("/attributes/id").and_then(Value::as_str);
+            held.ids.extend(id.map(|id| (kind.to_owned(), id.to_owned())));
         }
     }
     held

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use wanwright_nats::{Fence, Held, Leases};
 
-use super::left;
+use super::left::{self, Seen};
 use super::state::{StateServer, StateSession};
 use super::store::{Mark, Store, StoreError};
 use super::tests::{Servers, servers, version};
@@ -345,7 +345,7 @@ async fn what_a_dead_run_left_does_not_stand_over_what_came_meanwhile() {
         std::fs::write(dir.join("variables.json"), json!({"site": {"uid": STACK}}).to_string())
             .expect("a file");
         if let Some(seen) = seen {
-            left::note_seen(&dir, seen);
+            left::note_seen(&dir, Seen { version: seen, fence: None });
         }
         std::fs::write(dir.join("errored.tfstate"), &body).expect("a file");
         dir

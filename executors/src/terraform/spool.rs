@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
-use wanwright_nats::{KeyError, StateKeys, StatePlace};
+use wanwright_nats::{Fence, KeyError, StateKeys, StatePlace};
 
 use super::store::{Mark, StoreError, Version};
 
@@ -42,10 +42,13 @@ struct File {
     sealed: Vec<u8>,
 }
 
-/// What is sealed in it: the state, and the versions it may follow.
+/// What is sealed in it: the state, the versions it may follow, and the lease under which it was made; none in what older
+/// executors wrote.
 #[derive(Serialize, Deserialize)]
 struct Spooled {
     after: Vec<Option<Mark>>,
+    #[serde(default)]
+    fence: Option<Fence>,
     state: String,
 }
 
@@ -69,8 +72,8 @@ pub(super) fn read(keys: &StateKeys, stack: &str, bytes: &[u8]) -> Result<Versio
     let File { serial, lineage, order, key, sealed } = serde_json::from_slice(bytes).map_err(unreadable)?;
     let place = StatePlace { what: SPOOLED, stack, serial, lineage: &lineage, order: &order };
     let opened = keys.open(&place, &key, &sealed)?;
-    let Spooled { after, state } = serde_json::from_slice(&opened).map_err(unreadable)?;
-    Version::read(stack, &order, state.into_bytes(), after)
+    let Spooled { after, fence, state } = serde_json::from_slice(&opened).map_err(unreadable)?;
+    Ok(Version::read(stack, &order, state.into_bytes(), after)?.under(fence))
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
@@ -135,7 +138,8 @@ impl Spool {
     fn sealed(&self, version: &Version) -> io::Result<Vec<u8>> {
         let Version { stack, order, serial, lineage, .. } = version;
         let state = String::from_utf8(version.body.clone()).map_err(io::Error::other)?;
-        let spooled = serde_json::to_vec(&Spooled { after: version.after.clone(), state })?;
+        let spooled =
+            serde_json::to_vec(&Spooled { after: version.after.clone(), fence: version.fence, state })?;
         let place = StatePlace { what: SPOOLED, stack, serial: *serial, lineage, order };
         let (key, sealed) = self.keys.seal(&place, &spooled).map_err(io::Error::other)?;
         let (lineage, order) = (lineage.clone(), order.clone());

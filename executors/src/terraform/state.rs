@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Held, Nats};
 
 use super::keeper::Keeper;
-use super::left;
+use super::left::{self, Seen};
 use super::neighbours::Neighbours;
 use super::spool::Spool;
 use super::store::{Mark, Store, StoreError, Version};
@@ -53,8 +53,13 @@ impl Session {
     fn has_seen(&mut self, seen: Option<Mark>) {
         self.seen = seen;
         if let Some(folder) = &self.folder {
-            left::note_seen(folder, seen);
+            left::note_seen(folder, self.seen());
         }
+    }
+
+    /// What the run's next version is made from.
+    fn seen(&self) -> Seen {
+        Seen { version: self.seen, fence: self.held.as_ref().map(Held::fence) }
     }
 }
 
@@ -215,7 +220,7 @@ impl StateSession {
 
     /// Takes in a state that Terraform could not hand over.
     pub(super) async fn adopt(&self, body: Vec<u8>) -> Result<(), StoreError> {
-        let session = |session: &mut Session| (session.stack.clone(), session.order.clone(), session.seen);
+        let session = |session: &mut Session| (session.stack.clone(), session.order.clone(), session.seen());
         let Some((stack, order, seen)) = self.inner.session(&self.token, session) else { return Ok(()) };
         self.inner.keeper.adopt(&stack, &order, body, Some(seen)).await
     }
@@ -291,7 +296,8 @@ async fn serve(
 async fn is_late(inner: &Inner, stack: &str, held: Option<&Held>) -> bool {
     let Some(held) = held else { return false };
     let is_ours = match held.is_held() {
-        true => inner.keeper.fence(stack, held.fence()).await.unwrap_or_else(|error| {
+        // In a box: the future of a run is as deep as the compiler takes it.
+        true => Box::pin(inner.keeper.fence(stack, held.fence())).await.unwrap_or_else(|error| {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(stack, error, "it cannot be seen who locked a state last");
             true

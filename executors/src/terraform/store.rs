@@ -36,8 +36,7 @@ pub(super) struct Version {
     /// The versions it may follow: the one it was made from (`None`: there was none), and those in between that waited
     /// for Postgres and may never have reached it.
     pub(super) after: Vec<Option<Mark>>,
-    /// The lease under which it was made, while its run waits to hear that it is kept. What is kept and waits for Postgres
-    /// is behind what it was made from, whoever locks the stack meanwhile.
+    /// The lease under which it was made: behind a lock under a later one it is not stored, however long it has waited.
     pub(super) fence: Option<Fence>,
 }
 

@@ -10,6 +10,7 @@ use wanwright_supervisor::{NatsOptions, Postgres, PostgresOptions, SyncInterval}
 
 use super::archive::{Restored, States};
 use super::keeper::Keeper;
+use super::left::Seen;
 use super::neighbours::Neighbours;
 use super::spool::Spool;
 use super::store::{Mark, Store, StoreError, Version};
@@ -156,7 +157,8 @@ async fn a_state_follows_the_one_it_was_made_from_and_is_never_lost() {
 
     // What Terraform left on disk is taken in if it was made from what is there.
     let left = version(2, "left", None);
-    keeper.adopt("stack", "order", left.body.clone(), Some(Some(first.mark()))).await.expect("adopted");
+    let seen = Seen { version: Some(first.mark()), fence: None };
+    keeper.adopt("stack", "order", left.body.clone(), Some(seen)).await.expect("adopted");
     assert_eq!(keeper.newest("stack").await.expect("a state").map(|found| found.mark()), Some(left.mark()));
 
     // Without Postgres the spool is enough, and the chain holds over several writes.

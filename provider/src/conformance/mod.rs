@@ -59,6 +59,7 @@ impl Driver {
             gateway_url: Some(url),
             through: None,
             doubt: crate::serve::Doubt::None,
+            creates: None,
             connect_timeout: second,
             call_timeout: 10 * second,
         };

@@ -87,6 +87,7 @@ pub async fn serve_plugin() -> Result<(), PluginError> {
         gateway_url: text("WANWRIGHT_GATEWAY_URL"),
         through: None,
         doubt: crate::serve::Doubt::None,
+        creates: None,
         connect_timeout: Duration::from_secs(5),
         call_timeout: Duration::from_secs(120),
     };

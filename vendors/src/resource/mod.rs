@@ -99,11 +99,17 @@ impl ResourceApi {
         self.list.is_some() && self.attributes.contains_key("name")
     }
 
-    /// Whether a create whose answer was lost can be told from one that never happened. A name does not tell where the
-    /// vendor makes the object in a job: it is not there until the job has ended.
+    /// Whether a create whose answer was lost can be told from one that never happened.
     #[must_use]
     pub fn finds_lost_create(&self) -> bool {
-        self.takes_key() || self.finds_by_name() && !(self.job.is_some() && self.create.job)
+        self.takes_key() || self.finds_lost_create_by_name()
+    }
+
+    /// The same for a create without a key. A name does not tell where the vendor makes the object in a job: it is not there
+    /// until the job has ended.
+    #[must_use]
+    pub fn finds_lost_create_by_name(&self) -> bool {
+        self.finds_by_name() && !(self.job.is_some() && self.create.job)
     }
 }
 

@@ -35,6 +35,14 @@ pub struct Operation {
     pub job: bool,
 }
 
+impl Operation {
+    /// Whether a call with this method and path may be one of it. Where every document goes to one place, others are as well.
+    #[must_use]
+    pub fn is_call(&self, method: &str, path: &str) -> bool {
+        self.method.as_str() == method && self.path.fits(path)
+    }
+}
+
 /// An HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -49,6 +57,20 @@ pub enum HttpMethod {
     Patch,
     /// Deletes.
     Delete,
+}
+
+impl HttpMethod {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 /// What a call sends.

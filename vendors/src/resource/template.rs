@@ -87,6 +87,11 @@ impl Template {
         Ok(text)
     }
 
+    /// Whether a path may have come of it. A place has something in it, and no slash.
+    pub(crate) fn fits(&self, path: &str) -> bool {
+        fits(&self.0, path)
+    }
+
     fn alone(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Piece::Place(name)] => Some(name),
@@ -151,6 +156,19 @@ impl Shape {
     }
 }
 
+fn fits(pieces: &[Piece], text: &str) -> bool {
+    match pieces {
+        [] => text.is_empty(),
+        [Piece::Text(plain), rest @ ..] => {
+            text.strip_prefix(plain.as_str()).is_some_and(|text| fits(rest, text))
+        }
+        [Piece::Place(_), rest @ ..] => {
+            let part = text.find('/').unwrap_or(text.len());
+            (1..=part).filter_map(|end| text.get(end..)).any(|text| fits(rest, text))
+        }
+    }
+}
+
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
@@ -190,6 +208,17 @@ mod tests {
         );
         assert_eq!(Shape::parse(&json!("{none}")).unwrap().fill(&scope(), true), None);
         assert_eq!(shape.places(), ["none", "none", "lan", "none", "vlan", "name", "vlan", "vlan"]);
+    }
+
+    #[test]
+    fn a_path_is_known_by_its_template() {
+        let path = Template::parse("/v1/{name}/sites-{vlan}").unwrap();
+        for fits in ["/v1/a/sites-1", "/v1/%2F/sites-a-b", "/v1/sites-/sites-sites-"] {
+            assert!(path.fits(fits), "{fits}");
+        }
+        for other in ["/v1/a/sites-", "/v1//sites-1", "/v1/a/b/sites-1", "/v1/a/sites-1/2", "/v1/a", ""] {
+            assert!(!path.fits(other), "{other}");
+        }
     }
 
     #[test]

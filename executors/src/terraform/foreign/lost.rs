@@ -8,10 +8,11 @@ use wanwright_schemas::effect::{Effect, Phase};
 use wanwright_schemas::order::{Desired, DesiredTunnel, Intent, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::Finding;
+use wanwright_simulator::{Faults, Jobs};
 use wanwright_vendors::Vendors;
 
 use super::tests::{VendorFolder, World, is_done, provider, released, until, uses_other};
-use crate::engine::Outcome;
+use crate::engine::{Notes, Outcome};
 use crate::gateway::journal::{self, Change};
 use crate::records::context_of;
 use crate::terraform::tests::servers;
@@ -25,14 +26,35 @@ pub(super) enum Provider {
 
 const LIST: &str = "[list]\nitems = \"/items\"\nnext = \"/next\"\ncursor = \"cursor\"\nname = \"name\"\n";
 
+/// What is said of a vendor that makes its objects in jobs.
+const JOB: &str = r#"
+[job]
+id = "/job/id"
+path = "/v1/jobs/{job}"
+state = "/job/state"
+running = ["running"]
+succeeded = ["succeeded"]
+failed = ["failed"]
+object_id = "/job/object"
+interval_seconds = 0.02
+limit_seconds = 20
+"#;
+
 /// A system whose template names no keys. Objects of these kinds cannot be looked for by name.
 pub(super) async fn world(of: Provider, without_names: &[&str]) -> World {
+    world_with(of, without_names, &[]).await
+}
+
+/// The same, whose vendor makes objects of these kinds in jobs.
+async fn world_with(of: Provider, without_names: &[&str], in_jobs: &[&str]) -> World {
     let servers = servers().await;
     let dir = servers.dir.path().to_owned();
     let release = released(&dir.join("r"), provider());
     let folder = VendorFolder::new(&dir);
     // What the vendor can do is as ever; what is said of it is changed below.
-    let vendor = World::vendor(&dir, 300).await;
+    let kinds = in_jobs.iter().map(|&kind| kind.to_owned()).collect();
+    let jobs = (!in_jobs.is_empty()).then(|| Jobs { kinds, ..Jobs::default() });
+    let vendor = World::vendor_with(&dir, Faults { latency_ms: 300, jobs, ..Faults::default() }).await;
     let nothing = String::new();
     let keys = [
         ("  idempotency_key = var.site.uid\n", nothing.clone()),
@@ -41,6 +63,9 @@ pub(super) async fn world(of: Provider, without_names: &[&str]) -> World {
     folder.change("terraform/main.tf", &keys);
     for kind in without_names {
         folder.change(&format!("api/{kind}.toml"), &[(LIST, String::new())]);
+    }
+    for kind in in_jobs {
+        folder.change(&format!("api/{kind}.toml"), &[(LIST, format!("{LIST}{JOB}"))]);
     }
     if of == Provider::Foreign {
         uses_other(&folder);
@@ -68,28 +93,30 @@ pub(super) fn order(intent: Intent, retries: u64) -> Order {
     Order::new(customer, vendor, intent, retries, Desired::Site { site, tunnels, leaving }, position)
 }
 
-fn is_answered(effects: &[Effect], method: &str, path: &str) -> bool {
-    let is_it = |effect: &&Effect| effect.method == method && effect.path == path;
-    effects.iter().filter(is_it).any(|effect| matches!(effect.phase, Phase::After { .. }))
+/// How often the vendor was asked for a tunnel, and how often it answered.
+fn tunnels(effects: &[Effect]) -> [usize; 2] {
+    let posts = || effects.iter().filter(|effect| effect.method == "POST" && effect.path == "/v1/tunnels");
+    let answered = posts().filter(|effect| matches!(effect.phase, Phase::After { .. }));
+    [posts().filter(|effect| effect.phase == Phase::Before).count(), answered.count()]
 }
 
 impl World {
     /// Carries an order out until the vendor has been asked for the tunnel, and dies: the site is answered by then, and in
     /// no state. Waits until nothing of that run is under way.
-    async fn dies_over(&self, order: &Order) {
-        let asked = async || {
-            let effects = self.effects(order).await;
-            effects.iter().any(|effect| effect.method == "POST" && effect.path == "/v1/tunnels")
-        };
+    async fn dies_over(&self, order: &Order, attempt: u32) {
+        let [before, _] = tunnels(&self.effects(order).await);
+        let asked = async || tunnels(&self.effects(order).await)[0] > before;
         tokio::select! {
-            ended = self.run(order, 1) => panic!("it has to die: {ended:?}"),
+            ended = self.run(order, attempt) => panic!("it has to die: {ended:?}"),
             () = until("the tunnel is asked for", asked) => {}
         }
         until("its calls are answered", async || {
-            is_answered(&self.effects(order).await, "POST", "/v1/tunnels")
+            let [asked, answered] = tunnels(&self.effects(order).await);
+            asked == answered
         })
         .await;
-        assert!(self.state().await.is_null(), "the run that died has left a state");
+        let held = self.held().await;
+        assert!(held.iter().all(Vec::is_empty), "the run that died has left a state: {held:?}");
         assert_eq!((self.there("sites").await.len(), self.there("tunnels").await.len()), (1, 1));
     }
 
@@ -140,10 +167,9 @@ fn settled(effects: &[Effect]) -> usize {
 }
 
 /// It dies, and the next run takes over what it made.
-async fn is_taken_over(of: Provider, without_names: &[&str], posts: usize) {
-    let world = world(of, without_names).await;
+async fn is_taken_over(world: World, posts: usize) {
     let order = order(Intent::Apply, 0);
-    world.dies_over(&order).await;
+    world.dies_over(&order, 1).await;
     let (outcome, _) = world.run(&order, 2).await;
     assert!(is_done(&outcome), "{outcome:?}");
     world.is_whole().await;
@@ -160,24 +186,89 @@ async fn is_taken_over(of: Provider, without_names: &[&str], posts: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_our_provider_made_is_found_by_its_name() {
-    is_taken_over(Provider::Ours, &[], 2).await;
+    is_taken_over(world(Provider::Ours, &[]).await, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_foreign_provider_made_is_found_by_its_name() {
-    is_taken_over(Provider::Foreign, &[], 2).await;
+    is_taken_over(world(Provider::Foreign, &[]).await, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_foreign_provider_made_is_found_by_the_id_in_the_journal() {
-    is_taken_over(Provider::Foreign, &["site", "tunnel"], 2).await;
+    is_taken_over(world(Provider::Foreign, &["site", "tunnel"]).await, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_has_made_is_found_by_its_name() {
+    is_taken_over(world_with(Provider::Ours, &[], &["tunnel"]).await, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_may_still_make_is_not_made_again_because_it_is_not_there() {
+    let world = world_with(Provider::Ours, &[], &["tunnel"]).await;
+    let first = order(Intent::Apply, 0);
+    world.dies_over(&first, 1).await;
+    // As if the job had not come to it yet.
+    let there = world.there("tunnels").await;
+    world.delete("tunnels", &there[0]).await;
+    for attempt in 2..4 {
+        let (outcome, _) = world.run(&first, attempt).await;
+        assert!(is_unknown(&outcome), "{outcome:?}");
+        assert_eq!((world.there("sites").await.len(), world.there("tunnels").await.len()), (1, 0));
+    }
+    let (outcome, _) = world.run(&order(Intent::Apply, 1), 2).await;
+    assert!(is_done(&outcome), "{outcome:?}");
+    world.is_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_has_looked_at_is_that_loss_and_not_the_next_one() {
+    let world = world(Provider::Ours, &["site", "tunnel"]).await;
+    let (first, again, last) = (order(Intent::Apply, 0), order(Intent::Apply, 1), order(Intent::Apply, 2));
+    world.dies_over(&first, 1).await;
+    assert!(is_unknown(&world.run(&first, 2).await.0));
+    world.clear().await;
+    // The run that hears of it dies as well.
+    world.dies_over(&again, 2).await;
+    for attempt in 3..5 {
+        let (outcome, _) = world.run(&again, attempt).await;
+        assert!(is_unknown(&outcome), "{outcome:?}");
+        assert_eq!((world.there("sites").await.len(), world.there("tunnels").await.len()), (1, 1));
+    }
+    world.clear().await;
+    let (outcome, _) = world.run(&last, 2).await;
+    assert!(is_done(&outcome), "{outcome:?}");
+    world.is_whole().await;
+    assert_eq!(settled(&world.effects(&first).await), 1);
+    let Desired::Site { site, .. } = &first.desired else { panic!("a site") };
+    let later = order(Intent::Apply, 3);
+    let noted = Notes::looked_at(&world.servers.nats, &later, site.uid).await.expect("an answer");
+    assert!(noted.is_empty(), "nothing is left to look at: {noted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_and_told_is_judged_no_more() {
+    let world = world(Provider::Foreign, &["site", "tunnel"]).await;
+    let order = order(Intent::Apply, 0);
+    for number in 1..3 {
+        assert!(is_done(&world.run(&order, 1).await.0));
+        world.is_whole().await;
+        assert_eq!(settled(&world.effects(&order).await), number);
+        // Somebody deletes it at the vendor, and the next run makes another one.
+        let there = world.there("tunnels").await;
+        world.delete("tunnels", &there[0]).await;
+    }
+    let (outcome, _) = world.run(&order, 2).await;
+    assert!(is_done(&outcome), "{outcome:?}");
+    world.is_whole().await;
 }
 
 /// It dies, and nothing tells what it made: nothing is created until a person has looked.
 async fn waits_for_a_person(of: Provider, without_names: &[&str]) {
     let world = world(of, without_names).await;
     let first = order(Intent::Apply, 0);
-    world.dies_over(&first).await;
+    world.dies_over(&first, 1).await;
     if of == Provider::Foreign {
         world.forget_answers(&first).await;
     }
@@ -188,17 +279,22 @@ async fn waits_for_a_person(of: Provider, without_names: &[&str]) {
     }
     assert_eq!(settled(&world.effects(&first).await), 0);
     // A person has removed what is there, and says so.
-    for what in ["tunnels", "sites"] {
-        for id in world.there(what).await {
-            world.delete(what, &id).await;
-        }
-    }
+    world.clear().await;
     let (outcome, _) = world.run(&order(Intent::Apply, 1), 2).await;
     assert!(is_done(&outcome), "{outcome:?}");
     world.is_whole().await;
 }
 
 impl World {
+    /// Deletes all that the vendor has.
+    async fn clear(&self) {
+        for what in ["tunnels", "sites"] {
+            for id in self.there(what).await {
+                self.delete(what, &id).await;
+            }
+        }
+    }
+
     async fn delete(&self, what: &str, id: &str) {
         let url = format!("{}/v1/{what}/{id}", self.vendor.url());
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");

@@ -24,6 +24,7 @@ use super::plugin::{Answer, body_of, collected, no_answer};
 use super::pool::Lease;
 use super::record::Recorder;
 use super::wire;
+use crate::gateway::Share;
 use crate::records::Records;
 use crate::terraform::error::TerraformError;
 
@@ -48,6 +49,8 @@ pub(in crate::terraform) struct Purpose {
     pub(in crate::terraform) nats: Nats,
     /// Where the run's records go.
     pub(in crate::terraform) records: Records,
+    /// The run.
+    pub(in crate::terraform) run: Share,
 }
 
 /// A socket that Terraform takes for the provider. It closes when this is dropped, and the process is given back.
@@ -89,12 +92,12 @@ impl Proxy {
             doing: format!("listening on {}", socket.display()),
             source,
         })?;
-        let Purpose { base_url, attribute, nats, records } = purpose;
+        let Purpose { base_url, attribute, nats, records, run } = purpose;
         let inner = Arc::new(Inner {
             lease,
             attribute,
             base_url,
-            recorder: Recorder { nats, records },
+            recorder: Recorder { nats, records, run },
             calls: AtomicUsize::new(0),
             troubled: AtomicBool::new(false),
         });

@@ -11,7 +11,8 @@ use wanwright_schemas::run::RunEvent;
 
 use super::plugin::Answer;
 use super::wire;
-use crate::gateway::journal::{self, Change};
+use crate::gateway::Share;
+use crate::gateway::journal::{self, CREATE, Change};
 use crate::records::Records;
 
 /// The records and the journal of one run.
@@ -19,6 +20,7 @@ use crate::records::Records;
 pub(super) struct Recorder {
     pub(super) nats: Nats,
     pub(super) records: Records,
+    pub(super) run: Share,
 }
 
 fn has_error(diagnostics: &[Diagnostic]) -> bool {
@@ -70,6 +72,9 @@ impl Recorder {
             key: None,
         };
         journal::write(&self.nats, self.records.context(), &change, Phase::Before).await?;
+        if change.method == CREATE {
+            self.run.asks_for_create();
+        }
         Ok(Asked { change, id })
     }
 
@@ -80,7 +85,11 @@ impl Recorder {
         let done = response.as_ref().is_some_and(|response| !has_error(&response.diagnostics));
         let new = response.as_ref().and_then(|response| wire::id(response.new_state.as_ref()));
         let phase = Phase::After { status: if done { 200 } else { 0 }, id: new.or_else(|| asked.id.clone()) };
+        if !done {
+            self.run.left_unanswered();
+        }
         if let Err(error) = journal::write(&self.nats, self.records.context(), &asked.change, phase).await {
+            self.run.left_unanswered();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the journal does not know what a provider answered"

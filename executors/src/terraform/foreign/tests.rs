@@ -343,11 +343,16 @@ impl World {
 
     /// A vendor beside these servers.
     pub(in crate::terraform) async fn vendor(dir: &Path, latency_ms: u64) -> Running {
+        Self::vendor_with(dir, Faults { latency_ms, ..Faults::default() }).await
+    }
+
+    /// The same, with these faults.
+    pub(super) async fn vendor_with(dir: &Path, faults: Faults) -> Running {
         let listen = ([127, 0, 0, 1], 0).into();
         let mut config =
             Config::new(listen, dir.join("vendor"), dir.join("vendors/simwan"), "token", "admin");
         config.limit = Some(Limit { per_second: 100_000.0, burst: 100_000 });
-        config.faults = Faults { latency_ms, ..Faults::default() };
+        config.faults = faults;
         Simulator::start(config).await.expect("a vendor")
     }
 

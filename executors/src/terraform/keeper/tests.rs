@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use wanwright_supervisor::{DirLock, Postgres, PostgresOptions};
 
 use super::*;
@@ -55,6 +56,20 @@ impl World {
     }
 }
 
+/// What Terraform leaves of a run in its executor's folder when it cannot hand its state over.
+fn left_over(folder: &Path, version: &Version, seen: Seen) -> PathBuf {
+    let run = folder.join(left::RUNS).join("order-1");
+    std::fs::create_dir_all(&run).expect("a folder");
+    std::fs::write(run.join(left::ERRORED), &version.body).expect("written");
+    std::fs::write(run.join(left::VARIABLES), r#"{"site":{"uid":"stack"}}"#).expect("written");
+    left::note_seen(&run, seen);
+    run
+}
+
+fn fence(number: u64) -> Fence {
+    Fence { incarnation: Timestamp::UNIX_EPOCH, number }
+}
+
 #[tokio::test]
 async fn what_a_dead_executor_had_is_taken_over_and_what_a_living_one_has_is_waited_for() {
     let mut world = World::new().await;
@@ -86,12 +101,8 @@ async fn what_a_dead_executor_had_is_taken_over_and_what_a_living_one_has_is_wai
     let folder = left.parent().expect("a folder");
     let dead = two.keeper.spool.beside(&left).await.expect("a spool");
     dead.put(&second).await.expect("put back");
-    let run = folder.join(left::RUNS).join("order-1");
-    std::fs::create_dir_all(&run).expect("a folder");
     let fourth = version(4, "four", None);
-    std::fs::write(run.join(left::ERRORED), &fourth.body).expect("written");
-    std::fs::write(run.join(left::VARIABLES), r#"{"site":{"uid":"stack"}}"#).expect("written");
-    left::note_seen(&run, Some(third.mark()));
+    let run = left_over(folder, &fourth, Seen { version: Some(third.mark()), fence: None });
     two.keeper.flush_once().await;
     assert_eq!(names(&left), [""; 0], "known already");
     assert!(!run.exists(), "its state is taken in");
@@ -153,4 +164,67 @@ async fn what_was_not_written_to_its_end_goes_with_the_next_start_or_with_whoeve
     unfinished(&spool);
     two.keeper.flush_once().await;
     assert_eq!(names(&spool), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_has_waited_on_a_disk_is_not_stored_behind_a_later_lock() {
+    let mut world = World::new().await;
+    let (here, there) = (world.executor("here/executor").await, world.executor("there/executor").await);
+    let first = version(1, "one", None);
+    assert!(here.keeper.fence("stack", fence(1)).await.expect("an answer"));
+    here.keeper.keep(first.clone().under(Some(fence(1)))).await.expect("the first");
+    world.stop().await;
+    let second = version(2, "two", Some(first.mark()));
+    here.keeper.keep(second.under(Some(fence(1)))).await.expect("spooled");
+
+    // On another machine, where nobody can know of it, somebody has the stack by now and begins with the first.
+    world.postgres = Some(Postgres::start(&world.options).await.expect("a Postgres"));
+    assert!(there.keeper.fence("stack", fence(2)).await.expect("an answer"));
+    here.keeper.flush_once().await;
+    assert_eq!(names(&here.spool), ["stack.2.conflict"]);
+
+    // The same for what Terraform could not hand over.
+    let folder = here.spool.parent().expect("a folder");
+    let seen = Seen { version: Some(first.mark()), fence: Some(fence(1)) };
+    let run = left_over(folder, &version(3, "three", None), seen);
+    left::clear(&here.keeper, &folder.join(left::RUNS)).await.expect("cleared");
+    assert!(!run.exists());
+    assert_eq!(names(&here.spool), ["stack.2.conflict", "stack.3.conflict"]);
+    let newest = there.keeper.newest("stack").await.expect("stored").map(|found| found.mark());
+    assert_eq!(newest, Some(first.mark()));
+    let third = version(4, "four", Some(first.mark()));
+    there.keeper.keep(third.under(Some(fence(2)))).await.expect("what came later is kept");
+}
+
+#[tokio::test]
+async fn whoever_locks_a_stack_goes_on_from_what_waits_beside_it() {
+    let mut world = World::new().await;
+    let (one, two) = (world.executor("executor").await, world.executor("executor-2").await);
+    assert!(one.keeper.fence("stack", fence(1)).await.expect("an answer"));
+    world.stop().await;
+    let first = version(1, "one", None);
+    one.keeper.keep(first.clone().under(Some(fence(1)))).await.expect("spooled");
+    let folder = one.spool.parent().expect("a folder").to_owned();
+    let second = version(2, "two", None);
+    left_over(&folder, &second, Seen { version: Some(first.mark()), fence: Some(fence(1)) });
+    one.die().await;
+    let away = two.keeper.fence("stack", fence(2)).await;
+    assert!(matches!(away, Err(StoreError::Postgres(_) | StoreError::Late)), "{away:?}");
+
+    world.postgres = Some(Postgres::start(&world.options).await.expect("a Postgres"));
+    assert!(two.keeper.fence("stack", fence(3)).await.expect("an answer"));
+    let newest = two.keeper.newest("stack").await.expect("stored").map(|found| found.mark());
+    assert_eq!((newest, names(&two.spool)), (Some(second.mark()), Vec::new()));
+}
+
+#[test]
+fn what_older_executors_noted_of_a_run_is_read() {
+    let mark = version(1, "one", None).mark();
+    for version in [None, Some(mark)] {
+        let noted = serde_json::to_vec(&version).expect("JSON");
+        assert_eq!(Seen::read(&noted), Some(Seen { version, fence: None }));
+        let seen = Seen { version, fence: Some(fence(7)) };
+        assert_eq!(Seen::read(&serde_json::to_vec(&seen).expect("JSON")), Some(seen));
+    }
+    assert_eq!(Seen::read(b"{"), None);
 }
