@@ -23,16 +23,19 @@ use crate::engine::{self, Outcome};
 const APPLY: [&str; 5] = ["apply", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
 const DESTROY: [&str; 6] =
     ["apply", "-destroy", "-json", "-input=false", "-auto-approve", "-var-file=variables.json"];
-const LOOK: [&str; 6] =
-    ["plan", "-refresh-only", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
-
-const PLAN: [&str; 5] = ["plan", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
-const PLAN_DESTROY: [&str; 6] =
-    ["plan", "-destroy", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
-/// Nothing is written, so nothing is locked.
-pub(super) const PREVIEW: [&str; 6] =
+// What writes no state locks none: a lock is for whoever goes on from what it reads.
+const LOOK: [&str; 7] = [
+    "plan",
+    "-refresh-only",
+    "-lock=false",
+    "-json",
+    "-input=false",
+    "-var-file=variables.json",
+    "-out=plan",
+];
+pub(super) const PLAN: [&str; 6] =
     ["plan", "-lock=false", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
-pub(super) const PREVIEW_DESTROY: [&str; 7] =
+pub(super) const PLAN_DESTROY: [&str; 7] =
     ["plan", "-destroy", "-lock=false", "-json", "-input=false", "-var-file=variables.json", "-out=plan"];
 const APPLY_PLAN: [&str; 4] = ["apply", "-json", "-input=false", PLAN_FILE];
 

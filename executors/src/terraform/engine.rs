@@ -15,7 +15,7 @@ use wanwright_schemas::plan::Plan;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_vendors::{TerraformTemplate, Vendors};
 
-use super::carry_out::{PREVIEW, PREVIEW_DESTROY};
+use super::carry_out::{PLAN, PLAN_DESTROY};
 use super::error::{TerraformError, io};
 use super::findings::Stack;
 use super::folder::{Folder, private};
@@ -245,7 +245,7 @@ impl TerraformEngine {
         let ready = self.templates.get(&self.terraform, template, &session).await?;
         let dir = self.runs.join(format!("preview-{}", uuid::Uuid::new_v4().simple()));
         let (runner, before, _) = self.runner(run, stop, (&stack, dir), (&ready, session)).await?;
-        let args: &[&str] = if *remove { &PREVIEW_DESTROY } else { &PREVIEW };
+        let args: &[&str] = if *remove { &PLAN_DESTROY } else { &PLAN };
         match runner.terraform(args).await? {
             Ended::Well(_) => Ok(Ok(runner.told(&stack, &before).await?.0)),
             Ended::Badly(said) => Ok(Err(passing(&said))),

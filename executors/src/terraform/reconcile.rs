@@ -14,7 +14,7 @@ use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::Finding;
 use wanwright_vendors::{ClientError, ResourceClient};
 
-use super::carry_out::{PLAN_FILE, PREVIEW};
+use super::carry_out::{PLAN, PLAN_FILE};
 use super::engine::TerraformEngine;
 use super::error::TerraformError;
 use super::findings::Stack;
@@ -221,7 +221,7 @@ impl Runner<'_> {
     }
 
     async fn find_again(&self, stack: &Stack<'_>, lost: &[Lost]) -> Result<(), Trouble> {
-        match self.terraform(&PREVIEW).await? {
+        match self.terraform(&PLAN).await? {
             Ended::Well(_) => {}
             Ended::Badly(said) => return Err(Trouble::Passing(passing(&said))),
             cut => return Err(Trouble::Passing(cut.cut_short())),
