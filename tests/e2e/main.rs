@@ -38,6 +38,7 @@ mod secrets;
 mod send;
 mod services;
 mod soak;
+mod state_backup;
 mod states;
 mod stopping;
 mod storage;

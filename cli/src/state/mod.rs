@@ -1,8 +1,10 @@
 //! `wanwright state`: Terraform's states of the stacks, every version of them.
 
+mod backup;
 mod facts;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
@@ -23,8 +25,9 @@ use crate::output;
 #[command(
     after_help = "A stack is a site with the tunnels it owns: CUSTOMER/SITE, or the id that `state list` shows. Versions are \
     named by the\nserial Terraform gave them.\n\nExamples:\n  wanwright state list\n  wanwright state show acme/oslo-01\n  \
-    wanwright state diff acme/oslo-01 3 5\n  wanwright state pull acme/oslo-01 > oslo.tfstate\n\nExit codes: 0 done; 1 there \
-    is no such state, or the versions differ."
+    wanwright state diff acme/oslo-01 3 5\n  wanwright state pull acme/oslo-01 > oslo.tfstate\n  \
+    wanwright state backup /backup/2026-11-22\n  wanwright state restore --from /backup/2026-11-22\n\nExit codes: 0 done; 1 \
+    there is no such state, or the versions differ; 3 refused."
 )]
 pub struct StateArgs {
     #[command(flatten)]
@@ -88,10 +91,35 @@ enum What {
         #[arg(long)]
         copy: bool,
     },
-    /// Put the second copy in the place of what Postgres has, where that does not open or is older.
+    /// Write every version of every stack's state into a folder, sealed as it is.
+    ///
+    /// The folder has to be empty or not there yet. No key goes into it: back up the file of the state keys as well, apart
+    /// from it. Nothing has to be stopped. What an executor still has on its disk only is not in it; `wanwright doctor` says
+    /// whether there is any.
+    Backup {
+        /// The folder.
+        dir: PathBuf,
+        /// How to print.
+        #[arg(short, long, default_value = "table")]
+        output: Format,
+    },
+    /// Put the second copy of a stack in the place of what Postgres has, where that does not open or is older; or, with
+    /// --from, bring a backup back.
+    ///
+    /// A backup is read to its end first, and refused if anything in it is not what was written. Then Postgres gets the
+    /// versions it lacks, all or none. A stack that has a later version than the backup is left as it is, and so is one whose
+    /// newest version the backup does not have: it is named, and the exit code is 1. No row is ever changed or removed.
+    /// Nothing has to be stopped, and NATS is not needed. The table may be gone as well.
     Restore {
         /// The stack.
-        stack: String,
+        #[arg(required_unless_present = "from", conflicts_with = "from")]
+        stack: Option<String>,
+        /// The folder of a backup, of which every stack is restored.
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+        /// How to print what became of each stack.
+        #[arg(short, long, default_value = "table", requires = "from")]
+        output: Format,
     },
     /// Give a stack whose state was lost an empty one: its next run finds by keys and names what the vendor has. Refused
     /// where there is a state.
@@ -121,10 +149,23 @@ impl StateKey {
 
 /// Works on states.
 pub async fn run(args: StateArgs) -> Result<Exit> {
-    let pool = args.connection.postgres(2).await?;
-    let nats = args.connection.nats(Login::Role(Role::Admin), "wanwright-state").await?;
-    let states = States::new(pool.clone(), nats.clone(), args.key.keys(&args.connection.home));
+    let keys = args.key.keys(&args.connection.home);
     match args.what {
+        // A backup needs Postgres only, and is brought back where nothing else may be there yet.
+        What::Backup { dir, output } => backup::write(&args.connection, &dir, output).await,
+        What::Restore { from: Some(dir), output, .. } => {
+            backup::restore(&args.connection, &keys, &dir, output).await
+        }
+        what => with_copies(what, &args.connection, keys).await,
+    }
+}
+
+/// What needs the second copies as well.
+async fn with_copies(what: What, connection: &Connection, keys: StateKeys) -> Result<Exit> {
+    let pool = connection.postgres(2).await?;
+    let nats = connection.nats(Login::Role(Role::Admin), "wanwright-state").await?;
+    let states = States::new(pool.clone(), nats.clone(), keys);
+    match what {
         What::List { customer, output } => list(&states, &pool, customer.as_deref(), output).await,
         What::History { stack, output } => {
             let stack = stack_of(&pool, &stack).await?;
@@ -149,7 +190,7 @@ pub async fn run(args: StateArgs) -> Result<Exit> {
             output::line(String::from_utf8_lossy(&version.body).trim_end());
             Ok(Exit::Done)
         }
-        What::Restore { stack } => {
+        What::Restore { stack: Some(stack), .. } => {
             let stack = stack_of(&pool, &stack).await?;
             Ok(restored(&stack, states.restore(&stack).await?))
         }
@@ -176,6 +217,9 @@ pub async fn run(args: StateArgs) -> Result<Exit> {
             let done = states.reseal(true).await?;
             output::line(format!("sealed  {} versions with key {}", done.versions, done.key));
             Ok(unopened(&done.unopened))
+        }
+        What::Backup { .. } | What::Restore { stack: None, .. } => {
+            Err(Usage("name a stack, or a backup with --from".to_owned()).into())
         }
     }
 }

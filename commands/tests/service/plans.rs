@@ -6,23 +6,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use wanwright_commands::service::Options;
 use wanwright_commands::{Customer, orders};
-use wanwright_nats::load_subject;
+use wanwright_nats::{History, load_subject};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::{
     CommandId, Digest, Envelope, ObjectRef, Outcome, Position, Reason, SiteId, subjects,
 };
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Refreshed, Vendors};
 
-use crate::world::{PARTITIONS, World, code, customer, stream_of};
+use crate::vendors::copy;
+use crate::world::{PARTITIONS, Service, World, code, customer, stream_of};
 
 /// How many attacks there are.
 const ATTACKS: usize = 1_000;
 
-const TENANTS: [&str; 2] = ["acme", "globex"];
-const SITES: [&str; 2] = ["oslo", "bergen"];
+const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+/// The tenant whose history is of before there was a shortest time for plans: they are valid for a second.
+const HASTY: usize = 2;
+const SITES: [&str; 3] = ["oslo", "bergen", "munich"];
+/// The site that is at another vendor than the others.
+const ELSEWHERE: usize = 2;
+const VENDORS: [&str; SITES.len()] = ["simwan", "simwan", "versa"];
 const LOCATIONS: [&str; 3] = ["Oslo", "Bergen", "Paris"];
 
 /// What an attacker tries.
@@ -59,9 +67,23 @@ enum Attack {
     OtherKind,
     /// By the durable door, under an id of a message.
     Durable,
+    /// A plan whose time is over.
+    Expired,
+    /// An approval that was given in time, of a plan that nobody applied in time.
+    ApprovedThenExpired,
+    /// A plan that was made before the vendor's folder said something else of what would be done.
+    OtherTemplate,
+    /// An approval that was given before it did.
+    ApprovedThenOtherTemplate,
+    /// A plan that was made before the stack was given another version of the template.
+    OtherVersion,
+    /// The plan of a site at another vendor.
+    OtherVendor,
+    /// A plan that was made with another vendor's template, as the site's own.
+    MadeByOtherVendor,
 }
 
-const ALL: [Attack; 17] = [
+const ALL: [Attack; 24] = [
     Attack::Stale,
     Attack::OtherTunnel,
     Attack::OtherStack,
@@ -79,6 +101,22 @@ const ALL: [Attack; 17] = [
     Attack::FalselyStale,
     Attack::OtherKind,
     Attack::Durable,
+    Attack::Expired,
+    Attack::ApprovedThenExpired,
+    Attack::OtherTemplate,
+    Attack::ApprovedThenOtherTemplate,
+    Attack::OtherVersion,
+    Attack::OtherVendor,
+    Attack::MadeByOtherVendor,
+];
+
+/// What some attacks are always refused with: another rule would have stopped some of them too, later.
+const REFUSED_WITH: [(Attack, Reason); 5] = [
+    (Attack::Expired, Reason::PlanExpired),
+    (Attack::OtherTemplate, Reason::PlanStale),
+    (Attack::OtherVersion, Reason::PlanMismatch),
+    (Attack::OtherVendor, Reason::PlanMismatch),
+    (Attack::MadeByOtherVendor, Reason::PlanMismatch),
 ];
 
 /// A plan that waits.
@@ -100,12 +138,18 @@ struct Given {
 
 struct Scene {
     world: World,
-    vendors: Catalogue,
+    service: Service,
+    /// The vendors' folders, which the attacks change.
+    folders: tempfile::TempDir,
+    vendors: Vendors,
     /// The states of the tenants, and the sequences up to which they are read.
-    states: [(u64, Customer); 2],
+    states: [(u64, Customer); TENANTS.len()],
     /// How many plans were made: each has another file.
     made: u64,
     edits: usize,
+    rollouts: u64,
+    /// The plan of the hasty tenant that is left until its time is over.
+    left: Option<Waiting>,
     /// Approvals that counted, by tenant and site.
     given: BTreeMap<(usize, usize), Given>,
     /// What honest people approved.
@@ -115,23 +159,48 @@ struct Scene {
 
 impl Scene {
     async fn open() -> Self {
-        let vendors = Catalogue::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors")).unwrap();
+        let folders = tempfile::tempdir().unwrap();
+        for vendor in ["simwan", "versa"] {
+            let from = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
+            copy(&std::path::Path::new(from).join(vendor), &folders.path().join(vendor));
+        }
+        let first = folders.path().join("simwan/terraform");
+        let second = folders.path().join("simwan/terraform@2");
+        copy(&first, &second);
+        let template = std::fs::read_to_string(second.join("main.tf")).unwrap();
+        std::fs::write(second.join("main.tf"), format!("# The second version.\n{template}")).unwrap();
+        let vendors = Vendors::open(folders.path()).unwrap();
+        let world = World::empty("").await;
+        let service = world.serve_vendors(vendors.clone(), Options::default()).await;
         let scene = Self {
-            world: World::new().await,
+            world,
+            service,
+            folders,
             vendors,
             states: Default::default(),
             made: 0,
             edits: 0,
+            rollouts: 0,
+            left: None,
             given: BTreeMap::new(),
             approved: BTreeSet::new(),
             applied: BTreeSet::new(),
         };
-        for tenant in TENANTS {
+        for (number, tenant) in TENANTS.into_iter().enumerate() {
             let policy = json!({ "policy": { "site": { "plan": { "valid": "30d" } } } });
             scene.accepted(&format!("{tenant}.ann.customer.{tenant}.change"), &policy).await;
+            if number == HASTY {
+                scene.hurry(tenant).await;
+            }
             for (net, site) in (1..).zip(SITES) {
-                let lan = json!({ "vendor": "simwan", "lan": [format!("10.{net}.0.0/24")] });
-                scene.accepted(&format!("{tenant}.ann.site.{site}.create"), &lan).await;
+                let mut body = json!({ "vendor": VENDORS[net - 1], "lan": [format!("10.{net}.0.0/24")] });
+                if net - 1 == ELSEWHERE {
+                    body["settings"] = json!({ "organization": tenant, "template": "branch" });
+                }
+                scene.accepted(&format!("{tenant}.ann.site.{site}.create"), &body).await;
+                if net - 1 == ELSEWHERE {
+                    continue;
+                }
                 let tunnel = json!({
                     "site": site, "peer": { "hub": "hub-eu" }, "inside": format!("169.254.{net}.0/30"),
                 });
@@ -139,6 +208,19 @@ impl Scene {
             }
         }
         scene
+    }
+
+    /// Says of a tenant's plans once more how long they are valid, as nobody may any more.
+    async fn hurry(&self, tenant: &str) {
+        let of = customer(tenant);
+        let last = self.world.history(tenant).await.pop().unwrap();
+        let before = Envelope::decode(&last.payload).unwrap();
+        let (command, prev) = (CommandId::mint(), Some(Digest::of(&last.payload)));
+        let text = String::from_utf8(Envelope { command, prev, ..before }.encode().unwrap()).unwrap();
+        assert!(text.contains(r#""30d""#), "{text}");
+        let bytes = text.replace(r#""30d""#, r#""1s""#).into();
+        let history = History::new(self.world.nats.clone());
+        history.append(&of, last.sequence, command, async_nats::HeaderMap::new(), bytes).await.unwrap();
     }
 
     async fn ask(&self, tail: &str, body: &Value) -> Outcome {
@@ -164,10 +246,14 @@ impl Scene {
     }
 
     fn due(&self, state: &Customer, tenant: usize, site: usize) -> Option<Order> {
+        self.due_at(state, tenant, site, Timestamp::now())
+    }
+
+    fn due_at(&self, state: &Customer, tenant: usize, site: usize, now: Timestamp) -> Option<Order> {
         let target = Target::Site(SITES[site].parse().unwrap());
         let nowhere = Position { stream: String::new(), sequence: 0 };
-        let vendor = self.vendors.get("simwan").unwrap();
-        let now = jiff::Timestamp::now();
+        let vendors = self.vendors.snapshot();
+        let vendor = vendors.get(VENDORS[site]).unwrap();
         orders::wanted_at(&customer(TENANTS[tenant]), state, vendor, &target, &nowhere, now).change
     }
 
@@ -186,9 +272,16 @@ impl Scene {
         self.ask(&format!("{}.{actor}.site.{}.report", TENANTS[tenant], SITES[site]), &report).await
     }
 
-    fn plan(&mut self) -> Value {
+    /// A plan of this order.
+    fn plan(&mut self, site: usize, order: &Order) -> Value {
+        let version = order.template.as_ref().map_or(1, |template| template.version);
+        let vendors = self.vendors.snapshot();
+        let effects = vendors.get(VENDORS[site]).unwrap().template(version).unwrap().effects.clone();
+        self.plan_with(&effects)
+    }
+
+    fn plan_with(&mut self, template: &str) -> Value {
         self.made += 1;
-        let template = &self.vendors.get("simwan").unwrap().terraform.as_ref().unwrap().effects;
         json!({
             "hash": Digest::of(format!("plan {}", self.made).as_bytes()), "template": template, "serial": 1,
             "lineage": "l", "counts": { "create": 1, "update": 0, "delete": 0, "replace": 0 },
@@ -205,7 +298,7 @@ impl Scene {
         let state = self.state(tenant).await;
         let order = self.due(&state, tenant, site).unwrap();
         assert!(matches!(order.intent, Intent::Plan { .. }), "{order:?}");
-        let plan = self.plan();
+        let plan = self.plan(site, &order);
         let finding = Finding::Planned { plan: serde_json::from_value(plan.clone()).unwrap() };
         let reported = self.report(tenant, site, "executor", &order, finding).await;
         assert_eq!(code(&reported), None);
@@ -217,13 +310,45 @@ impl Scene {
     async fn edit(&mut self, tenant: usize, site: usize) {
         self.edits += 1;
         let location = format!("{} {}", LOCATIONS[self.edits % LOCATIONS.len()], self.edits);
-        let body = json!({ "settings": { "location": location } });
+        let setting = if site == ELSEWHERE { "template" } else { "location" };
+        let body = json!({ "settings": { (setting): location } });
         self.accepted(&format!("{}.ann.site.{}.change", TENANTS[tenant], SITES[site]), &body).await;
     }
 
     fn approval(tenant: usize, site: usize, who: &str, generation: u64, hash: Digest) -> (String, Value) {
         let tail = format!("{}.{who}.site.{}.approve", TENANTS[tenant], SITES[site]);
         (tail, json!({ "generation": generation, "plan": hash }))
+    }
+
+    /// The vendor's folder says something else of what its resources do, as it never did before.
+    fn edit_folder(&mut self) {
+        self.edits += 1;
+        let file = self.folders.path().join("simwan/api/site.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{text}\n# {}", self.edits)).unwrap();
+        assert!(matches!(self.vendors.refresh(), Refreshed::Swapped(_)));
+    }
+
+    /// A rollout gives a stack the version of the template that it does not have.
+    async fn assign(&mut self, tenant: usize, site: usize) {
+        self.rollouts += 1;
+        let id: SiteId = SITES[site].parse().unwrap();
+        let present = &self.state(tenant).await.sites[&id];
+        let from = present.templates.version_at(present.generation);
+        let vendors = self.vendors.snapshot();
+        let template = vendors.get(VENDORS[site]).unwrap().template(3 - from).unwrap();
+        let body = json!({
+            "version": template.version, "digest": template.digest, "from": from, "rollout": self.rollouts,
+            "by": "ann",
+        });
+        let tail = format!("{}.rollout.site.{}.assign-template", TENANTS[tenant], SITES[site]);
+        self.accepted(&tail, &body).await;
+    }
+
+    /// An approval that counts. It is honest only if what comes of it is noted as approved.
+    async fn approves(&self, tenant: usize, site: usize, waiting: &Waiting) {
+        let (tail, body) = Self::approval(tenant, site, "bob", waiting.generation, waiting.hash);
+        self.accepted(&tail, &body).await;
     }
 
     /// Somebody honest approves what waits, and it is applied.
@@ -315,7 +440,8 @@ impl Scene {
             }
             Attack::Racing => return self.race(tenant, site, &waiting).await,
             Attack::Exchanged => {
-                let finding = Finding::Planned { plan: serde_json::from_value(self.plan()).unwrap() };
+                let plan = self.plan(site, &order);
+                let finding = Finding::Planned { plan: serde_json::from_value(plan).unwrap() };
                 let exchanged = self.report(tenant, site, "executor", &order, finding).await;
                 assert_eq!(code(&exchanged), None, "a report is heard, and says nothing new");
                 let made = Digest::of(format!("plan {}", self.made).as_bytes());
@@ -325,7 +451,8 @@ impl Scene {
                 self.edit(tenant, site).await;
                 let state = self.state(tenant).await;
                 let order = self.due(&state, tenant, site).unwrap();
-                let finding = Finding::Planned { plan: serde_json::from_value(self.plan()).unwrap() };
+                let plan = self.plan(site, &order);
+                let finding = Finding::Planned { plan: serde_json::from_value(plan).unwrap() };
                 return code(&self.report(tenant, site, "eve", &order, finding).await);
             }
             Attack::FalselyStale => {
@@ -346,6 +473,66 @@ impl Scene {
                 let id = CommandId::mint();
                 self.world.put(&tail, id, body.to_string().into()).await;
                 return code(&self.world.outcome(TENANTS[tenant], id).await);
+            }
+            Attack::Expired => {
+                let left = self.left.take();
+                let Waiting { generation, hash, .. } = match left {
+                    Some(left) => left,
+                    None => self.waiting(HASTY, ELSEWHERE).await,
+                };
+                let (tail, body) = Self::approval(HASTY, ELSEWHERE, "eve", generation, hash);
+                let state = self.state(HASTY).await;
+                // At a vendor whose folder no attack changes: nothing else is wrong with the plan.
+                let target = Target::Site(SITES[ELSEWHERE].parse().unwrap());
+                let expires = orders::expiry(&state, &target).unwrap();
+                if let Ok(rest) = expires.duration_since(Timestamp::now()).try_into() {
+                    tokio::time::sleep(rest).await;
+                }
+                let answer = code(&self.ask(&tail, &body).await);
+                // It is out of date when this attack has its turn again.
+                self.left = Some(self.waiting(HASTY, ELSEWHERE).await);
+                return answer;
+            }
+            Attack::ApprovedThenExpired => {
+                self.approves(tenant, site, &waiting).await;
+                let state = self.state(tenant).await;
+                let now = self.due(&state, tenant, site).unwrap();
+                assert_eq!(now.plan.map(|plan| plan.hash), Some(hash), "it is applied in time");
+                let later = Timestamp::now() + SignedDuration::from_hours(31 * 24);
+                let later = self.due_at(&state, tenant, site, later).unwrap();
+                assert!(matches!(later.intent, Intent::Plan { .. }), "it is applied too late: {later:?}");
+                self.approved.insert(hash);
+                return None;
+            }
+            Attack::OtherTemplate => {
+                self.edit_folder();
+                Self::approval(tenant, site, "eve", generation, hash)
+            }
+            Attack::ApprovedThenOtherTemplate => {
+                self.approves(tenant, site, &waiting).await;
+                self.edit_folder();
+                return None;
+            }
+            Attack::OtherVersion => {
+                self.assign(tenant, site).await;
+                Self::approval(tenant, site, "eve", generation, hash)
+            }
+            Attack::OtherVendor => {
+                let other = self.waiting(tenant, ELSEWHERE).await;
+                Self::approval(tenant, site, "eve", generation, other.hash)
+            }
+            Attack::MadeByOtherVendor => {
+                self.edit(tenant, site).await;
+                let state = self.state(tenant).await;
+                let order = self.due(&state, tenant, site).unwrap();
+                let vendors = self.vendors.snapshot();
+                let effects = &vendors.get(VENDORS[ELSEWHERE]).unwrap().terraform.as_ref().unwrap().effects;
+                let plan = self.plan_with(effects);
+                let finding = Finding::Planned { plan: serde_json::from_value(plan.clone()).unwrap() };
+                let reported = self.report(tenant, site, "executor", &order, finding).await;
+                assert_eq!(code(&reported), None, "a report is heard, and says nothing new");
+                let (tail, _) = Self::approval(tenant, site, "eve", generation, hash);
+                (tail, json!({ "generation": order.generation(), "plan": plan["hash"] }))
             }
         };
         code(&self.ask(&tail, &body).await)
@@ -390,16 +577,26 @@ async fn a_thousand_attacks_get_nothing_applied() {
         *answers.entry(attack).or_default().entry(answer).or_default() += 1;
         scene.look().await;
     }
-    let heard_and_void = [Attack::Replayed, Attack::Racing, Attack::FalselyStale];
+    let heard_and_void = [
+        Attack::Replayed,
+        Attack::Racing,
+        Attack::FalselyStale,
+        Attack::ApprovedThenExpired,
+        Attack::ApprovedThenOtherTemplate,
+    ];
     for (attack, answers) in &answers {
         eprintln!("{attack:?}: {answers:?}");
         let accepted = answers.contains_key(&None);
         assert!(!accepted || heard_and_void.contains(attack), "{attack:?}: {answers:?}");
     }
+    for (attack, reason) in REFUSED_WITH {
+        assert_eq!(answers[&attack].keys().collect::<Vec<_>>(), [&Some(reason)], "{attack:?}");
+    }
     let foreign: Vec<_> = scene.applied.difference(&scene.approved).collect();
     eprintln!("{ATTACKS} attacks, {} applied that nobody approved; {} plans", foreign.len(), scene.made);
     assert!(foreign.is_empty(), "{foreign:?}");
     assert!(scene.applied.len() > 100, "the honest ones were applied: {}", scene.applied.len());
+    scene.service.stop().await;
     scene.world.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! The Terraform engine: real Terraform, one process group per run, on a state that wanwright keeps.
 
 mod archive;
+mod backup;
 mod bounded;
 mod carry_out;
 mod creates;
@@ -34,6 +35,7 @@ mod tests;
 mod waiting;
 
 pub use archive::{Resealed, Restored, StateRow, StateVersion, States};
+pub use backup::{Backup, BackupError, BackupFile, BackupManifest, RestoredStack, Tell, Verdict};
 pub use engine::{Config, TerraformEngine, USUAL_LIMIT};
 pub use error::TerraformError;
 pub use store::StoreError;
