@@ -205,7 +205,7 @@ async fn a_damaged_backup_is_refused_and_none_holds_a_secret() -> Result<()> {
     std::fs::write(&states, whole)?;
     // Neither NATS nor an executor has to be there for it.
     let said = running
-        .call(&["state", "restore", "--from", &named, "--nats", "nats://127.0.0.1:1"])
+        .call(&["state", "--nats", "nats://127.0.0.1:1", "restore", "--from", &named])
         .await?
         .code(0)?;
     ensure!(said.out.contains("restored"), "{}", said.out);
