@@ -43,8 +43,16 @@ async fn a_run_is_followed_measured_and_logged() -> Result<()> {
     let device = devices.first().context("a device")?;
     ensure!(device["cpu_millis"].is_null() && device["running_millis"].is_u64(), "no process: {device}");
 
-    let order = stacks[0]["order_id"].as_str().context("an order")?.to_owned();
-    let said = running.call(&["log", &format!("operation/{order}")]).await?.code(0)?.out;
+    // A tunnel that came a moment later has a run of its own: this is about the one that made the site.
+    let mut found = None;
+    for row in &stacks {
+        let order = row["order_id"].as_str().context("an order")?.to_owned();
+        let said = running.call(&["log", &format!("operation/{order}")]).await?.code(0)?.out;
+        if said.contains("/v1/sites 201") {
+            found = Some((order, said));
+        }
+    }
+    let (order, said) = found.context("no run made the site")?;
     for part in
         ["queued", "try 1", "Plan to create", "done)", "POST /v1/sites 201", "succeeded", "MB at most"]
     {

@@ -136,7 +136,7 @@ async fn what_may_be_forgotten_is_a_warning() {
             "`settings.system_name`, so that setting has no effect",
         ),
         (
-            "api/device.toml",
+            "api/site.toml",
             "idempotency_header = \"Idempotency-Key\"\n",
             "[job]\nid = \"/job\"\npath = \"/v1/jobs/{job}\"\nstate = \"/state\"\nrunning = [\"a\"]\nsucceeded = [\"b\"]\nfailed = \
              [\"c\"]\n",
