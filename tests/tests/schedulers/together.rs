@@ -46,6 +46,8 @@ async fn until_there(world: &World, devices: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_devices_are_made_changed_and_removed_in_few_calls() {
     const DEVICES: usize = 500;
+    // Fifty go in one call; where little is ready when a call may be made, fewer.
+    const FEW: std::ops::RangeInclusive<u64> = 10..=80;
     let world = World::many(5, "").await;
     let acme = world.customer("acme").await;
     create(&world, &acme, DEVICES).await;
@@ -56,7 +58,7 @@ async fn five_hundred_devices_are_made_changed_and_removed_in_few_calls() {
     let stats = world.devices().await;
     assert_eq!(stats.totals.creations, 500);
     assert!(stats.names.values().all(|name| name.creations == 1 && name.replays == 0), "made twice");
-    assert!((10..=25).contains(&created), "{created} calls for {DEVICES} devices");
+    assert!(FEW.contains(&created), "{created} calls for {DEVICES} devices");
     let records = world.records("acme").await;
     let calls: Vec<_> = records
         .iter()
@@ -87,7 +89,7 @@ async fn five_hundred_devices_are_made_changed_and_removed_in_few_calls() {
     level::until("all are changed", LIMIT, changed).await.unwrap();
     world.until_done("acme").await;
     let updated = world.calls().await - before;
-    assert!((10..=25).contains(&updated), "{updated} calls for {DEVICES} changes");
+    assert!(FEW.contains(&updated), "{updated} calls for {DEVICES} changes");
     two.stop().await;
 
     let before = world.calls().await;
@@ -98,7 +100,7 @@ async fn five_hundred_devices_are_made_changed_and_removed_in_few_calls() {
     let three = world.scheduler("three", Patience::default()).await;
     until_there(&world, 0).await;
     let removed = world.calls().await - before;
-    assert!((10..=25).contains(&removed), "{removed} calls for {DEVICES} removals");
+    assert!(FEW.contains(&removed), "{removed} calls for {DEVICES} removals");
     println!(
         "{DEVICES} devices: {created} calls to make them, {updated} to change them, {removed} to remove them"
     );
