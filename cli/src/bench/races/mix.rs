@@ -24,6 +24,8 @@ const SERIALS: u8 = 25;
 /// In hundred, how many commands are reports, and how many of those say that it failed.
 const REPORTS: u8 = 25;
 const FAILURES: u8 = 5;
+/// In hundred, how many are for something that failed to be tried again: else all that is left at the end has failed.
+const RETRIES: u8 = 5;
 
 /// Makes commands of one customer.
 pub struct Mix {
@@ -43,6 +45,11 @@ impl Mix {
             && let Some(report) = self.report(known, vendors)?
         {
             return Ok(report);
+        }
+        if self.random.u8(..100) < RETRIES
+            && let Some((kind, id)) = self.random.choice(failed(known))
+        {
+            return self.parse("bench", kind, &id, "retry", &json!({}));
         }
         let (kind, id, verb, body) = self.wish();
         self.parse("bench", kind, &id, verb, &body)
@@ -115,6 +122,16 @@ impl Mix {
         let body = serde_json::to_value(said(&order, failed))?;
         self.parse("executor", target.kind(), target.id(), "report", &body).map(Some)
     }
+}
+
+/// What has failed of a customer.
+fn failed(known: &Customer) -> Vec<(Kind, String)> {
+    let sites = known.sites.iter().filter(|(_, site)| site.failure.is_some());
+    let tunnels = known.tunnels.iter().filter(|(_, tunnel)| tunnel.failure.is_some());
+    let devices = known.devices.iter().filter(|(_, device)| device.failure.is_some());
+    let sites = sites.map(|(id, _)| (Kind::Site, id.to_string()));
+    let tunnels = tunnels.map(|(id, _)| (Kind::Tunnel, id.to_string()));
+    sites.chain(tunnels).chain(devices.map(|(id, _)| (Kind::Device, id.to_string()))).collect()
 }
 
 /// The report of a run that did everything, or nothing.
