@@ -8,27 +8,13 @@ use wanwright_nats::evidence::SigningKey;
 use wanwright_schemas::subjects::{PARTITIONS, events_stream, partition};
 use wanwright_tests::{Home, Processes, Program, Running, Said, Signal, Timing, level};
 
-use crate::support::{own, program};
+use crate::support::{copy, own, program};
 
 /// Verifies an export as on another machine: no home, no servers.
 async fn verify(program: &Program, home: &Home, dir: &Path, args: &[&str]) -> Result<Said> {
     let dir = dir.display().to_string();
     let elsewhere = program.clone().with("WANWRIGHT_HOME", &home.join("tmp/nowhere").display().to_string());
     elsewhere.call(home, &[&["audit", "verify", &dir], args].concat()).await
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to)?;
-        } else {
-            std::fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
 }
 
 /// Waits until everything there is has been signed.

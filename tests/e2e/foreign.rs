@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use wanwright_provider::release::{Release, ReleaseArgs, release};
 use wanwright_tests::{Home, Processes, Running, Signal, Timing, level};
 
-use crate::plans::{approve_plan, copy, events, opened, plan};
-use crate::support::{home, program};
+use crate::plans::{approve_plan, events, opened, plan};
+use crate::support::{copy, home, program};
 
 const ADDRESS: &str = "registry.terraform.io/other/other";
 const VERSION: &str = "1.2.3";

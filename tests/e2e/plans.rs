@@ -1,6 +1,5 @@
 //! Plans in the running system: what is approved is what is applied, by whoever applies it, and nothing else.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -12,21 +11,7 @@ use wanwright_schemas::run::{self, RunEvent};
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_tests::{Answer, Customer, Rows, Running, Signal, Timing, level, mint};
 
-use crate::support::{home, program};
-
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?.path();
-        let to = to.join(entry.file_name().context("a name")?);
-        if entry.is_dir() {
-            copy(&entry, &to)?;
-        } else {
-            std::fs::copy(&entry, &to)?;
-        }
-    }
-    Ok(())
-}
+use crate::support::{copy, home, program};
 
 /// A system of a test's own, with vendors' folders that the test may change.
 async fn own() -> Result<Running> {

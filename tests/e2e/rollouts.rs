@@ -1,29 +1,15 @@
 //! Another version of a vendor's template, given to real stacks by real Terraform: canary first, then the rest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wanwright_tests::{Customer, Running, Signal, Timing, level};
 
 use crate::plans::{approve, events, plan};
-use crate::support::{home, program};
+use crate::support::{copy, home, program};
 
 const CUSTOMERS: [&str; 5] = ["can", "one", "two", "three", "four"];
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to)?;
-        } else {
-            std::fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
-}
 
 /// A vendors' folder with simwan alone, whose second version of the template says more of where a site is, and whose third
 /// has the vendor refuse every tunnel.

@@ -27,3 +27,18 @@ pub async fn shared() -> Result<&'static Running> {
     static SHARED: OnceCell<Running> = OnceCell::const_new();
     SHARED.get_or_try_init(own).await
 }
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}

@@ -8,8 +8,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use wanwright_tests::{Running, Timing, level};
 
-use crate::plans::copy;
-use crate::support::{home, program};
+use crate::support::{copy, home, program};
 use vendor::Loom;
 
 /// Its folder, with places for what only a test knows.
