@@ -9,6 +9,7 @@ use cqrs_es::{Aggregate, AggregateContext, AggregateError, EventStore};
 use jiff::Timestamp;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::{Lease, Nats, NatsError};
+use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::CustomerId;
 use wanwright_schemas::outcome::Outcome;
@@ -27,7 +28,7 @@ use super::oldest::Oldest;
 use super::previews::Previews;
 use super::sealing::{ERASE, Says, Sealed, Sealing};
 use super::serials::Seen;
-use super::store::{CustomerStore, Loaded};
+use super::store::{CustomerStore, Loaded, damaged};
 use super::verdicts::Verdicts;
 use super::{outcomes, serials, sweeper, verdict};
 use crate::orders;
@@ -172,11 +173,13 @@ impl Lane {
         recent: Recent,
         loaded: Loaded,
     ) -> Result<Outcome, Trouble> {
-        if !says.is(recent.digest) {
+        let customer = &asked.subject.customer;
+        let message = self.store.message(customer, recent.sequence).await?;
+        let recorded = Envelope::decode(&message.payload).map_err(damaged)?;
+        if !says.is(recorded.body_sha256) {
             self.store.keep(loaded);
             return Ok(verdict::refused(asked, verdict::reused(asked)));
         }
-        let customer = &asked.subject.customer;
         let position = self.store.position(customer, recent.sequence);
         let first = outcomes::first(&self.nats, customer, asked.headers.command).await?;
         // Another command's answer may have been kept under this id; the history tells which one is right.
@@ -184,10 +187,10 @@ impl Lane {
         let is_told = first.is_some();
         let outcome = match first {
             Some(first) => first,
-            None => verdict::told(position, &self.store.message(customer, recent.sequence).await?)?,
+            None => verdict::told(position, &message)?,
         };
         if !asked.headers.dry_run {
-            self.follow_up(asked, recent, is_told, &loaded).await?;
+            self.follow_up(asked, &recorded.events, is_told, &loaded).await?;
             if !is_told {
                 outcomes::record(&self.nats, customer, &asked.headers, &outcome).await?;
             }
@@ -201,7 +204,7 @@ impl Lane {
     async fn follow_up(
         &self,
         asked: &Asked,
-        recent: Recent,
+        events: &[Event],
         is_told: bool,
         loaded: &Loaded,
     ) -> Result<(), Trouble> {
@@ -209,15 +212,14 @@ impl Lane {
         if is_told && asked.subject.verb != ERASE {
             return Ok(());
         }
-        let events = self.store.envelope(customer, recent.sequence).await?.events;
         if asked.subject.verb == ERASE {
-            self.sealing.follow(customer, &events).await?;
+            self.sealing.follow(customer, events).await?;
         }
         if !is_told && events.iter().any(|event| matches!(event, Event::Device(_, change) if change.is_end()))
         {
             let history = self.store.load_events(customer.as_str()).await?;
             let known = serials::given(history.iter().map(|recorded| &recorded.payload.event));
-            let removed = serials::removed(&loaded.head.state, known, &events);
+            let removed = serials::removed(&loaded.head.state, known, events);
             self.ask_about(customer, removed);
         }
         Ok(())

@@ -326,11 +326,6 @@ impl CustomerStore {
         let message = self.history.message(customer, sequence).await.map_err(unread)?;
         message.ok_or_else(|| AggregateError::DatabaseConnectionError(missing()))
     }
-
-    /// The envelope of a message of the customer.
-    pub async fn envelope(&self, customer: &CustomerId, sequence: u64) -> Result<Envelope, Failed> {
-        Envelope::decode(&self.message(customer, sequence).await?.payload).map_err(damaged)
-    }
 }
 
 pub(super) fn unproven(error: Unproven) -> Failed {
