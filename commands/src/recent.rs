@@ -8,6 +8,9 @@ use wanwright_schemas::ids::CommandId;
 /// How many bytes of an id are its sender's time.
 const TIME: usize = 6;
 
+/// About how many bytes a command takes in [`Recents::pack`].
+const USUAL: usize = 15;
+
 /// A command that was decided lately. What it said is told by its message: most commands come once, and every load and every
 /// snapshot would carry the digests of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +71,9 @@ impl Recents {
         for (id, recent) in self.order.iter().filter_map(|id| Some((id.bytes(), self.get(*id)?))) {
             let (time, rest) = id.split_at(TIME);
             let minted = time.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-            for (now, then) in [
-                (recent.millis, before.millis),
-                (recent.sequence, before.sequence),
-                (recent.millis, minted),
-            ] {
+            for (now, then) in
+                [(recent.millis, before.millis), (recent.sequence, before.sequence), (recent.millis, minted)]
+            {
                 let mut number = [0; 10];
                 let length = now.wrapping_sub(then).cast_signed().encode_var(&mut number);
                 into.extend_from_slice(&number[..length]);
@@ -85,6 +86,9 @@ impl Recents {
     /// What [`Recents::pack`] made; `None` if it is something else.
     pub(crate) fn unpack(mut bytes: &[u8]) -> Option<Self> {
         let mut recents = Self::default();
+        let about = bytes.len() / USUAL;
+        recents.by_id.reserve(about);
+        recents.order.reserve(about);
         let mut before = Recent { sequence: 0, millis: 0 };
         while !bytes.is_empty() {
             let mut number = || {
@@ -149,10 +153,7 @@ mod tests {
         for number in 0..1000 {
             // Decided a few milliseconds after it was minted, a while and some other customers' messages after the one before.
             let millis = 1_795_000_000_000 + number * 700;
-            usual.insert(
-                CommandId::of_message(millis - 5, number),
-                Recent { sequence: number * 90, millis },
-            );
+            usual.insert(CommandId::of_message(millis - 5, number), Recent { sequence: number * 90, millis });
         }
         let mut odd = Recents::default();
         let sender = "a".parse().expect("an actor");

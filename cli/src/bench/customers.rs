@@ -25,6 +25,13 @@ use crate::exit::Exit;
 use crate::output::{line, note};
 use crate::send;
 
+/// How long after one cold load the next one begins at the earliest: ten times the usual load of 500 commands a minute is
+/// 83 a second.
+const BETWEEN_LOADS: Duration = Duration::from_millis(12);
+
+/// After how many loads the customer changes.
+const LOADS_A_CHANGE: u32 = 20;
+
 /// Runs the campaign.
 pub async fn run(args: CustomersArgs) -> Result<Exit> {
     let home = std::env::temp_dir().join(format!("wanwright-customers-{}", std::process::id()));
@@ -146,14 +153,22 @@ impl Campaign {
         changes(nats, "deep", self.args.deep - 101).await.map(drop)
     }
 
-    /// Loads that find nothing in memory, and between them the same questions to the server bare, whose answers nobody
-    /// looks at: what is slow there is the server or the machine.
+    /// Loads that find nothing in memory, as many a second as a burst of commands would need that all go to other customers,
+    /// and between them the same questions to the server bare, whose answers nobody looks at: what is slow there is the
+    /// server or the machine. The customer goes on changing meanwhile, so its newest snapshot is of every age.
     async fn loads(&self, customer: &str, times: u32) -> Result<Value> {
         let nats = wanwright_nats::connect(&self.nats_url, "wanwright-bench", PARTITIONS).await?;
         let (history, snapshots) = (History::new(nats.clone()), Snapshots::new(nats.clone()));
         let id: CustomerId = customer.parse()?;
         let (mut loads, mut bare) = (Vec::new(), Vec::new());
-        for _ in 0..times {
+        let mut next = tokio::time::interval(BETWEEN_LOADS);
+        for number in 0..times {
+            if number % LOADS_A_CHANGE == 0 {
+                let body = json!({ "settings": { "vlan": 2 + number % 1000 } });
+                let device = format!("{customer}/device-00000");
+                accepted(&nats, "device", "change", &device, &body).await?;
+            }
+            next.tick().await;
             let began = Instant::now();
             let (proven, head, snapshot) =
                 tokio::join!(history.prove(&id, None), history.head(&id), snapshots.get(&id, STATE_VERSION));

@@ -26,7 +26,7 @@ use crate::service::seen::Seen;
 
 /// A state is frozen after this many messages, and later the larger it is: freezing costs what it weighs, and a load
 /// reads what came since.
-const FREEZE_AFTER: usize = 64;
+const FREEZE_AFTER: usize = 32;
 
 /// How many bytes of a state make it wait for another message.
 const BYTES_A_MESSAGE: usize = 8 * 1024;

@@ -24,6 +24,11 @@ async fn a_restart_keeps_data_credentials_and_ports() {
     let options = NatsOptions::new(dir.join("nats"), cache());
     let nats = Nats::start(&options).await.unwrap();
     assert!(nats.is_healthy().await);
+    let environment = std::fs::read(format!("/proc/{}/environ", nats.child().id())).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    let names: Vec<&str> =
+        environment.split_terminator('\0').filter_map(|var| Some(var.split_once('=')?.0)).collect();
+    assert_eq!(names, ["GOGC", "GOMEMLIMIT"], "and nothing of this process");
     let (url, system) = (nats.url_with_login(), nats.system_login().clone());
     let js = jetstream(&nats).await;
     js.create_stream(jetstream::stream::Config {

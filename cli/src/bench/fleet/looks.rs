@@ -101,9 +101,11 @@ impl Scenes<'_> {
     async fn all_looked_at(&self, listener: &mut Listener, devices: u64) -> Result<()> {
         let looking = "SELECT count(*) FROM devices WHERE checking IS NOT NULL";
         let (began, limit) = (Instant::now(), self.limit(u32::try_from(devices)?));
-        let mut begun = listener.calls().iter().any(|call| looked_at(call).is_some());
+        let mut begun = false;
         loop {
             listener.listen().await?;
+            // A look can be over before the tables are asked whether there is one.
+            begun |= listener.calls().iter().any(|call| looked_at(call).is_some());
             let left: i64 = sqlx::query_scalar(looking).fetch_one(&self.stack.pool).await?;
             if left == 0 && begun {
                 return listener.listen().await;

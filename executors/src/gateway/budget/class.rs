@@ -13,6 +13,13 @@ use super::pace::Pace;
 /// Longest name of an operation that a limit of its own is kept under.
 const LONGEST_NAME: usize = 48;
 
+/// Longest time for which slots are gathered, in microseconds.
+const GATHERING: i64 = 100_000;
+
+/// So many calls have to wait before their slots are gathered: a person's call, or a run's one after the other, leaves when
+/// it may.
+const BACKLOG: i64 = 4;
+
 /// The limits that count a call, by their names in the record. Calls of one class take each other's slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::gateway) struct Class(Arc<[String]>);
@@ -83,6 +90,16 @@ impl Limits {
     /// How late a slot of this class may be used.
     pub(in crate::gateway) fn grace(&self, class: &Class) -> i64 {
         self.of(class).map(|(_, pace)| pace.grace).min().unwrap_or(i64::MAX / 4)
+    }
+
+    /// For how long slots of this class are gathered, in microseconds, while so many calls wait for them. It is within what
+    /// they may be late, and nothing where those who wait would wait no longer than that.
+    pub(in crate::gateway) fn gathering(&self, class: &Class, waiting: usize) -> i64 {
+        let Some(interval) = self.of(class).map(|(_, pace)| pace.interval).max() else { return 0 };
+        let longest = GATHERING.min(self.grace(class) / 2);
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        let is_backlog = waiting >= BACKLOG && waiting.saturating_mul(interval) > longest;
+        if is_backlog { longest } else { 0 }
     }
 
     /// The limits that count a call.

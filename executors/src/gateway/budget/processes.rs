@@ -320,3 +320,41 @@ async fn a_change_waits_for_no_more_looks_than_have_their_slots() {
         assert!(others <= 27, "{others} looks of the same customer went before a change");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_anyway_leave_together_and_a_call_that_need_not_wait_leaves_at_once() {
+    let mut play = Play::new(1, Duration::from_millis(2));
+    for _ in 0..400 {
+        play.ask(0, "acme");
+    }
+    // The burst is spent then.
+    for _ in 0..2_000 {
+        play.tick().await;
+    }
+    let (before, mut times) = (play.left(), 0);
+    for _ in 0..5_000 {
+        let left = play.left();
+        play.tick().await;
+        times += u64::from(play.left() > left);
+    }
+    let calls = play.left() - before;
+    assert!(calls >= 244, "{calls} of 249 that the budget has room for");
+    assert!(times * 4 <= calls, "{calls} calls left at {times} times");
+
+    // One after the other, as a run of Terraform asks.
+    let mut play = Play::new(1, Duration::from_millis(2));
+    for _ in 0..1_000 {
+        play.tick().await;
+    }
+    for _ in 0..40 {
+        for _ in 0..37 {
+            play.tick().await;
+        }
+        let (call, asked) = (play.ask(0, "acme"), Instant::now());
+        while play.processes[0].calls[call].try_recv().is_err() {
+            play.tick().await;
+        }
+        let waited = asked.elapsed();
+        assert!(waited <= Duration::from_millis(20), "{waited:?} although nobody else waits");
+    }
+}

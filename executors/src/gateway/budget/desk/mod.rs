@@ -375,7 +375,11 @@ impl Desk {
         let Some(now) = self.clock.now() else { return };
         for (class, slots) in &mut self.slots {
             let grace = self.limits.grace(class);
-            while let Some(slot) = slots.front().copied().filter(|slot| *slot <= now.earliest) {
+            let waiting = self.queues.get(class).map_or(0, Queue::len);
+            let gathering = self.limits.gathering(class, waiting);
+            while let Some(slot) =
+                slots.front().copied().filter(|slot| gathered(*slot, gathering) <= now.earliest)
+            {
                 if now.earliest - slot > grace {
                     slots.pop_front();
                     self.counts.lapsed += 1;
@@ -408,9 +412,11 @@ impl Desk {
 
     /// When there is something to do again by itself.
     pub(super) fn wake(&self) -> Option<Instant> {
-        let waited = |class: &Class| self.queues.get(class).is_some_and(|queue| !queue.is_empty());
-        let due = self.slots.iter().filter(|(class, _)| waited(class)).filter_map(|(_, slots)| slots.front());
-        let due = due.copied().chain(self.next_plan.map(|first| first - LEAD - self.ahead() + 1)).min();
+        let due = self.slots.iter().filter_map(|(class, slots)| {
+            let waiting = self.queues.get(class).filter(|queue| !queue.is_empty())?.len();
+            Some(gathered(*slots.front()?, self.limits.gathering(class, waiting)))
+        });
+        let due = due.chain(self.next_plan.map(|first| first - LEAD - self.ahead() + 1)).min();
         let due = due.and_then(|due| self.clock.when(due));
         let later = [self.not_before, self.courteous].into_iter().flatten();
         let again = later.filter(|time| *time > Instant::now());
@@ -422,6 +428,13 @@ impl Desk {
         self.queues.clear();
         self.slots.clear();
     }
+}
+
+/// When a slot is used that is gathered with others: each wakes this process up, and what follows of several calls that leave
+/// together goes to the server together, too.
+fn gathered(slot: i64, gathering: i64) -> i64 {
+    let past = slot.checked_rem_euclid(gathering).filter(|past| *past > 0);
+    past.map_or(slot, |past| slot.saturating_add(gathering - past))
 }
 
 /// Keeping only the newest.
