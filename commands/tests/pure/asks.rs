@@ -57,7 +57,7 @@ pub fn ask() -> impl Strategy<Value = Ask> {
 fn held() -> impl Strategy<Value = Ask> {
     let often = || prop_oneof![1 => Just(true), 2 => Just(false)];
     prop_oneof![
-        2 => (0..3u8).prop_map(Ask::DecommissionAll),
+        4 => (0..3u8).prop_map(Ask::DecommissionAll),
         1 => any::<bool>().prop_map(|cascade| Ask::DecommissionCustomer { cascade }),
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Suspend(kind, name)),
         4 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Resume(kind, name)),
@@ -88,6 +88,11 @@ fn timed() -> impl Strategy<Value = Ask> {
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Acknowledge(kind, name)),
         1 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Note(kind, name)),
     ]
+}
+
+/// By how much the generation is off that somebody says he saw, where he says one.
+pub fn saw() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![6 => Just(None), 3 => Just(Some(0)), 1 => Just(Some(1)), 1 => Just(Some(-1))]
 }
 
 /// The subject and the body a person would type.
