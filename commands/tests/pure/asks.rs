@@ -1,10 +1,19 @@
-//! The commands of random lives, and how a person would type them.
+//! The commands of random lives, and how people would type them and executors would report.
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
+use wanwright_schemas::event::{Change, Event};
+use wanwright_schemas::ids::{CommandId, OrderId};
+use wanwright_schemas::order::Order;
+use wanwright_schemas::policy::CustomerChange;
+use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report};
+use wanwright_schemas::{ObjectRef, Target};
 
-use crate::model::{Ask, End, HOST_BITS, Kind, MODELS, Model, PREFIXES, VENDORS, WINDOWS};
+use crate::harness::{World, applied, check_of, failure, field, id, map, objects};
+use crate::model::{
+    Ask, AtVendor, End, Found, HOST_BITS, Kind, MODELS, Model, PREFIXES, Said, VENDORS, WINDOWS, What,
+};
 
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Site), Just(Kind::Tunnel), Just(Kind::Device)]
@@ -48,7 +57,7 @@ pub fn ask() -> impl Strategy<Value = Ask> {
 fn held() -> impl Strategy<Value = Ask> {
     let often = || prop_oneof![1 => Just(true), 2 => Just(false)];
     prop_oneof![
-        2 => (0..3u8).prop_map(Ask::DecommissionAll),
+        4 => (0..3u8).prop_map(Ask::DecommissionAll),
         1 => any::<bool>().prop_map(|cascade| Ask::DecommissionCustomer { cascade }),
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Suspend(kind, name)),
         4 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Resume(kind, name)),
@@ -79,6 +88,11 @@ fn timed() -> impl Strategy<Value = Ask> {
         2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Acknowledge(kind, name)),
         1 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Note(kind, name)),
     ]
+}
+
+/// By how much the generation is off that somebody says he saw, where he says one.
+pub fn saw() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![6 => Just(None), 3 => Just(Some(0)), 1 => Just(Some(1)), 1 => Just(Some(-1))]
 }
 
 /// The subject and the body a person would type.
@@ -192,4 +206,204 @@ fn typed_hold(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
         other => panic!("{other:?} holds nothing"),
     };
     (tail, body.to_string())
+}
+
+/// What an honest executor says about an order: something about each of its objects, unless one failed.
+pub fn honest(order: &Order, bits: u8, silent: u8) -> (Target, Report) {
+    let mut report = Report { order: order.id, findings: Vec::new() };
+    for (at, (object, uid, generation, mut outputs)) in objects(order).into_iter().enumerate() {
+        if matches!(object, ObjectRef::Site(_)) {
+            outputs.insert("address".into(), json!(format!("203.0.113.{}", bits >> 6)));
+        }
+        let finding = match (bits >> at & 1 == 1, generation) {
+            (true, Some(generation)) => applied(generation, outputs),
+            (true, None) => Finding::Removed,
+            (false, generation) => failure(generation.unwrap_or_default()),
+        };
+        report.findings.push(ObjectFinding { object, uid, finding });
+    }
+    let fails = |found: &ObjectFinding| matches!(found.finding, Finding::Failed { .. });
+    let said = |(at, found)| (silent >> at & 1 == 0).then_some(found);
+    let rest: Vec<_> = report.findings.iter().cloned().enumerate().filter_map(said).collect();
+    if rest.iter().any(fails) {
+        report.findings = rest;
+    }
+    (order.target(), report)
+}
+
+pub fn looked(order: &Order, bits: u8) -> (Target, Report) {
+    let check = check_of(order);
+    let mut report = Report { order: order.id, findings: Vec::new() };
+    for (at, (object, uid, _, _)) in objects(order).into_iter().enumerate() {
+        let drifted = bits >> at & 1 == 1;
+        let finding = if drifted {
+            Finding::Drifted { check, fields: vec![field()] }
+        } else {
+            Finding::InSync { check }
+        };
+        report.findings.push(ObjectFinding { object, uid, finding });
+    }
+    (order.target(), report)
+}
+
+/// Under which order something is said that nobody asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Under {
+    /// The change or the look that is wanted now, where there is one.
+    Change,
+    Look,
+    /// One that was issued before.
+    Former(usize),
+    Invented,
+}
+
+/// Something that nobody asked for.
+#[derive(Clone, Debug)]
+pub struct Nonsense {
+    about: usize,
+    /// What is said, and of which generation, for each time that something is said about the same object.
+    bits: Vec<u8>,
+    pub under: Under,
+    /// Whether it says that it comes from the look that is wanted now, where there is one.
+    asked: bool,
+    /// Whether it is about a namesake.
+    namesake: bool,
+    /// On whose subject it is said, where that is not the object's own.
+    pub elsewhere: Option<usize>,
+}
+
+pub fn nonsense() -> impl Strategy<Value = Nonsense> {
+    let under = prop_oneof![
+        2 => Just(Under::Change),
+        3 => Just(Under::Look),
+        2 => any::<usize>().prop_map(Under::Former),
+        2 => Just(Under::Invented),
+    ];
+    let bits = prop::collection::vec(any::<u8>(), 1..3);
+    let rarely = || prop_oneof![8 => Just(false), 1 => Just(true)];
+    let elsewhere = (rarely(), 0..6usize).prop_map(|(is_so, target)| is_so.then_some(target));
+    (0..10usize, bits, under, any::<bool>(), rarely(), elsewhere).prop_map(
+        |(about, bits, under, asked, namesake, elsewhere)| Nonsense {
+            about,
+            bits,
+            under,
+            asked,
+            namesake,
+            elsewhere,
+        },
+    )
+}
+
+impl Nonsense {
+    /// What it is about, as `tunnel.t1`.
+    pub fn object(&self) -> String {
+        match self.about {
+            0..3 => format!("site.s{}", self.about),
+            3..7 => format!("tunnel.t{}", self.about - 3),
+            _ => format!("device.d{}", self.about - 7),
+        }
+    }
+
+    /// An order's id that there never was.
+    pub fn invented(&self) -> OrderId {
+        let id = format!("44136fa3-55b3-878a-9146-ad16f7e864{:02x}", self.bits[0]);
+        serde_json::from_value(json!(id)).expect("an order's id")
+    }
+
+    /// What it says of the object that this command made; `check` asked for the look that is wanted now.
+    pub fn findings(
+        &self,
+        object: &ObjectRef,
+        uid: CommandId,
+        check: Option<CommandId>,
+    ) -> Vec<ObjectFinding> {
+        let uid = if self.namesake { id(u64::from(self.bits[0])) } else { uid };
+        let finding = |bits: &u8| {
+            let generation = u64::from(bits >> 5);
+            let check = check.filter(|_| self.asked).unwrap_or(id(u64::from(*bits)));
+            let finding = match bits % 5 {
+                0 => applied(generation, map(json!({"id": "x", "address": "203.0.113.200"}))),
+                1 => failure(generation),
+                2 => Finding::Removed,
+                3 => Finding::InSync { check },
+                _ => Finding::Drifted { check, fields: vec![field()] },
+            };
+            ObjectFinding { object: object.clone(), uid, finding }
+        };
+        self.bits.iter().map(finding).collect()
+    }
+}
+
+/// The number of a command: they are counted in their ids.
+fn number_of(command: CommandId) -> u64 {
+    command.unix_millis() - id(0).unix_millis()
+}
+
+/// The minute of a life that a moment is.
+pub fn minute_of(moment: Timestamp) -> i64 {
+    (moment.as_second() - World::default().now.as_second()) / 60
+}
+
+/// What the model calls an object.
+fn called(object: &ObjectRef) -> (Kind, u8) {
+    let kind = match object {
+        ObjectRef::Site(_) => Kind::Site,
+        ObjectRef::Tunnel(_) => Kind::Tunnel,
+        ObjectRef::Device(_) => Kind::Device,
+        ObjectRef::Customer(_) => panic!("nobody reports about customers"),
+    };
+    (kind, object.id()[1..].parse().expect("a number"))
+}
+
+fn at_vendor(outputs: &Outputs) -> AtVendor {
+    let text = |name: &str| outputs.get(name)?.as_str().map(str::to_owned);
+    let inputs = outputs.get("inputs").and_then(serde_json::Value::as_object);
+    let with = inputs.and_then(|inputs| inputs.values().next()?.as_str().map(str::to_owned));
+    AtVendor { id: text("id"), address: text("address"), with }
+}
+
+/// What an executor says, in the model's terms.
+pub fn found(findings: &[ObjectFinding]) -> Vec<Found> {
+    let found = |ObjectFinding { object, uid, finding }: &ObjectFinding| {
+        let what = match finding {
+            Finding::Applied { generation, outputs } => What::Applied(*generation, at_vendor(outputs)),
+            Finding::Failed { generation, .. } => What::Failed(*generation),
+            Finding::Removed => What::Removed,
+            Finding::Drifted { check, .. } => What::Drifted(number_of(*check)),
+            Finding::InSync { check } => What::InSync(number_of(*check)),
+            Finding::Planned { .. } | Finding::PlanStale { .. } => panic!("nothing is planned"),
+        };
+        let (kind, name) = called(object);
+        Found { kind, name, born: number_of(*uid), what }
+    };
+    findings.iter().map(found).collect()
+}
+
+/// What was recorded of a report about this order, in the model's terms.
+pub fn said(event: &Event, order: OrderId) -> Said {
+    match event {
+        Event::Site(_, change) => said_of(event, change, order),
+        Event::Tunnel(_, change) => said_of(event, change, order),
+        Event::Device(_, change) => said_of(event, change, order),
+        Event::Customer(_, CustomerChange::Removed {}) => Said::End,
+        Event::Customer(..) => panic!("no report says {event:?}"),
+    }
+}
+
+fn said_of<S>(event: &Event, change: &Change<S>, by: OrderId) -> Said {
+    let (kind, name) = called(&event.object());
+    let what = match change {
+        Change::Applied { generation, order, outputs } if *order == by => {
+            What::Applied(*generation, at_vendor(outputs))
+        }
+        Change::Failed { generation, order, .. } if *order == by => What::Failed(*generation),
+        Change::Removed { order } if *order == by => What::Removed,
+        Change::DriftFound { check, .. } => What::Drifted(number_of(*check)),
+        Change::DriftNotFound { check } => What::InSync(number_of(*check)),
+        Change::Postponed { generation, until: Some(until), .. } => {
+            return Said::Postponed(kind, name, *generation, minute_of(*until));
+        }
+        _ => panic!("no report says {event:?}"),
+    };
+    Said::About(kind, name, what)
 }

@@ -7,17 +7,16 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
 use wanwright_commands::cancel::Standing;
-use wanwright_commands::orders::Gate;
+use wanwright_commands::orders::{Gate, Wanted};
 use wanwright_commands::{Object, orders};
-use wanwright_schemas::order::Order;
-use wanwright_schemas::report::{Finding, ObjectFinding, Report};
+use wanwright_schemas::report::Report;
 use wanwright_schemas::spec::Peer;
-use wanwright_schemas::{ObjectRef, Refusal, Target};
+use wanwright_schemas::{ObjectRef, OrderId, Refusal, Target};
 
-use crate::asks::{ask, typed};
+use crate::asks::{Nonsense, Under, ask, found, honest, looked, minute_of, nonsense, said, saw, typed};
 use crate::decisions::Decision;
-use crate::harness::{World, applied, check_of, failure, field, id, map, object_of, objects, target_of};
-use crate::model::{Ask, End, Kind, Model, Row};
+use crate::harness::{World, check_of, object_of, target_of};
+use crate::model::{Ask, End, Kind, Model, Order, Row, Said};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -30,12 +29,14 @@ enum Step {
     /// An executor carries out a target's change; one bit for each object says whether it succeeded, the next ones at
     /// which address the site is. When something failed, nothing is said of the objects in the second mask.
     Run(usize, u8, u8),
-    /// An executor looks at a target; one bit for each object says whether it drifted.
-    Look(usize, u8),
+    /// An executor looks at a target, maybe asked to just before; one bit for each object says whether it drifted.
+    Look(usize, u8, bool),
     /// An executor says again what it said before.
     Again(usize),
-    /// An executor says something about an object under an order of its own invention.
-    Nonsense(usize, u8),
+    /// An executor carries out a target's change, and what it says of that is on its way until it is said again.
+    Begin(usize, u8, u8),
+    /// An executor says something that nobody asked for.
+    Nonsense(Nonsense),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,15 +49,12 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(index, off, who)| Step::Approve(index, off, who)),
         6 => (0..6usize, bits.clone(), prop_oneof![Just(0), any::<u8>()])
             .prop_map(|(target, bits, silent)| Step::Run(target, bits, silent)),
-        2 => (0..6usize, bits).prop_map(|(target, bits)| Step::Look(target, bits)),
+        4 => (0..6usize, any::<u8>(), any::<bool>()).prop_map(|(target, bits, asked)| Step::Look(target, bits, asked)),
         2 => any::<prop::sample::Index>().prop_map(|index| Step::Again(index.index(64))),
-        1 => (0..10usize, any::<u8>()).prop_map(|(object, bits)| Step::Nonsense(object, bits)),
+        2 => (0..6usize, bits, any::<u8>())
+            .prop_map(|(target, bits, silent)| Step::Begin(target, bits, silent)),
+        2 => nonsense().prop_map(Step::Nonsense),
     ]
-}
-
-/// By how much the generation is off that somebody says he saw, where he says one.
-fn saw() -> impl Strategy<Value = Option<i64>> {
-    prop_oneof![6 => Just(None), 3 => Just(Some(0)), 1 => Just(Some(1)), 1 => Just(Some(-1))]
 }
 
 fn target(number: usize) -> String {
@@ -69,50 +67,14 @@ fn known_as(target: &str) -> (Kind, u8) {
     (kind, target[target.len() - 1..].parse().expect("a number"))
 }
 
-/// What an honest executor says about an order: something about each of its objects, unless one failed.
-fn honest(order: &Order, bits: u8, silent: u8) -> (Target, Report) {
-    let mut report = Report { order: order.id, findings: Vec::new() };
-    for (at, (object, uid, generation, mut outputs)) in objects(order).into_iter().enumerate() {
-        if matches!(object, ObjectRef::Site(_)) {
-            outputs.insert("address".into(), json!(format!("203.0.113.{}", bits >> 6)));
-        }
-        let finding = match (bits >> at & 1 == 1, generation) {
-            (true, Some(generation)) => applied(generation, outputs),
-            (true, None) => Finding::Removed,
-            (false, generation) => failure(generation.unwrap_or_default()),
-        };
-        report.findings.push(ObjectFinding { object, uid, finding });
-    }
-    let fails = |found: &ObjectFinding| matches!(found.finding, Finding::Failed { .. });
-    let said = |(at, found)| (silent >> at & 1 == 0).then_some(found);
-    let rest: Vec<_> = report.findings.iter().cloned().enumerate().filter_map(said).collect();
-    if rest.iter().any(fails) {
-        report.findings = rest;
-    }
-    (order.target(), report)
-}
-
-fn looked(order: &Order, bits: u8) -> (Target, Report) {
-    let check = check_of(order);
-    let mut report = Report { order: order.id, findings: Vec::new() };
-    for (at, (object, uid, _, _)) in objects(order).into_iter().enumerate() {
-        let drifted = bits >> at & 1 == 1;
-        let finding = if drifted {
-            Finding::Drifted { check, fields: vec![field()] }
-        } else {
-            Finding::InSync { check }
-        };
-        report.findings.push(ObjectFinding { object, uid, finding });
-    }
-    (order.target(), report)
-}
-
 #[derive(Default)]
 struct Life {
     world: World,
     model: Model,
     minute: i64,
     said: Vec<(Target, Report)>,
+    /// Every order there ever was, and what it is to the model.
+    issued: Vec<(OrderId, Order)>,
 }
 
 impl Life {
@@ -128,13 +90,20 @@ impl Life {
                 }
             }
             Step::Run(number, bits, silent) => self.run(&target(*number), *bits, *silent),
-            Step::Look(number, bits) => self.look(&target(*number), *bits),
+            Step::Look(number, bits, asked) => {
+                let (kind, name) = known_as(&target(*number));
+                if *asked {
+                    self.ask(&Ask::Check(kind, name), "demo");
+                }
+                self.look(&target(*number), *bits);
+            }
             Step::Again(index) if !self.said.is_empty() => {
                 let report = self.said[index % self.said.len()].clone();
                 self.report(&report);
             }
             Step::Again(_) => {}
-            Step::Nonsense(object, bits) => self.nonsense(*object, *bits),
+            Step::Begin(number, bits, silent) => drop(self.begin(&target(*number), *bits, *silent)),
+            Step::Nonsense(nonsense) => self.nonsense(nonsense),
         }
         self.compare();
         invariants(&self.world);
@@ -209,24 +178,55 @@ impl Life {
         assert_eq!(real.map(|_| ()).map_err(code), mine, "{tail} {body} {saw:?}");
     }
 
+    /// The orders of a target. The model knows them as well, and two of them are one to it where they have one id.
+    fn wanted(&mut self, target: &str) -> Wanted {
+        let wanted = self.world.wanted(target);
+        let (kind, name) = known_as(target);
+        let mine = self.model.orders(kind, name);
+        for (real, mine) in [(&wanted.change, mine.0), (&wanted.look, mine.1)] {
+            let real = real.as_ref().map(|order| order.id);
+            assert_eq!(real.is_some(), mine.is_some(), "{target}");
+            let Some(issued) = real.zip(mine) else { continue };
+            let same = self.issued.iter().find(|(id, order)| *id == issued.0 || *order == issued.1);
+            match same {
+                Some(same) => assert_eq!(*same, issued, "{target}"),
+                None => self.issued.push(issued),
+            }
+        }
+        wanted
+    }
+
+    /// What is recorded of a report, which is what the model says.
+    fn hear(&mut self, report: &(Target, Report)) -> Vec<Said> {
+        self.world.report(report);
+        let (target, Report { order, findings }) = report;
+        let target = known_as(&format!("{}.{}", target.kind(), target.id()));
+        let known = self.issued.iter().find(|(id, _)| id == order).map(|(_, order)| order);
+        let mine = self.model.report(target, known, &found(findings), self.minute);
+        let (_, events) = self.world.history.last().expect("the report");
+        let real: Vec<_> = events.iter().map(|event| said(event, *order)).collect();
+        assert_eq!(real, mine, "{report:?}");
+        real
+    }
+
     /// Reports, twice: the second time says nothing.
     fn report(&mut self, report: &(Target, Report)) {
-        self.world.report(report);
-        let (_, events) = self.world.history.last().expect("the report");
-        events.clone().iter().for_each(|event| self.model.learn(event));
-        assert_eq!(self.world.report(report), Vec::<String>::new(), "a repeat");
+        self.hear(report);
+        assert_eq!(self.hear(report), Vec::<Said>::new(), "a repeat of {report:?}");
+    }
+
+    /// An executor carries out a target's change; what it will say of that.
+    fn begin(&mut self, target: &str, bits: u8, silent: u8) -> Option<(Target, Report)> {
+        let order = self.wanted(target).change.filter(|_| self.may_begin(target))?;
+        self.said.push(honest(&order, bits, silent));
+        self.said.last().cloned()
     }
 
     fn run(&mut self, target: &str, bits: u8, silent: u8) {
-        let Some(order) = self.world.wanted(target).change else { return };
-        if !self.may_begin(target) {
-            return;
-        }
-        let report = honest(&order, bits, silent);
+        let Some(report) = self.begin(target, bits, silent) else { return };
         self.report(&report);
-        self.said.push(report);
-        let after = self.world.wanted(target).change;
-        assert_ne!(after.map(|after| after.id), Some(order.id), "a run that ended leaves its order in place");
+        let after = self.wanted(target).change.map(|after| after.id);
+        assert_ne!(after, Some(report.1.order), "a run that ended leaves its order in place");
     }
 
     /// Whether change windows let a target's change begin now.
@@ -238,43 +238,40 @@ impl Life {
     }
 
     fn look(&mut self, target: &str, bits: u8) {
-        let Some(order) = self.world.wanted(target).look else { return };
+        let Some(order) = self.wanted(target).look else { return };
         let report = looked(&order, bits);
         self.report(&report);
         self.said.push(report);
-        assert_eq!(self.world.wanted(target).look, None, "a look that ended leaves its order in place");
+        assert_eq!(self.wanted(target).look, None, "a look that ended leaves its order in place");
     }
 
-    fn nonsense(&mut self, object: usize, bits: u8) {
-        let object = match object {
-            0..3 => format!("site.s{object}"),
-            3..7 => format!("tunnel.t{}", object - 3),
-            _ => format!("device.d{}", object - 7),
-        };
-        let reference = object_of(&object);
+    fn nonsense(&mut self, nonsense: &Nonsense) {
+        let reference = object_of(&nonsense.object());
         if self.world.state.generation(&reference).is_none() {
             return;
         }
-        let generation = u64::from(bits >> 4);
-        let finding = match bits % 5 {
-            0 => applied(generation, map(json!({"id": "x", "address": "203.0.113.200"}))),
-            1 => failure(generation),
-            2 => Finding::Removed,
-            3 => Finding::InSync { check: id(u64::from(bits)) },
-            _ => Finding::Drifted { check: id(u64::from(bits)), fields: vec![field()] },
-        };
-        let order = serde_json::from_value(json!(uuid_of(bits))).expect("an order's id");
         let owner = match &reference {
-            ObjectRef::Tunnel(id) => Target::Site(self.world.state.tunnels[id].spec.site.clone()),
-            _ => target_of(&object),
+            ObjectRef::Tunnel(id) => format!("site.{}", self.world.state.tunnels[id].spec.site),
+            _ => nonsense.object(),
         };
-        let uid = self.world.uid(&reference);
-        let finding = ObjectFinding { object: reference, uid, finding };
-        self.report(&(owner, Report { order, findings: vec![finding] }));
+        let wanted = self.wanted(&owner);
+        let order = match nonsense.under {
+            Under::Change => wanted.change.map(|order| order.id),
+            Under::Look => wanted.look.as_ref().map(|order| order.id),
+            Under::Former(index) => self.issued.get(index % self.issued.len().max(1)).map(|(id, _)| *id),
+            Under::Invented => None,
+        };
+        let check = wanted.look.as_ref().map(check_of);
+        let findings = nonsense.findings(&reference, self.world.uid(&reference), check);
+        let order = order.unwrap_or_else(|| nonsense.invented());
+        let owner = nonsense.elsewhere.map_or(owner, target);
+        // A repeat of what contradicts itself, or leaves out who asked, may say more.
+        let report = (target_of(&owner), Report { order, findings });
+        (0..2).for_each(|_| drop(self.hear(&report)));
     }
 
     /// The model knows what the customer knows.
-    fn compare(&self) {
+    fn compare(&mut self) {
         fn row<S>(kind: &str, name: &str, object: &Object<S>) -> Row {
             let observed = object.observed.as_ref().map_or(0, |observed| observed.generation);
             let flags = [
@@ -284,11 +281,12 @@ impl Life {
                 object.suspended.is_some(),
                 object.protected,
                 object.approval.is_some(),
-                object.postponed.is_some(),
                 object.released,
                 object.acknowledged.is_some(),
             ];
-            (format!("{kind} {}", &name[1..]), object.generation, observed, flags)
+            let opens =
+                object.postponed.as_ref().map(|until| minute_of(until.until.expect("a window opens")));
+            (format!("{kind} {}", &name[1..]), object.generation, observed, opens, flags)
         }
         let state = &self.world.state;
         let mut rows: Vec<_> = state.sites.iter().map(|(id, site)| row("site", id.as_str(), site)).collect();
@@ -299,8 +297,9 @@ impl Life {
         let own = &state.own;
         let own = (own.suspended.is_some(), own.leaving, own.freezes.len(), own.waiting.is_some());
         assert_eq!(own, self.model.own());
-        for target in [0, 3].map(target) {
+        for target in (0..6).map(target) {
             self.may_begin(&target);
+            self.wanted(&target);
         }
     }
 
@@ -405,10 +404,6 @@ impl Life {
 
 /// Enough people that whoever asked for something, two others can approve it.
 const APPROVERS: [&str; 4] = ["boss", "chief", "other", "demo"];
-
-fn uuid_of(bits: u8) -> String {
-    format!("44136fa3-55b3-878a-9146-ad16f7e864{bits:02x}")
-}
 
 /// What must be true of a customer at any time.
 fn invariants(world: &World) {

@@ -5,7 +5,7 @@ use wanwright_schemas::Reason::{self, *};
 use super::{Answer, Kind, Model};
 
 /// What waits for approval: who asked for it, how many are needed, who approved it, whether it was rejected.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Waits {
     pub(super) asked: Vec<&'static str>,
     pub(super) needs: usize,

@@ -138,6 +138,30 @@ impl Model {
 
     /// What becomes of a command that this person sends at this minute, who may say which generation he saw.
     pub fn ask(&mut self, ask: &Ask, who: &'static str, now: i64, saw: Option<u64>) -> Answer {
+        self.told += 1;
+        let before = self.clone();
+        self.judge(ask, who, now, saw)?;
+        let is_own = |model: &Self| {
+            (model.suspended, model.leaving, model.asked, model.freezes.clone(), model.looser.clone())
+        };
+        // What is about the customer itself judges by itself what waits.
+        if is_own(&before) == is_own(self) {
+            self.missed(&self.differing(&before, ask), now);
+        }
+        Ok(())
+    }
+
+    /// What something was decided about: what is otherwise than it was. A note changes nothing.
+    fn differing(&self, before: &Self, ask: &Ask) -> Vec<(Kind, u8)> {
+        let others = |one: &Self, other: &Self| -> Vec<(Kind, u8)> {
+            let differing = one.things.iter().filter(|thing| !other.things.contains(thing));
+            differing.map(|thing| (thing.kind, thing.name)).collect()
+        };
+        let noted = ask.about().filter(|_| matches!(ask, Ask::Note(..)));
+        [others(before, self), others(self, before), Vec::from_iter(noted)].concat()
+    }
+
+    fn judge(&mut self, ask: &Ask, who: &'static str, now: i64, saw: Option<u64>) -> Answer {
         if matches!(
             ask,
             Ask::Check(Kind::Tunnel, _)
@@ -202,7 +226,7 @@ impl Model {
             Ask::Release(kind, name) => self.release(kind, name, now),
             Ask::Revert(kind, name, back) => self.revert(kind, name, back, who, now),
             Ask::Cancel(kind, name, tried) => self.cancel(kind, name, tried, now),
-            Ask::Acknowledge(kind, name) => self.acknowledge(kind, name),
+            Ask::Acknowledge(kind, name) => self.acknowledge(kind, name, who),
             Ask::Note(kind, name) => self.find(kind, name).map(|_| ()).ok_or(NotFound),
             Ask::ApprovePolicy(off) => self.approve_policy(off, who, now),
             Ask::RejectPolicy(off) => self.reject_policy(off),

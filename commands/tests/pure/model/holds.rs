@@ -6,7 +6,7 @@ use super::{Answer, Kind, Model, Thing};
 
 impl Model {
     /// Whether nothing is looked at.
-    fn rests(&self, thing: &Thing) -> bool {
+    pub(super) fn rests(&self, thing: &Thing) -> bool {
         let site = self.find(Kind::Site, thing.site).filter(|_| thing.kind == Kind::Device);
         self.suspended || thing.suspended || site.is_some_and(|at| self.things[at].suspended)
     }
@@ -18,29 +18,37 @@ impl Model {
         if !thing.failed && (busy || !thing.drifted) {
             return Err(NothingToRetry);
         }
-        thing.failed = false;
-        thing.known = None;
+        thing.forgets_failure();
+        thing.retries += 1;
         thing.again = thing.drifted;
         self.postpone(at, now);
         Ok(())
     }
 
-    pub(super) fn check(&self, kind: Kind, name: u8) -> Answer {
+    pub(super) fn check(&mut self, kind: Kind, name: u8) -> Answer {
         let at = self.there(kind, name)?;
         if self.things[at].observed == 0 {
             return Err(NothingToCheck);
         }
-        if self.rests(&self.things[at]) { Err(Suspended) } else { Ok(()) }
+        if self.rests(&self.things[at]) {
+            return Err(Suspended);
+        }
+        self.things[at].check = Some(self.told);
+        Ok(())
     }
 
-    pub(super) fn check_all(&self) -> Answer {
+    pub(super) fn check_all(&mut self) -> Answer {
         if self.suspended {
             return Err(Suspended);
         }
         let seen = |thing: &Thing| {
             thing.kind != Kind::Tunnel && thing.observed > 0 && !thing.leaving && !self.rests(thing)
         };
-        if self.things.iter().any(seen) { Ok(()) } else { Err(NothingToCheck) }
+        let seen: Vec<usize> = (0..self.things.len()).filter(|at| seen(&self.things[*at])).collect();
+        for at in &seen {
+            self.things[*at].check = Some(self.told);
+        }
+        if seen.is_empty() { Err(NothingToCheck) } else { Ok(()) }
     }
 
     pub(super) fn suspend(&mut self, kind: Kind, name: u8) -> Answer {
@@ -70,13 +78,13 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn acknowledge(&mut self, kind: Kind, name: u8) -> Answer {
+    pub(super) fn acknowledge(&mut self, kind: Kind, name: u8, who: &'static str) -> Answer {
         let at = self.find(kind, name).ok_or(NotFound)?;
         let thing = &mut self.things[at];
         if !thing.failed && !thing.drifted {
             return Err(NothingToAcknowledge);
         }
-        thing.known = Some(thing.failed);
+        thing.known = Some((thing.failed, who));
         Ok(())
     }
 }

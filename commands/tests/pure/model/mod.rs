@@ -3,6 +3,7 @@
 mod approvals;
 mod ask;
 mod holds;
+mod orders;
 mod removal;
 mod reports;
 mod windows;
@@ -12,11 +13,13 @@ use wanwright_schemas::Reason::{self, *};
 
 use approvals::Waits;
 pub use ask::Ask;
+pub use orders::{AtVendor, Order};
+pub use reports::{Found, Said, What};
 pub use windows::WINDOWS;
 use windows::windowed;
 pub use wishes::{HOST_BITS, MODELS, PREFIXES, VENDORS};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Site,
     Tunnel,
@@ -41,10 +44,12 @@ struct Wish {
 }
 
 /// Anything: a site has networks, a tunnel a site, an end and an inside, a device a site and a serial number.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Thing {
     kind: Kind,
     name: u8,
+    /// The number of the command that made it.
+    born: u64,
     vendor: usize,
     prefixes: Vec<usize>,
     site: u8,
@@ -53,21 +58,26 @@ struct Thing {
     hostname: bool,
     generation: u64,
     observed: u64,
+    at_vendor: AtVendor,
     leaving: bool,
     failed: bool,
+    /// How many times somebody asked to try again.
+    retries: u64,
     drifted: bool,
     again: bool,
-    /// Whether something newer than what was applied failed, or was tried.
+    /// Whether something newer than what was applied was tried, beside what failed now.
     tried: bool,
+    /// The number of the command that waits for a look.
+    check: Option<u64>,
     suspended: bool,
     protected: bool,
     /// What waits for approval.
     waits: Option<Waits>,
-    /// Whether it waits for a window, and whether it need not.
-    late: bool,
+    /// The minute at which the window opens for which it waits, as it was judged last, and whether it need not wait.
+    late: Option<i64>,
     released: bool,
-    /// Whether somebody knows of a failure, or of a drift.
-    known: Option<bool>,
+    /// Who knows of a failure, or else of a drift.
+    known: Option<(bool, &'static str)>,
     /// What it was to be, by generation.
     past: Vec<(u64, Wish)>,
 }
@@ -91,8 +101,24 @@ impl Thing {
         !self.failed && (self.leaving || self.again || self.observed != self.generation)
     }
 
+    /// Whether a window that is shut keeps it waiting.
+    fn waits_for_window(&self) -> bool {
+        self.pending() && !self.released && self.waits.is_none()
+    }
+
     fn begins_anew(&mut self) {
-        (self.late, self.released) = (false, false);
+        (self.late, self.released) = (None, false);
+    }
+
+    /// Forgets a failure, but not that something was tried.
+    fn forgets_failure(&mut self) {
+        self.tried |= std::mem::take(&mut self.failed);
+        self.known = None;
+    }
+
+    /// It is to go: then nobody looks at it any more.
+    fn goes_from_now(&mut self) {
+        (self.leaving, self.check) = (true, None);
     }
 
     /// Which of the windows it waits for.
@@ -101,12 +127,14 @@ impl Thing {
     }
 }
 
-/// Kind and name, generation, observed generation; leaving, failed, drifted, suspended, protected, waiting for approval,
-/// waiting for a window, released, acknowledged.
-pub type Row = (String, u64, u64, [bool; 9]);
+/// Kind and name, generation, observed generation, the minute at which the window opens that it waits for; leaving, failed,
+/// drifted, suspended, protected, waiting for approval, released, acknowledged.
+pub type Row = (String, u64, u64, Option<i64>, [bool; 8]);
 
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// How many commands came, reports among them.
+    told: u64,
     things: Vec<Thing>,
     suspended: bool,
     leaving: bool,
@@ -127,6 +155,7 @@ pub struct Model {
 impl Default for Model {
     fn default() -> Self {
         Self {
+            told: 0,
             things: Vec::new(),
             suspended: false,
             leaving: false,
@@ -163,7 +192,7 @@ impl Model {
     fn change(&mut self, at: usize, who: &'static str, now: i64) {
         let thing = &mut self.things[at];
         thing.generation += 1;
-        (thing.failed, thing.known) = (false, None);
+        thing.forgets_failure();
         if !thing.leaving {
             thing.past.push((thing.generation, thing.wish()));
         }
@@ -217,11 +246,10 @@ impl Model {
                     thing.suspended,
                     thing.protected,
                     thing.waits.is_some(),
-                    thing.late,
                     thing.released,
                     thing.known.is_some(),
                 ];
-                (name, thing.generation, thing.observed, flags)
+                (name, thing.generation, thing.observed, thing.late, flags)
             })
             .collect();
         all.sort();

@@ -15,7 +15,7 @@ impl Model {
             if kind == Kind::Site && self.things.iter().any(uses) {
                 return Err(SiteInUse);
             }
-            self.things[at].leaving = true;
+            self.things[at].goes_from_now();
             self.change(at, who, now);
         }
         Ok(())
@@ -56,7 +56,7 @@ impl Model {
             return Err(Protected);
         }
         for at in going {
-            self.things[at].leaving = true;
+            self.things[at].goes_from_now();
             self.change(at, who, now);
         }
         Ok(())
@@ -65,7 +65,7 @@ impl Model {
     /// A customer that is to go is gone with the last thing it has, and with it all it said about itself.
     pub(super) fn end(&mut self) {
         if self.leaving && self.things.is_empty() {
-            *self = Self { gone: std::mem::take(&mut self.gone), ..Self::default() };
+            *self = Self { told: self.told, gone: std::mem::take(&mut self.gone), ..Self::default() };
         }
     }
 }

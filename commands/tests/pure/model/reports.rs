@@ -1,33 +1,152 @@
 //! What becomes of a report.
 
-use wanwright_schemas::event::{Change, Event};
-use wanwright_schemas::policy::CustomerChange;
+use super::orders::{AtVendor, Intent, Order};
+use super::{Kind, Model, Thing};
 
-use super::{Kind, Model};
+/// What an executor says came of a thing, or is recorded of that.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    Applied(u64, AtVendor),
+    Failed(u64),
+    Removed,
+    /// A look that the command of this number asked for found a difference, or none.
+    Drifted(u64),
+    InSync(u64),
+}
+
+/// What an executor says about the thing that the command of a number made.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub kind: Kind,
+    pub name: u8,
+    pub born: u64,
+    pub what: What,
+}
+
+/// What is recorded of a report.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    About(Kind, u8, What),
+    /// A generation has missed its window and waits for the one that opens at this minute.
+    Postponed(Kind, u8, u64, i64),
+    /// The customer is gone.
+    End,
+}
+
+/// What is recorded about which thing.
+type News = (Kind, u8, What);
 
 impl Model {
-    /// Learns what became of a report.
-    pub fn learn(&mut self, event: &Event) {
-        match event {
-            Event::Site(id, change) => self.learn_of(Kind::Site, id.as_str(), change),
-            Event::Tunnel(id, change) => self.learn_of(Kind::Tunnel, id.as_str(), change),
-            Event::Device(id, change) => self.learn_of(Kind::Device, id.as_str(), change),
-            Event::Customer(_, CustomerChange::Removed {}) => {
-                assert!(self.leaving && self.things.is_empty());
-                self.end();
+    /// What is recorded of a report about a site or a device. The order is the one that it says it comes from, if that is one
+    /// there ever was.
+    pub fn report(
+        &mut self,
+        (kind, name): (Kind, u8),
+        order: Option<&Order>,
+        found: &[Found],
+        now: i64,
+    ) -> Vec<Said> {
+        self.told += 1;
+        let news = self.news(kind, name, order, found);
+        for (kind, name, what) in &news {
+            self.happens(*kind, *name, what);
+        }
+        let about: Vec<(Kind, u8)> = news.iter().map(|(kind, name, _)| (*kind, *name)).collect();
+        let said = news.into_iter().map(|(kind, name, what)| Said::About(kind, name, what));
+        let mut said: Vec<Said> = said.collect();
+        if self.leaving && self.things.is_empty() {
+            self.end();
+            said.push(Said::End);
+        } else {
+            let missed = self.missed(&about, now).into_iter();
+            said.extend(missed.map(|(kind, name, at, until)| Said::Postponed(kind, name, at, until)));
+        }
+        said
+    }
+
+    fn news(&self, kind: Kind, name: u8, order: Option<&Order>, found: &[Found]) -> Vec<News> {
+        let Some(at) = self.find(kind, name) else { return Vec::new() };
+        let target = &self.things[at];
+        let (change, look) = self.orders(kind, name);
+        let change = change.filter(|change| Some(change) == order);
+        let look = look.filter(|look| Some(look) == order);
+        let mut news = Vec::new();
+        for (number, Found { kind, name, born, what }) in found.iter().enumerate() {
+            let Some(at) = self.find(*kind, *name) else { continue };
+            let thing = &self.things[at];
+            let is_of_it = self.together(target.kind, target.name).contains(&at) && thing.born == *born;
+            // Of two things that are said about one, the first is heard.
+            let is_first = found[..number].iter().all(|other| (other.kind, other.name) != (*kind, *name));
+            let is_news = match what {
+                What::Applied(generation, at_vendor) => {
+                    thing.was_applied(*generation, at_vendor, change.is_some())
+                }
+                What::Failed(generation) => self.has_failed(thing, *generation, change.is_some()),
+                What::Removed => thing.leaving,
+                What::Drifted(check) | What::InSync(check) => {
+                    let is_asked = look.as_ref().is_some_and(|look| look.intent == Intent::Look(*check));
+                    // What waits was compared with what it is yet to be, and says nothing.
+                    is_asked && (thing.check == Some(*check) || thing.observed == thing.generation)
+                }
+            };
+            // A failure is always the present generation's.
+            let what = match what {
+                What::Failed(_) => What::Failed(thing.generation),
+                other => other.clone(),
+            };
+            if is_of_it && is_first && is_news {
+                news.push((*kind, *name, what));
             }
-            Event::Customer(..) => panic!("no report says that"),
+        }
+        if kind == Kind::Site {
+            self.of_the_whole(name, change, found, &mut news);
+        }
+        news
+    }
+
+    /// What follows for a site and its tunnels from what was said of each.
+    fn of_the_whole(&self, site: u8, change: Option<Order>, found: &[Found], news: &mut Vec<News>) {
+        let is_gone = |thing: &Thing| news.contains(&(thing.kind, thing.name, What::Removed));
+        // A site is gone with the last of what is there.
+        if self.things.iter().any(|thing| thing.site == site && !is_gone(thing)) {
+            news.retain(|(kind, _, what)| (*kind, what) != (Kind::Site, &What::Removed));
+        }
+        let Some(change) = change else { return };
+        if !found.iter().any(|found| matches!(found.what, What::Failed(_))) {
+            return;
+        }
+        // A run that failed is over: what it did not get to has failed with it.
+        for part in change.parts {
+            let at = self.find(part.kind, part.name).expect("what the present order is about");
+            let thing = &self.things[at];
+            let is_said = news.iter().any(|(kind, name, _)| (*kind, *name) == (part.kind, part.name));
+            // A tunnel without a far end is in the order as it was: of what it is to be nothing was tried.
+            let is_meant = thing.leaving || part.generation == Some(thing.generation);
+            if is_meant && !is_said && self.is_left(thing) {
+                news.push((part.kind, part.name, What::Failed(thing.generation)));
+            }
         }
     }
 
-    fn learn_of<S>(&mut self, kind: Kind, id: &str, change: &Change<S>) {
-        let name: u8 = id[1..].parse().expect("a number");
+    /// Whether there is something left to be done about a thing, and thus to fail.
+    fn is_left(&self, thing: &Thing) -> bool {
+        thing.pending() || self.moved(thing)
+    }
+
+    fn has_failed(&self, thing: &Thing, generation: u64, is_wanted: bool) -> bool {
+        let is_present = generation == thing.generation;
+        // What an order from before says counts until somebody asks to try again. The order at hand does not say which
+        // generation it is that goes.
+        let counts = if is_wanted { is_present || thing.leaving } else { is_present && thing.retries == 0 };
+        counts && self.is_left(thing)
+    }
+
+    fn happens(&mut self, kind: Kind, name: u8, what: &What) {
         let at = self.find(kind, name).expect("reports are about what is there");
         let thing = &mut self.things[at];
-        match change {
-            Change::Applied { generation, .. } => {
-                assert!(thing.observed <= *generation && *generation <= thing.generation);
-                thing.observed = *generation;
+        match what {
+            What::Applied(generation, at_vendor) => {
+                (thing.observed, thing.at_vendor) = (*generation, at_vendor.clone());
                 thing.tried = false;
                 if *generation == thing.generation {
                     (thing.failed, thing.drifted, thing.again) = (false, false, false);
@@ -35,52 +154,39 @@ impl Model {
                     thing.begins_anew();
                 }
             }
-            Change::Failed { generation, .. } => {
-                assert!(*generation == thing.generation && !thing.failed);
-                (thing.failed, thing.tried) = (true, true);
-                thing.known = thing.known.filter(|failure| !failure);
+            What::Failed(_) => {
+                thing.failed = true;
+                thing.known = thing.known.filter(|(of_failure, _)| !of_failure);
                 thing.begins_anew();
             }
-            Change::Removed { .. } => {
-                assert!(thing.leaving);
+            What::Removed => {
                 let past = std::mem::take(&mut thing.past);
                 self.gone.extend(past.into_iter().map(|(generation, _)| (kind, name, generation)));
                 self.things.remove(at);
             }
-            // Its window was missed, and the next one is told of with whatever is decided next.
-            Change::Postponed { generation, .. } => {
-                assert!(thing.late && thing.pending() && thing.waits.is_none());
-                assert_eq!(*generation, thing.generation);
+            What::Drifted(check) | What::InSync(check) => {
+                let drifts = matches!(what, What::Drifted(_));
+                // They all drift in the same way, so only where it begins or ends this is another trouble.
+                if drifts != thing.drifted {
+                    thing.known = thing.known.filter(|(of_failure, _)| *of_failure);
+                }
+                thing.drifted = drifts;
+                thing.check = thing.check.filter(|asked| asked != check);
             }
-            // They all drift in the same way.
-            Change::DriftFound { .. } => thing.drifted = true,
-            Change::DriftNotFound { .. } => {
-                thing.drifted = false;
-                thing.known = thing.known.filter(|failure| *failure);
-            }
-            Change::Created { .. }
-            | Change::Changed { .. }
-            | Change::DecommissionRequested { .. }
-            | Change::RetryRequested { .. }
-            | Change::DriftCheckRequested { .. }
-            | Change::ContactChanged { .. }
-            | Change::Suspended { .. }
-            | Change::Resumed {}
-            | Change::Protected {}
-            | Change::Unprotected {}
-            | Change::PlanRequested { .. }
-            | Change::Planned { .. }
-            | Change::PlanApplied { .. }
-            | Change::PlanStale { .. }
-            | Change::ApprovalRequested { .. }
-            | Change::Approved { .. }
-            | Change::Rejected { .. }
-            | Change::Due { .. }
-            | Change::Released { .. }
-            | Change::Cancelled { .. }
-            | Change::Acknowledged { .. }
-            | Change::TemplateAssigned { .. }
-            | Change::Noted { .. } => panic!("no report says that"),
         }
+    }
+}
+
+impl Thing {
+    fn was_applied(&self, generation: u64, at_vendor: &AtVendor, is_wanted: bool) -> bool {
+        if generation < 1 || generation < self.observed || self.generation < generation {
+            return false;
+        }
+        // What somebody troubled about is put right by the order at hand only.
+        let is_troubled = self.again || self.failed || self.drifted;
+        if generation == self.observed && generation == self.generation && is_troubled {
+            return is_wanted;
+        }
+        generation != self.observed || *at_vendor != self.at_vendor
     }
 }

@@ -18,10 +18,10 @@ pub(super) fn windowed(kind: Kind) -> usize {
 impl Model {
     /// Something is to be done about a thing from now on, unless it waits for an approval.
     pub(super) fn postpone(&mut self, at: usize, now: i64) {
-        let shut = self.shut(self.things[at].windowed(), now);
+        let opens = self.opens(self.things[at].windowed(), now);
         let thing = &mut self.things[at];
         thing.begins_anew();
-        thing.late = shut && thing.waits.is_none();
+        thing.late = opens.filter(|_| thing.waits.is_none());
     }
 
     /// Whether windows keep something from being done.
@@ -31,17 +31,44 @@ impl Model {
         self.in_freeze(now) || minute < *from || *to <= minute
     }
 
+    /// The minute at which the windows open that are shut.
+    fn opens(&self, windowed: usize, now: i64) -> Option<i64> {
+        let mut later = now + 1..;
+        if self.shut(windowed, now) { later.find(|minute| !self.shut(windowed, *minute)) } else { None }
+    }
+
     /// Everything that waits is judged again.
     pub(super) fn judge_again(&mut self, now: i64) {
-        let shut = [self.shut(0, now), self.shut(1, now)];
-        let waiting = |thing: &&mut Thing| thing.pending() && !thing.released && thing.waits.is_none();
-        for thing in self.things.iter_mut().filter(waiting) {
-            thing.late = shut[thing.windowed()];
+        let opens = [self.opens(0, now), self.opens(1, now)];
+        for thing in self.things.iter_mut().filter(|thing| thing.waits_for_window()) {
+            thing.late = opens[thing.windowed()];
         }
     }
 
+    /// When something is decided that is not about the customer itself, it is said once more when windows open of what has
+    /// missed its own, other than what the decision is about: which things, their generations, and the minutes.
+    pub(super) fn missed(&mut self, about: &[(Kind, u8)], now: i64) -> Vec<(Kind, u8, u64, i64)> {
+        if about.is_empty() {
+            return Vec::new();
+        }
+        let opens = [self.opens(0, now), self.opens(1, now)];
+        let mut missed = Vec::new();
+        for thing in self.things.iter_mut().filter(|thing| thing.waits_for_window()) {
+            let is_over = thing.late.is_some_and(|until| until <= now);
+            if let Some(until) = opens[thing.windowed()]
+                && is_over
+                && !about.contains(&(thing.kind, thing.name))
+            {
+                thing.late = Some(until);
+                missed.push((thing.kind, thing.name, thing.generation, until));
+            }
+        }
+        missed.sort();
+        missed
+    }
+
     /// What is done together with a site or a device.
-    fn together(&self, kind: Kind, name: u8) -> Vec<usize> {
+    pub(super) fn together(&self, kind: Kind, name: u8) -> Vec<usize> {
         let with = |thing: &Thing| {
             (thing.kind, thing.name) == (kind, name)
                 || (kind == Kind::Site && thing.kind == Kind::Tunnel && thing.site == name)
@@ -66,7 +93,7 @@ impl Model {
         let all = self.together(kind, name);
         let waiting: Vec<usize> = all.into_iter().filter(|at| waits(&self.things[*at])).collect();
         for at in &waiting {
-            (self.things[*at].late, self.things[*at].released) = (false, true);
+            (self.things[*at].late, self.things[*at].released) = (None, true);
         }
         if waiting.is_empty() { Err(NothingToRelease) } else { Ok(()) }
     }

@@ -2,7 +2,7 @@
 
 use wanwright_schemas::Reason::{self, *};
 
-use super::{Answer, End, Kind, Model, Thing, Wish};
+use super::{Answer, AtVendor, End, Kind, Model, Thing, Wish};
 
 /// Prefixes to choose from, with their first and last address; some overlap, one has host bits.
 pub const PREFIXES: [(&str, u32, u32); 12] = [
@@ -91,6 +91,7 @@ impl Model {
         let mut thing = Thing {
             kind,
             name,
+            born: self.told,
             vendor: 0,
             prefixes: Vec::new(),
             site: u8::MAX,
@@ -99,15 +100,18 @@ impl Model {
             hostname: false,
             generation: 1,
             observed: 0,
+            at_vendor: AtVendor::default(),
             leaving: false,
             failed: false,
+            retries: 0,
             drifted: false,
             again: false,
             tried: false,
+            check: None,
             suspended: false,
             protected: false,
             waits: None,
-            late: false,
+            late: None,
             released: false,
             known: None,
             past: Vec::new(),
@@ -249,7 +253,7 @@ impl Model {
                 self.things.remove(at);
                 return Ok(());
             }
-            self.things[at].leaving = true;
+            self.things[at].goes_from_now();
         } else {
             let vendor = if kind == Kind::Site { thing.vendor } else { self.vendor_of(thing.site)? };
             let (_, wish) =
