@@ -305,7 +305,9 @@ pub(crate) fn evolve<S: Clone + HasContact>(object: &mut Object<S>, change: &Cha
         Change::Applied { generation, outputs, .. } => {
             object.observed = Some(Observed { generation: *generation, outputs: outputs.clone() });
             object.templates.applied(*generation);
-            (object.tried, object.cancelled) = (false, false);
+            // What came late, of a generation before, says nothing of what was tried since.
+            object.tried &= *generation != object.generation;
+            object.cancelled = false;
             if *generation == object.generation {
                 object.failure = None;
                 object.reapply = false;

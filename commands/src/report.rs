@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
     /// A run that failed is over, and what it was to bring about and did not has failed with it. Otherwise its order
     /// would stay wanted though its row is gone, and what is left of it could not even be retried.
     fn left_undone(&self, state: &Customer, report: &Report, events: &[Event]) -> Vec<Event> {
-        let failure = report.findings.iter().find_map(|found| match &found.finding {
+        let failure = first_of_each(report).find_map(|found| match &found.finding {
             Finding::Failed { code, message, .. } => Some((*code, message)),
             _ => None,
         });

@@ -5,7 +5,7 @@ use wanwright_schemas::Reason::{
     NothingToCancel, OrderRunning, PrefixOverlap, Protected, SiteInUse, SiteMissing,
 };
 
-use crate::harness::{DEVICE, LAN, TO_HUB, World};
+use crate::harness::{DEVICE, LAN, TO_HUB, World, done};
 
 const CHANGE: &str = r#"{"settings":{"hostname":"ap"}}"#;
 
@@ -51,6 +51,19 @@ fn what_was_tried_is_put_right_by_another_order() {
     assert!(world.wanted("device.d1").change.is_some());
     world.carry_out("device.d1");
     assert!(!device(&world).behind());
+}
+
+#[test]
+fn what_came_late_of_an_earlier_change_does_not_hide_that_a_later_one_was_tried() {
+    let mut world = World::running();
+    world.accept("device.d1.change", CHANGE);
+    let earlier = world.change("device.d1");
+    world.accept("device.d1.change", r#"{"settings":{"hostname":"ap-2"}}"#);
+    world.fail("device.d1");
+    world.accept("device.d1.retry", "");
+    assert_eq!(world.report(&done(&earlier)), ["d1 DeviceApplied 2"]);
+    assert_eq!(world.accept("device.d1.cancel", "{}"), ["d1 DeviceChanged 4", "d1 DeviceCancelled 4"]);
+    assert!(world.wanted("device.d1").change.is_some(), "nobody knows what the vendor has");
 }
 
 #[test]

@@ -71,12 +71,18 @@ impl Model {
         let change = change.filter(|change| Some(change) == order);
         let look = look.filter(|look| Some(look) == order);
         let mut news = Vec::new();
-        for (number, Found { kind, name, born, what }) in found.iter().enumerate() {
+        // Of two things that are said about one, the first is heard.
+        let is_first = |number: usize, found: &[Found]| {
+            found[..number]
+                .iter()
+                .all(|other| (other.kind, other.name) != (found[number].kind, found[number].name))
+        };
+        let heard: Vec<&Found> =
+            (0..found.len()).filter(|number| is_first(*number, found)).map(|number| &found[number]).collect();
+        for Found { kind, name, born, what } in heard.iter().copied() {
             let Some(at) = self.find(*kind, *name) else { continue };
             let thing = &self.things[at];
             let is_of_it = self.together(target.kind, target.name).contains(&at) && thing.born == *born;
-            // Of two things that are said about one, the first is heard.
-            let is_first = found[..number].iter().all(|other| (other.kind, other.name) != (*kind, *name));
             let is_news = match what {
                 What::Applied(generation, at_vendor) => {
                     thing.was_applied(*generation, at_vendor, change.is_some())
@@ -94,18 +100,18 @@ impl Model {
                 What::Failed(_) => What::Failed(thing.generation),
                 other => other.clone(),
             };
-            if is_of_it && is_first && is_news {
+            if is_of_it && is_news {
                 news.push((*kind, *name, what));
             }
         }
         if kind == Kind::Site {
-            self.of_the_whole(name, change, found, &mut news);
+            self.of_the_whole(name, change, &heard, &mut news);
         }
         news
     }
 
     /// What follows for a site and its tunnels from what was said of each.
-    fn of_the_whole(&self, site: u8, change: Option<Order>, found: &[Found], news: &mut Vec<News>) {
+    fn of_the_whole(&self, site: u8, change: Option<Order>, found: &[&Found], news: &mut Vec<News>) {
         let is_gone = |thing: &Thing| news.contains(&(thing.kind, thing.name, What::Removed));
         // A site is gone with the last of what is there.
         if self.things.iter().any(|thing| thing.site == site && !is_gone(thing)) {
@@ -147,7 +153,7 @@ impl Model {
         match what {
             What::Applied(generation, at_vendor) => {
                 (thing.observed, thing.at_vendor) = (*generation, at_vendor.clone());
-                thing.tried = false;
+                thing.tried &= *generation != thing.generation;
                 if *generation == thing.generation {
                     (thing.failed, thing.drifted, thing.again) = (false, false, false);
                     thing.known = None;
