@@ -153,7 +153,7 @@ impl Nats {
 /// that first, but not beyond a quarter of the machine's memory: above that it is looked for as often as it needs.
 fn memory() -> [(&'static str, String); 2] {
     let machine = rustix::system::sysinfo();
-    let bytes = u64::from(machine.totalram) * u64::from(machine.mem_unit.max(1));
+    let bytes = machine.totalram.saturating_mul(machine.mem_unit.max(1).into());
     [("GOGC", "200".into()), ("GOMEMLIMIT", (bytes / 4).to_string())]
 }
 
