@@ -68,11 +68,9 @@ impl Recents {
         for (id, recent) in self.order.iter().filter_map(|id| Some((id.bytes(), self.get(*id)?))) {
             let (time, rest) = id.split_at(TIME);
             let minted = time.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-            for (now, then) in [
-                (recent.millis, before.millis),
-                (recent.sequence, before.sequence),
-                (recent.millis, minted),
-            ] {
+            for (now, then) in
+                [(recent.millis, before.millis), (recent.sequence, before.sequence), (recent.millis, minted)]
+            {
                 let mut number = [0; 10];
                 let length = now.wrapping_sub(then).cast_signed().encode_var(&mut number);
                 into.extend_from_slice(&number[..length]);
@@ -149,10 +147,7 @@ mod tests {
         for number in 0..1000 {
             // Decided a few milliseconds after it was minted, a while and some other customers' messages after the one before.
             let millis = 1_795_000_000_000 + number * 700;
-            usual.insert(
-                CommandId::of_message(millis - 5, number),
-                Recent { sequence: number * 90, millis },
-            );
+            usual.insert(CommandId::of_message(millis - 5, number), Recent { sequence: number * 90, millis });
         }
         let mut odd = Recents::default();
         let sender = "a".parse().expect("an actor");
