@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use sqlx::{Executor, PgPool};
@@ -353,7 +354,8 @@ async fn two_backups_are_not_written_into_one_folder_at_once() {
         assert_eq!(error.code(), Some("BackupUnderWay"), "{error}");
         holder.rollback().await.expect("let go");
     };
-    let (first, ()) = tokio::join!(first, second);
+    let both = async { tokio::join!(first, second) };
+    let (first, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("both end");
     first.expect("a backup");
     Backup::open(backup, &nobody).await.expect("it is whole");
 }
