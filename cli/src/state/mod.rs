@@ -93,9 +93,9 @@ enum What {
     },
     /// Write every version of every stack's state into a folder, sealed as it is.
     ///
-    /// The folder has to be empty or not there yet. No key goes into it: back up the file of the state keys as well, apart
-    /// from it. Nothing has to be stopped. What an executor still has on its disk only is not in it; `wanwright doctor` says
-    /// whether there is any.
+    /// The folder has to be empty or not there yet; what a backup that was killed left in it is made anew. No key goes
+    /// into it: back up the file of the state keys as well, apart from it. Nothing has to be stopped. What an executor
+    /// still has on its disk only is not in it; `wanwright doctor` says whether there is any.
     Backup {
         /// The folder.
         dir: PathBuf,

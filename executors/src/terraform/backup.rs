@@ -3,6 +3,7 @@
 //! Nothing is opened and no key is needed, neither to write a backup nor to bring it back. Rows pass one by one, in the
 //! text format of Postgres' `COPY`, which every version of it reads.
 
+mod begun;
 mod error;
 mod files;
 mod manifest;
@@ -16,6 +17,7 @@ use futures::TryStreamExt;
 use jiff::Timestamp;
 use sqlx::{Executor, PgPool, Postgres, Row, Transaction};
 
+use begun::Begun;
 pub use error::BackupError;
 use files::{Writer, read_through, sync_folder};
 pub use manifest::{BackupFile, BackupManifest};
@@ -73,18 +75,17 @@ pub struct Backup {
 
 impl Backup {
     /// Writes every version of every state into a folder that is empty or not there yet, as of one moment. The manifest
-    /// comes last: without it there is no backup. What was begun and failed is removed.
+    /// comes last: without it there is no backup. What was begun and failed is removed; what was begun and killed is removed
+    /// by the next one that is written into the folder.
     ///
     /// # Errors
     /// [`BackupError`].
     pub async fn write(pool: &PgPool, dir: &Path, tell: Tell<'_>) -> Result<Self, BackupError> {
-        files::begin(dir).await?;
-        match write_all(pool, dir, tell).await {
+        let begun = Begun::take(dir).await?;
+        match write_all(pool, dir, &begun, tell).await {
             Ok(manifest) => Ok(Self { dir: dir.to_owned(), manifest }),
             Err(error) => {
-                for name in [STATES.file, FENCES.file, manifest::NAME] {
-                    files::forget(dir, name).await;
-                }
+                begun.give_up().await;
                 Err(error)
             }
         }
@@ -114,7 +115,12 @@ impl Backup {
     }
 }
 
-async fn write_all(pool: &PgPool, dir: &Path, tell: Tell<'_>) -> Result<BackupManifest, BackupError> {
+async fn write_all(
+    pool: &PgPool,
+    dir: &Path,
+    begun: &Begun,
+    tell: Tell<'_>,
+) -> Result<BackupManifest, BackupError> {
     let mut transaction = pool.begin().await?;
     // One moment for both tables; what is written meanwhile is the next backup's.
     transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
@@ -140,7 +146,7 @@ async fn write_all(pool: &PgPool, dir: &Path, tell: Tell<'_>) -> Result<BackupMa
         keys,
         files,
     };
-    manifest.write(dir).await?;
+    manifest.write(begun.manifest()?).await?;
     sync_folder(dir).await?;
     Ok(manifest)
 }

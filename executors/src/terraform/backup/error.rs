@@ -7,8 +7,16 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The folder is another's.
-    #[error("{} has something in it; name a folder that is empty or not there yet", dir.display())]
+    #[error("{} has {what} in it; name a folder that is empty or not there yet", dir.display())]
     NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+        /// What is in it.
+        what: String,
+    },
+    /// Somebody is writing a backup there.
+    #[error("another backup is being written into {}; wait for its end, or name another folder", dir.display())]
+    UnderWay {
         /// The folder.
         dir: PathBuf,
     },
@@ -77,6 +85,7 @@ impl BackupError {
     pub fn code(&self) -> Option<&'static str> {
         match self {
             Self::NotEmpty { .. } => Some("BackupFolderNotEmpty"),
+            Self::UnderWay { .. } => Some("BackupUnderWay"),
             Self::Unsealed { .. } => Some("StateUnsealed"),
             Self::None { .. } => Some("BackupMissing"),
             Self::Damaged { .. } => Some("BackupDamaged"),

@@ -11,33 +11,23 @@ use wanwright_schemas::envelope::Digest;
 use super::{BackupError, BackupFile};
 
 /// How the name of a file ends while it is written.
-const UNFINISHED: &str = ".tmp";
+pub(super) const UNFINISHED: &str = ".tmp";
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// Makes the folder, or sees that it is empty.
-pub(super) async fn begin(dir: &Path) -> Result<(), BackupError> {
-    fs::create_dir_all(dir).await.map_err(BackupError::io("making", dir))?;
-    let reading = || BackupError::io("reading", dir);
-    let mut entries = fs::read_dir(dir).await.map_err(reading())?;
-    match entries.next_entry().await.map_err(reading())? {
-        Some(_) => Err(BackupError::NotEmpty { dir: dir.to_owned() }),
-        None => Ok(()),
-    }
-}
-
 /// Removes a file that was begun or finished, where it is there.
-pub(super) async fn forget(dir: &Path, name: &str) {
+pub(super) async fn forget(dir: &Path, name: &str) -> Result<(), BackupError> {
     for name in [name.to_owned(), format!("{name}{UNFINISHED}")] {
         let path = dir.join(name);
         match fs::remove_file(&path).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %path.display(), "what is left of a backup cannot be removed");
+                return Err(BackupError::io("removing", &path)(error));
             }
             _ => {}
         }
     }
+    Ok(())
 }
 
 /// A name is on disk only when the folder is, and the folder's own name only when that of its parent is.
@@ -64,11 +54,16 @@ pub(super) struct Writer {
 impl Writer {
     /// Begins a file of this name, which nobody else may have begun.
     pub(super) async fn create(dir: &Path, name: &str) -> Result<Self, BackupError> {
-        let (path, temporary) = (dir.join(name), dir.join(format!("{name}{UNFINISHED}")));
+        let temporary = dir.join(format!("{name}{UNFINISHED}"));
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).await;
-        let file = file.map_err(BackupError::io("making", &temporary))?;
+        Ok(Self::of(file.map_err(BackupError::io("making", &temporary))?, dir, name))
+    }
+
+    /// Goes on with the file of this name, which was begun and is empty.
+    pub(super) fn of(file: fs::File, dir: &Path, name: &str) -> Self {
+        let (path, temporary) = (dir.join(name), dir.join(format!("{name}{UNFINISHED}")));
         let (name, hash) = (name.to_owned(), Sha256::new());
-        Ok(Self { file, temporary, path, name, hash, bytes: 0, rows: 0 })
+        Self { file, temporary, path, name, hash, bytes: 0, rows: 0 }
     }
 
     pub(super) async fn write(&mut self, chunk: &[u8]) -> Result<(), BackupError> {

@@ -73,10 +73,9 @@ impl BackupManifest {
         Ok(text)
     }
 
-    pub(super) async fn write(&self, dir: &Path) -> Result<(), BackupError> {
+    pub(super) async fn write(&self, mut writer: Writer) -> Result<(), BackupError> {
         let text = self.text().map_err(io::Error::other);
-        let text = text.map_err(BackupError::io("writing", &dir.join(NAME)))?;
-        let mut writer = Writer::create(dir, NAME).await?;
+        let text = text.map_err(BackupError::io("writing", Path::new(NAME)))?;
         writer.write(&text).await?;
         writer.finish().await.map(drop)
     }

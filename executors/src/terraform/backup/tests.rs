@@ -1,7 +1,12 @@
 //! Backups are whole, and what is brought back takes nothing away, on a real Postgres.
 
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use futures::FutureExt;
 use sqlx::{Executor, PgPool};
 
 use super::super::tests::{Servers, servers};
@@ -210,6 +215,149 @@ async fn a_backup_is_not_written_over_another_nor_with_what_everybody_could_read
     let error = Backup::write(pool, other, &nobody).await.expect_err("no fences");
     assert!(matches!(error, BackupError::Postgres(_)), "{error}");
     assert_eq!(std::fs::read_dir(other).expect("a folder").count(), 0);
+}
+
+/// Writes a backup that stops at the row of this number, and cleans nothing up: as if it were killed there. `false`: it has
+/// not so many.
+async fn stopped_at(pool: &PgPool, dir: &Path, row: u64) -> bool {
+    // Connections of its own, which end with it.
+    let pool = &PgPool::connect_lazy_with((*pool.connect_options()).clone());
+    let seen = AtomicU64::new(0);
+    let tell = |_: &'static str, _: u64, _: u64| {
+        assert!(seen.fetch_add(1, Ordering::SeqCst) + 1 < row, "killed here");
+    };
+    match AssertUnwindSafe(Backup::write(pool, dir, &tell)).catch_unwind().await {
+        Ok(written) => {
+            written.expect("a backup");
+            false
+        }
+        Err(_) => true,
+    }
+}
+
+/// The names in a folder.
+fn names(dir: &Path) -> Vec<String> {
+    super::super::tests::names(dir)
+}
+
+#[tokio::test]
+async fn what_a_killed_backup_left_is_made_anew() {
+    let Servers { store, dir, .. } = &servers().await;
+    let (pool, dir) = (&store.pool, dir.path());
+    put(pool, "a", 1..=3, "l", "order").await;
+    fence(pool, "a", 1_000, 7).await;
+    fence(pool, "b", 1_000, 7).await;
+    let before = all(pool).await;
+    let comes_back = async |backup: &Path, what: &str| {
+        Backup::write(pool, backup, &nobody).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(names(backup), ["fences.copy", "manifest.json", "states.copy"], "{what}");
+        pool.execute("DELETE FROM terraform.states; DELETE FROM terraform.fences").await.expect("lost");
+        restore(pool, backup).await;
+        assert_eq!(all(pool).await, before, "{what}");
+    };
+
+    // At each row.
+    let mut seen = BTreeSet::new();
+    for row in 1.. {
+        let backup = dir.join(format!("row-{row}"));
+        if !stopped_at(pool, &backup, row).await {
+            assert_eq!(row, 6, "three versions and two fences");
+            break;
+        }
+        seen.insert(names(&backup));
+        let error = Backup::open(&backup, &nobody).await.expect_err("not finished");
+        assert_eq!(error.code(), Some("BackupMissing"), "{error}");
+        // Twice in one folder, too.
+        assert!(stopped_at(pool, &backup, 1).await);
+        comes_back(&backup, &format!("row {row}")).await;
+    }
+    let wanted = [
+        vec!["fences.copy.tmp", "manifest.json.tmp", "states.copy"],
+        vec!["manifest.json.tmp", "states.copy.tmp"],
+    ];
+    assert_eq!(seen, wanted.map(|names| names.into_iter().map(str::to_owned).collect()).into());
+
+    // Between the files.
+    let whole = dir.join("row-1");
+    let left = [
+        &["manifest.json.tmp"][..],
+        &["manifest.json.tmp", "states.copy"],
+        &["manifest.json.tmp", "states.copy", "fences.copy"],
+    ];
+    for (number, left) in left.into_iter().enumerate() {
+        for cut in [false, true] {
+            let backup = dir.join(format!("left-{number}-{cut}"));
+            std::fs::create_dir(&backup).expect("a folder");
+            for name in left {
+                let text = std::fs::read(whole.join(name.trim_end_matches(".tmp"))).expect("a file");
+                let length = if cut { text.len() / 2 } else { text.len() };
+                std::fs::write(backup.join(name), &text[..length]).expect("written");
+            }
+            comes_back(&backup, &format!("{left:?}, cut: {cut}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_not_written_where_there_is_anything_but_an_unfinished_one() {
+    let Servers { store, dir, .. } = &servers().await;
+    let (pool, dir) = (&store.pool, dir.path());
+    put(pool, "a", 1..=3, "l", "order").await;
+    let others = [
+        // Somebody else's.
+        (&["notes.txt"][..], "notes.txt"),
+        (&["manifest.json.tmp", "states.copy", "notes.txt"], "notes.txt"),
+        (&["manifest.json.tmp", "states.copy.old"], "states.copy.old"),
+        // A backup, and what may be all that is left of one.
+        (&["manifest.json"], "a backup"),
+        (&["manifest.json", "manifest.json.tmp"], "a backup"),
+        (&["states.copy"], "states.copy"),
+        (&["fences.copy.tmp"], "fences.copy.tmp"),
+    ];
+    for (number, (files, named)) in others.into_iter().enumerate() {
+        let backup = dir.join(format!("other-{number}"));
+        std::fs::create_dir(&backup).expect("a folder");
+        for name in files {
+            std::fs::write(backup.join(name), name).expect("written");
+        }
+        let error = Backup::write(pool, &backup, &nobody).await.expect_err("refused");
+        assert_eq!(error.code(), Some("BackupFolderNotEmpty"), "{files:?}: {error}");
+        assert!(error.to_string().contains(&format!("has {named} in it")), "{files:?}: {error}");
+        assert_eq!(names(&backup).len(), files.len(), "nothing comes and nothing goes");
+        for name in files {
+            assert_eq!(std::fs::read_to_string(backup.join(name)).expect("a file"), *name);
+        }
+    }
+    // Files only: a folder or a link of that name is no backup's.
+    let linked = dir.join("linked");
+    std::fs::create_dir(&linked).expect("a folder");
+    std::fs::write(dir.join("precious"), "precious").expect("written");
+    std::os::unix::fs::symlink(dir.join("precious"), linked.join("manifest.json.tmp")).expect("a link");
+    let error = Backup::write(pool, &linked, &nobody).await.expect_err("refused");
+    assert_eq!(error.code(), Some("BackupFolderNotEmpty"), "{error}");
+    assert_eq!(std::fs::read_to_string(dir.join("precious")).expect("a file"), "precious");
+}
+
+#[tokio::test]
+async fn two_backups_are_not_written_into_one_folder_at_once() {
+    let Servers { store, dir, .. } = &servers().await;
+    let (pool, backup) = (&store.pool, &dir.path().join("backup"));
+    put(pool, "a", 1..=3, "l", "order").await;
+    let mut holder = pool.begin().await.expect("a transaction");
+    holder.execute("LOCK TABLE terraform.fences IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+    let first = Backup::write(pool, backup, &nobody);
+    let second = async {
+        while !backup.join("fences.copy.tmp").exists() {
+            tokio::task::yield_now().await;
+        }
+        let error = Backup::write(pool, backup, &nobody).await.expect_err("the first one is at it");
+        assert_eq!(error.code(), Some("BackupUnderWay"), "{error}");
+        holder.rollback().await.expect("let go");
+    };
+    let both = async { tokio::join!(first, second) };
+    let (first, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("both end");
+    first.expect("a backup");
+    Backup::open(backup, &nobody).await.expect("it is whole");
 }
 
 /// A later migration that touches the tables has to be in the list, or a lost table would be made without it.
