@@ -164,7 +164,8 @@ impl Campaign {
         let mut next = tokio::time::interval(BETWEEN_LOADS);
         for number in 0..times {
             if number % LOADS_A_CHANGE == 0 {
-                let body = json!({ "settings": { "vlan": 2 + number % 1000 } });
+                // None that it has: that would change nothing.
+                let body = json!({ "settings": { "vlan": 2000 + number / LOADS_A_CHANGE % 2000 } });
                 let device = format!("{customer}/device-00000");
                 accepted(&nats, "device", "change", &device, &body).await?;
             }

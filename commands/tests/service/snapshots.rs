@@ -108,11 +108,11 @@ async fn a_long_history_of_few_things_is_frozen_as_often_as_a_short_one() {
     }
     let newest = Snapshots::new(world.nats.clone()).get(&customer("acme"), STATE_VERSION).await.unwrap();
     let largest = newest.expect("a snapshot").state.len();
-    // Each command that is remembered takes 64 bytes; the rest is one site.
-    assert!(largest < 4096 + 64 * CHANGES, "{largest}");
-    // One in 64, and one more for each 8 KiB that it takes, with what comes while a state is frozen.
-    let most = 64 + (largest as u64).div_ceil(8192) + 16;
-    assert!(paces.iter().all(|pace| (64..=most).contains(pace)), "{paces:?}, at most {most}");
+    // Each command that is remembered takes 18 bytes at most; the rest is one site.
+    assert!(largest < 4096 + 18 * CHANGES, "{largest}");
+    // One in 32, and one more for each 8 KiB that it takes, with what comes while a state is frozen.
+    let most = 32 + (largest as u64).div_ceil(8192) + 16;
+    assert!(paces.iter().all(|pace| (32..=most).contains(pace)), "{paces:?}, at most {most}");
     world.stop().await;
 }
 

@@ -31,7 +31,7 @@ const WRITES: [&str; 3] = [
     "By the inbox: the command itself before, synced, and an acknowledgement after; the outcome is waited for.",
 ];
 
-/// How long each of both is measured at a steady rate before it is the other one's turn.
+/// How long each is measured at a steady rate before it is the next one's turn.
 const TURN: Duration = Duration::from_secs(1);
 
 /// How many turns each has.
@@ -40,6 +40,7 @@ const TURNS: u32 = 10;
 /// How the names of what is measured at a steady rate begin.
 const STEADY_RAW: &str = "raw checked publish";
 const STEADY_ASKED: &str = "request and reply";
+const STEADY_FIRST: &str = "first request of a customer";
 
 /// The servers of a run.
 struct Servers {
@@ -111,24 +112,27 @@ async fn measure(args: &CommandsArgs, servers: &Servers) -> Result<Vec<Measured>
     Ok(measured)
 }
 
-/// Both at a steady rate, by turns: a disk that stands still for a while does so to both.
-async fn paced(nats: &Nats, per_second: u32) -> Result<[Measured; 2]> {
-    let (mut raw, mut asked) = (Vec::new(), Vec::new());
+/// All at a steady rate, by turns: a disk that stands still for a while does so to each. Requests are changes of customers
+/// that the service knows, as most are; the first request of a customer makes it find out that there is nothing to know.
+async fn paced(nats: &Nats, per_second: u32) -> Result<[Measured; 3]> {
+    let (mut raw, mut asked, mut first) = (Vec::new(), Vec::new(), Vec::new());
     bare::beside_events(nats).await?;
     for turn in 0..=TURNS {
         let from = turn * per_second;
         raw.extend(bare::paced(nats, per_second, TURN, from).await?);
-        asked.extend(service::paced(nats, per_second, TURN, from).await?);
+        asked.extend(service::paced_changes(nats, per_second, TURN, turn).await?);
+        first.extend(service::paced_firsts(nats, per_second, TURN, from).await?);
         if turn == 0 {
-            // It pays for what is cold.
+            // It pays for what is cold, and makes the customers that are changed.
             raw.clear();
             asked.clear();
+            first.clear();
         }
     }
     let measured = |name: &str, latencies| {
         Measured::new(&format!("{name}, steady at {per_second}/s"), latencies, TURN * TURNS)
     };
-    Ok([measured(STEADY_RAW, raw), measured(STEADY_ASKED, asked)])
+    Ok([measured(STEADY_RAW, raw), measured(STEADY_ASKED, asked), measured(STEADY_FIRST, first)])
 }
 
 fn report(args: &CommandsArgs, measured: &[Measured]) -> Result<()> {

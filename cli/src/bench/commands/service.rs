@@ -73,16 +73,21 @@ pub async fn durable_inbox(nats: &Nats, plan: Plan, round: u32) -> Result<Measur
     Ok(Measured { per_second, ..published })
 }
 
-/// Requests at a steady rate, whether or not earlier ones were answered: the latency that people see.
-pub async fn paced(nats: &Nats, per_second: u32, time: Duration, from: u32) -> Result<Vec<Duration>> {
-    steady(per_second, time, from, |number| {
-        let nats = nats.clone();
-        async move {
-            let (verb, body) = command(0);
-            let subject = subject("pace", 0, number, verb)?;
-            send::request(&nats, &subject, head(CommandId::mint()), body.into_bytes()).await?;
-            Ok(())
-        }
-    })
-    .await
+/// Requests at a steady rate, whether or not earlier ones were answered: the latency that people see. Each customer has one
+/// in each turn, which makes it in the first and changes it in the later ones.
+pub async fn paced_changes(nats: &Nats, per_second: u32, time: Duration, turn: u32) -> Result<Vec<Duration>> {
+    steady(per_second, time, 0, |number| paced(nats.clone(), "pace", number, turn)).await
+}
+
+/// The same, each the first one of its customer; their numbers begin with `from`.
+pub async fn paced_firsts(nats: &Nats, per_second: u32, time: Duration, from: u32) -> Result<Vec<Duration>> {
+    steady(per_second, time, from, |number| paced(nats.clone(), "first", number, 0)).await
+}
+
+async fn paced(nats: Nats, what: &'static str, number: u32, index: u32) -> Result<()> {
+    let (verb, body) = command(index);
+    let subject = subject(what, 0, number, verb)?;
+    let outcome = send::request(&nats, &subject, head(CommandId::mint()), body.into_bytes()).await?;
+    anyhow::ensure!(outcome.position().is_some(), "{outcome:?}");
+    Ok(())
 }

@@ -231,8 +231,23 @@ async fn stopped_at(pool: &PgPool, dir: &Path, row: u64) -> bool {
             written.expect("a backup");
             false
         }
-        Err(_) => true,
+        Err(_) => {
+            released(dir).await;
+            true
+        }
     }
+}
+
+/// Waits until nobody has the lock of a backup that ended: a process that another test starts meanwhile has it too, until it
+/// becomes its program.
+async fn released(dir: &Path) {
+    let manifest = std::fs::File::open(dir.join("manifest.json.tmp")).expect("a manifest that was begun");
+    let is_free = async {
+        while manifest.try_lock().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_free).await.expect("the lock ends with who has it");
 }
 
 /// The names in a folder.
