@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::Notify;
 use wanwright_nats::Nats;
 use wanwright_nats::publish::publish;
 use wanwright_schemas::order::{Desired, Intent, Order};
@@ -15,8 +16,8 @@ use wanwright_vendors::secret_name;
 
 use crate::gateway::{Priority, RunContext};
 
-/// How long a run keeps its first records to itself: a shorter one is one message. As much may be lost with an executor
-/// that dies; changes at the vendor are in the effect journal before they are made.
+/// How long a run that is under way keeps its first records to itself: a shorter one is one message. As much may be lost with
+/// an executor that dies; changes at the vendor are in the effect journal before they are made.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// How long it keeps those that follow: whoever watches sees it go on.
@@ -75,7 +76,8 @@ pub(crate) async fn write(nats: &Nats, context: &RunContext, event: RunEvent) {
     store(nats, context, vec![RunEntry { time: Timestamp::now(), event }]).await;
 }
 
-/// The records of one run, gathered so that few messages hold them.
+/// The records of one run, gathered so that few messages hold them. What is left when the last who has them lets go is
+/// written then.
 #[derive(Clone, Debug)]
 pub(crate) struct Records(Arc<Gathered>);
 
@@ -84,18 +86,36 @@ struct Gathered {
     nats: Nats,
     context: RunContext,
     waiting: Mutex<Vec<RunEntry>>,
+    /// Somebody wants to see what waits.
+    wanted: Notify,
     /// Whether nothing is written: it is of a run that leaves nothing behind.
     unwritten: bool,
 }
 
 impl Records {
     pub(crate) fn new(nats: Nats, context: RunContext) -> Self {
-        Self(Arc::new(Gathered { nats, context, waiting: Mutex::default(), unwritten: false }))
+        Self::gathered(nats, context, false)
     }
 
     /// Records that are written nowhere.
     pub(crate) fn unwritten(nats: Nats, context: RunContext) -> Self {
-        Self(Arc::new(Gathered { nats, context, waiting: Mutex::default(), unwritten: true }))
+        Self::gathered(nats, context, true)
+    }
+
+    fn gathered(nats: Nats, context: RunContext, unwritten: bool) -> Self {
+        let (waiting, wanted) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Gathered { nats, context, waiting, wanted, unwritten }))
+    }
+
+    /// Adds the record that a run began. It is written when the run is [under way](Self::under_way): one that waits for its
+    /// turn at the vendor is still a waiting one to whoever watches.
+    pub(crate) fn begin(&self, event: RunEvent) {
+        self.gather(vec![RunEntry { time: Timestamp::now(), event }]);
+    }
+
+    /// Notes that the run does something now.
+    pub(crate) fn under_way(&self) {
+        self.0.wanted.notify_one();
     }
 
     /// Adds a record. It is written with the next ones; those that are many by now are written first.
@@ -110,31 +130,26 @@ impl Records {
 
     /// Adds records that were gathered elsewhere, with their times.
     pub(crate) async fn add_all(&self, entries: Vec<RunEntry>) {
-        if self.0.unwritten {
-            return;
-        }
-        let many = {
-            let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.extend(entries);
-            waiting.len() >= MOST_GATHERED
-        };
+        let many = self.gather(entries) >= MOST_GATHERED;
+        self.under_way();
         if many {
             self.store().await;
         }
     }
 
+    /// Answers how many wait.
+    fn gather(&self, entries: Vec<RunEntry>) -> usize {
+        if self.0.unwritten {
+            return 0;
+        }
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend(entries);
+        waiting.len()
+    }
+
     /// The order that they are about.
     pub(crate) fn context(&self) -> &RunContext {
         &self.0.context
-    }
-
-    /// Has what was gathered written, without waiting for that.
-    pub(crate) fn store_later(&self) {
-        let some = !self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        if let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| some) {
-            let records = self.clone();
-            runtime.spawn(async move { records.store().await });
-        }
     }
 
     /// Writes what was gathered, and waits until it is stored.
@@ -147,10 +162,22 @@ impl Records {
 
     /// Stores again and again what is gathered; for as long as a run goes on.
     pub(crate) async fn keep_storing(&self) -> std::convert::Infallible {
-        tokio::time::sleep(SHORT).await;
+        let mut pause = SHORT;
         loop {
+            self.0.wanted.notified().await;
+            tokio::time::sleep(pause).await;
             self.store().await;
-            tokio::time::sleep(LIVE).await;
+            pause = LIVE;
+        }
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        let waiting = std::mem::take(self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| !waiting.is_empty()) {
+            let (nats, context) = (self.nats.clone(), self.context.clone());
+            runtime.spawn(async move { store(&nats, &context, waiting).await });
         }
     }
 }

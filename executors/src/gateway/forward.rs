@@ -273,6 +273,7 @@ async fn perform(
         return Err(ended(run));
     }
     run.count(&made.class);
+    run.under_way();
     let began = Instant::now();
     let result = send(run, lane, made, secret).await;
     let took = began.elapsed();

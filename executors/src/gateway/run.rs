@@ -94,10 +94,7 @@ impl Run {
 
     /// Whose calls these are.
     pub(super) fn contexts(&self) -> Vec<&RunContext> {
-        match self.members.as_slice() {
-            [] => vec![&self.context],
-            members => members.iter().map(|member| &member.context).collect(),
-        }
+        self.runs().into_iter().map(|run| &run.context).collect()
     }
 
     /// Whether one of those that its calls are made for has ended.
@@ -135,13 +132,22 @@ impl Run {
         !self.strangers.load(Ordering::Acquire)
     }
 
-    /// Adds a record to those of each run that its calls are made for.
-    pub(super) async fn record(&self, event: RunEvent) {
-        let runs: Vec<&Self> = match self.members.as_slice() {
+    /// The runs that its calls are made for.
+    fn runs(&self) -> Vec<&Self> {
+        match self.members.as_slice() {
             [] => vec![self],
             members => members.iter().map(AsRef::as_ref).collect(),
-        };
-        for run in runs {
+        }
+    }
+
+    /// Notes that one of its calls has its turn.
+    pub(super) fn under_way(&self) {
+        self.runs().iter().for_each(|run| run.records.under_way());
+    }
+
+    /// Adds a record to those of each run that its calls are made for.
+    pub(super) async fn record(&self, event: RunEvent) {
+        for run in self.runs() {
             run.records.add(event.clone()).await;
             if run.closed.is_cancelled() {
                 // Nobody else writes it any more.
@@ -280,7 +286,5 @@ impl Drop for Opened {
         if let Some(close) = self.close.take() {
             close();
         }
-        // Whoever ends a run in order has written them; one that was given up in the middle has not.
-        self.run.records.store_later();
     }
 }

@@ -171,7 +171,10 @@ impl Attendant {
             executor: self.config.executor.clone(),
             replaced: replaced(&order, &newest, last.as_ref()),
         };
-        records.add(started).await;
+        match terraform {
+            true => records.add(started).await,
+            false => records.begin(started),
+        }
         let (began, begun) = (Instant::now(), Begun::default());
         let opened = self.config.gateway.open_with(records.clone(), context.clone());
         let run = Run {
