@@ -180,7 +180,12 @@ async fn a_damaged_backup_is_refused_and_none_holds_a_secret() -> Result<()> {
 
     let named = dir.to_string_lossy().into_owned();
     let said = running.call(&["state", "backup", &named]).await?.code(3)?;
-    ensure!(said.err.contains("BackupFolderNotEmpty"), "{}", said.err);
+    ensure!(said.out.starts_with("refused  BackupFolderNotEmpty: "), "{}", said.out);
+    let said = running.call(&["state", "backup", &named, "-o", "json"]).await?.code(3)?;
+    let said: Value = serde_json::from_str(&said.out)?;
+    let of = |name: &str| said[name].as_str().unwrap_or_default();
+    ensure!(of("status") == "refused" && of("code") == "BackupFolderNotEmpty", "{said}");
+    ensure!(said["number"] == 4022 && of("message").contains("a backup") && !of("next").is_empty(), "{said}");
 
     lose(&running, &rows, LOST[0]).await?;
     let states = dir.join("states.copy");
@@ -196,9 +201,9 @@ async fn a_damaged_backup_is_refused_and_none_holds_a_secret() -> Result<()> {
         }
         let said = running.call(&["state", "restore", "--from", &named]).await?.code(3)?;
         ensure!(
-            said.err.starts_with("BackupDamaged") && said.err.contains("use another backup"),
+            said.out.starts_with("refused  BackupDamaged: ") && said.out.contains("Use another backup"),
             "{what}: {}",
-            said.err
+            said.out
         );
         ensure!(versions(&rows).await?.is_empty(), "{what}: something was written");
     }

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use wanwright_executors::terraform::{Backup, BackupError, RestoredStack, Verdict};
 use wanwright_nats::StateKeys;
+use wanwright_schemas::outcome;
 
 use super::Format;
 use crate::cli::Connection;
@@ -28,9 +29,17 @@ fn follow(bar: &ProgressBar) -> impl Fn(&'static str, u64, u64) + Sync {
 }
 
 /// A refusal says its code and what to do; what failed on the way is an error like any other.
-fn refused(error: BackupError) -> Result<Exit> {
-    let Some(code) = error.code() else { return Err(error.into()) };
-    output::note(format!("{code}: {error}"));
+fn refused(error: BackupError, format: Format) -> Result<Exit> {
+    let Some(refusal) = error.refusal() else { return Err(error.into()) };
+    match format {
+        Format::Json => {
+            let number = refusal.code.number();
+            output::line(serde_json::to_string(&outcome::Verdict::Refused { refusal, number })?);
+        }
+        Format::Table => {
+            output::line(format!("refused  {}: {}\n  {}", refusal.code, refusal.message, refusal.next));
+        }
+    }
     Ok(Exit::Refused)
 }
 
@@ -42,7 +51,7 @@ pub(super) async fn write(connection: &Connection, dir: &Path, format: Format) -
     bar.finish_and_clear();
     let backup = match written {
         Ok(backup) => backup,
-        Err(error) => return refused(error),
+        Err(error) => return refused(error, format),
     };
     let manifest = backup.manifest();
     let (versions, stacks, bytes) = (manifest.versions(), manifest.stacks, manifest.bytes());
@@ -68,7 +77,10 @@ pub(super) async fn restore(
     // All of it is read before Postgres is asked for anything.
     let backup = match Backup::open(dir, &follow(&bar)).await {
         Ok(backup) => backup,
-        Err(error) => return refused(error),
+        Err(error) => {
+            bar.finish_and_clear();
+            return refused(error, format);
+        }
     };
     let pool = connection.postgres(2).await?;
     wanwright_projections::migrate(&pool).await.context("making the tables")?;
@@ -76,7 +88,7 @@ pub(super) async fn restore(
     bar.finish_and_clear();
     let stacks = match restored {
         Ok(stacks) => stacks,
-        Err(error) => return refused(error),
+        Err(error) => return refused(error, format),
     };
     say(&stacks, format);
     for key in &backup.manifest().keys {
