@@ -40,9 +40,10 @@ const WAIT: &str = "CREATE TEMP TABLE backed_states (LIKE terraform.states, CHEC
     CREATE TEMP TABLE backed_fences (LIKE terraform.fences) ON COMMIT DROP";
 
 /// Nobody reads what is newest and writes behind it while it is decided what that is. Who wants to meanwhile waits, and has
-/// what it wrote on its disk.
+/// what it wrote on its disk. The fences are not locked: who locks a stack waits with them for who stores a version of it, and
+/// that one for the states.
 const ALONE: &str = "ANALYZE backed_states; SET LOCAL lock_timeout = '60s'; \
-    LOCK TABLE terraform.states, terraform.fences IN ACCESS EXCLUSIVE MODE";
+    LOCK TABLE terraform.states IN ACCESS EXCLUSIVE MODE";
 
 /// A stack gets the versions it lacks where it has none, or where the newest it has is in the backup, byte for byte: then
 /// what the backup has beyond it was made from it.
