@@ -1,5 +1,7 @@
 //! Backups of Terraform's states: what was lost comes back as it was, and a damaged backup does not come back at all.
 
+mod many;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
