@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use wanwright_executors::terraform::{Backup, BackupError, RestoredStack, Verdict};
 use wanwright_nats::StateKeys;
 use wanwright_schemas::outcome;
@@ -26,6 +27,13 @@ fn follow(bar: &ProgressBar) -> impl Fn(&'static str, u64, u64) + Sync {
         bar.set_length(all);
         bar.set_position(done);
     }
+}
+
+/// What became of the stacks, as lists are printed.
+#[derive(Serialize)]
+struct Items<'a> {
+    items: &'a [RestoredStack],
+    next: Option<&'a str>,
 }
 
 /// A refusal says its code and what to do; what failed on the way is an error like any other.
@@ -90,7 +98,7 @@ pub(super) async fn restore(
         Ok(stacks) => stacks,
         Err(error) => return refused(error, format),
     };
-    say(&stacks, format);
+    say(&stacks, format)?;
     for key in &backup.manifest().keys {
         if let Err(error) = keys.check(Some(key)) {
             output::note(format!("what was restored does not open: {error}"));
@@ -108,19 +116,16 @@ pub(super) async fn restore(
     Ok(Exit::Done)
 }
 
-fn item(stack: &RestoredStack) -> Value {
-    json!({
-        "stack": stack.stack,
-        "result": stack.verdict,
-        "before": stack.before,
-        "backup": stack.backup,
-        "added": stack.added,
-    })
-}
-
-fn say(stacks: &[RestoredStack], format: Format) {
+fn say(stacks: &[RestoredStack], format: Format) -> Result<()> {
     if stacks.is_empty() && format == Format::Table {
-        return output::note("the backup has no states");
+        output::note("the backup has no states");
+        return Ok(());
     }
-    super::rows(stacks.iter().map(item).collect(), &["stack", "result", "before", "backup", "added"], format);
+    if format == Format::Json {
+        output::line(serde_json::to_string(&Items { items: stacks, next: None })?);
+        return Ok(());
+    }
+    let items: serde_json::Result<_> = stacks.iter().map(serde_json::to_value).collect();
+    super::rows(items?, &["stack", "result", "before", "backup", "added"], format);
+    Ok(())
 }
