@@ -401,3 +401,28 @@ async fn what_is_written_while_a_backup_is_brought_back_stays_and_stands_in_line
     let deadlocks = tokio::time::timeout(LIMIT, ended).await.expect("connections end");
     assert_eq!(deadlocks, 0, "Postgres had to end those who waited for each other");
 }
+
+/// Who locks a stack waits for who stores a version of it, and holds the fences meanwhile.
+#[tokio::test]
+async fn a_backup_is_brought_back_while_somebody_waits_to_lock_a_stack() {
+    let servers = servers().await;
+    let store = &servers.store;
+    let dir = servers.dir.path().join("backup");
+    Backup::write(&store.pool, &dir, &|_, _, _| {}).await.expect("a backup");
+    let backup = Backup::open(&dir, &|_, _, _| {}).await.expect("a backup");
+    let mut storing = store.pool.begin().await.expect("a transaction");
+    let alone = "SELECT pg_advisory_xact_lock(hashtextextended('stack', 0))";
+    sqlx::query(alone).execute(&mut *storing).await.expect("alone");
+    let restore = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&store.pool).await.expect("a number") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let restored = backup.restore(&store.pool, &|_, _, _| {});
+        let restored = tokio::time::timeout(LIMIT, restored).await.expect("in time");
+        storing.rollback().await.expect("let go");
+        restored.expect("restored");
+    };
+    let (locked, ()) = tokio::join!(store.fence("stack", lease(FIRST)), restore);
+    assert!(locked.expect("an answer"));
+}
