@@ -168,6 +168,17 @@ catalogue! {
 
     StateDamaged = 4020, 500, "The stack's Terraform state is not what was stored; nothing is applied on it.",
         "Look with `wanwright state history`, then put the good copy in its place with `wanwright state restore`.";
+    StateUnsealed = 4021, 409, "A version of a state is not sealed, so everybody could read it in a backup.",
+        "Run `wanwright state seal`, then back up again.";
+    BackupFolderNotEmpty = 4022, 409, "The folder that a backup should go into has something else in it.",
+        "Name a folder that is empty or not there yet.";
+    BackupUnderWay = 4023, 409, "Another backup is being written into the folder.",
+        "Wait for its end, or name another folder.";
+    BackupMissing = 4024, 404, "There is no backup in the folder, or one that was not finished.",
+        "Name the folder of another one.";
+    BackupDamaged = 4025, 500, "The backup is not what was written; nothing was restored.", "Use another backup.";
+    BackupLater = 4026, 422, "The backup was written by a later wanwright; nothing was restored.",
+        "Restore it with that one.";
 
     RuleBroken = 2101, 422, "The settings break a rule of the vendor.", "Correct the field as the rule says.";
     UnknownSchemaVersion = 2102, 422, "The vendor does not serve this version of its settings.",

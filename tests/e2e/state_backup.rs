@@ -1,5 +1,7 @@
 //! Backups of Terraform's states: what was lost comes back as it was, and a damaged backup does not come back at all.
 
+mod many;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -180,7 +182,12 @@ async fn a_damaged_backup_is_refused_and_none_holds_a_secret() -> Result<()> {
 
     let named = dir.to_string_lossy().into_owned();
     let said = running.call(&["state", "backup", &named]).await?.code(3)?;
-    ensure!(said.err.contains("BackupFolderNotEmpty"), "{}", said.err);
+    ensure!(said.out.starts_with("refused  BackupFolderNotEmpty: "), "{}", said.out);
+    let said = running.call(&["state", "backup", &named, "-o", "json"]).await?.code(3)?;
+    let said: Value = serde_json::from_str(&said.out)?;
+    let of = |name: &str| said[name].as_str().unwrap_or_default();
+    ensure!(of("status") == "refused" && of("code") == "BackupFolderNotEmpty", "{said}");
+    ensure!(said["number"] == 4022 && of("message").contains("a backup") && !of("next").is_empty(), "{said}");
 
     lose(&running, &rows, LOST[0]).await?;
     let states = dir.join("states.copy");
@@ -196,9 +203,9 @@ async fn a_damaged_backup_is_refused_and_none_holds_a_secret() -> Result<()> {
         }
         let said = running.call(&["state", "restore", "--from", &named]).await?.code(3)?;
         ensure!(
-            said.err.starts_with("BackupDamaged") && said.err.contains("use another backup"),
+            said.out.starts_with("refused  BackupDamaged: ") && said.out.contains("Use another backup"),
             "{what}: {}",
-            said.err
+            said.out
         );
         ensure!(versions(&rows).await?.is_empty(), "{what}: something was written");
     }

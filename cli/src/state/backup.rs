@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use wanwright_executors::terraform::{Backup, BackupError, RestoredStack, Verdict};
 use wanwright_nats::StateKeys;
+use wanwright_schemas::outcome;
 
 use super::Format;
 use crate::cli::Connection;
@@ -27,10 +29,25 @@ fn follow(bar: &ProgressBar) -> impl Fn(&'static str, u64, u64) + Sync {
     }
 }
 
+/// What became of the stacks, as lists are printed.
+#[derive(Serialize)]
+struct Items<'a> {
+    items: &'a [RestoredStack],
+    next: Option<&'a str>,
+}
+
 /// A refusal says its code and what to do; what failed on the way is an error like any other.
-fn refused(error: BackupError) -> Result<Exit> {
-    let Some(code) = error.code() else { return Err(error.into()) };
-    output::note(format!("{code}: {error}"));
+fn refused(error: BackupError, format: Format) -> Result<Exit> {
+    let Some(refusal) = error.refusal() else { return Err(error.into()) };
+    match format {
+        Format::Json => {
+            let number = refusal.code.number();
+            output::line(serde_json::to_string(&outcome::Verdict::Refused { refusal, number })?);
+        }
+        Format::Table => {
+            output::line(format!("refused  {}: {}\n  {}", refusal.code, refusal.message, refusal.next));
+        }
+    }
     Ok(Exit::Refused)
 }
 
@@ -42,7 +59,7 @@ pub(super) async fn write(connection: &Connection, dir: &Path, format: Format) -
     bar.finish_and_clear();
     let backup = match written {
         Ok(backup) => backup,
-        Err(error) => return refused(error),
+        Err(error) => return refused(error, format),
     };
     let manifest = backup.manifest();
     let (versions, stacks, bytes) = (manifest.versions(), manifest.stacks, manifest.bytes());
@@ -68,7 +85,10 @@ pub(super) async fn restore(
     // All of it is read before Postgres is asked for anything.
     let backup = match Backup::open(dir, &follow(&bar)).await {
         Ok(backup) => backup,
-        Err(error) => return refused(error),
+        Err(error) => {
+            bar.finish_and_clear();
+            return refused(error, format);
+        }
     };
     let pool = connection.postgres(2).await?;
     wanwright_projections::migrate(&pool).await.context("making the tables")?;
@@ -76,9 +96,9 @@ pub(super) async fn restore(
     bar.finish_and_clear();
     let stacks = match restored {
         Ok(stacks) => stacks,
-        Err(error) => return refused(error),
+        Err(error) => return refused(error, format),
     };
-    say(&stacks, format);
+    say(&stacks, format)?;
     for key in &backup.manifest().keys {
         if let Err(error) = keys.check(Some(key)) {
             output::note(format!("what was restored does not open: {error}"));
@@ -96,19 +116,16 @@ pub(super) async fn restore(
     Ok(Exit::Done)
 }
 
-fn item(stack: &RestoredStack) -> Value {
-    json!({
-        "stack": stack.stack,
-        "result": stack.verdict,
-        "before": stack.before,
-        "backup": stack.backup,
-        "added": stack.added,
-    })
-}
-
-fn say(stacks: &[RestoredStack], format: Format) {
+fn say(stacks: &[RestoredStack], format: Format) -> Result<()> {
     if stacks.is_empty() && format == Format::Table {
-        return output::note("the backup has no states");
+        output::note("the backup has no states");
+        return Ok(());
     }
-    super::rows(stacks.iter().map(item).collect(), &["stack", "result", "before", "backup", "added"], format);
+    if format == Format::Json {
+        output::line(serde_json::to_string(&Items { items: stacks, next: None })?);
+        return Ok(());
+    }
+    let items: serde_json::Result<_> = stacks.iter().map(serde_json::to_value).collect();
+    super::rows(items?, &["stack", "result", "before", "backup", "added"], format);
+    Ok(())
 }

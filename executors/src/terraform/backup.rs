@@ -4,6 +4,8 @@
 //! text format of Postgres' `COPY`, which every version of it reads.
 
 mod begun;
+#[cfg(test)]
+mod beside;
 mod error;
 mod files;
 mod manifest;

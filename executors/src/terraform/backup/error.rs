@@ -3,11 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use wanwright_schemas::reason::{Reason, Refusal};
+
 /// Why a backup was not written or not brought back.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The folder is another's.
-    #[error("{} has {what} in it; name a folder that is empty or not there yet", dir.display())]
+    #[error("{} has {what} in it", dir.display())]
     NotEmpty {
         /// The folder.
         dir: PathBuf,
@@ -15,15 +17,13 @@ pub enum BackupError {
         what: String,
     },
     /// Somebody is writing a backup there.
-    #[error("another backup is being written into {}; wait for its end, or name another folder", dir.display())]
+    #[error("another backup is being written into {}", dir.display())]
     UnderWay {
         /// The folder.
         dir: PathBuf,
     },
     /// A version would be in the backup for everybody to read.
-    #[error(
-        "version {serial} of stack {stack} is not sealed; run `wanwright state seal`, then back up again"
-    )]
+    #[error("version {serial} of stack {stack} is not sealed")]
     Unsealed {
         /// The stack.
         stack: String,
@@ -32,7 +32,7 @@ pub enum BackupError {
     },
     /// No manifest.
     #[error(
-        "{} has no {}, so it is no backup or one that was not finished; name another one",
+        "{} has no {}, so it is no backup or one that was not finished",
         dir.display(),
         super::manifest::NAME
     )]
@@ -41,7 +41,7 @@ pub enum BackupError {
         dir: PathBuf,
     },
     /// The backup is not what was written.
-    #[error("{}: {why}; nothing was restored, use another backup", path.display())]
+    #[error("{}: {why}; nothing was restored", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum BackupError {
         why: String,
     },
     /// The backup is of a later wanwright.
-    #[error("{} was written by a later wanwright; restore it with that one", dir.display())]
+    #[error("{} was written by a later wanwright; nothing was restored", dir.display())]
     Later {
         /// The folder.
         dir: PathBuf,
@@ -81,16 +81,21 @@ impl BackupError {
         Self::Damaged { path: path.to_owned(), why: why.into() }
     }
 
-    /// The name by which programs know a refusal; none for what failed on the way.
-    pub fn code(&self) -> Option<&'static str> {
+    /// The reason of a refusal; none for what failed on the way.
+    pub fn code(&self) -> Option<Reason> {
         match self {
-            Self::NotEmpty { .. } => Some("BackupFolderNotEmpty"),
-            Self::UnderWay { .. } => Some("BackupUnderWay"),
-            Self::Unsealed { .. } => Some("StateUnsealed"),
-            Self::None { .. } => Some("BackupMissing"),
-            Self::Damaged { .. } => Some("BackupDamaged"),
-            Self::Later { .. } => Some("BackupLater"),
+            Self::NotEmpty { .. } => Some(Reason::BackupFolderNotEmpty),
+            Self::UnderWay { .. } => Some(Reason::BackupUnderWay),
+            Self::Unsealed { .. } => Some(Reason::StateUnsealed),
+            Self::None { .. } => Some(Reason::BackupMissing),
+            Self::Damaged { .. } => Some(Reason::BackupDamaged),
+            Self::Later { .. } => Some(Reason::BackupLater),
             Self::Io { .. } | Self::Postgres(_) => None,
         }
+    }
+
+    /// The refusal, if it is one: what is wrong, and what to do next.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.code().map(|code| Refusal::new(code, self.to_string()))
     }
 }

@@ -1,6 +1,8 @@
 //! Bringing a backup back: only what is missing, so that no state can be lost by it.
 
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgRow;
 use sqlx::{Executor, PgPool, Postgres, Row, Transaction};
 
 use super::{AS_EVERYWHERE, Backup, BackupError, FENCES, MIGRATIONS, STATES, Table, Tell, read_through};
@@ -21,11 +23,12 @@ pub enum Verdict {
 }
 
 /// A stack of the backup, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoredStack {
     /// The stack.
     pub stack: String,
     /// What became of it.
+    #[serde(rename = "result")]
     pub verdict: Verdict,
     /// The newest serial that Postgres had; none where it had no version.
     pub before: Option<i64>,
@@ -40,9 +43,10 @@ const WAIT: &str = "CREATE TEMP TABLE backed_states (LIKE terraform.states, CHEC
     CREATE TEMP TABLE backed_fences (LIKE terraform.fences) ON COMMIT DROP";
 
 /// Nobody reads what is newest and writes behind it while it is decided what that is. Who wants to meanwhile waits, and has
-/// what it wrote on its disk.
+/// what it wrote on its disk. The fences are not locked: who locks a stack waits with them for who stores a version of it, and
+/// that one for the states.
 const ALONE: &str = "ANALYZE backed_states; SET LOCAL lock_timeout = '60s'; \
-    LOCK TABLE terraform.states, terraform.fences IN ACCESS EXCLUSIVE MODE";
+    LOCK TABLE terraform.states IN ACCESS EXCLUSIVE MODE";
 
 /// A stack gets the versions it lacks where it has none, or where the newest it has is in the backup, byte for byte: then
 /// what the backup has beyond it was made from it.
@@ -143,8 +147,7 @@ async fn add(transaction: &mut Transaction<'_, Postgres>) -> Result<Vec<Restored
          SELECT stack, verdict, before, backup, coalesce(added, 0) AS added \
          FROM verdicts LEFT JOIN counted USING (stack) ORDER BY stack"
     );
-    let rows = sqlx::query(&sql).fetch_all(&mut **transaction).await?;
-    let stack = |row: &sqlx::postgres::PgRow| {
+    let stack = |row: PgRow| {
         let (verdict, added): (String, i64) = (row.try_get("verdict")?, row.try_get("added")?);
         let verdict = match verdict.as_str() {
             "restored" if added > 0 => Verdict::Restored,
@@ -155,5 +158,5 @@ async fn add(transaction: &mut Transaction<'_, Postgres>) -> Result<Vec<Restored
         let (stack, before, backup) = (row.try_get("stack")?, row.try_get("before")?, row.try_get("backup")?);
         Ok(RestoredStack { stack, verdict, before, backup, added })
     };
-    rows.iter().map(stack).collect()
+    sqlx::query(&sql).try_map(stack).fetch(&mut **transaction).err_into().try_collect().await
 }
