@@ -87,6 +87,7 @@ impl Attendant {
                 .await;
         }
         work.records.add(ending.measured(work.measure.usage())).await;
+        work.records.store().await;
         if gone {
             journal::forget(nats, context).await?;
         }
@@ -95,9 +96,7 @@ impl Attendant {
             head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
         }
         head.insert(headers::ENDED_ROW, work.sequence.to_string().as_str());
-        // Side by side: neither waits for the other, and together they go to the server at once.
-        let ((), ended) = tokio::join!(work.records.store(), self.table.end(work.row, work.sequence, head));
-        let ended = ended?;
+        let ended = self.table.end(work.row, work.sequence, head).await?;
         if unsettled {
             self.attempts.put(work.row, &work.attempt.left_unsettled()).await?;
         } else if !ended {

@@ -22,7 +22,18 @@ async fn runs_wait_for_the_budget_before_they_begin_and_no_call_waits_in_vain() 
     let scheduler = world.scheduler("one", Patience::default()).await;
     world.until_done("acme").await;
     scheduler.stop().await;
-    let records = world.records("acme").await;
+    let messages = world.record_messages("acme").await;
+    for records in &messages {
+        let words: Vec<&str> = records.iter().map(|record| record.event.word()).collect();
+        // Each call is answered at once. What a run waited before that is no reason for another message.
+        assert!(
+            !words.contains(&"started") || words.ends_with(&["started", "call", "succeeded"]),
+            "{words:?}"
+        );
+    }
+    let begun = messages.iter().flatten().filter(|record| record.event.word() == "started").count();
+    assert_eq!(begun, DEVICES);
+    let records: Vec<_> = messages.into_iter().flatten().collect();
     let waited = |record: &&wanwright_schemas::run::RunRecord| {
         matches!(record.event, RunEvent::Waiting { why: Wait::Budget })
     };

@@ -317,9 +317,14 @@ impl World {
 
     /// The records about the orders of a customer (or `*`), as they were written.
     pub async fn records(&self, customer: &str) -> Vec<RunRecord> {
+        self.record_messages(customer).await.into_iter().flatten().collect()
+    }
+
+    /// The same, message by message.
+    pub async fn record_messages(&self, customer: &str) -> Vec<Vec<RunRecord>> {
         let messages =
             load_subject(&self.nats, topology::RUNS, &format!("wan.run.{customer}.*.*"), 0).await.unwrap();
-        messages.iter().flat_map(|message| run::read(&message.payload).unwrap()).collect()
+        messages.iter().map(|message| run::read(&message.payload).unwrap()).collect()
     }
 
     pub async fn letters(&self) -> Vec<StoredMessage> {
