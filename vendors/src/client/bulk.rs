@@ -137,7 +137,16 @@ impl ResourceClient {
                 notes.begun(&note(item.id.clone())).await;
             }
         }
-        self.followed(&note(None)).await
+        let error = match self.followed(&note(None)).await {
+            Ok(body) => return Ok(body),
+            Err(error) => error,
+        };
+        for item in items {
+            if let Some(notes) = item.notes.as_ref().filter(|_| error.may_be_repeated()) {
+                notes.failed(&note(item.id.clone())).await;
+            }
+        }
+        Err(error.into_error())
     }
 
     fn bulk_answer(

@@ -231,7 +231,7 @@ impl ResourceClient {
     }
 
     /// Gives effect to what was stored, at a vendor where that is a call of its own.
-    async fn publish(&self, id: &str, attributes: &Map<String, Value>) -> Result<(), ClientError> {
+    pub(super) async fn publish(&self, id: &str, attributes: &Map<String, Value>) -> Result<(), ClientError> {
         let Some(operation) = &self.api.publish else { return Ok(()) };
         let mut scope = self.api.sent(attributes, operation.nulls);
         scope.extend(of(id));
@@ -351,9 +351,7 @@ impl ResourceClient {
             let note = JobNote { change: JobOf::Delete, job, object: Some(id.to_owned()) };
             self.carried_out(&note).await?;
         }
-        if self.api.publish_deletes {
-            self.publish(id, &Map::new()).await?;
-        }
+        self.conclude(JobOf::Delete, id, &Map::new()).await?;
         Ok(Deleted::Now)
     }
 }
