@@ -165,10 +165,16 @@ async fn a_deployment_slower_than_a_run_is_followed_by_the_next_and_not_begun_ag
     let uid = CommandId::mint();
     for (serial, known) in [("SN1", None), ("SN2", Some("acme.edge-01"))] {
         let device = device(uid, serial, known);
-        let first = outcome(&versa, Intent::Apply, device.clone()).await;
-        assert!(matches!(&first, Outcome::Passing { ours: true, .. }), "{first:?}");
-        let second = carry_out(&versa, Intent::Apply, device).await;
-        assert!(matches!(&second, Finding::Applied { .. }), "{second:?}");
+        let mut runs = 1;
+        let done = loop {
+            match outcome(&versa, Intent::Apply, device.clone()).await {
+                Outcome::Passing { ours: true, .. } if runs < 10 => runs += 1,
+                other => break other,
+            }
+        };
+        let Outcome::Done(findings) = &done else { panic!("{done:?}") };
+        assert!(matches!(findings[0].finding, Finding::Applied { .. }), "{done:?}");
+        assert!(runs >= 2, "one run has followed it to its end");
     }
     assert_eq!(versa.director.workflows.tasks(), 2, "each was deployed once");
     let heard = versa.standin.heard();

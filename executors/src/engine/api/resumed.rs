@@ -58,6 +58,10 @@ impl Work<'_> {
         let error = match self.client.follow(job).await {
             Ok(object) => {
                 let id = object.filter(|_| job.change != JobOf::Delete);
+                if id.is_none() && job.change == JobOf::Create && !self.client.api().finds_lost_create() {
+                    let why = format!("the vendor's job {} has ended and does not say what it made", job.job);
+                    return self.lost_create(notes, job, why).await;
+                }
                 return Ok(Resumed { id, ended: is_own.then(|| job.clone()) });
             }
             Err(error) => error,
@@ -99,7 +103,7 @@ impl Work<'_> {
         Ok(std::time::Duration::try_from(age).unwrap_or_default() >= job.give_up)
     }
 
-    /// Goes on after a create that no key finds again, in a job that is followed no more: as after one without an answer.
+    /// Goes on after a create that no key finds again, in a job that tells nothing of it: as after one without an answer.
     async fn lost_create(&self, notes: &Notes, job: &JobNote, why: String) -> Result<Resumed, Trouble> {
         if let Some(id) = &job.object
             && self.client.read(id).await?.is_some()

@@ -60,20 +60,24 @@ async fn what_is_made_anew_in_slow_jobs_is_made_once() {
 }
 
 #[tokio::test]
-async fn a_create_whose_job_is_forgotten_is_for_a_person() {
-    let world = World::new().await;
-    world.set(Mode::JobsStand);
-    let waits = world.run("slowwan", Intent::Apply, 0, world.device(7, None)).await;
-    assert!(matches!(&waits, Outcome::Passing { ours: true, .. }), "{waits:?}");
-    world.set(Mode::JobsForgotten);
-    for vlan in [7, 8] {
-        let unknown = world.finding("slowwan", Intent::Apply, world.device(vlan, None)).await;
-        assert!(matches!(&unknown, Finding::Failed { code: Reason::OutcomeUnknown, .. }), "{unknown:?}");
+async fn a_create_whose_job_is_forgotten_or_tells_nothing_is_for_a_person() {
+    for mode in [Mode::JobsForgotten, Mode::JobsMute] {
+        let world = World::new().await;
+        world.set(Mode::JobsStand);
+        let waits = world.run("slowwan", Intent::Apply, 0, world.device(7, None)).await;
+        assert!(matches!(&waits, Outcome::Passing { ours: true, .. }), "{waits:?}");
+        world.set(mode);
+        for vlan in [7, 8] {
+            let unknown = world.finding("slowwan", Intent::Apply, world.device(vlan, None)).await;
+            let Finding::Failed { code: Reason::OutcomeUnknown, .. } = &unknown else {
+                panic!("{unknown:?}")
+            };
+        }
+        assert_eq!(world.asked("POST /api/edges"), 1, "{mode:?}");
+        world.set(Mode::JobsEnd);
+        let (_, made) = world.tried("slowwan", Intent::Apply, 1, &world.device(8, None)).await;
+        assert_eq!((id(&made).as_str(), world.asked("POST /api/edges")), ("e-1", 2), "a person has looked");
     }
-    assert_eq!(world.asked("POST /api/edges"), 1);
-    world.set(Mode::JobsEnd);
-    let (_, made) = world.tried("slowwan", Intent::Apply, 1, &world.device(8, None)).await;
-    assert_eq!((id(&made).as_str(), world.asked("POST /api/edges")), ("e-1", 2), "a person has looked");
 }
 
 #[tokio::test]
