@@ -124,3 +124,37 @@ async fn a_job_that_failed_for_lack_of_time_is_followed_by_another_one() {
     assert_eq!((id(&made).as_str(), world.asked("POST /api/edges")), ("e-1", 2));
     assert_eq!(world.vendor.lock().unwrap().edges["e-1"]["net"], json!({"vlan": "7"}));
 }
+
+#[tokio::test]
+async fn what_could_not_be_published_is_made_once() {
+    let asked = |world: &World| ["POST /link/edges", "POST /api/edges"].map(|what| world.asked(what));
+    let failed = |finding: &Finding| matches!(finding, Finding::Failed { code: Reason::VendorRefused, .. });
+    let world = World::new().await;
+    world.set(Mode::JobsSlow);
+    let (waited, made) = world.tried("postwan", Intent::Apply, 0, &world.device(7, None)).await;
+    assert!(waited >= 2 && id(&made) == "e-1", "{waited} {made:?}");
+    assert_eq!((asked(&world), world.asked("PATCH")), ([1, 1], 0), "the job has published it");
+    // It fails in the run that made it, or in one after that, for good or for lack of time.
+    for first in [Mode::JobsFail, Mode::JobsStand, Mode::JobsBusy] {
+        let world = World::new().await;
+        world.set(first);
+        let outcome = world.run("postwan", Intent::Apply, 0, world.device(7, None)).await;
+        match first {
+            Mode::JobsFail => assert!(failed(&done(outcome))),
+            _ => assert!(matches!(&outcome, Outcome::Passing { .. }), "{outcome:?}"),
+        }
+        if first == Mode::JobsStand {
+            world.set(Mode::JobsBusy);
+            let busy = world.run("postwan", Intent::Apply, 0, world.device(7, None)).await;
+            assert!(matches!(&busy, Outcome::Passing { ours: false, .. }), "{busy:?}");
+            world.set(Mode::JobsStand);
+            let waits = world.run("postwan", Intent::Apply, 0, world.device(7, None)).await;
+            assert!(matches!(&waits, Outcome::Passing { ours: true, .. }), "{waits:?}");
+            world.set(Mode::JobsFail);
+            assert!(failed(&world.finding("postwan", Intent::Apply, world.device(7, None)).await));
+        }
+        world.set(Mode::JobsEnd);
+        let (_, made) = world.tried("postwan", Intent::Apply, 1, &world.device(7, None)).await;
+        assert_eq!((id(&made).as_str(), asked(&world)[0]), ("e-1", 1), "{first:?}");
+    }
+}

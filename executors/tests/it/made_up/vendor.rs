@@ -92,6 +92,49 @@ required = true
 json = "/sn"
 "#;
 
+/// Creates at once, so that nothing finds what it made again, and publishes in jobs.
+const POSTWAN: &str = r#"
+collection = "/link/edges"
+item = "/api/edges/{id}"
+id = "/uid"
+update_method = "PATCH"
+
+[create]
+id = "header:Location"
+job = false
+
+[read]
+object = "/result"
+
+[update]
+job = false
+body = { edge = { net = {} } }
+object = "/result"
+
+[publish]
+path = "/api/edges/{id}/publish"
+
+[job]
+id = "header:Location"
+path = "/api/jobs/{job}"
+state = "/result/phase"
+running = ["queued", "working"]
+succeeded = ["ended"]
+failed = ["broken"]
+message = "/result/reason"
+interval_seconds = 0.01
+limit_seconds = 0.03
+
+[[errors.rules]]
+contains = "try later"
+means = "busy"
+
+[attributes.serial]
+type = "string"
+required = true
+json = "/sn"
+"#;
+
 const NAMEWAN: &str = r#"
 collection = "/name/edges"
 item = "/name/edges/{id}"
@@ -123,7 +166,8 @@ json = "/sn"
 "#;
 
 /// All vendors.
-pub const NAMES: [&str; 6] = ["taskwan", "slowwan", "stuckwan", "linkwan", "namewan", "keylesswan"];
+pub const NAMES: [&str; 7] =
+    ["taskwan", "slowwan", "stuckwan", "linkwan", "postwan", "namewan", "keylesswan"];
 
 fn api(name: &str) -> String {
     let jobs = |limits: &str| TASKWAN.replace("limit_seconds = 20", limits);
@@ -131,6 +175,7 @@ fn api(name: &str) -> String {
         "slowwan" => jobs("limit_seconds = 0.03"),
         "stuckwan" => jobs("limit_seconds = 0.03\ngive_up_seconds = 0.2"),
         "linkwan" => LINKWAN.to_owned(),
+        "postwan" => POSTWAN.to_owned(),
         "namewan" => NAMEWAN.to_owned(),
         _ => TASKWAN.to_owned(),
     }
@@ -192,6 +237,7 @@ pub struct Vendor {
 enum Job {
     Make(Value),
     Drop(String),
+    Publish(String),
 }
 
 pub type Shared = Arc<Mutex<Vendor>>;
@@ -249,6 +295,7 @@ impl Vendor {
                 self.edges.remove(&id);
                 id
             }
+            Job::Publish(id) => id,
         };
         answer(200, json!({"result": {"phase": phase, "edge": edge}}))
     }
@@ -287,6 +334,7 @@ impl Vendor {
                 self.edges.insert((*id).to_owned(), edge.clone());
                 answer(200, json!(edge))
             }
+            ("POST", ["api", "edges", id, "publish"]) => self.begin(Job::Publish((*id).to_owned())),
             ("DELETE", ["api", "edges", id]) => self.begin(Job::Drop((*id).to_owned())),
             ("DELETE", ["link" | "name", "edges", id]) => {
                 self.edges.remove(*id);
