@@ -134,6 +134,9 @@ async fn what_could_not_be_published_is_made_once() {
     let (waited, made) = world.tried("postwan", Intent::Apply, 0, &world.device(7, None)).await;
     assert!(waited >= 2 && id(&made) == "e-1", "{waited} {made:?}");
     assert_eq!((asked(&world), world.asked("PATCH")), ([1, 1], 0), "the job has published it");
+    let (waited, gone) = world.tried("postwan", Intent::Remove, 0, &world.device(7, Some("e-1"))).await;
+    assert!(waited >= 4 && gone == Finding::Removed, "{waited} {gone:?}");
+    assert_eq!((asked(&world), world.asked("DELETE")), ([1, 2], 1), "and another one that it is gone");
     // It fails in the run that made it, or in one after that, for good or for lack of time.
     for first in [Mode::JobsFail, Mode::JobsStand, Mode::JobsBusy] {
         let world = World::new().await;

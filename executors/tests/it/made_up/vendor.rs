@@ -113,6 +113,7 @@ object = "/result"
 
 [publish]
 path = "/api/edges/{id}/publish"
+deletes = true
 
 [job]
 id = "header:Location"
