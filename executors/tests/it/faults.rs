@@ -131,3 +131,24 @@ async fn a_device_is_made_changed_and_removed_once_in_jobs_slower_than_a_run() {
     let Counters { creations, replays, updates, deletions, .. } = world.stats().await.kinds["device"].totals;
     assert_eq!((creations, replays, updates, deletions), (1, 0, 1, 1), "each was asked for once");
 }
+
+#[tokio::test]
+async fn a_change_whose_job_the_vendor_does_not_know_makes_no_other_device() {
+    let world = World::with_devices(50, JOBS).await;
+    let site = site(&world).await;
+    let uid = CommandId::mint();
+    let made = outcome(&world, Intent::Apply, device(uid, &site, None)).await;
+    let Outcome::Done(findings) = &made else { panic!("{made:?}") };
+    let Finding::Applied { outputs, .. } = &findings[0].finding else { panic!("{made:?}") };
+    let mut changed = device(uid, &site, outputs["id"].as_str());
+    changed.settings = Map::from_iter([("vlan".to_owned(), json!(9))]).into_iter().collect();
+    world.faults(&json!({"jobs": {"unknown": 1}})).await;
+    let first = outcome(&world, Intent::Apply, changed.clone()).await;
+    let Outcome::Passing { message, .. } = &first else { panic!("{first:?}") };
+    assert!(message.contains("it began job jb-000001 and does not know it"), "{message}");
+    let second = outcome(&world, Intent::Apply, changed).await;
+    let Outcome::Done(findings) = &second else { panic!("{second:?}") };
+    assert!(matches!(findings[0].finding, Finding::Applied { .. }), "{second:?}");
+    let Counters { creations, replays, updates, .. } = world.stats().await.kinds["device"].totals;
+    assert_eq!((creations, replays, updates), (1, 0, 1));
+}

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::answer::judge_result;
 use super::error::ClientError;
-use super::job::{JobNote, JobNotes, JobOf};
+use super::job::{JobNote, JobNotes, JobOf, not_known};
 use super::{RemoteObject, ResourceClient, of};
 use crate::pointer::text_at;
 use crate::resource::{BulkApi, Scope};
@@ -146,7 +146,7 @@ impl ResourceClient {
                 notes.failed(&note(item.id.clone())).await;
             }
         }
-        Err(error.into_error())
+        Err(not_known(error.into_error(), job))
     }
 
     fn bulk_answer(

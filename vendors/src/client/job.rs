@@ -103,7 +103,7 @@ impl ResourceClient {
         if let Some(notes) = &self.notes {
             notes.begun(note).await;
         }
-        self.follow(note).await
+        self.follow(note).await.map_err(|error| not_known(error, &note.job))
     }
 
     /// Follows a job to its end, and answers the id of its object as far as it is known then.
@@ -203,6 +203,14 @@ impl ResourceClient {
             // Whoever could say so may be gone: then nobody does.
             Ok(_) = stopped.wait_for(|stopped| *stopped) => false,
         }
+    }
+}
+
+/// That the vendor does not know a job that it has just begun says nothing of the object: whoever comes next asks again.
+pub(super) fn not_known(error: ClientError, job: &str) -> ClientError {
+    match error.is_not_found() {
+        true => ClientError::unexpected(format!("it began job {job} and does not know it")),
+        false => error,
     }
 }
 

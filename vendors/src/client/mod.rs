@@ -231,7 +231,7 @@ impl ResourceClient {
     }
 
     /// Gives effect to what was stored, at a vendor where that is a call of its own.
-    pub(super) async fn publish(&self, id: &str, attributes: &Map<String, Value>) -> Result<(), ClientError> {
+    async fn publish(&self, id: &str, attributes: &Map<String, Value>) -> Result<(), ClientError> {
         let Some(operation) = &self.api.publish else { return Ok(()) };
         let mut scope = self.api.sent(attributes, operation.nulls);
         scope.extend(of(id));

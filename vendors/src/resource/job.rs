@@ -74,7 +74,7 @@ pub(super) fn load(shared: &Shared<'_>, mut section: Section) -> Result<JobApi, 
         give_up: seconds(&mut section, "give_up_seconds", GIVE_UP_SECONDS)?,
     };
     if job.give_up < job.limit {
-        let message = "is shorter than `limit_seconds`, which one run of many may take: make it longer";
+        let message = "is shorter than `limit_seconds`, the time of one run: make it longer";
         return Err(section.error("give_up_seconds", message));
     }
     if job.give_up > LONGEST {
