@@ -47,6 +47,8 @@ pub struct Faults {
 pub struct Jobs {
     /// The kinds.
     pub kinds: Vec<String>,
+    /// How many looks at a job are answered as if there were none, before it is known.
+    pub unknown: u32,
     /// How many looks find a job still running.
     pub looks: u32,
     /// Rate of jobs that fail.
@@ -59,6 +61,7 @@ impl Default for Jobs {
     fn default() -> Self {
         Self {
             kinds: vec!["device".into()],
+            unknown: 0,
             looks: 2,
             failure_rate: 0.0,
             message: "the job failed by a rule of the test".into(),
@@ -208,6 +211,7 @@ impl Trouble {
         let failed = self.draw() < jobs.failure_rate;
         let message = failed.then_some(jobs.message);
         let id = self.jobs.begin(Job {
+            unknown: jobs.unknown,
             looks: jobs.looks,
             object: object.filter(|_| !failed),
             message,

@@ -13,6 +13,8 @@ const PATH: &str = "/v1/jobs/";
 /// One job.
 #[derive(Debug)]
 pub(crate) struct Job {
+    /// How many more looks find nothing.
+    pub(crate) unknown: u32,
     /// How many more looks find it running.
     pub(crate) looks: u32,
     /// The object it was about; `None` if it failed.
@@ -62,9 +64,12 @@ impl Begun {
     /// The answer to a look at a job; `None` if the path is none of a job.
     pub(crate) fn look(&mut self, path: &str) -> Option<Reply> {
         let id = path.strip_prefix(PATH)?;
-        let Some(job) = self.jobs.get_mut(id) else {
-            return Some(Refusal::not_found(format!("there is no job {id}")).reply());
-        };
+        let none = || Some(Refusal::not_found(format!("there is no job {id}")).reply());
+        let Some(job) = self.jobs.get_mut(id) else { return none() };
+        if job.unknown > 0 {
+            job.unknown -= 1;
+            return none();
+        }
         let running = job.looks > 0;
         job.looks = job.looks.saturating_sub(1);
         let (state, object, message) = match &job.message {

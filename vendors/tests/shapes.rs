@@ -218,6 +218,11 @@ impl JobNotes for Notebook {
         self.0.lock().unwrap().push(note.clone());
         Box::pin(std::future::ready(()))
     }
+
+    fn failed<'a>(&'a self, note: &'a JobNote) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        self.0.lock().unwrap().retain(|noted| noted != note);
+        Box::pin(std::future::ready(()))
+    }
 }
 
 fn task(state: &str) -> Answer {
@@ -503,6 +508,8 @@ fn what_makes_no_sense_is_named_by_file_and_field() {
     refused(&job.replace("\"c\"", "\"b\""), "`job.failed`", "a state means one thing");
     refused(&job.replace("/{job}", ""), "`job.path`", "which job");
     refused(&job.replace("[\"b\"]", "[]"), "`job.succeeded`", "a job has to end");
+    refused(&format!("{job}give_up_seconds = 599"), "`job.give_up_seconds`", "make it longer");
+    refused(&format!("{job}give_up_seconds = 2419201"), "`job.give_up_seconds`", "at most");
     let unused = load(&[("box.toml", &file(plain)), ("x.graphql", "query X { x }")]).unwrap_err();
     assert!(unused.to_string().contains("named by no operation"), "{unused}");
     let unnamed = file(&format!("{plain}[create]\ndocument = \"x.graphql\""));

@@ -1,5 +1,7 @@
 //! The API engine: carries a device's order out with the vendor's HTTP API, as the vendor's folder describes it.
 
+mod resumed;
+
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -9,12 +11,14 @@ use wanwright_schemas::order::{Desired, DesiredDevice, Intent};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{DriftField, Finding, Outputs};
 use wanwright_vendors::{
-    BulkAnswer, BulkChange, ClientError, CreateError, Deleted, JobNotes, JobOf, RemoteObject, ResourceClient,
+    BulkAnswer, BulkChange, ClientError, CreateError, Deleted, JobNote, JobNotes, JobOf, RemoteObject,
+    ResourceClient,
 };
 
 use super::notes::{Doing, Notes};
 use super::together::One;
 use super::{Outcome, Run, of_device, reason_of, with_inputs};
+use resumed::Resumed;
 
 /// The code of a create whose key belongs to another object.
 const OTHER_VALUES: &str = "created_with_other_values";
@@ -22,10 +26,17 @@ const OTHER_VALUES: &str = "created_with_other_values";
 /// Why an order could not be carried out.
 enum Trouble {
     Client(ClientError),
-    /// A create may have had its effect, and nothing can tell.
-    Unknown(String),
+    /// The order has failed, and the note of what was begun stays.
+    Kept(Reason, String),
     /// Something of ours is away.
     Ours(NatsError),
+}
+
+impl Trouble {
+    /// A create may have had its effect, and nothing can tell.
+    fn unknown(why: String) -> Self {
+        Self::Kept(Reason::OutcomeUnknown, why)
+    }
 }
 
 impl From<ClientError> for Trouble {
@@ -52,8 +63,7 @@ pub async fn run(run: &Run<'_>) -> Outcome {
     let outcome = match attempt(run, device).await {
         Ok(finding) => Outcome::Done(of_device(run.order, finding)),
         Err(Trouble::Client(error)) => failed(run, device, &error),
-        Err(Trouble::Unknown(message)) => {
-            let code = Reason::OutcomeUnknown;
+        Err(Trouble::Kept(code, message)) => {
             let failed = Finding::Failed { generation: device.generation, code, message };
             Outcome::Done(of_device(run.order, failed))
         }
@@ -112,7 +122,7 @@ fn is_over(finding: &Result<Finding, Trouble>) -> bool {
     match finding {
         Ok(_) => true,
         Err(Trouble::Client(error)) => !error.is_passing(),
-        Err(Trouble::Unknown(_) | Trouble::Ours(_)) => false,
+        Err(Trouble::Kept(..) | Trouble::Ours(_)) => false,
     }
 }
 
@@ -154,61 +164,15 @@ struct Work<'a> {
 impl Work<'_> {
     async fn carry_out(&self, attributes: &Map<String, Value>) -> Result<Finding, Trouble> {
         let Self { run, device, client, .. } = self;
-        let made = self.resume().await?;
-        let known = known(device).map(str::to_owned).or(made);
+        let Resumed { id, ended } = self.resume().await?;
+        let known = id.or_else(|| known(device).map(str::to_owned));
         if matches!(run.order.intent, Intent::Remove) {
-            self.remove(known.as_deref()).await?;
+            self.remove(known.as_deref(), ended.as_ref()).await?;
             return Ok(Finding::Removed);
         }
-        let object = self.apply(attributes, known).await?;
+        let object = self.apply(attributes, known, ended.as_ref()).await?;
         let outputs = with_inputs(outputs(client, &object), device.inputs.clone());
         Ok(Finding::Applied { generation: device.generation, outputs })
-    }
-
-    /// Goes on with what an earlier run began, and answers the id of what that made.
-    async fn resume(&self) -> Result<Option<String>, Trouble> {
-        let Some(notes) = self.notes else { return Ok(None) };
-        let Some(note) = notes.get().await? else { return Ok(None) };
-        let job = match &note.doing {
-            Doing::Create { object: Some(id) } => return Ok(Some(id.clone())),
-            // A person has looked at the vendor, and says that it may be created.
-            Doing::Create { object: None } if self.run.order.retries > note.retries => return Ok(None),
-            Doing::Create { object: None } => {
-                // That it is not there says nothing: the vendor may still be making it.
-                let found = match self.client.api().finds_by_name() {
-                    true => find(self.run, &self.client, self.device).await?,
-                    false => None,
-                };
-                let unknown = || Trouble::Unknown("an earlier run asked for it and got no answer".to_owned());
-                return found.ok_or_else(unknown).map(Some);
-            }
-            Doing::Job(job) => job,
-            Doing::Lost { .. } => return Ok(None),
-        };
-        self.run
-            .log
-            .line("info", format!("the vendor's job {} was begun before; it is followed", job.job))
-            .await;
-        match self.client.follow(job).await {
-            Ok(object) => Ok(object.filter(|_| matches!(job.change, JobOf::Create | JobOf::Publish))),
-            Err(error)
-                if error.is_passing() || (note.order == self.run.order.id && !error.is_not_found()) =>
-            {
-                Err(error.into())
-            }
-            Err(error)
-                if error.is_not_found()
-                    && job.change == JobOf::Create
-                    && !self.client.api().takes_key()
-                    && !self.client.api().finds_by_name() =>
-            {
-                Err(Trouble::Unknown(format!("the vendor has forgotten its job {}", job.job)))
-            }
-            Err(error) => {
-                self.run.log.line("warn", format!("{error}; the work is begun anew")).await;
-                Ok(None)
-            }
-        }
     }
 
     /// Brings the device to what is wanted and answers it as the vendor has it then.
@@ -216,18 +180,21 @@ impl Work<'_> {
         &self,
         attributes: &Map<String, Value>,
         known: Option<String>,
+        ended: Option<&JobNote>,
     ) -> Result<RemoteObject, Trouble> {
         let Self { run, device, client, .. } = self;
-        // With an idempotency key a second create finds what the first one made; without one it has to be looked for.
-        let unsure = run.observe_first || !client.api().takes_key();
+        // With an idempotency key a second create finds what the first one made; without one it has to be looked for. So it
+        // has where a job made it: a second create might begin a second job.
+        let unsure = run.observe_first || ended.is_some() || !client.api().takes_key();
         let id = match known {
             Some(id) => Some(id),
             None if unsure && client.api().finds_by_name() => find(run, client, device).await?,
             None => None,
         };
-        let updated = match id {
-            Some(id) => self.update(&id, attributes).await?,
-            None => None,
+        let updated = match (id, ended) {
+            (Some(id), Some(job)) => self.brought(job, &id, attributes).await?,
+            (Some(id), None) => self.update(&id, attributes).await?,
+            (None, _) => None,
         };
         let object = match updated {
             Some(object) => object,
@@ -354,6 +321,17 @@ impl Work<'_> {
             },
             Err(error) => return Err(error),
         };
+        self.unless_replaced(id, attributes, present).await
+    }
+
+    /// The object, unless something differs that cannot be changed: then it is deleted, to be created anew.
+    async fn unless_replaced(
+        &self,
+        id: &str,
+        attributes: &Map<String, Value>,
+        present: RemoteObject,
+    ) -> Result<Option<RemoteObject>, ClientError> {
+        let Self { run, client, .. } = self;
         let Some(field) = replaced_by(client, attributes, &present) else { return Ok(Some(present)) };
         run.log
             .line("warn", format!("`{field}` of {id} cannot be changed; it is deleted and created anew"))
@@ -363,11 +341,12 @@ impl Work<'_> {
     }
 
     /// Deletes the device. One that a dead run created anew has another id than the known one, and is found by its name.
-    async fn remove(&self, known: Option<&str>) -> Result<(), ClientError> {
+    async fn remove(&self, known: Option<&str>, ended: Option<&JobNote>) -> Result<(), ClientError> {
         let Self { run, device, client, .. } = self;
-        let deleted = match known {
-            Some(id) => self.delete(id).await?,
-            None => Deleted::Before,
+        let deleted = match (ended, known) {
+            (Some(job), _) if self.has_deleted(job).await? => Deleted::Now,
+            (_, Some(id)) => self.delete(id).await?,
+            (_, None) => Deleted::Before,
         };
         if deleted == Deleted::Before || run.observe_first {
             super::delete_by_name(run, client, &device.name).await?;
@@ -388,16 +367,24 @@ impl Work<'_> {
     async fn not_created(&self, error: CreateError, blind: Option<&Notes>) -> Result<Trouble, Trouble> {
         let CreateError { known, source } = error;
         let Some(notes) = blind else { return Ok(source.into()) };
+        let noted = notes.get().await?.map(|note| note.doing);
         if let Some(object) = known {
-            notes.put(Doing::Create { object: Some(object.id) }).await?;
-            return Ok(source.into());
+            // The next run follows what publishes it.
+            let is_publishing = matches!(&noted, Some(Doing::Job(JobNote { change: JobOf::Publish, .. })));
+            if !(is_publishing && source.is_passing()) {
+                notes.put(Doing::Create { object: Some(object.id) }).await?;
+            }
+            return Ok(match source.is_passing() {
+                true => source.into(),
+                false => Trouble::Kept(reason_of(&source), source.to_string()),
+            });
         }
-        if source.is_passing() && notes.has_job().await? {
-            // The next run follows it to its end, and looks for what it made.
+        // The next run follows a job to its end, and looks for what it made. One that has failed is noted no more.
+        if source.is_passing() && matches!(noted, Some(Doing::Job(_)) | None) {
             return Ok(source.into());
         }
         if source.may_have_happened() {
-            return Ok(Trouble::Unknown(source.to_string()));
+            return Ok(Trouble::unknown(source.to_string()));
         }
         notes.clear().await?;
         Ok(source.into())

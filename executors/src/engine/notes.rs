@@ -6,13 +6,14 @@ use std::future::Future;
 use std::pin::Pin;
 
 use async_nats::jetstream::kv;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use wanwright_nats::topology::ATTEMPTS;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::order::Order;
 use wanwright_schemas::{CommandId, OrderId};
-use wanwright_vendors::{JobNote, JobNotes, ResourceApi};
+use wanwright_vendors::{JobNote, JobNotes, JobOf, ResourceApi};
 
 /// What was begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,9 +129,10 @@ impl Notes {
         self.store.put(&self.key, bytes.into()).await.map(drop).map_err(failed)
     }
 
-    /// Whether a job is noted, so that the next run goes on with it.
-    pub(super) async fn has_job(&self) -> Result<bool, NatsError> {
-        Ok(matches!(self.get().await?, Some(Note { doing: Doing::Job(_), .. })))
+    /// When the note was written, by the server's clock.
+    pub(super) async fn written(&self) -> Result<Option<Timestamp>, NatsError> {
+        let entry = self.store.entry(&self.key).await.map_err(failed)?;
+        Ok(entry.and_then(|entry| Timestamp::from_nanosecond(entry.created.unix_timestamp_nanos()).ok()))
     }
 
     pub(super) async fn clear(&self) -> Result<(), NatsError> {
@@ -146,6 +148,24 @@ impl JobNotes for Notes {
                     job = note.job,
                     error = &error as &dyn std::error::Error,
                     "a vendor's job is not noted; who comes next will not go on with it"
+                );
+            }
+        })
+    }
+
+    fn failed<'a>(&'a self, note: &'a JobNote) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let noted = match (note.change, &note.object) {
+                (JobOf::Update | JobOf::Publish, Some(id)) => {
+                    self.put(Doing::Create { object: Some(id.clone()) }).await
+                }
+                _ => self.clear().await,
+            };
+            if let Err(error) = noted {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "a vendor's job that has failed is still noted; who comes next asks for it again"
                 );
             }
         })

@@ -74,6 +74,11 @@ pub struct Versa {
 
 impl Versa {
     pub async fn new(seconds: u32) -> Self {
+        Self::following(seconds, "900").await
+    }
+
+    /// The same, where a run follows a task for so long.
+    pub async fn following(seconds: u32, limit: &str) -> Self {
         let (world, dir) = (World::new(50).await, tempfile::tempdir().unwrap());
         let folder = dir.path().join("vendors/versa");
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/versa"), &folder);
@@ -91,7 +96,9 @@ impl Versa {
         let text = std::fs::read_to_string(&file).unwrap();
         let soon = text.replace("interval_seconds = 5", "interval_seconds = 0.02");
         assert_ne!(soon, text, "the folder has changed");
-        std::fs::write(&file, soon).unwrap();
+        let limited = soon.replace("limit_seconds = 900", &format!("limit_seconds = {limit}"));
+        assert!(limited.contains(&format!("limit_seconds = {limit}\n")), "the folder has changed");
+        std::fs::write(&file, limited).unwrap();
         let director = Arc::new(Director { seconds: seconds.into(), ..Director::default() });
         let answering = Arc::clone(&director);
         let standin = StandIn::start(move |heard: &Heard| answering.answer(heard)).await;

@@ -100,10 +100,14 @@ fn device(uid: CommandId, serial: &str, known: Option<&str>) -> DesiredDevice {
     }
 }
 
-async fn carry_out(versa: &Versa, intent: Intent, device: DesiredDevice) -> Finding {
+async fn outcome(versa: &Versa, intent: Intent, device: DesiredDevice) -> Outcome {
     let (nats, vendor) = (&versa.world.nats, versa.catalogue.get("versa").unwrap());
     let run = api::Way { nats, gateway: &versa.gateway, vendor, context: Versa::context(), died: false };
-    match api::outcome_of(&run, intent, device).await {
+    api::outcome_of(&run, intent, device).await
+}
+
+async fn carry_out(versa: &Versa, intent: Intent, device: DesiredDevice) -> Finding {
+    match outcome(versa, intent, device).await {
         Outcome::Done(mut findings) => findings.remove(0).finding,
         Outcome::Passing { message, .. } => panic!("{message}"),
     }
@@ -153,4 +157,31 @@ async fn a_device_is_saved_deployed_changed_and_removed_with_tokens_that_end() {
     let secrets = ["token-number", "cl1ent/secret", "pa\"ss"];
     let records = format!("{:?}", World::stored(&versa.world, &Versa::context()).await);
     assert!(secrets.iter().all(|secret| !records.contains(secret)), "{records}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_slower_than_a_run_is_followed_by_the_next_and_not_begun_again() {
+    let versa = Versa::following(900, "0.03").await;
+    let uid = CommandId::mint();
+    for (serial, known) in [("SN1", None), ("SN2", Some("acme.edge-01"))] {
+        let device = device(uid, serial, known);
+        let mut runs = 1;
+        let done = loop {
+            match outcome(&versa, Intent::Apply, device.clone()).await {
+                Outcome::Passing { ours: true, .. } if runs < 10 => runs += 1,
+                other => break other,
+            }
+        };
+        let Outcome::Done(findings) = &done else { panic!("{done:?}") };
+        assert!(matches!(findings[0].finding, Finding::Applied { .. }), "{done:?}");
+        assert!(runs >= 2, "one run has followed it to its end");
+    }
+    assert_eq!(versa.director.workflows.tasks(), 2, "each was deployed once");
+    let heard = versa.standin.heard();
+    let saved = heard.iter().filter(|heard| {
+        heard.path.starts_with("/vnms/sdwan/workflow/devices/device")
+            && !heard.path.contains("deploy")
+            && heard.method != "GET"
+    });
+    assert_eq!(saved.count(), 2, "and saved once");
 }

@@ -7,7 +7,13 @@ use crate::support::{Bench, site};
 async fn a_change_may_be_a_job_that_succeeds_or_fails() {
     let bench = Bench::start().await;
     let jobs = |failure_rate| {
-        Some(Jobs { kinds: vec!["site".into()], looks: 1, failure_rate, message: "no power".into() })
+        Some(Jobs {
+            kinds: vec!["site".into()],
+            looks: 1,
+            failure_rate,
+            message: "no power".into(),
+            ..Jobs::default()
+        })
     };
     bench.caller.set_faults(&Faults { jobs: jobs(0.0), ..Faults::default() }).await;
     let begun = bench.caller.post("/v1/sites", Some("k"), &site("a")).await;

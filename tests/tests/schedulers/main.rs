@@ -13,5 +13,6 @@ mod listed;
 mod observed;
 mod pager;
 mod paused;
+mod slow;
 mod together;
 mod world;

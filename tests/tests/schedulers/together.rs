@@ -14,7 +14,7 @@ use crate::child::kill;
 use crate::world::{LIMIT, World};
 
 /// How the simulated vendor's jobs are followed.
-const JOB: &str = r#"
+pub const JOB: &str = r#"
 [job]
 id = "/job/id"
 path = "/v1/jobs/{job}"

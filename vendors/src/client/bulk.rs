@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::answer::judge_result;
 use super::error::ClientError;
-use super::job::{JobNote, JobNotes, JobOf};
+use super::job::{JobNote, JobNotes, JobOf, not_known};
 use super::{RemoteObject, ResourceClient, of};
 use crate::pointer::text_at;
 use crate::resource::{BulkApi, Scope};
@@ -137,7 +137,16 @@ impl ResourceClient {
                 notes.begun(&note(item.id.clone())).await;
             }
         }
-        self.followed(&note(None)).await
+        let error = match self.followed(&note(None)).await {
+            Ok(body) => return Ok(body),
+            Err(error) => error,
+        };
+        for item in items {
+            if let Some(notes) = item.notes.as_ref().filter(|_| error.may_be_repeated()) {
+                notes.failed(&note(item.id.clone())).await;
+            }
+        }
+        Err(not_known(error.into_error(), job))
     }
 
     fn bulk_answer(

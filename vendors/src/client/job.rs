@@ -47,6 +47,37 @@ pub enum JobOf {
 pub trait JobNotes: fmt::Debug + Send + Sync {
     /// Notes a job that has begun. What cannot be noted is for the implementation to say: the job goes on anyhow.
     fn begun<'a>(&'a self, note: &'a JobNote) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+    /// Notes that a job has failed for a reason that passes: whoever comes next follows it no more, and begins another one.
+    fn failed<'a>(&'a self, note: &'a JobNote) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+/// Why a job was not followed to a good end.
+#[derive(Debug)]
+pub(super) enum Unfollowed {
+    /// It has ended, and failed.
+    Failed(ClientError),
+    /// It goes on, or nobody can say how it stands.
+    Untold(ClientError),
+}
+
+impl Unfollowed {
+    /// Whether the job has ended, and another one may do what it did not. What does not pass is reported first.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_passing())
+    }
+
+    pub(super) fn into_error(self) -> ClientError {
+        match self {
+            Self::Failed(error) | Self::Untold(error) => error,
+        }
+    }
+}
+
+impl From<ClientError> for Unfollowed {
+    fn from(error: ClientError) -> Self {
+        Self::Untold(error)
+    }
 }
 
 impl ResourceClient {
@@ -72,7 +103,7 @@ impl ResourceClient {
         if let Some(notes) = &self.notes {
             notes.begun(note).await;
         }
-        self.follow(note).await
+        self.follow(note).await.map_err(|error| not_known(error, &note.job))
     }
 
     /// Follows a job to its end, and answers the id of its object as far as it is known then.
@@ -81,16 +112,41 @@ impl ResourceClient {
     /// [`ClientError::Refused`] if it failed, with `gone` if the vendor does not know the job;
     /// [`ClientError::Pending`] if it goes on for longer than the folder's limit.
     pub async fn follow(&self, note: &JobNote) -> Result<Option<String>, ClientError> {
-        let body = self.followed(note).await?;
+        let body = match self.followed(note).await {
+            Ok(body) => body,
+            Err(error) => {
+                if let Some(notes) = self.notes.as_ref().filter(|_| error.may_be_repeated()) {
+                    notes.failed(note).await;
+                }
+                return Err(error.into_error());
+            }
+        };
         let made = self.api.job.as_ref().and_then(|job| job.object_id.as_deref());
         Ok(made.and_then(|at| text_at(&body, at)).or_else(|| note.object.clone()))
     }
 
+    /// Makes the calls that a change still takes after this job of it has ended well.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn conclude(
+        &self,
+        change: JobOf,
+        id: &str,
+        attributes: &Map<String, Value>,
+    ) -> Result<(), ClientError> {
+        match change {
+            JobOf::Create | JobOf::Update => self.publish(id, attributes).await,
+            JobOf::Delete if self.api.publish_deletes => self.publish(id, &Map::new()).await,
+            JobOf::Delete | JobOf::Publish => Ok(()),
+        }
+    }
+
     /// Follows a job to its end, and answers what the vendor says of it then.
-    pub(super) async fn followed(&self, note: &JobNote) -> Result<Value, ClientError> {
+    pub(super) async fn followed(&self, note: &JobNote) -> Result<Value, Unfollowed> {
         let Some(job) = &self.api.job else {
             let message = format!("the vendor folder has no [job] for {}", self.api.kind);
-            return Err(ClientError::configuration(message));
+            return Err(ClientError::configuration(message).into());
         };
         let end = self.patience.as_ref().and_then(|patience| patience.until);
         let end = end.unwrap_or_else(|| Instant::now() + job.limit);
@@ -109,12 +165,12 @@ impl ResourceClient {
                     troubles += 1;
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             troubles = 0;
             let Some(state) = state(job, &body) else {
                 let message = format!("the answer has no state of job {} at {}", note.job, job.state);
-                return Err(ClientError::unexpected(message));
+                return Err(ClientError::unexpected(message).into());
             };
             let is = |states: &[String]| states.contains(&state);
             if is(&job.succeeded) {
@@ -122,15 +178,15 @@ impl ResourceClient {
             }
             if is(&job.failed) {
                 let message = job.message.as_deref().and_then(|at| text_at(&body, at));
-                return Err(answer::of_job(&self.api, &note.job, &state, message));
+                return Err(Unfollowed::Failed(answer::of_job(&self.api, &note.job, &state, message)));
             }
             if !is(&job.running) {
                 let message =
                     format!("job {} is in state `{state}`, which the folder does not name", note.job);
-                return Err(ClientError::unexpected(message));
+                return Err(ClientError::unexpected(message).into());
             }
             if Instant::now() + job.interval > end || !self.pause(job.interval).await {
-                return Err(ClientError::Pending { job: note.job.clone(), state });
+                return Err(ClientError::Pending { job: note.job.clone(), state }.into());
             }
         }
     }
@@ -147,6 +203,14 @@ impl ResourceClient {
             // Whoever could say so may be gone: then nobody does.
             Ok(_) = stopped.wait_for(|stopped| *stopped) => false,
         }
+    }
+}
+
+/// That the vendor does not know a job that it has just begun says nothing of the object: whoever comes next asks again.
+pub(super) fn not_known(error: ClientError, job: &str) -> ClientError {
+    match error.is_not_found() {
+        true => ClientError::unexpected(format!("it began job {job} and does not know it")),
+        false => error,
     }
 }
 

@@ -351,9 +351,7 @@ impl ResourceClient {
             let note = JobNote { change: JobOf::Delete, job, object: Some(id.to_owned()) };
             self.carried_out(&note).await?;
         }
-        if self.api.publish_deletes {
-            self.publish(id, &Map::new()).await?;
-        }
+        self.conclude(JobOf::Delete, id, &Map::new()).await?;
         Ok(Deleted::Now)
     }
 }

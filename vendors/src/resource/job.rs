@@ -32,7 +32,15 @@ pub struct JobApi {
     pub interval: Duration,
     /// Longest time that one run follows it; the next run goes on.
     pub limit: Duration,
+    /// Longest time that all runs together follow it.
+    pub give_up: Duration,
 }
+
+/// How long jobs are followed altogether, where the folder does not say.
+const GIVE_UP_SECONDS: u64 = 86_400;
+
+/// Notes of jobs are kept for 30 days.
+const LONGEST: Duration = Duration::from_secs(28 * 86_400);
 
 pub(super) fn load(shared: &Shared<'_>, mut section: Section) -> Result<JobApi, LoadError> {
     let required = |section: &mut Section, key: &str| {
@@ -63,7 +71,16 @@ pub(super) fn load(shared: &Shared<'_>, mut section: Section) -> Result<JobApi, 
         object_id: pointer::reading(&mut section, "object_id")?,
         interval: seconds(&mut section, "interval_seconds", 2)?,
         limit: seconds(&mut section, "limit_seconds", 600)?,
+        give_up: seconds(&mut section, "give_up_seconds", GIVE_UP_SECONDS)?,
     };
+    if job.give_up < job.limit {
+        let message = "is shorter than `limit_seconds`, the time of one run: make it longer";
+        return Err(section.error("give_up_seconds", message));
+    }
+    if job.give_up > LONGEST {
+        let message = "is longer than a job is remembered: write 2419200 (28 days) at most";
+        return Err(section.error("give_up_seconds", message));
+    }
     if !job.operation.names("job") {
         return Err(section.error("path", "does not say which job: add `{job}` to it, or to what is sent"));
     }

@@ -1,6 +1,7 @@
 //! Vendors that the code knows nothing of: a folder and a stand-in server, made here, carried out by the engine through
 //! the gateway.
 
+mod jobs;
 mod vendor;
 
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ impl World {
         vendor::write_folders(&folders);
         let catalogue = Catalogue::load(&folders).unwrap();
         let (vendor, url) = vendor::serve().await;
-        let urls = ["taskwan", "linkwan", "namewan", "keylesswan"].map(|name| (name.to_owned(), url.clone()));
+        let urls = vendor::NAMES.map(|name| (name.to_owned(), url.clone()));
         let stop = CancellationToken::new();
         let gateway =
             Gateway::start(nats.clone(), &catalogue, &HashMap::from(urls), stop.clone()).await.unwrap();

@@ -1,5 +1,5 @@
-//! The stand-in for three made-up vendors and their folders. One pages by number, wraps everything in `result`, changes by
-//! PATCH and works in jobs; one answers a create with nothing but a location, and lists nothing; one creates at once, takes
+//! The stand-in for some made-up vendors and their folders. One pages by number, wraps everything in `result`, changes by
+//! PATCH and works in jobs, which are followed for longer or shorter times; one answers a create with nothing but a location, and lists nothing; one creates at once, takes
 //! no key, and lists.
 
 use std::collections::BTreeMap;
@@ -48,6 +48,10 @@ object_id = "/result/edge"
 interval_seconds = 0.01
 limit_seconds = 20
 
+[[errors.rules]]
+contains = "try later"
+means = "busy"
+
 [attributes.name]
 type = "string"
 required = true
@@ -88,6 +92,50 @@ required = true
 json = "/sn"
 "#;
 
+/// Creates at once, so that nothing finds what it made again, and publishes in jobs.
+const POSTWAN: &str = r#"
+collection = "/link/edges"
+item = "/api/edges/{id}"
+id = "/uid"
+update_method = "PATCH"
+
+[create]
+id = "header:Location"
+job = false
+
+[read]
+object = "/result"
+
+[update]
+job = false
+body = { edge = { net = {} } }
+object = "/result"
+
+[publish]
+path = "/api/edges/{id}/publish"
+deletes = true
+
+[job]
+id = "header:Location"
+path = "/api/jobs/{job}"
+state = "/result/phase"
+running = ["queued", "working"]
+succeeded = ["ended"]
+failed = ["broken"]
+message = "/result/reason"
+interval_seconds = 0.01
+limit_seconds = 0.03
+
+[[errors.rules]]
+contains = "try later"
+means = "busy"
+
+[attributes.serial]
+type = "string"
+required = true
+json = "/sn"
+"#;
+
 const NAMEWAN: &str = r#"
 collection = "/name/edges"
 item = "/name/edges/{id}"
@@ -118,11 +166,25 @@ required = true
 json = "/sn"
 "#;
 
+/// All vendors.
+pub const NAMES: [&str; 7] =
+    ["taskwan", "slowwan", "stuckwan", "linkwan", "postwan", "namewan", "keylesswan"];
+
+fn api(name: &str) -> String {
+    let jobs = |limits: &str| TASKWAN.replace("limit_seconds = 20", limits);
+    match name {
+        "slowwan" => jobs("limit_seconds = 0.03"),
+        "stuckwan" => jobs("limit_seconds = 0.03\ngive_up_seconds = 0.2"),
+        "linkwan" => LINKWAN.to_owned(),
+        "postwan" => POSTWAN.to_owned(),
+        "namewan" => NAMEWAN.to_owned(),
+        _ => TASKWAN.to_owned(),
+    }
+}
+
 /// Writes all folders.
 pub fn write_folders(dir: &Path) {
-    for (name, api) in
-        [("taskwan", TASKWAN), ("linkwan", LINKWAN), ("namewan", NAMEWAN), ("keylesswan", TASKWAN)]
-    {
+    for name in NAMES {
         let folder = dir.join(name);
         std::fs::create_dir_all(folder.join("api")).unwrap();
         let credential = dir.parent().unwrap().join(format!("credential-of-{name}"));
@@ -136,7 +198,7 @@ pub fn write_folders(dir: &Path) {
             credential.display()
         );
         std::fs::write(folder.join("vendor.toml"), text).unwrap();
-        std::fs::write(folder.join("api/device.toml"), api).unwrap();
+        std::fs::write(folder.join("api/device.toml"), api(name)).unwrap();
     }
 }
 
@@ -147,7 +209,15 @@ pub enum Mode {
     #[default]
     JobsEnd,
     JobsStand,
+    /// Jobs end at the twelfth look.
+    JobsSlow,
     JobsFail,
+    /// Jobs fail because the vendor has no time.
+    JobsBusy,
+    /// Nobody knows of any job.
+    JobsForgotten,
+    /// Jobs end and say nothing of what they made, which is not there yet.
+    JobsMute,
     /// What is asked for is done, and the answer breaks off.
     AnswersLost,
 }
@@ -168,6 +238,7 @@ pub struct Vendor {
 enum Job {
     Make(Value),
     Drop(String),
+    Publish(String),
 }
 
 pub type Shared = Arc<Mutex<Vendor>>;
@@ -205,11 +276,14 @@ impl Vendor {
         let mode = self.mode;
         let Some((job, looks)) = self.jobs.get_mut(number - 1) else { return answer(404, json!({})) };
         *looks += 1;
+        let broken = |reason| answer(200, json!({"result": {"phase": "broken", "reason": reason}}));
         let phase = match mode {
-            Mode::JobsFail => {
-                return answer(200, json!({"result": {"phase": "broken", "reason": "no power at the site"}}));
-            }
+            Mode::JobsFail => return broken("no power at the site"),
+            Mode::JobsBusy => return broken("try later"),
+            Mode::JobsMute => return answer(200, json!({"result": {"phase": "ended"}})),
+            Mode::JobsForgotten => return answer(404, json!({})),
             Mode::JobsStand => "working",
+            Mode::JobsSlow if *looks < 12 => "working",
             _ if *looks < 2 => "queued",
             _ => "ended",
         };
@@ -222,6 +296,7 @@ impl Vendor {
                 self.edges.remove(&id);
                 id
             }
+            Job::Publish(id) => id,
         };
         answer(200, json!({"result": {"phase": phase, "edge": edge}}))
     }
@@ -260,6 +335,7 @@ impl Vendor {
                 self.edges.insert((*id).to_owned(), edge.clone());
                 answer(200, json!(edge))
             }
+            ("POST", ["api", "edges", id, "publish"]) => self.begin(Job::Publish((*id).to_owned())),
             ("DELETE", ["api", "edges", id]) => self.begin(Job::Drop((*id).to_owned())),
             ("DELETE", ["link" | "name", "edges", id]) => {
                 self.edges.remove(*id);
