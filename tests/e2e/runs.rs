@@ -15,6 +15,13 @@ async fn a_run_is_followed_measured_and_logged() -> Result<()> {
     let (customer, rows) = (running.customer("measured").await?, running.rows().await?);
     customer.site("oslo", 7, 2, 1).await?;
     rows.healthy("measured", 4, level::LONG).await?;
+    // What was done shows before how it was done: that is another stream.
+    let made = "SELECT least(3, coalesce(sum(resources_done), 0))::bigint FROM operations
+                WHERE customer = 'measured' AND kind = 'site' AND state = 'succeeded'";
+    rows.reach("the runs of the site are told of", made, 3, level::LONG).await?;
+    let device = "SELECT count(*) FROM operations
+                  WHERE customer = 'measured' AND kind = 'device' AND state = 'succeeded'";
+    rows.reach("the run of the device is told of", device, 1, level::LONG).await?;
     let done = "SELECT count(*) FROM operations WHERE customer = 'measured' AND state <> 'succeeded' AND state <> 'superseded'";
     rows.reach("every run has ended", done, 0, level::LONG).await?;
 
