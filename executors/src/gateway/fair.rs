@@ -98,6 +98,12 @@ impl<P: Ord, C: Eq + Hash + Clone, T> FairQueue<P, C, T> {
         self.levels.iter().find(|(_, level)| !level.order.is_empty()).map(|(priority, _)| priority)
     }
 
+    /// How many customers wait with each priority.
+    pub(crate) fn customers(&self) -> impl Iterator<Item = (&P, usize)> {
+        let levels = self.levels.iter().map(|(priority, level)| (priority, level.order.len()));
+        levels.filter(|(_, customers)| *customers > 0)
+    }
+
     /// Forgets what does not wait any more.
     pub(crate) fn retain(&mut self, mut waits: impl FnMut(&T) -> bool) {
         self.waiting = 0;

@@ -1,8 +1,8 @@
 //! The budget of one account at a vendor, shared by all processes: calls wait here, fairly, until the vendor may be called.
 //!
 //! `record` is what all share, `desk` what one process knows and decides, `keeper` the task between the two, `counter` where
-//! calls meet them; `pace` makes rates of a folder's limits, `class` says which limits count a call, `clock` what time the
-//! server has.
+//! calls meet them; `pace` makes rates of a folder's limits, `class` says which limits count a call, `share` what part of
+//! the slots is one process's, `clock` what time the server has.
 //!
 //! Where a vendor counts calls by the address that they come from, all its accounts spend one limit. Then the limits of all
 //! of them are in one record of the vendor, those of an account under its name, so that a call still takes room in all its
@@ -21,12 +21,14 @@ mod pace;
 #[cfg(test)]
 mod processes;
 mod record;
+mod share;
 mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Method;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::Budgets;
@@ -47,7 +49,8 @@ use desk::Desk;
 use crate::vital;
 
 /// Why a call is made; the lesser goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Somebody wants a change.
     Intent,

@@ -358,3 +358,42 @@ async fn calls_that_wait_anyway_leave_together_and_a_call_that_need_not_wait_lea
         assert!(waited <= Duration::from_millis(20), "{waited:?} although nobody else waits");
     }
 }
+
+/// How many of a thousand calls were those of the first process, where two have more to do than there is room for: so many
+/// customers with calls of these priorities each.
+async fn part_of_the_first(priorities: [Priority; 2], customers: [usize; 2], way: Duration) -> u64 {
+    let mut play = Play::new(2, way);
+    for process in 0..2 {
+        let class = match priorities[process] {
+            Priority::Intent => play.class.clone(),
+            _ => play.looks.clone(),
+        };
+        for call in 0..2_000 {
+            let customer = format!("c-{process}-{}", call % customers[process]);
+            play.ask_in(process, class.clone(), priorities[process], &customer);
+        }
+    }
+    let counted = |play: &Play| play.processes[0].desk.counts.calls;
+    for _ in 0..3_000 {
+        play.tick().await;
+    }
+    let (all, first) = (play.left(), counted(&play));
+    for _ in 0..20_000 {
+        play.tick().await;
+    }
+    (counted(&play) - first) * 1000 / (play.left() - all)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_that_is_alone_in_its_process_and_looks_have_no_more_than_beside_the_others() {
+    for millis in [1, 5] {
+        let way = Duration::from_millis(millis);
+        let (intent, drift) = (Priority::Intent, Priority::Drift);
+        let alone = part_of_the_first([intent, intent], [1, 9], way).await;
+        assert!((60..=170).contains(&alone), "{alone} of 1000 for one customer of ten, {millis} ms away");
+        let even = part_of_the_first([intent, intent], [5, 5], way).await;
+        assert!((440..=560).contains(&even), "{even} of 1000 for five customers of ten, {millis} ms away");
+        let looks = part_of_the_first([drift, intent], [9, 1], way).await;
+        assert!((80..=220).contains(&looks), "{looks} of 1000 for looks, {millis} ms away");
+    }
+}

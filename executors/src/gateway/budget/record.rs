@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::breaker::Open;
 use super::pace::Pace;
+use super::share::Waiting;
 
 /// The record's version. A reader that knows only older ones hands out nothing.
 pub const RECORD_VERSION: u64 = 1;
@@ -44,6 +45,9 @@ pub struct Record {
     pub steps: u64,
     /// Which processes took slots lately, and when.
     pub takers: BTreeMap<String, i64>,
+    /// How many customers' calls waited there when they did, by their priority.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<String, Waiting>,
     /// Why calls are held back, while they are.
     pub breaker: Option<Open>,
     /// When the breaker was closed last.
@@ -87,6 +91,7 @@ impl Record {
             level.due = level.due.min(from + level.interval * level.burst + SLACK);
         }
         self.takers.retain(|_, at| (latest - ACTIVE..=latest + LEAD + SLACK).contains(at));
+        self.waiting.retain(|process, _| self.takers.contains_key(process));
         if let Some(open) = &mut self.breaker {
             open.sanitize(latest, longest_open + SLACK);
         }
@@ -156,9 +161,10 @@ impl Record {
         }
     }
 
-    /// Notes who takes slots.
-    pub(in crate::gateway) fn taken_by(&mut self, taker: &str, at: i64) {
+    /// Notes who takes slots, and who waits there.
+    pub(in crate::gateway) fn taken_by(&mut self, taker: &str, at: i64, waiting: Waiting) {
         self.takers.insert(taker.to_owned(), at);
+        self.waiting.insert(taker.to_owned(), waiting);
     }
 
     /// How many take slots, the one who asks among them.

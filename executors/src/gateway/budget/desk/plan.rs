@@ -7,10 +7,8 @@ use super::super::breaker::{self, Gate, Open};
 use super::super::class::Class;
 use super::super::clock::Now;
 use super::super::record::{LEAD, RECORD_VERSION, Record};
+use super::super::share::{RESERVED, Waiting};
 use super::{Desk, Draft, Wish, Work};
-
-/// Of so many slots one goes to a class whose best call has the lower priority.
-const RESERVED: u64 = 8;
 
 impl Desk {
     /// The record as it should be next, if there is anything to change.
@@ -23,11 +21,12 @@ impl Desk {
         for wish in &self.wishes {
             self.fulfil(wish, &mut record, now);
         }
+        let customers = self.customers();
         let slots = match record.breaker.as_ref().map_or(Gate::Closed, |open| open.gate(now.earliest)) {
-            Gate::Closed => self.take_slots(&mut record, now, usize::MAX),
+            Gate::Closed => self.take_slots(&mut record, &customers, now, usize::MAX),
             Gate::Open(_) => Vec::new(),
             Gate::Trial => {
-                let slots = self.take_slots(&mut record, now, 1);
+                let slots = self.take_slots(&mut record, &customers, now, 1);
                 if let (Some(open), false) = (&mut record.breaker, slots.is_empty()) {
                     open.try_by(&self.process, now.latest);
                 }
@@ -38,7 +37,7 @@ impl Desk {
             return None;
         }
         if !slots.is_empty() {
-            record.taken_by(&self.process, now.latest);
+            record.taken_by(&self.process, now.latest, customers);
         }
         let value = match serde_json::to_vec(&record) {
             Ok(value) => value.into(),
@@ -87,11 +86,16 @@ impl Desk {
     }
 
     /// Takes slots for those who wait: in turns between classes, a share of the time ahead at once.
-    fn take_slots(&mut self, record: &mut Record, now: Now, most: usize) -> Vec<(Class, i64)> {
+    fn take_slots(
+        &mut self,
+        record: &mut Record,
+        customers: &Waiting,
+        now: Now,
+        most: usize,
+    ) -> Vec<(Class, i64)> {
         let from = now.earliest + self.ahead();
-        let takers = record.takers(&self.process);
-        let alone = takers == 1;
-        let share = LEAD / i64::try_from(takers.max(2)).unwrap_or(2);
+        let alone = record.takers(&self.process) == 1;
+        let share = record.share(&self.process, customers);
         let mut wanting = Vec::new();
         // The best call that waits behind slots which its class holds already.
         let mut served: Option<Priority> = None;
@@ -154,6 +158,16 @@ impl Desk {
         slots
     }
 
+    /// How many customers wait here, by priority.
+    fn customers(&self) -> Waiting {
+        let mut waiting = Waiting::new();
+        for (priority, customers) in self.queues.values().flat_map(|queue| queue.customers()) {
+            let count = waiting.entry(*priority).or_default();
+            *count = count.saturating_add(u32::try_from(customers).unwrap_or(u32::MAX));
+        }
+        waiting
+    }
+
     /// How long after now the first slot is taken, so that its time has not passed when it is known to be ours.
     pub(super) fn ahead(&self) -> i64 {
         (self.write_time * 3 / 2).clamp(2_000, LEAD / 2)
@@ -212,7 +226,7 @@ struct Wanting {
 fn turn_of(wanting: &[Wanting], turn: u64) -> usize {
     let best = wanting.iter().map(|class| class.best).min();
     let behind = wanting.iter().any(|class| Some(class.best) != best);
-    let reserved = behind && turn.is_multiple_of(RESERVED);
+    let reserved = behind && turn.is_multiple_of(RESERVED.into());
     let candidates = wanting.iter().enumerate().filter(|(_, class)| (Some(class.best) == best) != reserved);
     // The one that begins changes, or those with few slots to share would always give them to the same.
     let begins = usize::try_from(turn).unwrap_or_default() % wanting.len();
