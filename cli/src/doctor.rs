@@ -5,6 +5,7 @@ mod states;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use wanwright_commands::service::LostHistory;
 use wanwright_nats::accounts::{Authority, OPERATORS, Role, SYS, WAN};
 use wanwright_nats::topology::{self, Plan};
 use wanwright_nats::{Access, Controls, Nats};
@@ -206,6 +207,18 @@ async fn lost(nats: &Nats, findings: &mut Findings) {
                 doubt.until()
             );
             findings.bad("outcomes of refused commands", what);
+        }
+        Err(error) => findings.bad("inventory", error),
+    }
+    match wanwright_commands::service::lost_histories(nats).await {
+        Ok(lost) => {
+            for LostHistory { stream, sequence, found } in lost {
+                let what = format!(
+                    "{stream} had message {sequence} and was found without it at {found:.0}; commands of its customers are \
+                     refused as HistoryDamaged. Restore the stream, or give up what it lost with `wanwright nats accept`"
+                );
+                findings.bad("histories", what);
+            }
         }
         Err(error) => findings.bad("inventory", error),
     }

@@ -21,6 +21,15 @@ pub enum Regressed {
         /// Where.
         seen: u64,
     },
+    /// The stream lost what was seen of it, and whose that was cannot be told.
+    #[error(
+        "{stream} lost messages that were seen, and whose they were cannot be told; `wanwright dead list` shows what is known of it, \
+        and once that is restored or given up an administrator says `wanwright nats accept`"
+    )]
+    Stream {
+        /// The stream.
+        stream: String,
+    },
 }
 
 /// A customer that is being loaded. Whoever loads reads the messages behind [`Loading::after`] and passes them on, in

@@ -39,6 +39,8 @@ pub const INVENTORY_ALL: &str = "wan.inventory.>";
 pub const INVENTORY_OF_STREAMS: &str = "wan.inventory.streams";
 /// How many customers have keys.
 pub const INVENTORY_OF_KEYS: &str = "wan.inventory.keys";
+/// Up to where the streams of events were seen.
+pub const INVENTORY_OF_HISTORIES: &str = "wan.inventory.histories";
 /// When an administrator said last that what other streams lost is known.
 pub const INVENTORY_ACCEPTED: &str = "wan.inventory.accepted";
 /// Every customer's key of the moment.
@@ -182,6 +184,11 @@ pub fn customer_of_erasing(subject: &str) -> Option<CustomerId> {
 /// The stream with a partition's events.
 pub fn events_stream(partition: u16) -> String {
     format!("EVENTS-{partition}")
+}
+
+/// Whether a stream has a partition's events.
+pub fn is_events_stream(stream: &str) -> bool {
+    stream.strip_prefix("EVENTS-").is_some_and(|partition| partition.parse::<u16>().is_ok())
 }
 
 /// All events of a partition.

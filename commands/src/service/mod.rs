@@ -57,7 +57,7 @@ use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
 pub use door::Asked;
-pub use inventory::{Doubt, accept_losses, doubt};
+pub use inventory::{Doubt, LostHistory, accept_losses, doubt, lost_histories};
 pub use store::{CustomerStore, Loaded, key};
 
 use discovery::{Counts, Discovery};
@@ -153,7 +153,7 @@ pub async fn run(
     let most_waiting = options.most_waiting;
     let onlooker = shared.onlooker(&nats);
     let known = vendors.clone();
-    let gate = Gate::new(nats.clone(), claims.clone(), keys);
+    let gate = Gate::new(nats.clone(), claims.clone(), keys, Arc::clone(&shared.seen));
     let parts = Parts {
         nats: nats.clone(),
         doors: doors.clone(),

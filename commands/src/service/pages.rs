@@ -44,6 +44,7 @@ impl CustomerStore {
             Begin::Behind(sequence) => sequence,
             Begin::At(sequence) => sequence.saturating_sub(1),
         };
+        self.is_whole(customer)?;
         // Before the leader is asked: what is decided meanwhile is seen here first.
         let mut proof = self.shared.seen.proof(customer);
         let evidence = self.shared.evidence.as_deref();

@@ -1,10 +1,10 @@
 //! How far each customer's history was seen here. A stream whose newest block is damaged gives its sequences out again
 //! and looks healthy; only who remembers can tell.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError, RwLock};
 
-use wanwright_schemas::{CustomerId, Digest};
+use wanwright_schemas::{CustomerId, Digest, subjects};
 
 use crate::load::Regressed;
 
@@ -12,16 +12,57 @@ use crate::load::Regressed;
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     last: Mutex<HashMap<CustomerId, (u64, Option<Digest>)>>,
+    /// The last message of all customers of a partition.
+    ends: Mutex<BTreeMap<u16, (u64, Digest)>>,
+    /// Partitions whose streams lost what anybody has seen of them.
+    lacking: RwLock<BTreeSet<u16>>,
 }
 
 impl Seen {
     /// Notes the end of a customer's history.
-    pub(crate) fn note(&self, customer: &CustomerId, sequence: u64, digest: Option<Digest>) {
+    pub(crate) fn note(&self, customer: &CustomerId, partition: u16, sequence: u64, digest: Option<Digest>) {
+        if let Some(digest) = digest {
+            let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = ends.entry(partition).or_insert((sequence, digest));
+            if end.0 < sequence {
+                *end = (sequence, digest);
+            }
+        }
         if sequence > 0
             && let Ok(mut last) = self.last.lock()
         {
             last.insert(customer.clone(), (sequence, digest));
         }
+    }
+
+    /// The last message of each partition that was seen here.
+    pub(crate) fn ends(&self) -> BTreeMap<u16, (u64, Digest)> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes this for the last message of a partition's stream, whatever was seen before: what it lost is known.
+    pub(crate) fn begin_again(&self, partition: u16, last: Option<(u64, Digest)>) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.remove(&partition);
+        ends.extend(last.map(|last| (partition, last)));
+    }
+
+    /// Notes which partitions' streams lost what was seen of them.
+    pub(crate) fn lack(&self, lacking: BTreeSet<u16>) {
+        *self.lacking.write().unwrap_or_else(PoisonError::into_inner) = lacking;
+    }
+
+    /// Those partitions.
+    pub(crate) fn lacking(&self) -> BTreeSet<u16> {
+        self.lacking.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a partition's stream may be decided on.
+    pub(crate) fn is_whole(&self, partition: u16) -> Result<(), Regressed> {
+        if self.lacking.read().unwrap_or_else(PoisonError::into_inner).contains(&partition) {
+            return Err(Regressed::Stream { stream: subjects::events_stream(partition) });
+        }
+        Ok(())
     }
 
     /// What a load of this customer has to pass.
@@ -77,7 +118,7 @@ mod tests {
         let (one, other) = (Some(Digest::of(b"one")), Some(Digest::of(b"other")));
         let seen = Seen::default();
         assert!(seen.proof(&acme).whole(0).is_ok());
-        seen.note(&acme, 7, one);
+        seen.note(&acme, 0, 7, one);
         let load = |messages: &[(u64, Option<Digest>)]| {
             let mut proof = seen.proof(&acme);
             messages.iter().for_each(|(sequence, digest)| proof.passes(*sequence, *digest));

@@ -15,6 +15,7 @@ use wanwright_schemas::envelope::{Digest, Envelope};
 use wanwright_schemas::ids::CustomerId;
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::reason::Refusal;
+use wanwright_schemas::subjects;
 
 use crate::customer::Customer;
 use crate::head::{Head, STATE_VERSION};
@@ -160,6 +161,18 @@ impl CustomerStore {
         self.take(customer);
     }
 
+    fn partition(&self, customer: &CustomerId) -> u16 {
+        subjects::partition(customer, self.nats.partitions)
+    }
+
+    /// Whether the stream of the customer's history has what anybody has seen of it.
+    ///
+    /// # Errors
+    /// A damage where it has not.
+    pub(super) fn is_whole(&self, customer: &CustomerId) -> Result<(), Failed> {
+        self.shared.seen.is_whole(self.partition(customer)).map_err(damaged)
+    }
+
     fn take(&self, customer: &CustomerId) -> Option<Box<Head>> {
         self.shared.cache.take(self.holding, customer)
     }
@@ -175,6 +188,7 @@ impl CustomerStore {
 
     /// The customer as it is, for who writes nothing: no snapshot is made on the way.
     pub(super) async fn look_at(&self, customer: &CustomerId) -> Result<Loaded, Failed> {
+        self.is_whole(customer)?;
         let head = match self.take(customer) {
             Some(head) => head,
             None => Box::new(self.load(customer).await?),
@@ -184,6 +198,7 @@ impl CustomerStore {
 
     /// The customer as it is, to decide on.
     pub(super) async fn loaded(&self, customer: &CustomerId) -> Result<Loaded, Failed> {
+        self.is_whole(customer)?;
         let head = match self.take(customer) {
             Some(head) => head,
             None => {
@@ -197,7 +212,8 @@ impl CustomerStore {
 
     /// Keeps a state that something was appended to, and freezes it when it is time.
     pub(super) fn appended(&self, mut loaded: Loaded) {
-        self.shared.seen.note(&loaded.customer, loaded.head.sequence, loaded.head.digest);
+        let partition = self.partition(&loaded.customer);
+        self.shared.seen.note(&loaded.customer, partition, loaded.head.sequence, loaded.head.digest);
         self.freeze(&loaded.customer, &mut loaded.head);
         self.keep(loaded);
     }
@@ -236,7 +252,7 @@ impl CustomerStore {
                 && let Some(head) = loading.reached(target)
             {
                 proof.whole(head.sequence).map_err(damaged)?;
-                self.shared.seen.note(customer, head.sequence, head.digest);
+                self.shared.seen.note(customer, self.partition(customer), head.sequence, head.digest);
                 return Ok(head);
             }
             if Instant::now() >= unreadable && loading.after() >= target {

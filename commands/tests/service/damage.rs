@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use wanwright_commands::service::Options;
+use wanwright_commands::service::{Options, accept_losses, lost_histories};
 use wanwright_nats::evidence::{Evidence, Folder, Rolling, SignedHead, SigningKey, leaf};
 use wanwright_nats::stream_info;
-use wanwright_nats::topology::{self, DEAD};
-use wanwright_schemas::{CommandId, Reason, headers};
+use wanwright_nats::topology::{self, DEAD, INVENTORY};
+use wanwright_schemas::{CommandId, Reason, headers, subjects};
 
-use crate::world::{PARTITIONS, SITE, World, code, customer, stream_of};
+use crate::inventory::reported;
+use crate::world::{LIMIT, PARTITIONS, SITE, World, code, customer, stream_of};
 
 /// What a tenant gets that reads its history from a place on: how many messages, or the code of the refusal.
 async fn read(world: &World, after: u64, limit: usize) -> Result<usize, String> {
@@ -63,6 +64,12 @@ async fn a_history_that_became_shorter_is_damaged_and_its_commands_are_kept() {
     world.stop().await;
 }
 
+/// Takes away what the command services wrote down about histories.
+async fn forget(world: &World) {
+    let written = world.nats.js.get_stream(INVENTORY).await.unwrap();
+    written.purge().filter(subjects::inventory_by(subjects::INVENTORY_OF_HISTORIES, "*")).await.unwrap();
+}
+
 /// A stream as a loss of everything leaves it: empty, under the same name.
 async fn anew(world: &World, name: &str) {
     world.nats.js.delete_stream(name).await.unwrap();
@@ -96,8 +103,10 @@ async fn a_service_that_has_seen_nothing_believes_the_signed_head_and_not_an_emp
     service.stop().await;
 
     anew(&world, &name).await;
+    forget(&world).await;
     let service = world.serve_with(options()).await;
     assert_eq!(read(&world, 0, 10).await, damaged());
+    forget(&world).await;
     let create = ("acme.demo.site.oslo.create", SITE);
     let answer = world.ask(create.0, CommandId::mint(), create.1).await;
     assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
@@ -162,6 +171,7 @@ async fn a_part_of_a_history_is_given_away_as_far_as_its_chain_goes() {
     let all = world.history("acme").await;
     let name = stream_of(&customer("acme"));
     anew(&world, &name).await;
+    forget(&world).await;
     for message in all.into_iter().filter(|message| message.sequence != 3) {
         world.nats.js.publish(message.subject, message.payload).await.unwrap().await.unwrap();
     }
@@ -172,4 +182,75 @@ async fn a_part_of_a_history_is_given_away_as_far_as_its_chain_goes() {
     }
     assert_eq!(read(&world, 3, 10).await, Ok(1), "it follows the one before it");
     service.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_head_vouches_for_is_missed_by_whoever_comes_next_until_the_loss_is_known() {
+    let world = World::empty("").await;
+    let service = world.serve().await;
+    let others = (0..).map(|number| format!("other-{number}"));
+    let name = stream_of(&customer("acme"));
+    let other = others.into_iter().find(|other| stream_of(&customer(other)) == name).unwrap();
+    let site = |name: &str| format!("{name}.demo.site.oslo.create");
+    world.ask(&site(&other), CommandId::mint(), &SITE.replace("10.1", "10.2")).await;
+    world.ask(&site("acme"), CommandId::mint(), SITE).await;
+    service.stop().await;
+
+    // The newest block is damaged: of two messages the server has one, and gives the other's number out again.
+    let kept = world.history(&other).await.remove(0);
+    anew(&world, &name).await;
+    world.nats.js.publish(kept.subject, kept.payload).await.unwrap().await.unwrap();
+
+    // Neither is an empty history decided on, nor one that is whole: whose message is lost cannot be told.
+    let service = world.serve().await;
+    for who in ["acme", &other] {
+        let answer = world.ask(&site(who), CommandId::mint(), SITE).await;
+        assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    }
+    assert_eq!(read(&world, 0, 10).await, damaged());
+    let report = reported(&world, "stream", &format!("{name}: it ends at 1, and was seen up to 2")).await;
+    let lost = lost_histories(&world.nats).await.unwrap();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert_eq!((lost[0].stream.as_str(), lost[0].sequence), (name.as_str(), 2));
+    service.stop().await;
+
+    // The next one knows it as well, and does not report it again.
+    let service = world.serve().await;
+    let answer = world.ask(&site("acme"), CommandId::mint(), SITE).await;
+    assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    assert_eq!(world.stored(DEAD, &report.subject).await.len(), 1);
+
+    accept_losses(&world.nats).await.unwrap();
+    assert_eq!(lost_histories(&world.nats).await.unwrap(), []);
+    let decided = async {
+        while code(&world.ask(&site("acme"), CommandId::mint(), SITE).await).is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, decided).await.expect("the loss is known");
+    service.stop().await;
+    let service = world.serve().await;
+    assert_eq!(read(&world, 0, 10).await, Ok(1));
+    service.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_took_the_place_of_a_lost_one_is_not_taken_for_it() {
+    let world = World::empty("").await;
+    let service = world.serve().await;
+    world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    service.stop().await;
+    let name = stream_of(&customer("acme"));
+    let other = world.history("acme").await.remove(0);
+    anew(&world, &name).await;
+    let payload = String::from_utf8(other.payload.to_vec()).unwrap().replace("10.1", "10.9");
+    world.nats.js.publish(other.subject, payload.into()).await.unwrap().await.unwrap();
+
+    let service = world.serve().await;
+    let answer = world.ask("acme.demo.site.bergen.create", CommandId::mint(), SITE).await;
+    assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    reported(&world, "stream", &format!("{name}: message 1 is missing or not the one that was seen")).await;
+    service.stop().await;
+    world.stop().await;
 }

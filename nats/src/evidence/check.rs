@@ -192,8 +192,11 @@ pub async fn holds(nats: &Nats, head: &SignedHead, last: u64) -> Result<(), Unpr
     }
 }
 
-/// A message as the stream's leader has it.
-async fn message(nats: &Nats, stream: &str, sequence: u64) -> Result<Option<StoredMessage>, NatsError> {
+/// A message as the stream's leader has it; none where it is not there or cannot be read.
+///
+/// # Errors
+/// [`NatsError`], when the server cannot be asked.
+pub async fn message(nats: &Nats, stream: &str, sequence: u64) -> Result<Option<StoredMessage>, NatsError> {
     let doing = format!("reading {stream} at {sequence}");
     let handle = nats.js.get_stream_no_info(stream).await.map_err(NatsError::failed(doing.clone()))?;
     match handle.get_raw_message(sequence).await {

@@ -23,7 +23,9 @@ use wanwright_nats::topology::VERDICT_TIME;
 use wanwright_nats::{Keys, Nats, NatsError};
 use wanwright_schemas::{CommandId, subjects};
 
+use super::super::seen::Seen;
 use super::super::verdict::now_millis;
+use super::histories::{self, Compared};
 use super::keys::{count_keys, read_keys};
 use super::record::Record;
 use super::streams;
@@ -72,7 +74,7 @@ impl Doubt {
     }
 }
 
-fn moment(millis: u64) -> Timestamp {
+pub(super) fn moment(millis: u64) -> Timestamp {
     i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok()).unwrap_or_default()
 }
 
@@ -95,6 +97,7 @@ struct Inner {
     nats: Nats,
     claims: Claims,
     keys: Option<Keys>,
+    seen: Arc<Seen>,
     /// Which connection the streams were last compared over, and under whose lead: [`Gate::source`] as it was; 0 before the
     /// first time.
     compared: AtomicU64,
@@ -111,24 +114,29 @@ struct Inner {
 struct Looking {
     of_streams: Record,
     of_keys: Record,
+    of_histories: Record,
+    histories: Compared,
     /// How far KEYS went when its customers were counted.
     counted: Option<u64>,
 }
 
 impl Looking {
     fn new() -> Self {
-        let [of_streams, of_keys] =
-            [subjects::INVENTORY_OF_STREAMS, subjects::INVENTORY_OF_KEYS].map(Record::new);
-        Self { of_streams, of_keys, counted: None }
+        let [of_streams, of_keys, of_histories] =
+            [subjects::INVENTORY_OF_STREAMS, subjects::INVENTORY_OF_KEYS, subjects::INVENTORY_OF_HISTORIES]
+                .map(Record::new);
+        Self { of_streams, of_keys, of_histories, histories: Compared::default(), counted: None }
     }
 }
 
 impl Gate {
     /// A gate that is shut until the streams are compared.
-    pub(in super::super) fn new(nats: Nats, claims: Claims, keys: Option<Keys>) -> Self {
+    pub(in super::super) fn new(nats: Nats, claims: Claims, keys: Option<Keys>, seen: Arc<Seen>) -> Self {
         let [compared, doubted, doubtful, minted] = [(); 4].map(|()| AtomicU64::new(0));
         let looking = Mutex::new(Looking::new());
-        Self { inner: Arc::new(Inner { nats, claims, keys, compared, doubted, doubtful, minted, looking }) }
+        Self {
+            inner: Arc::new(Inner { nats, claims, keys, seen, compared, doubted, doubtful, minted, looking }),
+        }
     }
 
     /// A number that is another one when what the streams answer may come from elsewhere than before.
@@ -188,7 +196,8 @@ impl Gate {
         if !is_due && self.inner.compared.load(Ordering::Acquire) == source {
             return Ok(source);
         }
-        let looked = self.compare(&mut looking).await;
+        let is_anew = self.inner.compared.load(Ordering::Acquire) != source;
+        let looked = self.compare(&mut looking, is_anew).await;
         if looked.is_err() {
             // After an error another writer has to go on.
             *looking = Looking::new();
@@ -198,8 +207,8 @@ impl Gate {
         Ok(source)
     }
 
-    async fn compare(&self, looking: &mut Looking) -> Result<(), NatsError> {
-        let Inner { nats, claims, keys, doubtful, minted, .. } = &*self.inner;
+    async fn compare(&self, looking: &mut Looking, is_anew: bool) -> Result<(), NatsError> {
+        let Inner { nats, claims, keys, seen, doubtful, minted, .. } = &*self.inner;
         let youngest = minted.load(Ordering::Relaxed);
         let found = streams::look(nats, claims, &looking.of_streams, youngest, || self.doubt()).await?;
         doubtful.store(found.doubt.map_or(0, |doubt| doubt.until), Ordering::Release);
@@ -209,6 +218,7 @@ impl Gate {
             count_keys(nats, keys, &looking.of_keys).await?;
             looking.counted = Some(found.keys);
         }
+        histories::look(nats, &looking.of_histories, seen, &mut looking.histories, is_anew).await?;
         Ok(())
     }
 
@@ -244,6 +254,8 @@ impl Gate {
                 tracing::warn!(error, "whether the streams are whole cannot be told now");
             }
         }
+        // Whoever comes next knows how far this one saw.
+        let _ = tokio::time::timeout(PAUSE, self.look(true)).await;
         "the watch on the streams"
     }
 }

@@ -1,10 +1,11 @@
 //! What should be in the streams that nothing else tells of: which durable commands wait, how many verdicts and claims
-//! there are. A damaged file takes messages away without a word; only who wrote down that they were there can tell.
+//! there are, up to where histories were seen. A damaged file takes messages away without a word; only who wrote down that they were there can tell.
 //!
 //! The records are messages of their own in the stream INVENTORY, the newest of each kind. They are written behind what they
 //! tell of, by moments; what is lost within those moments is not missed by them.
 
 mod gate;
+mod histories;
 mod inbox;
 mod keys;
 mod record;
@@ -22,6 +23,7 @@ use wanwright_schemas::{headers, subjects};
 
 pub(super) use gate::Gate;
 pub use gate::{Doubt, accept_losses};
+pub use histories::{LostHistory, lost_histories};
 pub(super) use inbox::{Book, Handled, Written};
 pub use streams::doubt;
 

@@ -113,14 +113,16 @@ fn bucket_of_claims() -> String {
     format!("KV_{CLAIMS}")
 }
 
-/// The streams that are compared with what was known of them.
+/// The streams that are counted here.
 fn compared() -> [String; 4] {
     [VERDICTS.to_owned(), bucket_of_claims(), COMMANDS.to_owned(), KEYS.to_owned()]
 }
 
-/// Whether a server's message is about one of them: the stream is the last part of its subject.
+/// Whether a server's message is about a stream that is compared with what was known of it: that is the last part of its
+/// subject.
 pub(super) fn is_compared(subject: &str) -> bool {
-    subject.rsplit('.').next().is_some_and(|stream| compared().iter().any(|name| name == stream))
+    let stream = subject.rsplit('.').next().unwrap_or_default();
+    subjects::is_events_stream(stream) || compared().iter().any(|name| name == stream)
 }
 
 /// What a look found.
