@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use wanwright_commands::STATE_VERSION;
 use wanwright_commands::service::CustomerStore;
-use wanwright_nats::{History, Nats, Snapshots, topology};
+use wanwright_nats::evidence::{Evidence, Folder, Rolling, SignedHead, SigningKey, check, leaf};
+use wanwright_nats::{History, Nats, Snapshots, stream_info, topology};
 use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_schemas::{CommandId, CustomerId};
 use wanwright_supervisor::NatsOptions;
@@ -153,6 +154,25 @@ impl Campaign {
         changes(nats, "deep", self.args.deep - 101).await.map(drop)
     }
 
+    /// Signs the newest message of the customer's stream, as the projections do: a load looks for it.
+    async fn vouched(&self, nats: &Nats, customer: &CustomerId) -> Result<Evidence> {
+        let key = SigningKey::load_or_make(&self.home.join("keys"))?;
+        let evidence = Evidence { folder: Folder::new(self.home.join("audit")), key: Some(key.public()) };
+        let stream = History::new(nats.clone()).position(customer, 0).stream;
+        let info = stream_info(&nats.js, &stream).await?;
+        let newest = check::message(nats, &stream, info.last).await?.context("the newest message is gone")?;
+        // What is rolled up there is not looked at by a load.
+        let (rolling, leaf) = (Rolling::default().with(info.last, leaf(&newest)), leaf(&newest));
+        evidence.folder.append(&SignedHead::sign(
+            &key,
+            (&stream, info.incarnation),
+            rolling,
+            leaf,
+            newest.time,
+        ))?;
+        Ok(evidence)
+    }
+
     /// Loads that find nothing in memory, as many a second as a burst of commands would need that all go to other customers,
     /// and between them the same questions to the server bare, whose answers nobody looks at: what is slow there is the
     /// server or the machine. The customer goes on changing meanwhile, so its newest snapshot is of every age.
@@ -160,6 +180,7 @@ impl Campaign {
         let nats = wanwright_nats::connect(&self.nats_url, "wanwright-bench", PARTITIONS).await?;
         let (history, snapshots) = (History::new(nats.clone()), Snapshots::new(nats.clone()));
         let id: CustomerId = customer.parse()?;
+        let evidence = self.vouched(&nats, &id).await?;
         let (mut loads, mut bare) = (Vec::new(), Vec::new());
         let mut next = tokio::time::interval(BETWEEN_LOADS);
         for number in 0..times {
@@ -171,14 +192,17 @@ impl Campaign {
             }
             next.tick().await;
             let began = Instant::now();
-            let (proven, head, snapshot) =
-                tokio::join!(history.prove(&id, None), history.head(&id), snapshots.get(&id, STATE_VERSION));
+            let (proven, head, snapshot) = tokio::join!(
+                history.prove(&id, Some(&evidence)),
+                history.head(&id),
+                snapshots.get(&id, STATE_VERSION)
+            );
             proven?;
             head?;
             history.load(&id, snapshot?.map_or(0, |snapshot| snapshot.sequence)).await?;
             bare.push(began.elapsed());
 
-            let store = CustomerStore::alone(nats.clone(), 1 << 30);
+            let store = CustomerStore::believing(nats.clone(), 1 << 30, Some(evidence.clone()));
             let began = Instant::now();
             let loaded = store.load_aggregate(customer).await?;
             loads.push(began.elapsed());

@@ -6,6 +6,7 @@ mod damage;
 mod discovery;
 mod doors;
 mod dry_runs;
+mod dry_verbs;
 mod erasing;
 mod handover;
 mod inventory;

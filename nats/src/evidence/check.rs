@@ -159,11 +159,19 @@ pub async fn prove(
     let head = evidence.map(|evidence| evidence.newest(stream)).transpose()?.flatten();
     let doing = format!("asking about {subject} in {stream}");
     let handle = nats.js.get_stream_no_info(stream).await.map_err(NatsError::failed(doing.clone()))?;
-    let mut found = handle.info_with_subjects(subject).await.map_err(NatsError::failed(doing.clone()))?;
+    // At once: whoever decides waits for both.
+    let vouched = async {
+        match &head {
+            Some(head) => message(nats, stream, head.sequence).await,
+            None => Ok(None),
+        }
+    };
+    let (found, vouched) = tokio::join!(handle.info_with_subjects(subject), vouched);
+    let mut found = found.map_err(NatsError::failed(doing.clone()))?;
     let info = StreamInfo::of(&found.info);
     is_whole(&info)?;
-    if let Some(head) = &head {
-        holds(nats, head, info.last).await?;
+    if let Some(head) = head {
+        is_there(head, info.last, vouched?)?;
     }
     let mut messages = 0;
     while let Some((_, count)) = found.try_next().await.map_err(NatsError::failed(doing.clone()))? {
@@ -177,16 +185,13 @@ pub async fn prove(
     })
 }
 
-/// Whether a stream holds the message that a head vouches for, where the head says.
-///
-/// # Errors
-/// [`Unproven`].
-pub async fn holds(nats: &Nats, head: &SignedHead, last: u64) -> Result<(), Unproven> {
-    let (stream, sequence, time) = (head.stream.clone(), head.sequence, head.time);
+/// Whether the message that a stream has where a head says is the one that it vouches for.
+fn is_there(head: SignedHead, last: u64, found: Option<StoredMessage>) -> Result<(), Unproven> {
+    let SignedHead { stream, sequence, time, .. } = head;
     if last < sequence {
         return Err(Unproven::Shorter { stream, last, sequence, time });
     }
-    match message(nats, &stream, sequence).await? {
+    match found {
         Some(found) if leaf(&found) == head.leaf => Ok(()),
         _ => Err(Unproven::Other { stream, sequence, time }),
     }
