@@ -224,7 +224,7 @@ async fn once(
         return if !has_worked && Instant::now() + penalty < attempt.deadline {
             Try::Again(Duration::ZERO)
         } else if has_worked || status == 429 {
-            Try::Answer(respond(lane, run, &Hidden { credential: &secret, secrets: &made.secrets }, answered))
+            Try::Answer(respond(lane, run, &hidden(lane, made, &secret), answered))
         } else {
             Try::Answer(answer::busy(penalty))
         };
@@ -235,7 +235,7 @@ async fn once(
             return Try::Again(pause);
         }
     }
-    Try::Answer(respond(lane, run, &Hidden { credential: &secret, secrets: &made.secrets }, answered))
+    Try::Answer(respond(lane, run, &hidden(lane, made, &secret), answered))
 }
 
 /// Whether the call may be made twice: it changes nothing, says what should be, or carries a key.
@@ -377,7 +377,13 @@ async fn send(run: &Run, lane: &Lane, made: &Made, secret: &Secret) -> Result<An
         headers.insert(TRACE_PARENT, parent);
     }
     let (status, headers, body) = lane.wire.send(&call.method, &made.url, headers, made.body.clone()).await?;
+    let body = hidden(lane, made, secret).body(body);
     Ok(Answered { status, headers, body, asked: made.url.clone() })
+}
+
+/// What nobody may see of the answer to a call.
+fn hidden<'a>(lane: &'a Lane, made: &'a Made, secret: &'a Secret) -> Hidden<'a> {
+    Hidden { credential: secret, known: &made.secrets, secrets: &lane.secrets }
 }
 
 /// The headers that concern one connection only because its caller says so.
