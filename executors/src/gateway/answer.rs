@@ -86,7 +86,11 @@ pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Ans
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ETAG];
+    let kept = [header::CONTENT_TYPE, header::ETAG];
+    // In seconds: who reads a date needs the clock of who wrote it.
+    if let Some(wish) = retry_after(&headers) {
+        response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(wish).into());
+    }
     for (name, value) in &headers {
         if kept.contains(name) || name.as_str().starts_with("idempotent-") {
             response.headers_mut().append(name.clone(), hidden.header(value));
@@ -104,9 +108,12 @@ pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Ans
 /// Says that the vendor is busy, whichever way it said so itself.
 pub(super) fn busy(penalty: Duration) -> Response {
     let mut response = problem(429, "the vendor asks to be called less often");
-    let seconds = penalty.as_secs() + u64::from(penalty.subsec_nanos() > 0);
-    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(penalty).into());
     response
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// How long the vendor wants to be left alone: seconds, or a date, which is compared with the answer's own.
@@ -143,6 +150,7 @@ mod tests {
         assert_eq!(after(&[date, at]), Some(Duration::from_secs(30)));
         let past = (header::RETRY_AFTER, "Sun, 06 Nov 1994 08:40:07 GMT");
         assert_eq!(after(&[past]), Some(Duration::ZERO));
+        assert_eq!(after(&[(header::RETRY_AFTER, "3600")]), Some(Duration::from_secs(3600)));
         assert_eq!(after(&[(header::RETRY_AFTER, "99999999")]), Some(LONGEST_PENALTY));
         assert_eq!((after(&[(header::RETRY_AFTER, "soon")]), after(&[])), (None, None));
     }

@@ -14,7 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::world::World;
+use wanwright_vendors::Refreshed;
+
+use crate::world::{Process, World};
 
 /// An authority's certificate in this file, and what a server shows that it signed.
 fn authority(file: &Path, server: &str) -> TlsAcceptor {
@@ -112,6 +114,42 @@ async fn only_the_authority_of_the_folder_is_believed() {
         assert_eq!(called(&world, &format!("https://localhost:{port}")).await, 502);
         assert_eq!(heard.load(Ordering::SeqCst), 0, "nothing was said to it, the credential least of all");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_that_takes_the_place_of_another_is_believed_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let (port, heard) = vendor(authority(&file("old.pem"), "localhost")).await;
+    let (renewed, renewed_heard) = vendor(authority(&file("new.pem"), "localhost")).await;
+    let put = |name: &str, at: &str| std::fs::copy(file(name), file(at)).map(drop).unwrap();
+    put("old.pem", "ours.pem");
+    let said = |name: &str| format!("ca_file = \"{}\"", file(name).display());
+    let world = World::with(&budget(&format!("[tls]\n{}\n", said("ours.pem"))), 50, 50).await;
+    // Two processes, one to each: the vendor before and after it has another certificate.
+    let vendors = world.vendors();
+    let old = world.process_of(&vendors, &format!("https://localhost:{port}")).await;
+    let new = world.process_of(&vendors, &format!("https://localhost:{renewed}")).await;
+    let call = async |process: &Process| {
+        let run = process.gateway.open(World::context("edge-01"));
+        let answer = world.http.get(format!("{}/x", run.base_url())).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let counts = || (heard.load(Ordering::SeqCst), renewed_heard.load(Ordering::SeqCst));
+    assert_eq!((call(&old).await.0, call(&new).await.0, counts()), (200, 502, (1, 0)));
+    put("new.pem", "ours.pem");
+    assert_eq!((call(&old).await.0, call(&new).await.0, counts()), (502, 200, (1, 1)));
+    // Without any nobody is believed, and it is said what is wrong.
+    std::fs::write(file("ours.pem"), "").unwrap();
+    let (status, body) = call(&new).await;
+    assert_eq!((status, counts()), (503, (1, 1)), "{body}");
+    assert!(body.contains("there is no certificate in") && body.contains("ours.pem"), "{body}");
+    // The folder may name another file.
+    world.write_in_folder(&said("ours.pem"), &said("old.pem"));
+    assert!(matches!(vendors.refresh(), Refreshed::Swapped(_)));
+    assert_eq!((call(&old).await.0, counts()), (200, (2, 1)));
+    old.stop.cancel();
+    new.stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
