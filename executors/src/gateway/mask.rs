@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use memchr::{memchr, memmem};
+use memchr::memchr;
+use memchr::memmem::Finder;
 use serde::de::IgnoredAny;
 
 use super::fields::{Is, Token, each_token};
@@ -28,8 +29,24 @@ const READ: usize = 4;
 /// A form in which a secret may come back, and what stands there instead.
 #[derive(Debug, Clone)]
 pub(super) struct Form {
-    bytes: Vec<u8>,
+    finder: Finder<'static>,
     instead: Cow<'static, str>,
+}
+
+impl Form {
+    fn new(text: &str, instead: impl Into<Cow<'static, str>>) -> Self {
+        Self { finder: Finder::new(text).into_owned(), instead: instead.into() }
+    }
+
+    /// Where it is in a text as it stands.
+    fn find(&self, text: &[u8]) -> impl Iterator<Item = Found<'_>> {
+        let length = self.finder.needle().len();
+        let found = move |at| Found { at: at..at + length, instead: Cow::Borrowed(&*self.instead) };
+        // Most texts are shorter.
+        let starts: Vec<_> =
+            if length <= text.len() { self.finder.find_iter(text).collect() } else { Vec::new() };
+        starts.into_iter().map(found)
+    }
 }
 
 /// A part of a text that has to go, and what stands there instead.
@@ -73,9 +90,8 @@ pub(super) fn forms(secret: &str, instead: impl Into<Cow<'static, str>>) -> Vec<
     encoded.retain(|form| form.len() >= SHORTEST && form != secret);
     encoded.sort_unstable();
     encoded.dedup();
-    let encoded = encoded.into_iter().map(|form| Form { bytes: form.into_bytes(), instead: MASK.into() });
-    let plain = Form { bytes: secret.as_bytes().to_vec(), instead: instead.into() };
-    std::iter::once(plain).chain(encoded).collect()
+    let encoded = encoded.iter().map(|form| Form::new(form, MASK));
+    std::iter::once(Form::new(secret, instead)).chain(encoded).collect()
 }
 
 fn percent(text: &str, upper: bool, plain: impl Fn(u8) -> bool) -> String {
@@ -89,6 +105,10 @@ fn percent(text: &str, upper: bool, plain: impl Fn(u8) -> bool) -> String {
 
 /// Where a text has any of these forms, however it is written. In JSON that is within keys, texts and numbers.
 pub(super) fn found<'a>(forms: &[&'a Form], text: &[u8]) -> Vec<Found<'a>> {
+    let is_plain = memchr(b'\\', text).is_none();
+    if is_plain && forms.iter().all(|form| form.find(text).next().is_none()) {
+        return Vec::new();
+    }
     if serde_json::from_slice::<IgnoredAny>(text).is_err() {
         return found_in(forms, text, 0);
     }
@@ -109,13 +129,8 @@ pub(super) fn found<'a>(forms: &[&'a Form], text: &[u8]) -> Vec<Found<'a>> {
 }
 
 fn found_in<'a>(forms: &[&'a Form], text: &[u8], read: usize) -> Vec<Found<'a>> {
-    let of = |form: &&'a Form| {
-        let (length, instead) = (form.bytes.len(), &form.instead);
-        let instead = move |at| Found { at: at..at + length, instead: Cow::Borrowed(&**instead) };
-        memmem::find_iter(text, &form.bytes).map(instead).collect::<Vec<_>>()
-    };
     // Half an escape would be left of one that begins or ends within.
-    let mut found = placed(text, forms.iter().flat_map(of).collect(), Part::written);
+    let mut found = placed(text, forms.iter().flat_map(|form| form.find(text)).collect(), Part::written);
     if let Some(meant) = meant(text).filter(|_| read < READ) {
         found.extend(written(text, found_in(forms, &meant, read + 1)));
     }
