@@ -117,10 +117,10 @@ async fn a_key_whose_object_was_deleted_is_followed_by_the_next() {
 #[tokio::test]
 async fn errors_have_their_class() {
     let busy = Answer {
-        header: Some(("retry-after", "7")),
+        headers: vec![("retry-after", "7")],
         ..answer(429, json!({"error": {"message": "slow down"}}))
     };
-    let moved = Answer { header: Some(("location", "http://127.0.0.1:1/")), ..answer(302, "") };
+    let moved = Answer { headers: vec![("location", "http://127.0.0.1:1/")], ..answer(302, "") };
     let (_, client) = vendor([
         answer(422, json!({"error": {"code": "bad_lan", "message": "not a prefix", "field": "/lan"}})),
         busy,

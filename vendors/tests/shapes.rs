@@ -142,7 +142,7 @@ body = { force = true }
 
 #[tokio::test]
 async fn ids_are_in_headers_in_names_and_in_an_address() {
-    let located = |value| Answer { header: Some(("location", value)), ..answer(201, "") };
+    let located = |value| Answer { headers: vec![("location", value)], ..answer(201, "") };
     let plain = "collection = \"/boxes\"\nitem = \"/boxes/{id}\"\n";
     let api = file(&format!("{plain}id = \"/id\"\n[create]\nid = \"header:Location\""));
     let (script, client) = vendor(
@@ -353,13 +353,23 @@ async fn lists_are_paged_in_every_way() {
     assert_eq!(ids.unwrap(), ["1", "2", "3"]);
     assert_eq!(asked, ["GET /boxes?start=0", "GET /boxes?start=2"]);
 
-    let link = |value| Answer { header: Some(("link", value)), ..page(&["1"]) };
+    let link = |value| Answer { headers: vec![("link", value)], ..page(&["1"]) };
     let followed = link(
         "<http://x.example/>; rel=\"prev\", <https://x.example/api/boxes?after=a%20b&n=2>; rel=\"next\"",
     );
     let (asked, ids) = listed("paging = \"link\"\n", vec![followed, page(&["2"])]).await;
     assert_eq!(ids.unwrap(), ["1", "2"]);
     assert_eq!(asked, ["GET /boxes", "GET /boxes?after=a+b&n=2"], "neither host nor path come from a link");
+    // Or each in a header of its own.
+    let headers = vec![
+        ("link", "<?after=0>; rel=\"prev\""),
+        ("link", "<https://x.example/help>; rel=help"),
+        ("link", "<?after=2>; rel=\"next\""),
+    ];
+    let followed = Answer { headers, ..page(&["1"]) };
+    let (asked, ids) = listed("paging = \"link\"\n", vec![followed, page(&["2"])]).await;
+    assert_eq!(ids.unwrap(), ["1", "2"]);
+    assert_eq!(asked, ["GET /boxes", "GET /boxes?after=2"]);
     let (asked, ids) =
         listed("paging = \"link\"\n", vec![link("<http://x.example/secrets>; rel=next")]).await;
     assert!(ids.unwrap_err().contains("no page of the list"));

@@ -12,14 +12,16 @@ use url::Url;
 use super::Lane;
 use super::budget::LONGEST_PENALTY;
 use super::credential::Secret;
+use super::mask::{self, Form};
 use super::run::Run;
-use super::secrets::Known;
+use super::secrets::{Known, Secrets};
 use super::target::Address;
 
 /// What the vendor answered.
 pub(super) struct Answered {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    /// Without secrets.
     pub(super) body: Bytes,
     /// What was asked.
     pub(super) asked: Url,
@@ -28,14 +30,27 @@ pub(super) struct Answered {
 /// What nobody may see of an answer.
 pub(super) struct Hidden<'a> {
     pub(super) credential: &'a Secret,
-    pub(super) secrets: &'a Known,
+    /// The secrets of the run.
+    pub(super) known: &'a Known,
+    /// And the fields that have some, whoever's they are.
+    pub(super) secrets: &'a Secrets,
 }
 
 impl Hidden<'_> {
+    /// A vendor that quotes the request must not hand its secrets to engines and logs.
+    pub(super) fn body(&self, body: Bytes) -> Bytes {
+        let mut found = self.secrets.found(self.known, &body);
+        found.extend(mask::found(&self.forms(), &body));
+        mask::without(&body, found).map_or(body, Bytes::from)
+    }
+
     fn header(&self, value: &HeaderValue) -> HeaderValue {
-        let masked = self.secrets.masked(value.as_bytes());
-        let masked = masked.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
-        self.credential.mask_header(masked.as_ref().unwrap_or(value))
+        let masked = mask::without(value.as_bytes(), mask::found(&self.forms(), value.as_bytes()));
+        masked.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).unwrap_or_else(|| value.clone())
+    }
+
+    fn forms(&self) -> Vec<&Form> {
+        self.known.forms().chain(self.credential.forms()).collect()
     }
 }
 
@@ -48,7 +63,7 @@ pub(super) fn problem(status: u16, what: &str) -> Response {
     response
 }
 
-/// The vendor's answer without the secret, and with its own addresses as the run has to ask for them. A redirect to
+/// The vendor's answer without secrets in its headers, and with its own addresses as the run has to ask for them. A redirect to
 /// anywhere else, or an address of anywhere else where one is followed, is not passed on.
 pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Answered) -> Response {
     let Answered { status, headers, body, asked } = answered;
@@ -69,10 +84,13 @@ pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Ans
         Ok(Some(rewritten)) => rewritten.into(),
         Err(()) => return problem(502, "the vendor's answer names an address that is not its own"),
     };
-    let body = hidden.credential.mask(lane.secrets.hide(hidden.secrets, body));
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ETAG];
+    let kept = [header::CONTENT_TYPE, header::ETAG];
+    // In seconds: who reads a date needs the clock of who wrote it.
+    if let Some(wish) = retry_after(&headers) {
+        response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(wish).into());
+    }
     for (name, value) in &headers {
         if kept.contains(name) || name.as_str().starts_with("idempotent-") {
             response.headers_mut().append(name.clone(), hidden.header(value));
@@ -90,9 +108,12 @@ pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Ans
 /// Says that the vendor is busy, whichever way it said so itself.
 pub(super) fn busy(penalty: Duration) -> Response {
     let mut response = problem(429, "the vendor asks to be called less often");
-    let seconds = penalty.as_secs() + u64::from(penalty.subsec_nanos() > 0);
-    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(penalty).into());
     response
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// How long the vendor wants to be left alone: seconds, or a date, which is compared with the answer's own.
@@ -129,6 +150,7 @@ mod tests {
         assert_eq!(after(&[date, at]), Some(Duration::from_secs(30)));
         let past = (header::RETRY_AFTER, "Sun, 06 Nov 1994 08:40:07 GMT");
         assert_eq!(after(&[past]), Some(Duration::ZERO));
+        assert_eq!(after(&[(header::RETRY_AFTER, "3600")]), Some(Duration::from_secs(3600)));
         assert_eq!(after(&[(header::RETRY_AFTER, "99999999")]), Some(LONGEST_PENALTY));
         assert_eq!((after(&[(header::RETRY_AFTER, "soon")]), after(&[])), (None, None));
     }

@@ -1,4 +1,4 @@
-//! Credentials: read by reference, put into requests here and nowhere else, and taken out of answers.
+//! Credentials: read by reference, put into requests here and nowhere else.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,22 +9,14 @@ use std::time::SystemTime;
 use axum::http::header::InvalidHeaderValue;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use tokio::time::Instant;
 use wanwright_vendors::{CredentialRef, CredentialSource};
 
 use super::GatewayError;
 use super::lanes::Lane;
+use super::mask::{self, Form, MASK};
 use super::oauth::Tokens;
 use super::run::Run;
-
-/// What stands in an answer where the credential was.
-pub(super) const MASK: &[u8] = b"***";
-
-/// Shorter secrets are not looked for: they would be found in the middle of words.
-pub(super) const SHORTEST: usize = 4;
 
 /// A header that carries a secret, read again whenever its file is another one.
 pub(super) struct Credential {
@@ -44,12 +36,12 @@ struct Now {
 /// The secret as it is now.
 pub(super) struct Secret {
     pub(super) value: HeaderValue,
-    /// Every form in which it may come back, the longest first.
-    forms: Vec<Vec<u8>>,
+    /// Every form in which it may come back.
+    forms: Vec<Form>,
     /// The texts of a login; none where the secret is what calls carry.
     login: BTreeMap<String, String>,
     /// The forms of the one before, which a vendor may still quote.
-    before: Vec<Vec<u8>>,
+    before: Vec<Form>,
     /// Whether the vendor has taken it.
     worked: AtomicBool,
 }
@@ -154,7 +146,7 @@ pub(super) fn read(source: &CredentialSource) -> Result<String, String> {
 }
 
 impl Secret {
-    fn read(reference: &CredentialRef, before: Vec<Vec<u8>>) -> Result<Self, String> {
+    fn read(reference: &CredentialRef, before: Vec<Form>) -> Result<Self, String> {
         let secret = read(&reference.source).map_err(|what| format!("its credential {what}"))?;
         let secret = secret.trim_end();
         if secret.is_empty() {
@@ -164,11 +156,9 @@ impl Secret {
             let wrong = |_| "its credential is no JSON object of texts, which OAuth needs".to_owned();
             let login: BTreeMap<String, String> = serde_json::from_str(secret).map_err(wrong)?;
             let hidden = login.iter().filter(|(name, _)| !oauth.public.contains(name));
-            let mut forms: Vec<_> = hidden.flat_map(|(_, text)| forms(text)).collect();
-            forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
             return Ok(Self {
                 value: HeaderValue::from_static(""),
-                forms,
+                forms: hidden.flat_map(|(_, text)| mask::forms(text, MASK)).collect(),
                 login,
                 before,
                 worked: AtomicBool::new(false),
@@ -178,7 +168,7 @@ impl Secret {
             .map_err(|_| "its credential has characters that a header cannot carry".to_owned())?;
         Ok(Self {
             value,
-            forms: forms(secret),
+            forms: mask::forms(secret, MASK),
             login: BTreeMap::new(),
             before,
             worked: AtomicBool::new(false),
@@ -215,33 +205,16 @@ impl Secret {
         hidden.extend(before.into_iter().flat_map(|before| before.forms.iter().cloned()));
         Ok(Self {
             value,
-            forms: forms(token),
+            forms: mask::forms(token, MASK),
             login: BTreeMap::new(),
             before: hidden,
             worked: AtomicBool::new(false),
         })
     }
 
-    /// An answer's body without the secret: a vendor that quotes the request must not hand it to engines and logs.
-    pub(super) fn mask(&self, body: Bytes) -> Bytes {
-        self.masked(&body).map_or(body, Bytes::from)
-    }
-
-    /// The same for a header's value.
-    pub(super) fn mask_header(&self, value: &HeaderValue) -> HeaderValue {
-        let masked = self.masked(value.as_bytes());
-        masked.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).unwrap_or_else(|| value.clone())
-    }
-
-    /// The text without any form of the secret, or of the one before it; `None` if there was none.
-    fn masked(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let mut clean: Option<Vec<u8>> = None;
-        for form in self.forms.iter().chain(self.before.iter()) {
-            if let Some(masked) = masked(form, clean.as_deref().unwrap_or(text)) {
-                clean = Some(masked);
-            }
-        }
-        clean
+    /// Its forms, and those of the one before.
+    pub(super) fn forms(&self) -> impl Iterator<Item = &Form> {
+        self.forms.iter().chain(&self.before)
     }
 }
 
@@ -251,82 +224,9 @@ fn carried(prefix: &str, secret: &str) -> Result<HeaderValue, InvalidHeaderValue
     Ok(value)
 }
 
-/// The forms in which a secret may come back: as it is, percent-encoded, as JSON writes it, in either base64.
-pub(super) fn forms(secret: &str) -> Vec<Vec<u8>> {
-    if secret.len() < SHORTEST {
-        return Vec::new();
-    }
-    let quoted = serde_json::Value::from(secret).to_string();
-    let mut escaped = quoted[1..quoted.len() - 1].to_owned();
-    let mut forms = vec![secret.to_owned(), escaped.clone()];
-    // And once more, where JSON is quoted in a text of JSON.
-    let twice = serde_json::Value::from(escaped.as_str()).to_string();
-    forms.push(twice[1..twice.len() - 1].to_owned());
-    escaped = escaped.replace('/', "\\/");
-    forms.push(escaped);
-    for upper in [true, false] {
-        for plain in [&b"-_.~"[..], b"-_.~!*'()", b"-_.*"] {
-            let encoded = percent(secret, upper, |c| c.is_ascii_alphanumeric() || plain.contains(&c));
-            // Forms of web pages write a space as a plus.
-            forms.push(encoded.replace("%20", "+"));
-            forms.push(encoded);
-        }
-    }
-    for before in 0..3_usize {
-        // In base64 the same text looks different by where it begins in its group of three; what it shares with its
-        // neighbours is left out.
-        let bytes = [&vec![0; before][..], secret.as_bytes()].concat();
-        let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
-        for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
-            forms.push(encoded[first..end].to_owned());
-        }
-    }
-    forms.retain(|form| form.len() >= SHORTEST);
-    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-    forms.dedup();
-    forms.into_iter().map(String::into_bytes).collect()
-}
-
-fn percent(text: &str, upper: bool, plain: impl Fn(u8) -> bool) -> String {
-    let encode = |byte: u8| match (plain(byte), upper) {
-        (true, _) => char::from(byte).to_string(),
-        (false, true) => format!("%{byte:02X}"),
-        (false, false) => format!("%{byte:02x}"),
-    };
-    text.bytes().map(encode).collect()
-}
-
-/// The text with each occurrence of the secret replaced; `None` if there is none.
-pub(super) fn masked(secret: &[u8], text: &[u8]) -> Option<Vec<u8>> {
-    if secret.len() < SHORTEST {
-        return None;
-    }
-    let (mut clean, mut rest) = (Vec::new(), text);
-    while let Some(at) = rest.windows(secret.len()).position(|window| window == secret) {
-        clean.extend_from_slice(&rest[..at]);
-        clean.extend_from_slice(MASK);
-        rest = &rest[at + secret.len()..];
-    }
-    if rest.len() == text.len() {
-        return None;
-    }
-    clean.extend_from_slice(rest);
-    Some(clean)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_occurrence_is_masked_and_nothing_else() {
-        let clean =
-            masked(b"s3cret", br#"{"got":"Bearer s3cret","again":"s3crets3cret"}"#).expect("it is there");
-        assert_eq!(clean, br#"{"got":"Bearer ***","again":"******"}"#);
-        assert_eq!(masked(b"s3cret", b"s3cre"), None);
-        assert_eq!(masked(b"", b"anything"), None);
-        assert_eq!(masked(b"abc", b"abc"), None, "too short to be looked for");
-    }
 
     fn credential(path: &Path) -> CredentialRef {
         let source = CredentialSource::File(path.to_owned());
@@ -335,33 +235,6 @@ mod tests {
             header: "Authorization".to_owned(),
             prefix: "Bearer ".to_owned(),
             oauth: None,
-        }
-    }
-
-    #[test]
-    fn a_secret_is_found_in_every_form() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("secret");
-        let plain = "p/a+s\"s wörd=";
-        for plain in [plain.replace('ö', "o"), "s3cr3t/tok+en=".to_owned()] {
-            std::fs::write(&path, &plain).unwrap();
-            let credential = Credential::read("v", &credential(&path)).unwrap();
-            let secret = credential.secret();
-            let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-            for form in [
-                plain.clone(),
-                serde_json::to_string(&plain).unwrap(),
-                encoded(&plain),
-                encoded(&format!("user:{plain}")),
-                encoded(&format!("Bearer {plain}; and more")),
-                encoded(&format!("me:{plain}!")).replace('+', "-").replace('/', "_"),
-                percent(&plain, true, |c| c.is_ascii_alphanumeric()),
-                percent(&plain, false, |c| c.is_ascii_alphanumeric()).replace("%20", "+"),
-            ] {
-                let body = secret.mask(Bytes::from(format!("<{form}>")));
-                let body = String::from_utf8(body.to_vec()).unwrap();
-                assert!(body.contains("***") && body.len() < form.len() - 3, "{form}: {body}");
-            }
         }
     }
 
@@ -379,7 +252,9 @@ mod tests {
         std::fs::write(&path, "other-one\n").unwrap();
         assert!(credential.is_replaced(&used));
         assert_eq!(credential.secret().value, "Bearer other-one");
-        let body = credential.secret().mask(Bytes::from_static(b"first-one other-one"));
-        assert_eq!(body, "*** ***", "the earlier one may still be quoted");
+        let (secret, text) = (credential.secret(), b"first-one other-one");
+        let forms: Vec<_> = secret.forms().collect();
+        let clean = mask::without(text, mask::found(&forms, text)).unwrap();
+        assert_eq!(clean, b"*** ***", "the earlier one may still be quoted");
     }
 }

@@ -32,7 +32,7 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How often a call is made that the vendor answers with 503.
 const TRIES: u32 = 4;
 
-/// Half of the pause before such a call is made again; each next one is twice as long.
+/// Half of the pause before such a call is made again, where the vendor does not say when; each next one is twice as long.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Headers that concern one connection only, and what the gateway sets itself.
@@ -217,14 +217,16 @@ async fn once(
         // The credential is ours.
         run.failed_by_us();
     }
-    if let Some((pause, limits)) = lane.budget.busy(&made.class, status, &answered.body) {
-        let penalty = answer::retry_after(&answered.headers).unwrap_or(pause);
+    let wish = answer::retry_after(&answered.headers);
+    if let Some((penalty, limits)) = lane.budget.busy(&made.class, status, wish, &answered.body) {
         lane.budget.block(limits, penalty);
-        let has_worked = has_worked(status, &answered.body) && !is_repeatable(made);
-        return if !has_worked && Instant::now() + penalty < attempt.deadline {
+        let is_away = status == 503 && wish.is_some();
+        let may_have_worked = (is_away || has_worked(status, &answered.body)) && !is_repeatable(made);
+        let has_tries = !is_away || attempt.number < TRIES;
+        return if !may_have_worked && has_tries && Instant::now() + penalty < attempt.deadline {
             Try::Again(Duration::ZERO)
-        } else if has_worked || status == 429 {
-            Try::Answer(respond(lane, run, &Hidden { credential: &secret, secrets: &made.secrets }, answered))
+        } else if may_have_worked || is_away || status == 429 {
+            Try::Answer(respond(lane, run, &hidden(lane, made, &secret), answered))
         } else {
             Try::Answer(answer::busy(penalty))
         };
@@ -235,7 +237,7 @@ async fn once(
             return Try::Again(pause);
         }
     }
-    Try::Answer(respond(lane, run, &Hidden { credential: &secret, secrets: &made.secrets }, answered))
+    Try::Answer(respond(lane, run, &hidden(lane, made, &secret), answered))
 }
 
 /// Whether the call may be made twice: it changes nothing, says what should be, or carries a key.
@@ -377,7 +379,13 @@ async fn send(run: &Run, lane: &Lane, made: &Made, secret: &Secret) -> Result<An
         headers.insert(TRACE_PARENT, parent);
     }
     let (status, headers, body) = lane.wire.send(&call.method, &made.url, headers, made.body.clone()).await?;
+    let body = hidden(lane, made, secret).body(body);
     Ok(Answered { status, headers, body, asked: made.url.clone() })
+}
+
+/// What nobody may see of the answer to a call.
+fn hidden<'a>(lane: &'a Lane, made: &'a Made, secret: &'a Secret) -> Hidden<'a> {
+    Hidden { credential: secret, known: &made.secrets, secrets: &lane.secrets }
 }
 
 /// The headers that concern one connection only because its caller says so.

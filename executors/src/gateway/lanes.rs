@@ -176,7 +176,8 @@ impl Lanes {
         found.map_err(|error| NoLane::Away(Refusal::new(Reason::CredentialMissing, error.to_string())))
     }
 
-    /// The open lane of an account, or a new one. One whose credential is elsewhere by now is opened anew.
+    /// The open lane of an account, or a new one. One is opened anew whose folder says something else by now of where its
+    /// credential and secrets are or how the vendor is reached.
     fn find(
         &self,
         id: &VendorId,
@@ -188,14 +189,15 @@ impl Lanes {
         let mut open = self.lock();
         if let Some(lane) = open.lanes.get(&key).filter(|lane| {
             lane.reference == *reference
-                && lane.wire.is_current()
+                && lane.wire.is_current(&vendor.connection)
+                && lane.addresses == vendor.addresses
                 && lane.secrets.is_of(vendor.secrets.as_ref())
         }) {
             *lane.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             return Ok(Arc::clone(lane));
         }
         let credential = Credential::read(&vendor.name, reference)?;
-        let (base, wire) = match open.ways.get(id).filter(|(_, wire)| wire.is_current()) {
+        let (base, wire) = match open.ways.get(id).filter(|(_, wire)| wire.is_current(&vendor.connection)) {
             Some((base, wire)) => (base.clone(), Arc::clone(wire)),
             None => {
                 let way = self.way(vendor)?;

@@ -126,10 +126,13 @@ async fn fetch(
         run.failed_by_us();
         return Err(problem(502, "the vendor gave no answer to the question for an access token"));
     };
-    if let Some((pause, limits)) = lane.budget.busy(&class, status.as_u16(), &body) {
-        let penalty = retry_after(&headers).unwrap_or(pause);
+    if let Some((penalty, limits)) = lane.budget.busy(&class, status.as_u16(), retry_after(&headers), &body) {
         lane.budget.block(limits, penalty);
-        ticket.worked();
+        if status.is_server_error() {
+            ticket.failed(format!("the vendor answered with {}", status.as_u16()));
+        } else {
+            ticket.worked();
+        }
         return Err(busy(penalty));
     }
     let answer: Option<Value> = serde_json::from_slice(&body).ok();

@@ -11,7 +11,9 @@ use wanwright_schemas::CustomerId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_vendors::{SecretsRef, secret_name};
 
-use super::credential::{MASK, SHORTEST, Seen, forms, look, masked};
+use super::credential::{Seen, look};
+use super::fields::{Is, Token, each_token};
+use super::mask::{self, Form, Found, MASK, QUOTED, SHORTEST, meant, written};
 
 /// What was read, and which file it was.
 type Read = (Option<Seen>, Arc<Plain>);
@@ -23,11 +25,14 @@ pub(super) struct Secrets {
     read: Mutex<HashMap<(CustomerId, String), Read>>,
 }
 
+/// How often JSON is looked for in a text of JSON.
+const NESTED: usize = 3;
+
 /// A secret with every form in which it may come back.
 pub(super) struct Plain {
     placeholder: String,
     text: String,
-    forms: Vec<Vec<u8>>,
+    forms: Vec<Form>,
 }
 
 /// What may be in an answer: the secrets of its run.
@@ -73,7 +78,9 @@ impl Secrets {
         if text.is_empty() {
             return Err(missing(format!("is empty: {}", path.display())));
         }
-        let plain = Arc::new(Plain { placeholder: format!("secret:{name}"), forms: forms(&text), text });
+        let placeholder = format!("secret:{name}");
+        let forms = mask::forms(&text, placeholder.clone());
+        let plain = Arc::new(Plain { placeholder, text, forms });
         read.insert(key, (seen, Arc::clone(&plain)));
         Ok(plain)
     }
@@ -104,22 +111,11 @@ impl Secrets {
         Ok(if used.is_empty() { unchanged() } else { (json.to_string().into(), Known(used)) })
     }
 
-    /// An answer's body without secrets: the names of those that the run knows, a mask for all others.
-    pub(super) fn hide(&self, known: &Known, body: Bytes) -> Bytes {
-        let Some(folder) = &self.folder else { return body };
-        let has_field = folder.fields.iter().any(|field| contains(&body, field.as_bytes()));
-        let body = match serde_json::from_slice::<Value>(&body) {
-            Ok(mut json) if has_field || !known.0.is_empty() => {
-                if hide_in(&mut json, &folder.fields, false, &known.0) {
-                    json.to_string().into()
-                } else {
-                    body
-                }
-            }
-            _ => body,
-        };
-        let clean = known.masked(&body);
-        clean.map_or(body, Bytes::from)
+    /// Where an answer's body has secrets by its fields, whoever's they are: those that the run knows are named, all others
+    /// masked.
+    pub(super) fn found<'a>(&self, known: &'a Known, body: &[u8]) -> Vec<Found<'a>> {
+        let fields = self.folder.as_ref().map(|folder| folder.fields.as_slice());
+        fields.map(|fields| found_in(body, fields, known, 0)).unwrap_or_default()
     }
 }
 
@@ -130,20 +126,44 @@ impl Known {
         self
     }
 
-    /// The text without any form of any of them; `None` if there was none.
-    pub(super) fn masked(&self, text: &[u8]) -> Option<Vec<u8>> {
-        masked_by(&self.0, text)
+    /// Every form of all of them.
+    pub(super) fn forms(&self) -> impl Iterator<Item = &Form> {
+        self.0.iter().flat_map(|plain| &plain.forms)
     }
 }
 
-fn masked_by(known: &[Arc<Plain>], text: &[u8]) -> Option<Vec<u8>> {
-    let mut clean: Option<Vec<u8>> = None;
-    for form in known.iter().flat_map(|plain| &plain.forms) {
-        if let Some(masked) = masked(form, clean.as_deref().unwrap_or(text)) {
-            clean = Some(masked);
+fn found_in<'a>(json: &[u8], fields: &[String], known: &'a Known, nested: usize) -> Vec<Found<'a>> {
+    let mut found = Vec::new();
+    each_token(json, fields, |Token { at, is, inside }| {
+        if is != Is::Text {
+            let hidden = inside && is == Is::Number;
+            found.extend(hidden.then(|| Found { at, instead: QUOTED.into() }));
+            return;
         }
-    }
-    clean
+        let text = &json[at.clone()];
+        let read = meant(text);
+        let named = known.0.iter().find(|plain| plain.text.as_bytes() == read.as_deref().unwrap_or(text));
+        match (named, read) {
+            _ if text.is_empty() => {}
+            // Longer ones are found wherever they are.
+            (Some(plain), _) if inside || plain.text.len() < SHORTEST => {
+                found.push(Found { at, instead: plain.placeholder.as_str().into() });
+            }
+            // One that a vendor has in place of ours is a secret as well.
+            (None, _) if inside => found.push(Found { at, instead: MASK.into() }),
+            (_, Some(read)) if nested < NESTED => {
+                let within = written(text, found_in(&read, fields, known, nested + 1));
+                found.extend(
+                    within.into_iter().map(|found| Found {
+                        at: at.start + found.at.start..at.start + found.at.end,
+                        ..found
+                    }),
+                );
+            }
+            _ => {}
+        }
+    });
+    found
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -167,48 +187,6 @@ fn in_fields<E>(
     }
 }
 
-/// Answers whether anything was hidden.
-fn hide_in(json: &mut Value, fields: &[String], inside: bool, known: &[Arc<Plain>]) -> bool {
-    let named = |text: &str| known.iter().find(|plain| plain.text == text);
-    match json {
-        Value::String(text) => {
-            let name = named(text).map(|plain| plain.placeholder.clone());
-            // One that a vendor has in place of ours is a secret as well.
-            let hidden = name.or_else(|| (inside && !text.is_empty()).then(|| mask().to_owned()));
-            let hidden = hidden.or_else(|| {
-                let found =
-                    known.iter().filter(|plain| plain.text.len() >= SHORTEST && text.contains(&plain.text));
-                found.fold(None, |clean: Option<String>, plain| {
-                    let text = clean.as_ref().unwrap_or(text);
-                    Some(text.replace(&plain.text, &plain.placeholder))
-                })
-            });
-            // As a text within a text may have it, a request quoted in a message for instance.
-            let hidden = match masked_by(known, hidden.as_ref().unwrap_or(text).as_bytes()) {
-                Some(masked) => Some(String::from_utf8_lossy(&masked).into_owned()),
-                None => hidden,
-            };
-            hidden.map(|hidden| *text = hidden).is_some()
-        }
-        Value::Number(_) if inside => {
-            *json = Value::from(mask());
-            true
-        }
-        // Every one of them, not the first only.
-        Value::Array(items) => {
-            items.iter_mut().fold(false, |any, item| hide_in(item, fields, inside, known) | any)
-        }
-        Value::Object(map) => map.iter_mut().fold(false, |any, (key, value)| {
-            hide_in(value, fields, inside || fields.contains(key), known) | any
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-fn mask() -> &'static str {
-    std::str::from_utf8(MASK).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use wanwright_vendors::SecretsFolder;
@@ -225,6 +203,12 @@ mod tests {
         (Secrets::new(Some(folder)), "acme".parse().unwrap())
     }
 
+    fn hidden(secrets: &Secrets, known: &Known, body: &[u8]) -> Option<String> {
+        let mut found = secrets.found(known, body);
+        found.extend(mask::found(&known.forms().collect::<Vec<_>>(), body));
+        mask::without(body, found).map(|clean| String::from_utf8(clean).unwrap())
+    }
+
     #[test]
     fn what_goes_out_has_the_secret_in_its_field_and_nowhere_else() {
         let dir = tempfile::tempdir().unwrap();
@@ -234,8 +218,8 @@ mod tests {
         let sent: Value = serde_json::from_slice(&filled).unwrap();
         assert_eq!(sent["ipsec"]["psk"], KEY);
         assert_eq!((&sent["note"], &sent["psk"]), (&"secret:oslo".into(), &"plain".into()));
-        let back = secrets.hide(&known, filled);
-        let back: Value = serde_json::from_slice(&back).unwrap();
+        let back = hidden(&secrets, &known, &filled).unwrap();
+        let back: Value = serde_json::from_str(&back).unwrap();
         assert_eq!(back["ipsec"], serde_json::json!({"psk": "secret:oslo", "mtu": 1400.5}));
         assert_eq!(back["psk"], "***", "what else stands there is a secret, too");
     }
@@ -255,10 +239,33 @@ mod tests {
             base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("psk={KEY};")),
         ];
         for body in bodies {
-            let clean = secrets.hide(&known, Bytes::from(body.clone()));
-            let clean = String::from_utf8(clean.to_vec()).unwrap();
+            let clean = hidden(&secrets, &known, body.as_bytes()).unwrap();
             assert!(clean.contains("***") || clean.contains("secret:oslo"), "{body}: {clean}");
             assert!(!clean.contains("signs") && !clean.contains("\\u0073"), "{clean}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_hidden_whoever_put_something_there_and_nothing_beside_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (secrets, acme) = secrets(dir.path());
+        std::fs::write(dir.path().join("acme/short"), "k\"y").unwrap();
+        let known = secrets.known(&acme, &["short".to_owned()]).unwrap();
+        let hidden = |body: &str| hidden(&secrets, &known, body.as_bytes());
+        let body = r#"{ "n": 1e400,"big":12345678901234567890123,"p\u0073k":["other","",7,"k\u0022y"],"a":"k\u0022y"}"#;
+        let clean = r#"{ "n": 1e400,"big":12345678901234567890123,"p\u0073k":["***","","***","secret:short"],"a":"secret:short"}"#;
+        assert_eq!(hidden(body).as_deref(), Some(clean));
+        let quoted = |text: &str| serde_json::json!({ "message": text }).to_string();
+        assert_eq!(
+            hidden(&quoted(r#"got {"psk":"other","b":{"psk":1}}"#)),
+            Some(quoted(r#"got {"psk":"***","b":{"psk":"***"}}"#))
+        );
+        assert_eq!(
+            hidden(&quoted(&quoted(r#"{"psk":"k\"y"}"#))),
+            Some(quoted(&quoted(r#"{"psk":"secret:short"}"#)))
+        );
+        for body in [r#"{"n":1e400,"psk":null,"a":"ak\"y \u003d"}"#, "psk", ""] {
+            assert_eq!(hidden(body), None, "{body}");
         }
     }
 

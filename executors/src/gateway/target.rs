@@ -87,7 +87,10 @@ impl Base {
         let text = value.to_str().ok()?;
         let mut kept = Vec::new();
         for link in split_links(text) {
-            let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+            let Some((address, rest)) = link.trim().strip_prefix('<').and_then(|link| link.split_once('>'))
+            else {
+                continue;
+            };
             if let Address::Ours(ours) = self.address(address, asked, run) {
                 kept.push(format!("<{ours}>{rest}"));
             }

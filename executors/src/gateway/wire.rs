@@ -23,7 +23,7 @@ use url::Url;
 use wanwright_vendors::{Connection, CredentialSource, Proxy};
 
 use super::MAX_BODY;
-use super::credential::{Seen, look_at, read};
+use super::credential::{Seen, look, look_at, read};
 
 /// Longest time a vendor may take for one answer. With the longest wait for a turn it stays well below what callers
 /// wait (120 s), so that it is the gateway that gives up first and knows what became of the call.
@@ -56,8 +56,9 @@ type Proxied = Client<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>;
 /// The connections to one vendor.
 pub(super) struct Wire {
     client: Way,
-    /// The proxy's login, and what its file looked like when it was read.
-    login: Option<(CredentialSource, Option<Seen>)>,
+    /// What the folder said, and what the files that it names looked like when they were read.
+    connection: Connection,
+    seen: [Option<Seen>; 2],
     /// Longest time for a whole answer.
     patience: Duration,
 }
@@ -72,6 +73,8 @@ impl Wire {
     /// A sentence about what is wrong with the certificates or the proxy.
     pub(super) fn new(base_url: &str, connection: &Connection) -> Result<Self, String> {
         let encrypted = base_url.starts_with("https://");
+        // Before they are read: what is written meanwhile makes them others.
+        let seen = look_at_files(connection);
         let tls = Arc::new(configuration(encrypted, connection.ca_file.as_deref())?);
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -79,7 +82,6 @@ impl Wire {
         tcp.set_nodelay(true);
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
-        let login = connection.proxy_login.as_ref().map(|login| (login.clone(), look_at(login)));
         let client = match proxy(base_url, connection)? {
             None => Way::Direct(client.build(HttpsConnector::from((tcp, tls)))),
             Some((proxy, login)) => {
@@ -90,12 +92,12 @@ impl Wire {
                 Way::Proxied(client.build(HttpsConnector::from((tunnel, tls))))
             }
         };
-        Ok(Self { client, login, patience: CALL_TIMEOUT })
+        Ok(Self { client, connection: connection.clone(), seen, patience: CALL_TIMEOUT })
     }
 
-    /// Whether the proxy's login still is the one that was read.
-    pub(super) fn is_current(&self) -> bool {
-        self.login.as_ref().is_none_or(|(login, seen)| look_at(login) == *seen)
+    /// Whether the folder still says what it said, and its files are those that were read.
+    pub(super) fn is_current(&self, connection: &Connection) -> bool {
+        self.connection == *connection && self.seen == look_at_files(connection)
     }
 
     /// Makes a call and reads the whole answer.
@@ -123,6 +125,11 @@ impl Wire {
         };
         tokio::time::timeout(self.patience, answer).await.unwrap_or(Err(Unanswered::Late))
     }
+}
+
+/// What the files look like that connections are made with: the authorities to believe, the proxy's login.
+fn look_at_files(connection: &Connection) -> [Option<Seen>; 2] {
+    [connection.ca_file.as_deref().and_then(look), connection.proxy_login.as_ref().and_then(look_at)]
 }
 
 /// The proxy to go through with its login, if there is one. The environment counts only where the folder says so.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use tokio::time::Instant;
 use wanwright_executors::gateway::{Admission, Gateway, Standing};
 use wanwright_schemas::VendorId;
@@ -141,6 +141,59 @@ async fn a_limit_told_in_an_answer_that_looks_fine_is_obeyed_and_told_as_busy() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_that_is_away_and_says_when_it_is_back_is_left_alone_until_then() {
+    let world = World::with(BUDGET, 50, 50).await;
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let routes = Router::new().fallback(async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let in_an_hour =
+            [("date", "Sun, 06 Nov 1994 08:00:00 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:59:30 GMT")];
+        (StatusCode::SERVICE_UNAVAILABLE, in_an_hour, "{}")
+    });
+    let url = serve(routes).await;
+    let (one, other) = (world.process_to(&url).await, world.process_to(&url).await);
+    let run = one.gateway.open(World::context("edge-01"));
+    let answer = world.http.get(format!("{}/x", run.base_url())).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "3570"));
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "it is not asked again at once");
+    // Nor by anybody else.
+    let longest = |standing: &Standing| {
+        let now = standing.now.map(|(now, _)| now)?;
+        standing.limits.iter().filter_map(|limit| Some(limit.blocked?.duration_since(now).as_secs())).max()
+    };
+    level(&other.gateway, |standing| longest(standing).is_some_and(|left| (3500..=3570).contains(&left)))
+        .await;
+    let run = other.gateway.open(World::context("edge-02"));
+    let waiting = tokio::spawn(world.http.get(format!("{}/x", run.base_url())).send());
+    level(&other.gateway, |standing| standing.waiting == 1).await;
+    assert!(!waiting.is_finished());
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_waits_out_a_503_that_says_when_if_it_may_be_made_twice() {
+    let world = World::with(BUDGET, 50, 50).await;
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let routes = Router::new().fallback(async move || match counted.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "2")]).into_response(),
+        _ => "{}".into_response(),
+    });
+    let process = world.process_to(&serve(routes).await).await;
+    let run = process.gateway.open(World::context("edge-01"));
+    let url = format!("{}/x", run.base_url());
+    let began = Instant::now();
+    assert_eq!(world.http.get(&url).send().await.unwrap().status(), 200);
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    // It may have been made all the same.
+    let answer = world.http.post(&url).body("{}").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "2"));
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_was_made_is_not_made_again_because_its_answer_asks_to_slow_down() {
     let budget = "[budget.busy.hidden]\nstatus = 200\npointer = \"/errors/*/message\"\n\
                   contains = [\"rate limit\"]\n";
@@ -196,6 +249,11 @@ async fn addresses_in_answers_lead_back_through_the_gateway_or_nowhere() {
                 let link = format!("<{base}/page?2>; rel=next, <http://other.example/>; rel=help");
                 ([("link", link)], format!(r#"{{"next":"{base}/page?2"}}"#)).into_response()
             }
+            "/middle-page" => {
+                let link = |rel: &str, page: u8| ("link", format!("<{base}/page?{page}>; rel={rel}"));
+                let broken = ("link", format!(", what, <{base}/page?0>; rel=first"));
+                (AppendHeaders([broken, link("prev", 1), link("next", 3)]), "{}").into_response()
+            }
             "/bad-page" => r#"{"next":"http://other.example/page?2"}"#.into_response(),
             _ => "there".into_response(),
         }
@@ -221,6 +279,10 @@ async fn addresses_in_answers_lead_back_through_the_gateway_or_nowhere() {
     let page = get("/page").await.unwrap();
     assert_eq!(page.headers()["link"].to_str().unwrap(), format!("<{base}/page?2>; rel=next"));
     assert_eq!(page.text().await.unwrap(), format!(r#"{{"next":"{base}/page?2"}}"#));
+    let page = get("/middle-page").await.unwrap();
+    let links: Vec<_> = page.headers().get_all("link").iter().map(|link| link.to_str().unwrap()).collect();
+    let wanted = ["0>; rel=first", "1>; rel=prev", "3>; rel=next"];
+    assert_eq!(links, wanted.map(|link| format!("<{base}/page?{link}")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

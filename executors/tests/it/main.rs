@@ -7,6 +7,7 @@ mod breaker;
 mod budget;
 mod dispatcher;
 mod doors;
+mod echoes;
 mod faults;
 mod gateway;
 mod made_up;

@@ -14,7 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::world::World;
+use wanwright_vendors::Refreshed;
+
+use crate::world::{Process, World};
 
 /// An authority's certificate in this file, and what a server shows that it signed.
 fn authority(file: &Path, server: &str) -> TlsAcceptor {
@@ -88,10 +90,16 @@ async fn proxy(to: u16, login: Option<&'static str>) -> (u16, Arc<std::sync::Mut
 /// The status of a call to a vendor at this URL, whose folder says this beside its budget.
 async fn called(world: &World, url: &str) -> u16 {
     let process = world.process_to(url).await;
-    let run = process.gateway.open(World::context("edge-01"));
-    let status = world.http.get(format!("{}/x", run.base_url())).send().await.unwrap().status();
+    let (status, _) = answered(world, &process).await;
     process.stop.cancel();
-    status.as_u16()
+    status
+}
+
+/// Status and body of a call.
+async fn answered(world: &World, process: &Process) -> (u16, String) {
+    let run = process.gateway.open(World::context("edge-01"));
+    let answer = world.http.get(format!("{}/x", run.base_url())).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
 fn budget(more: &str) -> String {
@@ -115,6 +123,38 @@ async fn only_the_authority_of_the_folder_is_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_that_takes_the_place_of_another_is_believed_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let (port, heard) = vendor(authority(&file("old.pem"), "localhost")).await;
+    let (renewed, renewed_heard) = vendor(authority(&file("new.pem"), "localhost")).await;
+    let put = |name: &str, at: &str| std::fs::copy(file(name), file(at)).map(drop).unwrap();
+    put("old.pem", "ours.pem");
+    let said = |name: &str| format!("ca_file = \"{}\"", file(name).display());
+    let world = World::with(&budget(&format!("[tls]\n{}\n", said("ours.pem"))), 50, 50).await;
+    // Two processes, one to each: the vendor before and after it has another certificate.
+    let vendors = world.vendors();
+    let old = world.process_of(&vendors, &format!("https://localhost:{port}")).await;
+    let new = world.process_of(&vendors, &format!("https://localhost:{renewed}")).await;
+    let call = |process| answered(&world, process);
+    let counts = || (heard.load(Ordering::SeqCst), renewed_heard.load(Ordering::SeqCst));
+    assert_eq!((call(&old).await.0, call(&new).await.0, counts()), (200, 502, (1, 0)));
+    put("new.pem", "ours.pem");
+    assert_eq!((call(&old).await.0, call(&new).await.0, counts()), (502, 200, (1, 1)));
+    // Without any nobody is believed, and it is said what is wrong.
+    std::fs::write(file("ours.pem"), "").unwrap();
+    let (status, body) = call(&new).await;
+    assert_eq!((status, counts()), (503, (1, 1)), "{body}");
+    assert!(body.contains("there is no certificate in") && body.contains("ours.pem"), "{body}");
+    // The folder may name another file.
+    world.write_in_folder(&said("ours.pem"), &said("old.pem"));
+    assert!(matches!(vendors.refresh(), Refreshed::Swapped(_)));
+    assert_eq!((call(&old).await.0, counts()), (200, (2, 1)));
+    old.stop.cancel();
+    new.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_is_asked_for_the_vendor_and_sees_no_call() {
     let dir = tempfile::tempdir().unwrap();
     let ours = dir.path().join("ours.pem");
@@ -122,9 +162,18 @@ async fn a_proxy_is_asked_for_the_vendor_and_sees_no_call() {
     let (proxy, asked) = proxy(port, None).await;
     let folder = format!("[tls]\nca_file = \"{}\"\n", ours.display());
     let world = World::with_proxy(&budget(&folder), &format!("http://127.0.0.1:{proxy}")).await;
-    assert_eq!(called(&world, "https://vendor.example").await, 200);
+    let vendors = world.vendors();
+    let process = world.process_of(&vendors, "https://vendor.example").await;
+    assert_eq!(answered(&world, &process).await.0, 200);
     assert_eq!(*asked.lock().unwrap(), ["CONNECT vendor.example:443 HTTP/1.1"]);
     assert_eq!(heard.load(Ordering::SeqCst), 1);
+    // Another one, as soon as the folder says so.
+    let (other, asked_other) = self::proxy(port, None).await;
+    world.write_in_folder(&format!("127.0.0.1:{proxy}"), &format!("127.0.0.1:{other}"));
+    assert!(matches!(vendors.refresh(), Refreshed::Swapped(_)));
+    assert_eq!(answered(&world, &process).await.0, 200);
+    assert_eq!((asked.lock().unwrap().len(), asked_other.lock().unwrap().len()), (1, 1));
+    process.stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,11 +187,7 @@ async fn a_proxys_login_is_read_where_the_folder_says_and_again_when_it_changes(
     let folder = format!("[tls]\nca_file = \"{ours}\"\n[proxy_login]\nfile = \"{file}\"\n");
     let world = World::with_proxy(&budget(&folder), &format!("http://127.0.0.1:{proxy}")).await;
     let process = world.process_to("https://vendor.example").await;
-    let call = async || {
-        let run = process.gateway.open(World::context("edge-01"));
-        let answer = world.http.get(format!("{}/x", run.base_url())).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    };
+    let call = || answered(&world, &process);
     let (status, body) = call().await;
     assert_eq!((status, heard.load(Ordering::SeqCst)), (502, 0), "{body}");
     assert!(!body.contains("another"), "{body}");

@@ -16,7 +16,7 @@ use wanwright_schemas::run::{self, RunEvent, RunRecord};
 use wanwright_schemas::{OrderId, subjects};
 use wanwright_simulator::{Config, Limit, Running, Simulator, Stats};
 use wanwright_supervisor::NatsOptions;
-use wanwright_vendors::Catalogue;
+use wanwright_vendors::{Catalogue, Vendors};
 
 const TOKEN: &str = "the-vendors-token";
 const ADMIN: &str = "admin";
@@ -156,20 +156,35 @@ impl World {
 
     /// Another gateway that takes this for the vendor.
     pub async fn process_to(&self, url: &str) -> Process {
+        self.process_of(&Vendors::from(&self.catalogue), url).await
+    }
+
+    /// The folders as a role has them, which may look at them again.
+    pub fn vendors(&self) -> Vendors {
+        Vendors::open(self.dir.path().join("vendors")).unwrap()
+    }
+
+    /// Another gateway with these folders, which takes this for the vendor.
+    pub async fn process_of(&self, vendors: &Vendors, url: &str) -> Process {
         let nats = wanwright_nats::connect(&self.url, "test", 1).await.unwrap();
         let stop = CancellationToken::new();
         let urls = HashMap::from([("simwan".to_owned(), url.to_owned())]);
-        let gateway = Gateway::start(nats, &self.catalogue, &urls, stop.clone()).await.unwrap();
+        let gateway = Gateway::start(nats, vendors.clone(), &urls, stop.clone()).await.unwrap();
         Process { gateway, stop }
     }
 
     /// Changes the vendor's folder; gateways that are started from now on see it.
     pub fn replace_in_folder(&mut self, from: &str, to: &str) {
+        self.write_in_folder(from, to);
+        self.catalogue = Catalogue::load(self.dir.path().join("vendors")).unwrap();
+    }
+
+    /// Changes the vendor's folder; who looks at it again sees it.
+    pub fn write_in_folder(&self, from: &str, to: &str) {
         let file = self.dir.path().join("vendors/simwan/vendor.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{text}");
         std::fs::write(file, text.replace(from, to)).unwrap();
-        self.catalogue = Catalogue::load(self.dir.path().join("vendors")).unwrap();
     }
 
     /// Kills the nats-server.

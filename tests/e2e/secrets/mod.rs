@@ -4,6 +4,7 @@ mod clear;
 mod memory;
 mod search;
 mod vendors;
+mod writing;
 
 use std::io::Write;
 use std::path::Path;
@@ -19,10 +20,11 @@ use crate::support::{home, program};
 use clear::Opened;
 use search::{Canary, Found, Onlooker, search};
 use vendors::{Quoting, copy, director, proxy};
+use writing::writings;
 
-const TOKEN: &str = "Zq1-Api+Token/9f";
+const TOKEN: &str = "Zq1-Api+Token/9f==";
 const CLIENT_SECRET: &str = "Zq2\"Client/Secret+7e";
-const ACCESS_TOKEN: &str = "Zq3-Access-Token-4c";
+const ACCESS_TOKEN: &str = "Zq3-Access=Token+4c";
 const PROXY_PASSWORD: &str = "Zq4-Proxy/Pass+2b";
 const KEY: &str = "Zq5 Pre\"Shared\\Key/1d";
 const OTHERS_KEY: &str = "Zq6-Somebody-Elses-Key";
@@ -178,7 +180,7 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     customer.send("tunnel.t1.change", &json!({"settings": {"mtu": 1300}})).await?.accepted()?;
     quoting.quotes(500).await?;
     rows.healthy("acme", 3, level::LONG).await?;
-    for (status, vlan) in [(401, 7), (500, 8), (422, 9)] {
+    for (status, vlan) in [(401, 7), (500, 8), (422, 9), (422, 10), (422, 11)] {
         customer.send("device.d1.change", &json!({"settings": {"vlan": vlan}})).await?.accepted()?;
         quoting.quotes(status).await?;
     }
@@ -267,13 +269,14 @@ async fn they_are_in_no_stream_table_log_state_or_file() -> Result<()> {
     let given = std::process::Command::new("/bin/sleep").arg("1").env("KEY", KEY).status()?;
     ensure!(given.success() && onlooker.end()?.0.contains("the pre-shared key in process sleep"));
     let nats = running.nats().await?;
-    let percent = "Zq1%2DApi%2BToken%2F9f";
+    let percent = "Zq1%2DApi%2BToken%2F9f%3D%3D";
     nats.js.get_key_value("attempts").await?.put("canary", percent.into()).await?;
     sqlx::query("CREATE TABLE planted AS SELECT $1 AS text")
         .bind(KEY.replace('\\', "\\\\").replace('"', "\\\""))
         .execute(&rows.pool)
         .await?;
-    std::fs::write(running.home.join("logs/planted.log"), format!("at {ACCESS_TOKEN}."))?;
+    let [.., escaped] = writings(ACCESS_TOKEN);
+    std::fs::write(running.home.join("logs/planted.log"), format!("at {escaped}."))?;
     let reversed: String = PROXY_PASSWORD.chars().rev().collect();
     std::fs::write(running.home.join("logs/reversed.log"), reversed)?;
     let (front, back) = CLIENT_SECRET.split_at(CLIENT_SECRET.len() / 2);

@@ -27,8 +27,6 @@ pub struct Canary {
 
 impl Canary {
     pub fn new(name: &'static str, secret: &str) -> Self {
-        let quoted = serde_json::Value::from(secret).to_string();
-        let quoted = quoted[1..quoted.len() - 1].to_owned();
         let percent = |byte: u8| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
             _ => format!("%{byte:02X}"),
@@ -36,15 +34,8 @@ impl Canary {
         let hex = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
         let url: String = secret.bytes().map(percent).collect();
         let reversed = secret.chars().rev().collect();
-        let mut writings = vec![
-            secret.to_owned(),
-            quoted.replace('/', "\\/"),
-            quoted,
-            url.to_lowercase(),
-            url,
-            hex,
-            reversed,
-        ];
+        let mut writings = vec![secret.to_owned(), url.to_lowercase(), url, hex, reversed];
+        writings.extend(super::writing::writings(secret));
         // What is split in two is found by its halves, wherever they are.
         let half = secret.char_indices().nth(secret.chars().count() / 2).map_or(0, |(at, _)| at);
         let halves = [&secret[..half], &secret[half..]];

@@ -14,6 +14,8 @@ use base64::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::writing::writings;
+
 /// What a vendor has heard, and what it does.
 #[derive(Default)]
 pub struct Quoting {
@@ -21,15 +23,18 @@ pub struct Quoting {
     pub status: AtomicU16,
     /// How many were quoted.
     pub quoted: AtomicUsize,
+    /// The way in which they are written.
+    way: AtomicUsize,
     /// The simulated vendor and its token.
     pub behind: std::sync::OnceLock<(String, String)>,
     /// Where this listens.
     pub url: String,
 }
 
-fn quote(status: u16, headers: &HeaderMap, body: &str) -> Response {
-    let text =
-        format!("{{\"error\":{{\"message\":{}}}}}", serde_json::Value::from(format!("{headers:?} {body}")));
+/// Quotes a call in one of the ways to write it.
+fn quote(status: u16, way: usize, headers: &HeaderMap, body: &str) -> Response {
+    let ways = writings(&format!("{headers:?} {body}"));
+    let text = format!("{{\"error\":{{\"message\":\"{}\"}}}}", ways[way % ways.len()]);
     (StatusCode::from_u16(status).unwrap_or_default(), text).into_response()
 }
 
@@ -42,13 +47,14 @@ impl Quoting {
         let (ours, http) = (Arc::clone(&quoting), reqwest::Client::builder().no_proxy().build()?);
         let answer = async move |method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes| -> Response {
             let said = String::from_utf8_lossy(&body).into_owned();
+            let way = ours.way.load(Ordering::SeqCst);
             let known = headers.get("authorization").is_some_and(|value| value == &format!("Bearer {token}"));
             let status = if known { ours.status.load(Ordering::SeqCst) } else { 403 };
             if status != 0 && (method != Method::GET || status != 500) {
                 ours.quoted.fetch_add(1, Ordering::SeqCst);
-                return quote(status, &headers, &said);
+                return quote(status, way, &headers, &said);
             }
-            let Some((url, token)) = ours.behind.get() else { return quote(503, &headers, &said) };
+            let Some((url, token)) = ours.behind.get() else { return quote(503, way, &headers, &said) };
             for replaced in ["host", "content-length", "authorization"] {
                 headers.remove(replaced);
             }
@@ -65,16 +71,17 @@ impl Quoting {
                     }
                     response
                 }
-                Err(_) => quote(502, &HeaderMap::new(), ""),
+                Err(_) => quote(502, way, &HeaderMap::new(), ""),
             }
         };
         tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
         Ok(quoting)
     }
 
-    /// Waits until it has quoted something with this status.
+    /// Waits until it has quoted something with this status, written in another way than what it quoted before.
     pub async fn quotes(&self, status: u16) -> Result<()> {
         let before = self.quoted.load(Ordering::SeqCst);
+        self.way.fetch_add(1, Ordering::SeqCst);
         self.status.store(status, Ordering::SeqCst);
         wanwright_tests::level::until("it quotes", wanwright_tests::level::LONG, async || {
             Ok(self.quoted.load(Ordering::SeqCst) > before)
@@ -96,8 +103,8 @@ pub async fn director(token: &'static str) -> Result<(String, Arc<AtomicUsize>)>
                 .to_string()
                 .into_response();
         }
-        counted.fetch_add(1, Ordering::SeqCst);
-        quote(500, &headers, &body)
+        let way = counted.fetch_add(1, Ordering::SeqCst);
+        quote(500, way, &headers, &body)
     };
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
     Ok((url, quoted))

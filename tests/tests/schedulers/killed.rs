@@ -86,3 +86,48 @@ async fn every_target_is_done_once_whoever_dies() {
         kill(process).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tight_budget_is_kept_whoever_dies() {
+    const PER_SECOND: u32 = 20;
+    let world = World::tight(PER_SECOND, 6).await;
+    let mut customers = Vec::new();
+    for number in 0..4 {
+        customers.push(world.customer(&format!("customer-{number}")).await);
+    }
+    let mut processes = Vec::new();
+    for name in ["one", "two", "three"] {
+        processes.push(world.process(name).await);
+    }
+    for number in 0..25 {
+        for customer in &customers {
+            world.device(customer, &format!("edge-{number}")).await;
+        }
+    }
+    // Each dies with slots that it has taken, and another one takes its place.
+    for (least, name) in [(15, "four"), (35, "five"), (55, "six")] {
+        let has = async || Ok(world.devices().await.objects >= least);
+        level::until("a part of the devices", LIMIT, has).await.unwrap();
+        kill(processes.remove(0)).await;
+        processes.push(world.process(name).await);
+    }
+    for customer in &customers {
+        world.until_done(customer.as_str()).await;
+    }
+    let stats = world.devices().await;
+    assert_eq!((stats.objects, stats.totals.creations), (100, 100));
+    assert_eq!(world.above_limit().await, 0);
+    // It was the budget that calls waited for.
+    let records = world.records("*").await;
+    let waits = records.iter().filter_map(|record| match record.event {
+        RunEvent::Call { waited_millis, .. } => Some(waited_millis),
+        _ => None,
+    });
+    let waits: Vec<u64> = waits.collect();
+    let waited = waits.iter().filter(|millis| **millis > 1000 / u64::from(PER_SECOND)).count();
+    println!("{} calls, {waited} of them waited for the budget", waits.len());
+    assert!(waits.len() > 60 && waited > waits.len() / 2, "{waited} of {} waited", waits.len());
+    for process in processes {
+        kill(process).await;
+    }
+}

@@ -113,9 +113,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The vendors' folders, with the credential in a file and a budget that holds nothing up. With more to say about devices,
-/// many of them go in one call.
-fn vendors(dir: &Path, many: Option<&str>) -> PathBuf {
+/// The vendors' folders, with the credential in a file and a budget of so many calls a second and at once. With more to say
+/// about devices, many of them go in one call.
+fn vendors(dir: &Path, many: Option<&str>, (per_second, burst): (u32, u32)) -> PathBuf {
     let vendors = dir.join("vendors");
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendors/simwan");
     copy(&from, &vendors.join("simwan"));
@@ -123,10 +123,11 @@ fn vendors(dir: &Path, many: Option<&str>) -> PathBuf {
     std::fs::write(&credential, TOKEN).unwrap();
     let file = vendors.join("simwan/vendor.toml");
     let text = std::fs::read_to_string(&file).unwrap();
+    let budget = format!("per_second = {per_second}\nburst = {burst}\n");
     let text = text
         .replace("env = \"WANWRIGHT_SIMWAN_TOKEN\"", &format!("file = \"{}\"", credential.display()))
-        .replace("per_second = 50\nburst = 50", "per_second = 500\nburst = 50");
-    assert!(text.contains("= 500\n") && text.contains("file = "), "the folder has changed: {text}");
+        .replace("per_second = 50\nburst = 50\n", &budget);
+    assert!(text.contains(&budget) && text.contains("file = "), "the folder has changed: {text}");
     std::fs::write(file, text).unwrap();
     if let Some(more) = many {
         let file = vendors.join("simwan/api/device.toml");
@@ -140,15 +141,21 @@ fn vendors(dir: &Path, many: Option<&str>) -> PathBuf {
 impl World {
     /// A vendor that takes so many milliseconds for an answer.
     pub async fn new(latency_ms: u64) -> Self {
-        Self::made(latency_ms, None).await
+        Self::made(latency_ms, None, None).await
+    }
+
+    /// A vendor that counts calls as its folder says: a bucket of so many, filled with so many a second.
+    pub async fn tight(per_second: u32, burst: u32) -> Self {
+        Self::made(0, None, Some((per_second, burst))).await
     }
 
     /// The same, where many devices go in one call; `more` is added to what its folder says about devices.
     pub async fn many(latency_ms: u64, more: &str) -> Self {
-        Self::made(latency_ms, Some(more)).await
+        Self::made(latency_ms, Some(more), None).await
     }
 
-    async fn made(latency_ms: u64, many: Option<&str>) -> Self {
+    /// Without a limit the vendor and its folder hold nothing up.
+    async fn made(latency_ms: u64, many: Option<&str>, limit: Option<(u32, u32)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let mut options = NatsOptions::new(dir.path().join("nats"), cache);
@@ -156,10 +163,11 @@ impl World {
         let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", PARTITIONS).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
-        let vendors = vendors(dir.path(), many);
+        let vendors = vendors(dir.path(), many, limit.unwrap_or((500, 50)));
         let listen = ([127, 0, 0, 1], 0).into();
         let mut config = Config::new(listen, dir.path().join("vendor"), vendors.join("simwan"), TOKEN, ADMIN);
-        config.limit = Some(Limit { per_second: 100_000.0, burst: 100_000 });
+        let (per_second, burst) = limit.unwrap_or((100_000, 100_000));
+        config.limit = Some(Limit { per_second: per_second.into(), burst });
         config.faults = Faults { latency_ms, ..Faults::default() };
         let vendor = Simulator::start(config).await.unwrap();
         let stop = CancellationToken::new();
@@ -335,11 +343,19 @@ impl World {
         format!("{}/_sim/{path}", self.vendor.url().to_string().trim_end_matches('/'))
     }
 
+    async fn stats(&self) -> Stats {
+        let asked = self.http.get(self.back_door("stats")).bearer_auth(ADMIN).send().await.unwrap();
+        asked.json().await.unwrap()
+    }
+
     /// How many calls the vendor has got.
     pub async fn calls(&self) -> u64 {
-        let asked = self.http.get(self.back_door("stats")).bearer_auth(ADMIN).send().await.unwrap();
-        let stats: Stats = asked.json().await.unwrap();
-        stats.totals.calls
+        self.stats().await.totals.calls
+    }
+
+    /// How many of them were more than it allows.
+    pub async fn above_limit(&self) -> u64 {
+        self.stats().await.totals.above_limit
     }
 
     /// The calls that the vendor has got, in the order in which they ended.
@@ -351,9 +367,7 @@ impl World {
 
     /// What the vendor counted about devices.
     pub async fn devices(&self) -> KindStats {
-        let asked = self.http.get(self.back_door("stats")).bearer_auth(ADMIN).send().await.unwrap();
-        let stats: Stats = asked.json().await.unwrap();
-        stats.kinds.get("device").cloned().unwrap_or_default()
+        self.stats().await.kinds.get("device").cloned().unwrap_or_default()
     }
 
     /// The devices as the vendor has them.

@@ -62,7 +62,7 @@ impl Pages {
         let after = match &list.paging {
             Paging::Cursor { next, more } => cursor(next.as_deref(), more.as_deref(), &body)?,
             Paging::Count(count) => counted(count, self.number + 1, items.len(), seen, &body),
-            Paging::Link => match answer.header("link").and_then(next_link) {
+            Paging::Link => match answer.headers("link").find_map(next_link) {
                 Some(link) => Some(Next::Link(client.http.parameters(&path, link)?)),
                 None => None,
             },

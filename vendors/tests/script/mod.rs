@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use wanwright_vendors::{ClientOptions, ResourceApi, ResourceClient, VendorHttp};
 
@@ -20,13 +20,13 @@ pub struct Script {
 
 pub struct Answer {
     pub status: u16,
-    pub header: Option<(&'static str, &'static str)>,
+    pub headers: Vec<(&'static str, &'static str)>,
     pub body: String,
     pub after: Duration,
 }
 
 pub fn answer(status: u16, body: impl ToString) -> Answer {
-    Answer { status, header: None, body: body.to_string(), after: Duration::ZERO }
+    Answer { status, headers: Vec::new(), body: body.to_string(), after: Duration::ZERO }
 }
 
 pub type Shared = Arc<Mutex<Script>>;
@@ -48,10 +48,11 @@ async fn handle(
     };
     tokio::time::sleep(answer.after).await;
     let status = StatusCode::from_u16(answer.status).unwrap();
-    match answer.header {
-        Some(header) => (status, [header], answer.body).into_response(),
-        None => (status, answer.body).into_response(),
+    let mut response = (status, answer.body).into_response();
+    for (name, value) in answer.headers {
+        response.headers_mut().append(name, HeaderValue::from_static(value));
     }
+    response
 }
 
 /// A vendor on a loopback port that gives these answers, and its base URL.

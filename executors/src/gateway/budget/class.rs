@@ -147,11 +147,12 @@ impl Limits {
         names
     }
 
-    /// What the answer says about slowing down: for how long, and the limits concerned.
+    /// What the answer says about slowing down: for how long, and the limits concerned. `wish` is its `Retry-After`.
     pub(in crate::gateway) fn busy(
         &self,
         class: &Class,
         status: u16,
+        wish: Option<Duration>,
         body: &[u8],
     ) -> Option<(Duration, Vec<String>)> {
         let rule = self.budget.busy.iter().find(|rule| {
@@ -164,9 +165,12 @@ impl Limits {
             // A limit that does not count this call by our reckoning: then we reckon wrongly, and all are left alone.
             if named.is_empty() { class.names().map(str::to_owned).collect() } else { named }
         };
-        match rule {
-            Some(rule) => Some((rule.pause, concerned(rule.limit.as_deref()))),
-            None => (status == 429).then(|| (Duration::from_secs(1), concerned(None))),
+        match (rule, status) {
+            (Some(rule), _) => Some((wish.unwrap_or(rule.pause), concerned(rule.limit.as_deref()))),
+            (None, 429) => Some((wish.unwrap_or(Duration::from_secs(1)), concerned(None))),
+            // Who says when is busy, and not broken.
+            (None, 503) => wish.filter(|wish| !wish.is_zero()).map(|wish| (wish, concerned(None))),
+            (None, _) => None,
         }
     }
 }
@@ -294,12 +298,23 @@ mod tests {
              limit = \"query\"\npause_seconds = 7\n",
         );
         let class = limits.class(&Method::POST, "/", br#"{"query":"{ sites { id } }"}"#);
-        let busy =
-            limits.busy(&class, 200, br#"{"data":null,"errors":[{"message":"API Rate Limit exceeded"}]}"#);
+        let busy = limits.busy(
+            &class,
+            200,
+            None,
+            br#"{"data":null,"errors":[{"message":"API Rate Limit exceeded"}]}"#,
+        );
         assert_eq!(busy, Some((Duration::from_secs(7), vec!["query/sites".to_owned()])));
-        assert_eq!(limits.busy(&class, 200, br#"{"errors":[{"message":"no such site"}]}"#), None);
+        assert_eq!(limits.busy(&class, 200, None, br#"{"errors":[{"message":"no such site"}]}"#), None);
         let all = vec!["calls".to_owned(), "query/sites".to_owned()];
-        assert_eq!(limits.busy(&class, 429, b""), Some((Duration::from_secs(1), all)));
+        let seconds = |seconds| Some((Duration::from_secs(seconds), all.clone()));
+        let wish = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(limits.busy(&class, 429, None, b""), seconds(1));
+        assert_eq!(limits.busy(&class, 429, wish(9), b""), seconds(9));
+        assert_eq!(limits.busy(&class, 503, wish(9), b""), seconds(9));
+        assert_eq!(limits.busy(&class, 503, wish(0), b""), None, "as if it had said nothing");
+        assert_eq!(limits.busy(&class, 503, None, b""), None);
+        assert_eq!(limits.busy(&class, 500, wish(9), b""), None);
     }
 
     #[test]

@@ -170,9 +170,15 @@ impl Budget {
         self.own.turn(Class::default(), priority, customer).await
     }
 
-    /// What an answer says about slowing down: for how long if it does not say itself, and the limits concerned.
-    pub(super) fn busy(&self, class: &Class, status: u16, body: &[u8]) -> Option<(Duration, Vec<String>)> {
-        self.limits.busy(class, status, body)
+    /// What an answer says about slowing down: for how long, and the limits concerned. `wish` is its `Retry-After`.
+    pub(super) fn busy(
+        &self,
+        class: &Class,
+        status: u16,
+        wish: Option<Duration>,
+        body: &[u8],
+    ) -> Option<(Duration, Vec<String>)> {
+        self.limits.busy(class, status, wish, body)
     }
 
     /// Leaves limits alone for a while, in all processes.

@@ -20,8 +20,11 @@ pub const RECORD_VERSION: u64 = 1;
 /// Furthest that a slot lies ahead when it is taken: what everybody who comes later may have to wait for.
 pub(in crate::gateway) const LEAD: i64 = 500_000;
 
-/// Longest that a vendor's wish to be left alone is believed.
-pub(in crate::gateway) const LONGEST_PENALTY: i64 = 300_000_000;
+/// Longest that a vendor's wish to be left alone is believed: there are limits that count calls by the hour.
+pub(in crate::gateway) const LONGEST_PENALTY: i64 = 3_600_000_000;
+
+/// The same where the server's clock was set since, and how much of it is left is not known.
+const LONGEST_UNSURE: i64 = 300_000_000;
 
 /// How differently two processes may see the time before one of them takes a number for nonsense.
 const SLACK: i64 = 2_000_000;
@@ -84,12 +87,7 @@ impl Record {
 
     /// Takes back what cannot be: the server's clock was set back, and the times lie in a future that nobody reserved.
     pub(in crate::gateway) fn sanitize(&mut self, latest: i64, longest_open: i64) {
-        for level in self.limits.values_mut() {
-            let blocked = level.blocked.filter(|until| *until > latest);
-            level.blocked = blocked.map(|until| until.min(latest + LONGEST_PENALTY + SLACK));
-            let from = level.blocked.unwrap_or(latest).max(latest + LEAD);
-            level.due = level.due.min(from + level.interval * level.burst + SLACK);
-        }
+        self.limits.values_mut().for_each(|level| level.cut(latest, LONGEST_PENALTY));
         self.takers.retain(|_, at| (latest - ACTIVE..=latest + LEAD + SLACK).contains(at));
         self.waiting.retain(|process, _| self.takers.contains_key(process));
         if let Some(open) = &mut self.breaker {
@@ -157,6 +155,7 @@ impl Record {
     pub(in crate::gateway) fn empty(&mut self, latest: i64) {
         self.steps = self.steps.wrapping_add(1);
         for level in self.limits.values_mut() {
+            level.cut(latest, LONGEST_UNSURE);
             level.due = level.due.max(latest + LEAD + level.interval * level.burst);
         }
     }
@@ -177,5 +176,60 @@ impl Level {
     /// From when a call has room.
     pub fn free(&self) -> i64 {
         (self.due - self.interval * (self.burst - 1)).max(self.blocked.unwrap_or(i64::MIN))
+    }
+
+    /// Takes back what lies further ahead than anybody blocks or takes it.
+    fn cut(&mut self, latest: i64, longest: i64) {
+        let blocked = self.blocked.filter(|until| *until > latest);
+        self.blocked = blocked.map(|until| until.min(latest + longest + SLACK));
+        let from = self.blocked.unwrap_or(latest).max(latest + LEAD);
+        self.due = self.due.min(from + self.interval * self.burst + SLACK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+    const HOUR: i64 = 3600 * SECOND;
+    /// Any time of the server's.
+    const NOW: i64 = 1_000_000_000 * SECOND;
+
+    /// A record whose limit the vendor wants to be left alone for so long, and its pace.
+    fn blocked(time: i64) -> (Record, Pace) {
+        let pace = Pace { interval: SECOND, burst: 2, grace: 0 };
+        let mut record = Record::default();
+        record.block("calls", &pace, NOW + time, NOW);
+        (record, pace)
+    }
+
+    #[test]
+    fn a_vendor_is_left_alone_for_an_hour_if_it_says_so_and_no_longer() {
+        for (wish, kept) in [(SECOND, SECOND), (HOUR, HOUR), (24 * HOUR, HOUR)] {
+            let (mut record, pace) = blocked(wish);
+            for now in [NOW, NOW + kept / 2] {
+                record.sanitize(now, 0);
+                assert_eq!(record.limits["calls"].blocked, Some(NOW + kept));
+                assert!(record.first([("calls", &pace)], now, now) >= NOW + kept);
+            }
+            record.sanitize(NOW + kept, 0);
+            assert_eq!(record.limits["calls"].blocked, None);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_wish_longer_than_five_minutes() {
+        let (mut record, pace) = blocked(10 * SECOND);
+        let earlier = NOW - 2 * HOUR;
+        record.sanitize(earlier, 0);
+        record.empty(earlier);
+        let first = record.first([("calls", &pace)], earlier, earlier);
+        assert!((300 * SECOND..310 * SECOND).contains(&(first - earlier)), "{}", first - earlier);
+        // One that is shorter stays as it was.
+        let (mut record, pace) = blocked(10 * SECOND);
+        record.empty(NOW);
+        let first = record.first([("calls", &pace)], NOW, NOW);
+        assert!((10 * SECOND..15 * SECOND).contains(&(first - NOW)), "{}", first - NOW);
     }
 }
