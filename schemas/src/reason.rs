@@ -162,6 +162,8 @@ catalogue! {
 
     PreviewUnavailable = 4030, 503, "No executor could say what Terraform would do.",
         "Send the dry run again when executors run, or without a plan.";
+    Paused = 4031, 503, "What is done at the vendor or for the customer is paused, so the vendor was not asked.",
+        "Wait for the end of the pause, or have an operator end it with `wanwright resume`; then ask again.";
 
     StorageDamaged = 4010, 500, "A stream lacks what it had stored.",
         "Restore the stream the message names, or send again what it lost; see ARCHITECTURE.md, \"What is missing is missed\".";
