@@ -1,6 +1,6 @@
 //! The scheduler: watches the table of orders and has them carried out, one run per target, in turns by customer.
 
-mod attempts;
+pub(crate) mod attempts;
 mod attend;
 mod backoff;
 mod board;
