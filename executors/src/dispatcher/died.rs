@@ -96,7 +96,7 @@ mod tests {
         topology::apply(&nats, 1).await.expect("streams");
         let lines = include_str!("../../../schemas/frozen/order.v1.jsonl").lines();
         let orders = lines.map(|line| serde_json::from_str::<Order>(line).expect("an order"));
-        let order = orders.filter(|order| !order.is_look()).last().expect("a change");
+        let order = orders.filter(|order| !order.is_look()).next_back().expect("a change");
         let target = order.target();
         let row = format!("wan.order.{}.{}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
         let table = OrderTable::new(nats.clone());
@@ -126,15 +126,15 @@ mod tests {
         assert_eq!(look().await, [], "somebody is at it");
         assert!(lease.is_held());
         lease.release().await.expect("released");
-        let one = (1, "one".to_owned());
-        assert_eq!(look().await, [one.clone()]);
-        assert_eq!(look().await, [one.clone()], "it was said already");
+        let one = vec![(1, "one".to_owned())];
+        assert_eq!(look().await, one);
+        assert_eq!(look().await, one, "it was said already");
         let lease = executor.take(&key).await.expect("an answer").expect("the lease is free again");
         lease.release().await.expect("released");
 
         let second = Attempt::begin(Some(&first), &order, sequence, "two");
         attempts.put(&row, &second).await.expect("noted");
-        let both = [one, (2, "two".to_owned())];
+        let both = [one, vec![(2, "two".to_owned())]].concat();
         assert_eq!(look().await, both);
         // What ended in passing, or well, is no death.
         let third = Attempt::begin(Some(&second), &order, sequence, "two");
