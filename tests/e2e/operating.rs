@@ -130,6 +130,21 @@ async fn a_pause_is_shown_holds_and_ends() -> Result<()> {
     ensure!(operations.out.contains("paused") && is_to_the_second(&operations.out), "{}", operations.out);
     let budgets = running.call(&["get", "budgets"]).await?.code(0)?;
     ensure!(budgets.out.contains("the vendor moves"), "{}", budgets.out);
+    let queue = json(&running, &["get", "queue", "-c", "paused"]).await?;
+    let (simwan, waiting) = (&queue["items"][0], json!({ "paused": 1 }));
+    ensure!(
+        simwan["vendor"] == "simwan" && simwan["waiting"] == 1 && simwan["waiting_for"] == waiting,
+        "{queue}"
+    );
+    let queue = running.call(&["get", "queue", "--vendor", "simwan"]).await?.code(0)?;
+    ensure!(queue.out.contains("paused 1") && is_to_the_second(&queue.out), "{}", queue.out);
+    let at = async |vendor: &str| {
+        let listed = json(&running, &["get", "operations", "-c", "paused", "--vendor", vendor]).await?;
+        anyhow::Ok(listed["items"].as_array().map_or(0, Vec::len))
+    };
+    ensure!(at("simwan").await? > 0 && at("versa").await? == 0, "operations are not narrowed to a vendor");
+    let wrong = running.call(&["get", "budgets", "--vendor", "simwan"]).await?;
+    ensure!(wrong.code == 2 && wrong.err.contains("--vendor is for"), "{} {}", wrong.code, wrong.err);
     let wrong = running.call(&["pause", "vendor", "simwan", "--reason", "x", "--until", "soon"]).await?;
     ensure!(wrong.code == 2, "{} {}", wrong.code, wrong.err);
 

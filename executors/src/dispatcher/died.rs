@@ -95,8 +95,8 @@ mod tests {
         let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.expect("a connection");
         topology::apply(&nats, 1).await.expect("streams");
         let lines = include_str!("../../../schemas/frozen/order.v1.jsonl").lines();
-        let orders = lines.map(|line| serde_json::from_str::<Order>(line).expect("an order"));
-        let order = orders.filter(|order| !order.is_look()).next_back().expect("a change");
+        let mut orders = lines.map(|line| serde_json::from_str::<Order>(line).expect("an order"));
+        let order = orders.rfind(|order| !order.is_look()).expect("a change");
         let target = order.target();
         let row = format!("wan.order.{}.{}.{}.{}", order.vendor, order.customer, target.kind(), target.id());
         let table = OrderTable::new(nats.clone());
