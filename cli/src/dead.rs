@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wanwright_nats::accounts::Role;
 use wanwright_nats::dead::{self, Back, Settled, Settlement};
 use wanwright_nats::{Nats, StoredMessage};
-use wanwright_schemas::headers;
+use wanwright_schemas::{Reason, headers};
 
 use crate::cli::Connection;
 use crate::endpoints::Login;
@@ -57,6 +57,9 @@ enum What {
         /// The letter's number.
         #[arg(value_parser = number)]
         letter: u64,
+        /// Also a command that later ones about the same object have overtaken.
+        #[arg(long)]
+        anyway: bool,
         #[command(flatten)]
         by: By,
     },
@@ -114,10 +117,10 @@ pub async fn run(args: DeadArgs) -> Result<Exit> {
             let nats = connect(&args.connection, Role::Reader).await?;
             show(&nats, letter, output).await
         }
-        What::Requeue { letter, by } => {
+        What::Requeue { letter, anyway, by } => {
             let actor = args.connection.actor(by.actor.as_deref())?;
             let nats = connect(&args.connection, Role::Admin).await?;
-            requeue(&nats, letter, actor, by).await
+            requeue(&nats, (letter, anyway), actor, by).await
         }
         What::Drop { letter, yes, by } => {
             let actor = args.connection.actor(by.actor.as_deref())?;
@@ -222,16 +225,21 @@ async fn open(nats: &Nats, sequence: u64) -> Result<Option<StoredMessage>> {
     Ok(dead::get(nats, sequence).await?)
 }
 
-async fn requeue(nats: &Nats, sequence: u64, actor: String, by: By) -> Result<Exit> {
+async fn requeue(nats: &Nats, (sequence, anyway): (u64, bool), actor: String, by: By) -> Result<Exit> {
     let Some(letter) = open(nats, sequence).await? else { return missing(nats, sequence).await };
-    let back = match dead::requeue(nats, &letter).await? {
+    let back = match dead::requeue(nats, &letter, anyway).await? {
         Ok(back) => back,
         Err(kept) => {
-            match by.output {
-                Format::Json => {
-                    output::line(json!({ "letter": sequence, "requeued": false, "why": kept.to_string() }))
+            let (why, code) = (kept.to_string(), kept.code());
+            let next = code.map(Reason::next);
+            match (by.output, code) {
+                (Format::Json, _) => output::line(
+                    json!({ "letter": sequence, "requeued": false, "code": code, "why": why, "next": next }),
+                ),
+                (Format::Table, Some(code)) => {
+                    output::note(format!("not sent back  {code}: {why}. {}", code.next()))
                 }
-                Format::Table => output::note(format!("not sent back: {kept}")),
+                (Format::Table, None) => output::note(format!("not sent back: {why}")),
             }
             return Ok(Exit::Refused);
         }

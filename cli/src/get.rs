@@ -121,6 +121,18 @@ const BUDGETS: &[Column] = &[
     ("breaker", "/breaker"),
     ("paused", "/pause_reason"),
 ];
+const QUEUE: &[Column] = &[
+    ("customer", "/customer"),
+    ("vendor", "/vendor"),
+    ("waiting", "/waiting"),
+    ("running", "/running"),
+    ("retrying", "/retrying"),
+    ("unknown", "/unknown"),
+    ("why waiting", "/waiting_for"),
+    ("retrying after", "/retrying_after"),
+    ("oldest", "/oldest_at"),
+    ("next", "/next_at"),
+];
 const ROLLOUTS: &[Column] = &[
     ("vendor", "/vendor"),
     ("rollout", "/number"),
@@ -155,6 +167,7 @@ const DEAD: &[Column] = &[
     ("letter", "/sequence"),
     ("time", "/time"),
     ("customer", "/customer"),
+    ("vendor", "/vendor"),
     ("what", "/what"),
     ("reason", "/reason"),
     ("message", "/message"),
@@ -245,6 +258,7 @@ pub async fn run(args: GetArgs) -> Result<Exit> {
                 (ROLLOUT_CUSTOMERS, values(Listed { rows, next: None })?)
             }
         },
+        Rows::Queue => (QUEUE, values(read::queue(&pool, &filter, &page).await?)?),
         Rows::Dead => (DEAD, values(read::dead_letters(&pool, &filter, &page).await?)?),
         Rows::Plans => (PLANS, values(read::plans(&pool, &filter, &page).await?)?),
         Rows::Drift => {
@@ -291,6 +305,11 @@ fn filter(args: &GetArgs) -> Result<Filter> {
     if args.health.is_some() && !objects {
         return Err(Usage("--health is for sites, tunnels and devices".to_owned()).into());
     }
+    let at_vendors = matches!(args.rows, Rows::Operations | Rows::Held | Rows::Queue | Rows::Dead) || objects;
+    if args.vendor.is_some() && !at_vendors {
+        let what = "--vendor is for sites, tunnels, devices, operations, held, queue and dead";
+        return Err(Usage(what.to_owned()).into());
+    }
     if args.state.is_some() && args.rows != Rows::Operations {
         return Err(Usage("--state is for operations".to_owned()).into());
     }
@@ -308,6 +327,7 @@ fn filter(args: &GetArgs) -> Result<Filter> {
             .transpose()
             .map_err(|error| Usage(format!("{error}")))?,
         id: args.id.clone(),
+        vendor: args.vendor.clone(),
         health: args.health.as_deref().map(|text| word("--health", text)).transpose()?,
         state: args.state.as_deref().map(|text| word("--state", text)).transpose()?,
         ..Filter::default()
@@ -370,6 +390,7 @@ fn name(row: &Value, rows: Rows) -> String {
         Rows::Outcomes => format!("outcome/{}", text("command")),
         Rows::Budgets => format!("budget/{}/{}", text("vendor"), text("account")),
         Rows::Rollouts => format!("rollout/{}/{}", text("vendor"), cell(row.get("number"))),
+        Rows::Queue => format!("queue/{}/{}", text("customer"), text("vendor")),
         Rows::Dead => format!("dead/{}", cell(row.get("sequence"))),
         Rows::Plans => format!("plan/{}/{}/{}", text("customer"), text("site"), text("hash")),
         Rows::Projections => format!("{}/{}", text("read_model"), text("stream")),
@@ -390,6 +411,10 @@ fn shown(row: &Value, pointer: &str) -> Option<Value> {
             let limit =
                 |item: &Value| format!("{} {}/s", cell(item.get("name")), cell(item.get("per_second")));
             Some(Value::from(items.iter().map(limit).collect::<Vec<_>>()))
+        }
+        Value::Object(counts) if pointer == "/waiting_for" || pointer == "/retrying_after" => {
+            let count = |(what, orders): (&String, &Value)| format!("{what} {orders}");
+            Some(Value::from(counts.iter().map(count).collect::<Vec<_>>()))
         }
         Value::Number(total) if pointer == "/resources_total" => {
             Some(Value::from(format!("{}/{total}", cell(row.get("resources_done")))))

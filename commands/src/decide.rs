@@ -41,8 +41,7 @@ pub struct Circumstances<'a> {
     pub standing: Standing,
 }
 
-/// The one actor that may report.
-pub const EXECUTOR: &str = "executor";
+pub use wanwright_schemas::ids::EXECUTOR;
 
 /// The one actor that may ask a customer about its claims.
 pub const SWEEPER: &str = "sweeper";

@@ -4,6 +4,7 @@
 //! from the table, one run per target and in turns between customers; an [`engine`] carries one order out; the
 //! [`gateway`] is the only way to a vendor. What was done is reported by command, like anything anybody says.
 
+mod deaths;
 pub mod dispatcher;
 pub mod engine;
 pub mod gateway;

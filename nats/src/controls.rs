@@ -1,7 +1,9 @@
 //! Controls: what operators have paused and resumed, a record per vendor or customer.
 
 use async_nats::jetstream::kv;
+use jiff::Timestamp;
 use wanwright_schemas::control::{Control, Scope};
+use wanwright_schemas::{CustomerId, VendorId};
 
 use crate::connect::Nats;
 use crate::error::NatsError;
@@ -84,6 +86,21 @@ impl Controls {
             }
         }
         Err(NatsError::malformed(doing, "others write it all the time"))
+    }
+
+    /// The pause that is in force at a vendor or for a customer now; the vendor's, where there are both.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn pause(
+        &self,
+        vendor: &VendorId,
+        customer: &CustomerId,
+    ) -> Result<Option<Control>, NatsError> {
+        let (vendor, customer) = (Scope::Vendor(vendor.clone()), Scope::Customer(customer.clone()));
+        let (vendor, customer) = tokio::try_join!(self.get(&vendor), self.get(&customer))?;
+        let now = Timestamp::now();
+        Ok(vendor.into_iter().chain(customer).find(|control| control.holds(now)))
     }
 
     /// What was said last about a scope.

@@ -11,8 +11,8 @@ use crate::checkpoint::StatusRow;
 use crate::error::Error;
 use crate::models::{
     CustomerRow, DeadLetterRow, DeviceRow, DriftReportRow, Health, HeldChange, OperationRow, OperationState,
-    OutcomeRow, PlanRow, RolloutCustomer, RolloutRow, RunLogRow, SiteRow, Sync, TimelineRow, TunnelRow,
-    VendorBudget,
+    OutcomeRow, PlanRow, QueueRow, RolloutCustomer, RolloutRow, RunLogRow, SiteRow, Sync, TimelineRow,
+    TunnelRow, VendorBudget,
 };
 use crate::table::parse;
 
@@ -312,6 +312,15 @@ pub async fn held(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Listed<
     list(pool, &List { table: "held_changes", key, descending: false }, conditions, page).await
 }
 
+/// What has not ended of each customer at each vendor, counted, by customer and vendor.
+pub async fn queue(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Listed<QueueRow>, Error> {
+    let mut conditions = Where::default();
+    conditions.equals("customer", filter.customer.as_ref());
+    conditions.equals("vendor", filter.vendor.as_ref());
+    let key = &[("customer", "text"), ("vendor", "text")];
+    list(pool, &List { table: "queue", key, descending: false }, conditions, page).await
+}
+
 /// Dead letters, the newest first. `attention`: nothing was done about them yet.
 pub async fn dead_letters(
     pool: &PgPool,
@@ -320,6 +329,7 @@ pub async fn dead_letters(
 ) -> Result<Listed<DeadLetterRow>, Error> {
     let mut conditions = Where::default();
     conditions.equals("customer", filter.customer.as_ref());
+    conditions.equals("vendor", filter.vendor.as_ref());
     conditions.when(filter.attention, "t.settled IS NULL");
     let by = List { table: "dead_letters", key: &[("sequence", "bigint")], descending: true };
     list(pool, &by, conditions, page).await

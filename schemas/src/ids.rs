@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// Longest id, in bytes.
 pub const MAX_TOKEN: usize = 63;
 
+/// The one actor that may report.
+pub const EXECUTOR: &str = "executor";
+
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} `{text}` is not 1 to 63 characters of a-z, 0-9 and -")]

@@ -111,6 +111,8 @@ catalogue! {
         "Send `revert` to go back to an earlier generation, or `retry` where a change has failed.";
     OrderRunning = 2031, 409, "An executor has taken the change up, so it cannot be cancelled any more.",
         "Wait for its end (`wanwright get operations`), then send `revert` or another `change`.";
+    Overtaken = 2032, 409, "A later command about the same object has been accepted, and this one would come behind it.",
+        "Look at the object, and send what it lacks as a new command; or send the letter back all the same with `--anyway`.";
 
     UnknownAccount = 2040, 422, "The vendor's folder has no such account for the customer.",
         "Name an account that the message lists, have an operator add it to the vendor's folder, or take the account out of the customer's settings; if an object has failed, then send `retry`.";
@@ -162,6 +164,8 @@ catalogue! {
 
     PreviewUnavailable = 4030, 503, "No executor could say what Terraform would do.",
         "Send the dry run again when executors run, or without a plan.";
+    Paused = 4031, 503, "What is done at the vendor or for the customer is paused, so the vendor was not asked.",
+        "Wait for the end of the pause, or have an operator end it with `wanwright resume`; then ask again.";
 
     StorageDamaged = 4010, 500, "A stream lacks what it had stored.",
         "Restore the stream the message names, or send again what it lost; see ARCHITECTURE.md, \"What is missing is missed\".";

@@ -1,8 +1,12 @@
 //! What an operator does from the command line: dead letters, pauses, budgets, what waits.
 
 use anyhow::{Context, Result, ensure};
+use async_nats::HeaderMap;
 use serde_json::{Value, json};
-use wanwright_tests::{Running, Timing, level};
+use wanwright_nats::Nats;
+use wanwright_nats::publish::publish;
+use wanwright_schemas::headers;
+use wanwright_tests::{Running, Timing, level, mint};
 
 use crate::support::own;
 
@@ -55,6 +59,57 @@ async fn letters_are_listed_shown_sent_back_and_dropped() -> Result<()> {
     rows.reach("the row says so", settled, 1, level::LONG).await.map(drop)
 }
 
+/// Makes a letter of a change of a device, as the command service does of a command that it can decide on nothing.
+async fn bury(nats: &Nats, id: &str, vlan: u32) -> Result<String> {
+    let body = json!({ "settings": { "vlan": vlan } }).to_string();
+    let mut head = HeaderMap::new();
+    head.insert(headers::COMMAND_ID, id);
+    head.insert(headers::DEAD_SUBJECT, "wan.cmd.sent-back.demo.device.a-d0.change");
+    head.insert(headers::DEAD_REASON, "HistoryDamaged");
+    head.insert(headers::DEAD_SIZE, body.len().to_string().as_str());
+    let letter = publish(&nats.js, "wan.dead.command.HistoryDamaged".to_owned(), head, body.into()).await?;
+    Ok(letter.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_sent_back_is_carried_out_unless_it_was_overtaken() -> Result<()> {
+    let _timing = Timing::of("a letter sent back");
+    let running = own().await?;
+    let (rows, nats, customer) =
+        (running.rows().await?, running.nats().await?, running.customer("sent-back").await?);
+    customer.site("a", 1, 0, 1).await?;
+    rows.healthy("sent-back", 2, level::LONG).await?;
+    let is_carried_out = async |vlan: u32| {
+        level::until(&format!("the vendor has vlan {vlan}"), level::LONG, async || {
+            let device = running.vendor()?.object("device", "sent-back.a-d0").await?;
+            Ok(device.is_some_and(|device| device.get("vlan") == Some(&json!(vlan))))
+        })
+        .await
+    };
+    let letter = bury(&nats, &mint(), 42).await?;
+    let said = running.call(&["dead", "requeue", &letter, "--reason", "repaired"]).await?.code(0)?;
+    ensure!(said.out.contains("sent back") && said.out.contains("is in the inbox"), "{}", said.out);
+    is_carried_out(42).await?;
+    let settled =
+        "SELECT count(*) FROM dead_letters WHERE settled = 'requeued' AND settled_reason = 'repaired'";
+    rows.reach("the row says so", settled, 1, level::LONG).await?;
+    let again = running.call(&["dead", "requeue", &letter]).await?.code(1)?;
+    ensure!(again.err.contains("requeued by"), "{}", again.err);
+
+    let id = mint();
+    customer.send("device.a-d0.change", &json!({ "settings": { "vlan": 43 } })).await?.accepted()?;
+    let letter = bury(&nats, &id, 44).await?;
+    let kept = running.call(&["dead", "requeue", &letter]).await?.code(3)?;
+    ensure!(kept.err.contains("Overtaken") && kept.err.contains("--anyway"), "{}", kept.err);
+    let kept = running.call(&["dead", "requeue", &letter, "-o", "json"]).await?.code(3)?;
+    let kept: Value = serde_json::from_str(&kept.out)?;
+    ensure!(kept["code"] == "Overtaken" && kept["requeued"] == false, "{kept}");
+    is_carried_out(43).await?;
+    running.call(&["dead", "requeue", &letter, "--anyway"]).await?.code(0)?;
+    is_carried_out(44).await?;
+    running.vendor()?.judge("sent-back.", 2).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_is_shown_holds_and_ends() -> Result<()> {
     let _timing = Timing::of("a pause");
@@ -75,6 +130,21 @@ async fn a_pause_is_shown_holds_and_ends() -> Result<()> {
     ensure!(operations.out.contains("paused") && is_to_the_second(&operations.out), "{}", operations.out);
     let budgets = running.call(&["get", "budgets"]).await?.code(0)?;
     ensure!(budgets.out.contains("the vendor moves"), "{}", budgets.out);
+    let queue = json(&running, &["get", "queue", "-c", "paused"]).await?;
+    let (simwan, waiting) = (&queue["items"][0], json!({ "paused": 1 }));
+    ensure!(
+        simwan["vendor"] == "simwan" && simwan["waiting"] == 1 && simwan["waiting_for"] == waiting,
+        "{queue}"
+    );
+    let queue = running.call(&["get", "queue", "--vendor", "simwan"]).await?.code(0)?;
+    ensure!(queue.out.contains("paused 1") && is_to_the_second(&queue.out), "{}", queue.out);
+    let at = async |vendor: &str| {
+        let listed = json(&running, &["get", "operations", "-c", "paused", "--vendor", vendor]).await?;
+        anyhow::Ok(listed["items"].as_array().map_or(0, Vec::len))
+    };
+    ensure!(at("simwan").await? > 0 && at("versa").await? == 0, "operations are not narrowed to a vendor");
+    let wrong = running.call(&["get", "budgets", "--vendor", "simwan"]).await?;
+    ensure!(wrong.code == 2 && wrong.err.contains("--vendor is for"), "{} {}", wrong.code, wrong.err);
     let wrong = running.call(&["pause", "vendor", "simwan", "--reason", "x", "--until", "soon"]).await?;
     ensure!(wrong.code == 2, "{} {}", wrong.code, wrong.err);
 

@@ -40,6 +40,9 @@ async fn every_change_of_a_stack_is_previewed_and_nothing_is_written() -> Result
     };
     level::until("nothing is written any more", level::LONG, quiet).await?;
     let before = (ends(&nats).await?, rows.number(states).await?);
+    let vendor = running.vendor()?;
+    let calls = async || Ok::<_, anyhow::Error>(vendor.stats().await?.totals.calls);
+    let called = calls().await?;
     // What is asked, and how many resources Terraform would make, change, delete and replace; of which stack.
     let site = json!({ "vendor": "simwan", "lan": ["10.77.0.0/24"] });
     for (kind, verb, object, body, stack, counts) in [
@@ -65,6 +68,7 @@ async fn every_change_of_a_stack_is_previewed_and_nothing_is_written() -> Result
         let wanted = if kind == "site" { "simwan_site" } else { "simwan_tunnel" };
         ensure!(resources[0].to_string().contains(wanted), "{}", doing());
     }
+    ensure!(calls().await? > called, "previews look at what there is at the vendor");
     // A device is no stack: there are orders for it, and no plan.
     let device = json!({ "site": "oslo", "serial": "SN-DRY", "model": "edge-100" });
     for (verb, object, body) in
@@ -79,6 +83,14 @@ async fn every_change_of_a_stack_is_previewed_and_nothing_is_written() -> Result
 
     // Who asks an executor for the plan of a device's order itself is told that there is none.
     running.call(&["pause", "vendor", "simwan", "--reason", "its order stays"]).await?.code(0)?;
+    // A vendor that is paused is not called for a preview either.
+    let called = calls().await?;
+    let said = dry(&running, "tunnel", "create", "oslo-new", &tunnel("oslo", 0)).await?;
+    let trouble = &said["would_plan"][0]["trouble"];
+    let told =
+        trouble["message"].as_str().is_some_and(|message| message.contains("wanwright resume vendor simwan"));
+    ensure!(trouble["code"] == "Paused" && told, "{said}");
+    ensure!(calls().await? == called, "a paused vendor was called");
     customer.send("device.oslo-d0.change", &json!({ "settings": { "vlan": 9 } })).await?.accepted()?;
     let order = async || {
         let rows = load_subject(&nats, "ORDERS", "wan.order.simwan.acme.device.oslo-d0", 0).await?;
@@ -93,5 +105,5 @@ async fn every_change_of_a_stack_is_previewed_and_nothing_is_written() -> Result
     ensure!(answer["trouble"]["code"] == "NotPlannable" && answer["plan"].is_null(), "{answer}");
     running.call(&["resume", "vendor", "simwan", "--reason", "seen"]).await?.code(0)?;
     rows.healthy("acme", 4, level::LONG).await?;
-    running.vendor()?.judge("acme.", 4).await
+    vendor.judge("acme.", 4).await
 }

@@ -85,3 +85,44 @@ async fn a_run_whose_executor_died_is_unknown_until_it_is_looked_at() -> Result<
     ensure!(rows.number(unknown).await? == 2, "no record says that the device's run died");
     running.vendor()?.judge("unknown.", 2).await
 }
+
+/// Nobody starts an executor again: whoever starts parts again stands still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_died_is_unknown_also_where_no_executor_is_left() -> Result<()> {
+    let timing = Timing::of("the only executor killed in a slow call");
+    let running = own().await?;
+    let (customer, rows) = (running.customer("alone").await?, running.rows().await?);
+    customer.site("oslo", 1, 0, 0).await?;
+    rows.healthy("alone", 1, level::LONG).await?;
+    running.vendor()?.faults(&json!({ "answer_delay_ms": 30_000 })).await?;
+    let device = json!({ "site": "oslo", "serial": "SN-ALONE-1", "model": "edge-100" });
+    customer.send("device.d1.create", &device).await?.accepted()?;
+    let states = async |state: &str| {
+        let of = "WHERE customer = 'alone' AND kind = 'device' AND attempts = 1 AND executor IS NOT NULL";
+        let all = ["operations", "operations_now"];
+        let all = all.map(|table| format!("(SELECT count(*) FROM {table} {of} AND state = '{state}')"));
+        rows.number(&format!("SELECT {}", all.join(" + "))).await
+    };
+    let is = async |state: &str| {
+        level::until(&format!("the run is {state}"), level::LONG, async || Ok(states(state).await? == 2))
+            .await
+    };
+    is("running").await?;
+    let executors = running.role("executors").context("there are no executors")?;
+    running.child().signal(Signal::STOP);
+    executors.signal(Signal::KILL);
+    ensure!(states("running").await? == 2, "nobody can have heard of it yet");
+    let unknown = is("unknown").await?;
+    let noted = "SELECT count(*) FROM run_log WHERE customer = 'alone' AND what = 'unknown'";
+    ensure!(rows.number(noted).await? == 1, "no record says that the run died");
+    timing.say(format_args!("unknown after {unknown:.1?}"));
+
+    running.vendor()?.heal().await?;
+    running.child().signal(Signal::CONT);
+    running.comes_back("executors", &executors).await?;
+    rows.healthy("alone", 2, level::LONG).await?;
+    ensure!(rows.number(noted).await? == 1, "it died once");
+    let done = "SELECT count(*) FROM operations WHERE customer = 'alone' AND kind = 'device' AND state = 'succeeded'";
+    rows.reach("the next run has ended", done, 1, level::LONG).await?;
+    running.vendor()?.judge("alone.", 2).await
+}

@@ -42,6 +42,8 @@ pub enum Rows {
     /// Vendors' limits: what is used, waits, is blocked, held back or paused.
     #[value(alias = "budget")]
     Budgets,
+    /// Orders that have not ended, counted by customer and vendor, and what they wait for.
+    Queue,
     /// What could not be handled, newest first.
     Dead,
 }
@@ -50,7 +52,7 @@ pub enum Rows {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  wanwright get sites -c acme\n  wanwright get devices --health Degraded -o json\n  \
-    wanwright get operations --state failed\n  wanwright get held -c acme\n  wanwright get budgets\n  wanwright get customers acme -o json"
+    wanwright get operations --state failed --vendor simwan\n  wanwright get queue\n  wanwright get held -c acme\n  wanwright get budgets\n  wanwright get customers acme -o json"
 )]
 pub struct GetArgs {
     #[command(flatten)]
@@ -62,6 +64,9 @@ pub struct GetArgs {
     /// Of this customer only.
     #[arg(short, long)]
     pub customer: Option<String>,
+    /// At this vendor only (sites, tunnels, devices, operations, held, queue, dead).
+    #[arg(long)]
+    pub vendor: Option<String>,
     /// With this health only (sites, tunnels, devices): Healthy, Progressing, Degraded, Suspended, Missing or Unknown.
     #[arg(long)]
     pub health: Option<String>,

@@ -17,6 +17,7 @@ use wanwright_vendors::Vendors;
 
 use super::alarms::Alarms;
 use super::customers::Customers;
+use super::died::Deaths;
 use super::{Stuck, causes};
 use crate::records;
 
@@ -28,6 +29,8 @@ pub(super) struct Compare {
     table: OrderTable,
     vendors: Vendors,
     pub(super) alarms: Arc<Alarms>,
+    /// What looks for runs that died, where that is done.
+    deaths: Option<Deaths>,
 }
 
 /// How a comparison ended.
@@ -47,7 +50,13 @@ impl Compare {
         alarms: Arc<Alarms>,
     ) -> Self {
         let (history, table) = (History::new(nats.clone()), OrderTable::new(nats.clone()));
-        Self { customers: Customers::new(nats.clone(), evidence), nats, history, table, vendors, alarms }
+        let customers = Customers::new(nats.clone(), evidence);
+        Self { customers, nats, history, table, vendors, alarms, deaths: None }
+    }
+
+    /// The same, which also looks for runs that died.
+    pub(super) fn with(self, deaths: Deaths) -> Self {
+        Self { deaths: Some(deaths), ..self }
     }
 
     /// Brings a target's two rows in line with its state. A head that turns out to be an old one is folded on. An order
@@ -155,8 +164,13 @@ impl Compare {
             let waiting = present.filter(|present| !present.is_done());
             let older: Option<(Order, TableRow)> =
                 waiting.and_then(|present| Some((serde_json::from_slice(&present.payload).ok()?, present)));
+            if let Some((older, present)) = older.as_ref().filter(|(older, _)| older.id == order.id) {
+                if let Some(deaths) = &self.deaths {
+                    deaths.look(&row, present, older).await;
+                }
+                return Ok(Compared::Equal);
+            }
             match older.as_ref().map(|(older, _)| older) {
-                Some(older) if older.id == order.id => return Ok(Compared::Equal),
                 // Sequences of two streams say nothing about each other: the customer has moved in between.
                 Some(older)
                     if older.position.stream == order.position.stream

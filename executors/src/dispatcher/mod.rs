@@ -8,6 +8,7 @@ mod causes;
 mod compare;
 mod customers;
 mod desk;
+mod died;
 mod looks;
 mod partition;
 mod rollouts;
@@ -26,6 +27,7 @@ use wanwright_vendors::Vendors;
 
 use alarms::Alarms;
 use compare::Compare;
+use died::Deaths;
 use partition::Partition;
 
 const CONSUMER: &str = "dispatcher";
@@ -55,7 +57,7 @@ pub async fn run(
         let consumer = open(&nats, partition).await?;
         partitions.spawn(Partition::new(compare(), partition).run(consumer, stop.clone()));
     }
-    partitions.spawn(sweep::run(compare(), stop.clone()));
+    partitions.spawn(sweep::run(compare().with(Deaths::open(&nats).await?), stop.clone()));
     partitions.spawn(alarms::run(compare(), stop.clone()));
     partitions.spawn(rollouts::run(nats.clone(), vendors.clone(), evidence.clone(), stop.clone()));
     ready();

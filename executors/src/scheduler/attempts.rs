@@ -7,10 +7,12 @@ use wanwright_nats::topology::ATTEMPTS;
 use wanwright_nats::{Nats, NatsError, TableRow};
 use wanwright_schemas::{Digest, Order, OrderId, headers};
 
+use crate::deaths::Died;
+
 /// Where a try stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "lowercase")]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Somebody is at it, or died over it.
     Running {
         /// Who.
@@ -27,45 +29,51 @@ pub(super) enum Phase {
 
 /// The last try of a row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     /// The order that was tried.
-    pub(super) order: OrderId,
+    pub(crate) order: OrderId,
     /// The sequence of the row's version that had it; 0 in what older executors wrote.
     #[serde(default)]
-    pub(super) row: u64,
+    pub(crate) row: u64,
     /// When it began, by the clock of whoever is at it.
     #[serde(default)]
-    pub(super) began: Option<Timestamp>,
+    pub(crate) began: Option<Timestamp>,
     /// The generation of the target that it brings.
     #[serde(default)]
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
     /// Which try it was, from 1.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// How many tries failed at the vendor. Only these are held against the order.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// How many tries in a row ended with the death of whoever was at them.
     #[serde(default)]
-    pub(super) deaths: u32,
+    pub(crate) deaths: u32,
     /// How many reports of it were refused.
     #[serde(default)]
-    pub(super) refused: u32,
+    pub(crate) refused: u32,
     /// Whether its plan was begun to be applied, and Terraform did not come to an end of its own over it: what there is at
     /// the vendor is not what the plan was made from. It stays so for as long as the order is the same.
     #[serde(default)]
-    pub(super) begun: bool,
+    pub(crate) begun: bool,
     /// Whether a run of this target died and none has succeeded since: what there is at the vendor has to be looked for.
-    pub(super) unsure: bool,
+    pub(crate) unsure: bool,
     /// Whether the effect journal may name changes of earlier runs of this target whose answers nobody knows.
     #[serde(default)]
-    pub(super) unsettled: bool,
+    pub(crate) unsettled: bool,
     /// Where it stands.
     #[serde(flatten)]
-    pub(super) phase: Phase,
+    pub(crate) phase: Phase,
 }
 
 impl Attempt {
+    /// Whose death it was, if nothing ended it; noted before it began, at this time.
+    pub(crate) fn died_at(&self, noted: Timestamp) -> Option<Died> {
+        let executor = self.died()?.to_owned();
+        Some(Died { attempt: self.number, executor, noted })
+    }
+
     /// Who was at it and died: a try that ends says so.
-    pub(super) fn died(&self) -> Option<&str> {
+    pub(crate) fn died(&self) -> Option<&str> {
         match &self.phase {
             Phase::Running { executor } => Some(executor),
             Phase::Waiting { .. } | Phase::Done => None,
@@ -74,13 +82,13 @@ impl Attempt {
 
     /// Whether it has ended well, by what this version of the row says. A try that ends well is not written again: the
     /// row's next version tells.
-    pub(super) fn has_ended(&self, row: &TableRow) -> bool {
+    pub(crate) fn has_ended(&self, row: &TableRow) -> bool {
         let ended = row.headers.get(headers::ENDED_ROW).and_then(|sequence| sequence.as_str().parse().ok());
         self.row != 0 && ended == Some(self.row)
     }
 
     /// The try that comes now, after the last one of the row, of the version of it with this sequence.
-    pub(super) fn begin(last: Option<&Self>, order: &Order, row: u64, executor: &str) -> Self {
+    pub(crate) fn begin(last: Option<&Self>, order: &Order, row: u64, executor: &str) -> Self {
         let same = last.filter(|last| last.order == order.id);
         Self {
             order: order.id,
@@ -100,28 +108,28 @@ impl Attempt {
     }
 
     /// The same try as it is noted before it begins: whoever dies over a plan says nothing of how far it was.
-    pub(super) fn noted(&self, order: &Order) -> Self {
+    pub(crate) fn noted(&self, order: &Order) -> Self {
         Self { begun: order.plan.is_some(), ..self.clone() }
     }
 
     /// The plan of an order that is not applied any more, because an earlier try of it was cut off in the middle.
-    pub(super) fn interrupted(&self, order: &Order) -> Option<Digest> {
+    pub(crate) fn interrupted(&self, order: &Order) -> Option<Digest> {
         order.plan.as_ref().filter(|_| self.begun).map(|plan| plan.hash)
     }
 
     /// The same try, ended in passing. Whoever was at it lives.
-    pub(super) fn waiting(&self, not_before: Timestamp, failures: u32) -> Self {
+    pub(crate) fn waiting(&self, not_before: Timestamp, failures: u32) -> Self {
         Self { failures, deaths: 0, phase: Phase::Waiting { not_before }, ..self.clone() }
     }
 
     /// The same try, ended well.
-    pub(super) fn done(&self) -> Self {
+    pub(crate) fn done(&self) -> Self {
         let phase = Phase::Done;
         Self { deaths: 0, begun: false, unsure: false, unsettled: false, phase, ..self.clone() }
     }
 
     /// What is kept of an order that failed for good and left changes without an answer.
-    pub(super) fn left_unsettled(&self) -> Self {
+    pub(crate) fn left_unsettled(&self) -> Self {
         // Without its row: the version that follows says that this one ended, which is not all there is to know.
         Self {
             row: 0,
@@ -137,7 +145,7 @@ impl Attempt {
 
 /// The tries of all rows.
 #[derive(Debug, Clone)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     store: kv::Store,
 }
 
@@ -147,23 +155,29 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(row: &str) -> impl 
 }
 
 impl Attempts {
-    pub(super) async fn open(nats: &Nats) -> Result<Self, NatsError> {
+    pub(crate) async fn open(nats: &Nats) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(ATTEMPTS).await.map_err(failed("orders"))?;
         Ok(Self { store })
     }
 
-    /// The last try of a row. One that cannot be read counts as none: the order is then tried from the start.
-    pub(super) async fn get(&self, row: &str) -> Result<Option<Attempt>, NatsError> {
-        let value = self.store.get(row).await.map_err(failed(row))?;
-        Ok(value.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    /// The last try of a row, and when that was written, by the server's clock. One that cannot be read counts as none: the
+    /// order is then tried from the start.
+    pub(crate) async fn get(&self, row: &str) -> Result<Option<(Attempt, Timestamp)>, NatsError> {
+        let entry = self.store.entry(row).await.map_err(failed(row))?;
+        let written = entry.filter(|entry| entry.operation == kv::Operation::Put);
+        Ok(written.and_then(|entry| {
+            let attempt = serde_json::from_slice(&entry.value).ok()?;
+            let written = Timestamp::from_nanosecond(entry.created.unix_timestamp_nanos()).ok()?;
+            Some((attempt, written))
+        }))
     }
 
-    pub(super) async fn put(&self, row: &str, attempt: &Attempt) -> Result<(), NatsError> {
+    pub(crate) async fn put(&self, row: &str, attempt: &Attempt) -> Result<(), NatsError> {
         let bytes = serde_json::to_vec(attempt).map_err(failed(row))?;
         self.store.put(row, bytes.into()).await.map(drop).map_err(failed(row))
     }
 
-    pub(super) async fn clear(&self, row: &str) -> Result<(), NatsError> {
+    pub(crate) async fn clear(&self, row: &str) -> Result<(), NatsError> {
         self.store.purge(row).await.map_err(failed(row))
     }
 }

@@ -19,6 +19,7 @@ use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
 use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
+use crate::deaths::{self, Died};
 use crate::engine::{self, Begun, Log, Measure, Outcome, Run, Scans, Together};
 use crate::gateway::{Admission, Admitted, NoLane, RunContext, journal};
 use crate::records::{self, Records};
@@ -103,7 +104,8 @@ impl Attendant {
         let measure = Measure::begin();
         let (newest, last) = tokio::join!(self.table.get(row), self.attempts.get(row));
         let newest = newest?;
-        let last = last?.filter(|last| newest.as_ref().is_none_or(|newest| !last.has_ended(newest)));
+        let last = last?.filter(|(last, _)| newest.as_ref().is_none_or(|newest| !last.has_ended(newest)));
+        let (last, noted) = last.unzip();
         let Some(newest) = newest.filter(|newest| !newest.is_done()) else {
             if last.is_some() {
                 self.attempts.clear(row).await?;
@@ -124,10 +126,10 @@ impl Attendant {
         }
         let context = records::context_of(&order, trace::read(&newest.headers));
         let records = Records::new(self.config.nats.clone(), context.clone());
-        if let Some(last) = &last
-            && let Some(executor) = last.died()
+        if let Some((last, noted)) = last.as_ref().zip(noted)
+            && let Some(died) = last.died_at(noted)
         {
-            self.note_death(&records, last, executor).await?;
+            self.note_death(&records, last, &died).await?;
         }
         let attempt = Attempt::begin(last.as_ref(), &order, newest.sequence, &self.config.executor);
         let sequence = newest.sequence;
@@ -270,11 +272,11 @@ impl Attendant {
 
     /// Notes that a run died, with what the effect journal says it did and may have done: what it had recorded itself last
     /// may be lost.
-    async fn note_death(&self, records: &Records, died: &Attempt, executor: &str) -> Result<(), NatsError> {
-        records.add(RunEvent::Unknown { attempt: died.number, executor: executor.to_owned() }).await;
+    async fn note_death(&self, records: &Records, last: &Attempt, died: &Died) -> Result<(), NatsError> {
+        deaths::note(&self.config.nats, records.context(), died).await?;
         let effects = journal::of_target(&self.config.nats, records.context()).await?;
         let line = |level: &str, message: String| RunEvent::log(level, message);
-        for (effect, status) in died.began.iter().flat_map(|began| journal::answered(&effects, *began)) {
+        for (effect, status) in last.began.iter().flat_map(|began| journal::answered(&effects, *began)) {
             let Effect { method, path, .. } = effect;
             let message = format!("before it died, {method} {path} was answered with {status}");
             records.add(line("info", message)).await;

@@ -1,5 +1,9 @@
-//! Giving an order up: it goes to the dead letters and its row is done, so that it holds up nothing, not even its own
-//! target's next order.
+//! Giving an order up: it goes to the dead letters and its row is done, so that it holds up no other row, not even its own
+//! target's next order. What waits for its object goes on waiting: the devices of a site that is not at the vendor.
+//!
+//! A letter keeps no place in any order of things. One about an order is never carried out itself: the dispatcher writes the
+//! target's row anew, from the state of then. A command that is sent back is behind all that was accepted meanwhile, so
+//! `wanwright dead requeue` refuses one whose object has heard of a later one.
 
 use async_nats::HeaderMap;
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Watching what is paused.
+//! What is paused: watched for the table's orders, looked up for what is asked beside it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,14 +6,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{Controls, Follower, Nats, NatsError, controls};
+use wanwright_nats::{Controls, Follower, NatsError, chain, controls};
 use wanwright_schemas::control::{Control, Scope};
+use wanwright_schemas::{Reason, Refusal};
 
 use super::holds::Holds;
 use super::{BATCH, News};
+use crate::gateway::RunContext;
 
 /// Longest wait for news. A pause that ends by itself is seen at its end.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// Refuses what would call a vendor that is paused, or for a customer who is.
+///
+/// # Errors
+/// The refusal, which names the pause and how it ends; also when nobody can say whether there is one.
+pub(crate) async fn unpaused(controls: &Controls, context: &RunContext) -> Result<(), Refusal> {
+    let pause = controls.pause(&context.vendor, &context.customer).await;
+    let pause = pause.map_err(|error| Refusal::new(Reason::PreviewUnavailable, chain(&error)))?;
+    let Some(Control { scope, until, .. }) = pause else { return Ok(()) };
+    let end = until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+    let message = format!("{scope} is paused{end}; `wanwright resume {scope}` ends that");
+    Err(Refusal::new(Reason::Paused, message))
+}
 
 /// A watch of the controls.
 pub(super) struct Watch {
@@ -26,11 +41,10 @@ impl Watch {
     ///
     /// # Errors
     /// [`NatsError`], when the controls cannot be read.
-    pub(super) async fn open(nats: &Nats) -> Result<Self, NatsError> {
-        let store = Controls::open(nats).await?;
-        let (all, last) = store.all().await?;
+    pub(super) async fn open(controls: &Controls) -> Result<Self, NatsError> {
+        let (all, last) = controls.all().await?;
         let known = all.into_iter().map(|control| (control.scope.clone(), control)).collect();
-        Ok(Self { known, follower: store.follow(last).await? })
+        Ok(Self { known, follower: controls.follow(last).await? })
     }
 
     /// What is paused now.

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::lease::key_of_target;
-use wanwright_nats::{Nats, NatsError, chain};
+use wanwright_nats::{Controls, Nats, NatsError, chain};
 use wanwright_schemas::Reason;
 use wanwright_schemas::order::{Intent, Order};
 use wanwright_schemas::plan::PlanCounts;
@@ -17,6 +17,7 @@ use wanwright_schemas::rollout::{ESTIMATE_ALL, Estimated};
 use wanwright_schemas::run::RunEvent;
 
 use super::attend::Attendant;
+use super::controls::unpaused;
 use crate::engine::{Begun, Log, Measure, Run};
 use crate::gateway::{Priority, RunContext};
 use crate::questions::{self, Bounds, GROUP, Limit};
@@ -43,14 +44,20 @@ pub(super) async fn open(nats: &Nats) -> Result<Subscriber, NatsError> {
 }
 
 /// Answers until told to stop.
-pub(super) async fn serve(attendant: Arc<Attendant>, asked: Subscriber, stop: CancellationToken) {
+pub(super) async fn serve(
+    attendant: Arc<Attendant>,
+    controls: Controls,
+    asked: Subscriber,
+    stop: CancellationToken,
+) {
     let nats = attendant.config.nats.clone();
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let answer = |body: Bytes, limit: Option<Limit>| {
         let (attendant, room, stop) = (Arc::clone(&attendant), Arc::clone(&room), stop.clone());
+        let controls = controls.clone();
         async move {
             let estimated = match limit {
-                Some(limit) => answer(&attendant, &body, &room, &limit, &stop).await,
+                Some(limit) => answer((&attendant, &controls), &body, &room, &limit, &stop).await,
                 None => Err(format!("an executor has {} such questions already", BOUNDS.most)),
             };
             estimated.map_or_else(|message| Estimated::Failed { message }, Estimated::Planned)
@@ -60,7 +67,7 @@ pub(super) async fn serve(attendant: Arc<Attendant>, asked: Subscriber, stop: Ca
 }
 
 async fn answer(
-    attendant: &Attendant,
+    executor: (&Attendant, &Controls),
     body: &[u8],
     room: &Semaphore,
     limit: &Limit,
@@ -69,14 +76,15 @@ async fn answer(
     let order: Order =
         serde_json::from_slice(body).map_err(|error| format!("the order cannot be read: {error}"))?;
     let _room = limit.within(room.acquire()).await?;
-    estimate(attendant, &order, limit, stop).await
+    estimate(executor, &order, limit, stop).await
 }
 
 /// What Terraform would do. Its calls come after those of changes, and it has the stack's lease while it looks, and not while
-/// it waits for anything else. What it takes is measured as a look's is: it is a Terraform run like any other to whoever
+/// it waits for anything else. Where nothing may be asked of the vendor now, that is the answer: whoever asked has other
+/// stacks to go on with, and a pause may be longer than anybody waits. What it takes is measured as a look's is: it is a Terraform run like any other to whoever
 /// asks where the cores went.
 async fn estimate(
-    attendant: &Attendant,
+    (attendant, controls): (&Attendant, &Controls),
     order: &Order,
     limit: &Limit,
     stop: &CancellationToken,
@@ -92,6 +100,8 @@ async fn estimate(
         .ok_or_else(|| format!("there is no folder for vendor {}", order.vendor))?;
     let context = RunContext { priority: Priority::Drift, ..records::context_of(order, None) };
     config.gateway.reaches(&context).map_err(|none| none.refusal().message.clone())?;
+    let allowed = async || unpaused(controls, &context).await.map_err(|refusal| refusal.message);
+    limit.within(allowed()).await??;
     let asked = Instant::now();
     let key = key_of_target(&order.vendor, &order.customer, order.target().kind(), order.target().id());
     let turn = || async {
@@ -99,6 +109,8 @@ async fn estimate(
         let admitted = config.gateway.admit(&context, expected).await;
         let admitted = admitted.ok_or("the gateway has no way to the vendor")?;
         let core = config.terraform.core(stop).await.ok_or("the executor stops")?;
+        // It may have been paused meanwhile.
+        allowed().await?;
         Ok((admitted, core))
     };
     let lease = || async { attendant.leases.take(&key).await.map_err(|error| chain(&error)) };

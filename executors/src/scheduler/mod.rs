@@ -1,6 +1,6 @@
 //! The scheduler: watches the table of orders and has them carried out, one run per target, in turns by customer.
 
-mod attempts;
+pub(crate) mod attempts;
 mod attend;
 mod backoff;
 mod board;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::lease::key_of_target;
 use wanwright_nats::topology::{ORDERS, TIMERS};
-use wanwright_nats::{Follower, Leases, Nats, NatsError, OrderTable, StoredMessage};
+use wanwright_nats::{Controls, Follower, Leases, Nats, NatsError, OrderTable, StoredMessage};
 use wanwright_schemas::policy::Account;
 use wanwright_schemas::subjects;
 use wanwright_vendors::{Catalogue, Engine, Vendor, Vendors};
@@ -41,6 +41,8 @@ use lists::Asked;
 use presence::Presence;
 use share::Share;
 use walk::{Heard, Step, Walker};
+
+pub(crate) use controls::unpaused;
 
 /// Most messages read from the table at once.
 const BATCH: usize = 256;
@@ -151,9 +153,10 @@ pub async fn run(
     let due = subjects::TIMER_DUE_ALL.to_owned();
     let timers = Follower::open_filtered(nats.js.clone(), TIMERS, due, 1).await?;
     let previews = preview::open(&config).await?;
-    let controls = controls::Watch::open(nats).await?;
+    let controls = Controls::open(nats).await?;
+    let pauses = controls::Watch::open(&controls).await?;
     let mut board = Board::new(Share::new(config.executor.clone()));
-    board.hold(controls.holds());
+    board.hold(pauses.holds());
     let presence = Presence::open(nats, config.executor.clone()).await?;
     let estimates = estimates::open(nats).await?;
     let (tell, mut news) = mpsc::channel(BATCH);
@@ -170,10 +173,10 @@ pub async fn run(
     });
     watchers.spawn(watch_rows);
     watchers.spawn(watch_timers);
-    watchers.spawn(controls.keep(tell.clone(), stop.clone()));
+    watchers.spawn(pauses.keep(tell.clone(), stop.clone()));
     watchers.spawn(presence.keep(tell.clone(), stop.clone()));
-    watchers.spawn(preview::serve(previews, config.clone(), stop.clone()));
-    watchers.spawn(estimates::serve(Arc::clone(&attendant), estimates, stop.clone()));
+    watchers.spawn(preview::serve(previews, config.clone(), controls.clone(), stop.clone()));
+    watchers.spawn(estimates::serve(Arc::clone(&attendant), controls, estimates, stop.clone()));
     watchers.spawn(breakers::keep_all(config.gateway.clone(), tell.clone(), stop.clone()));
     ready();
     let mut runs = JoinSet::new();

@@ -2,16 +2,24 @@
 
 use async_nats::HeaderMap;
 use jiff::Timestamp;
-use wanwright_schemas::{CommandId, Reason, headers, subjects};
+use wanwright_schemas::ids::EXECUTOR;
+use wanwright_schemas::subjects::CommandSubject;
+use wanwright_schemas::{CommandId, Envelope, Reason, headers, subjects};
 
 use crate::connect::Nats;
 use crate::error::NatsError;
 use crate::follow::StoredMessage;
+use crate::history::History;
+use crate::load::load_page;
 use crate::publish::publish;
 use crate::table::OrderTable;
 
 /// How long ids of commands are remembered, in milliseconds: an older one is refused anyway.
 const WINDOW: u64 = 24 * 60 * 60 * 1000;
+
+/// How many messages of a history one look is about, and how many bytes of them.
+const PAGE: usize = 256;
+const PAGE_BYTES: usize = 4 << 20;
 
 /// Where a letter went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +56,14 @@ pub enum Kept {
         "command {0} is older than the 24 hours in which ids are remembered; have its sender send it under a new id"
     )]
     TooOld(CommandId),
+    /// Its object has gone on without it.
+    #[error("command {by} about the same object was accepted after it, on {at:.0}")]
+    Overtaken {
+        /// The newest later command.
+        by: CommandId,
+        /// When that was recorded.
+        at: Timestamp,
+    },
     /// The object has been told.
     #[error(
         "its object is recorded as failed; send it back with: wanwright send {kind} retry {customer}/{id}"
@@ -71,27 +87,52 @@ pub enum Kept {
     Unknown(String),
 }
 
+impl Kept {
+    /// The stable code, where there is one.
+    pub fn code(&self) -> Option<Reason> {
+        match self {
+            Self::TooOld(_) => Some(Reason::CommandTooOld),
+            Self::Overtaken { .. } => Some(Reason::Overtaken),
+            Self::LeftOut
+            | Self::Cut { .. }
+            | Self::NoCommand(_)
+            | Self::Failed { .. }
+            | Self::Replaced
+            | Self::Free
+            | Self::Unknown(_) => None,
+        }
+    }
+}
+
 fn header<'a>(letter: &'a StoredMessage, name: &str) -> Option<&'a str> {
     letter.headers.get(name).map(|value| value.as_str())
 }
 
-/// Sends a letter back. It stays; whoever calls notes what became of it ([`super::settle`]).
+/// Sends a letter back. It stays; whoever calls notes what became of it ([`super::settle`]). A command that later ones about
+/// the same object have overtaken goes back only if that is meant: `anyway`.
 ///
 /// # Errors
 /// [`NatsError`], when the server does not do its part; [`Kept`] inside, when the letter cannot be sent back.
-pub async fn requeue(nats: &Nats, letter: &StoredMessage) -> Result<Result<Back, Kept>, NatsError> {
+pub async fn requeue(
+    nats: &Nats,
+    letter: &StoredMessage,
+    anyway: bool,
+) -> Result<Result<Back, Kept>, NatsError> {
     match letter.subject.split('.').nth(2) {
-        Some("command") => command(nats, letter).await,
+        Some("command") => command(nats, letter, anyway).await,
         Some("order" | "report") => order(nats, letter).await,
         other => Ok(Err(Kept::Unknown(other.unwrap_or_default().to_owned()))),
     }
 }
 
-async fn command(nats: &Nats, letter: &StoredMessage) -> Result<Result<Back, Kept>, NatsError> {
+async fn command(nats: &Nats, letter: &StoredMessage, anyway: bool) -> Result<Result<Back, Kept>, NatsError> {
     let (subject, command) = match sendable(letter, Timestamp::now()) {
         Ok(sendable) => sendable,
         Err(kept) => return Ok(Err(kept)),
     };
+    if !anyway && let Some(overtaken) = overtaken(nats, letter, &subject, command).await? {
+        return Ok(Err(overtaken));
+    }
     let mut head = HeaderMap::new();
     for (name, values) in letter.headers.iter() {
         // What the letter says about itself is no part of the command, and what means something to a stream never was.
@@ -104,6 +145,47 @@ async fn command(nats: &Nats, letter: &StoredMessage) -> Result<Result<Back, Kep
     }
     publish(&nats.js, subject, head, letter.payload.clone()).await?;
     Ok(Ok(Back::Inbox(command)))
+}
+
+/// What says that a later command about the same object was accepted, if one was. What executors report is none: it says
+/// how the object is, and not how it should be.
+async fn overtaken(
+    nats: &Nats,
+    letter: &StoredMessage,
+    subject: &str,
+    command: CommandId,
+) -> Result<Option<Kept>, NatsError> {
+    // What the subject does not name well is refused when it is decided.
+    let Ok(CommandSubject { customer, object, .. }) = CommandSubject::parse(subject) else { return Ok(None) };
+    let stream = History::new(nats.clone()).position(&customer, 0).stream;
+    let history = subjects::events(&customer, nats.partitions);
+    let (mut after, mut newest) = (0, None);
+    loop {
+        let (page, more) = load_page(nats, &stream, &history, after, PAGE, PAGE_BYTES).await?;
+        let Some(last) = page.last() else { return Ok(newest) };
+        after = last.sequence;
+        for message in &page {
+            let doing = || format!("reading {history} at {}", message.sequence);
+            let read = Envelope::decode(&message.payload);
+            let Envelope { command: by, actor, events, .. } = read.map_err(NatsError::failed(doing()))?;
+            let about = || events.iter().any(|event| event.object() == object);
+            if actor.as_str() != EXECUTOR && is_later((by, message.time), (command, letter.time)) && about() {
+                newest = Some(Kept::Overtaken { by, at: message.time });
+            }
+        }
+        if !more {
+            return Ok(newest);
+        }
+    }
+}
+
+/// Whether a command that was recorded at a time is later than one that became a letter at another: by when both were minted,
+/// and where an id does not tell, if it was recorded after the other had become a letter.
+fn is_later((accepted, recorded): (CommandId, Timestamp), (command, buried): (CommandId, Timestamp)) -> bool {
+    if accepted.is_foreign() || command.is_foreign() {
+        return accepted != command && recorded > buried;
+    }
+    accepted.uuid() > command.uuid()
 }
 
 /// The subject and the id under which a command can be sent again.
@@ -201,5 +283,21 @@ mod tests {
         let broken = (headers::DEAD_REASON, "BadSubject");
         assert_eq!(try_(&[subject, size, broken], 0), Err(Kept::NoCommand("BadSubject".to_owned())));
         assert!(try_(&[(headers::DEAD_SUBJECT, "wan.evt.1.acme"), size, named], 0).is_err());
+    }
+
+    #[test]
+    fn later_is_what_was_minted_later_or_recorded_behind_the_letter() {
+        let first = CommandId::mint();
+        let second = CommandId::mint();
+        let [before, buried, after] = [1, 2, 3].map(|s| Timestamp::from_second(s).expect("a time"));
+        assert!(is_later((second, before), (first, buried)), "decided beside the inbox");
+        assert!(!is_later((first, after), (second, buried)), "it was sent back itself");
+        assert!(!is_later((first, after), (first, buried)), "it is the command itself");
+        let foreign = CommandId::foreign(&"demo".parse().expect("an actor"), "there", "1");
+        assert!(is_later((foreign, after), (first, buried)) && !is_later((foreign, before), (first, buried)));
+        assert!(
+            is_later((second, after), (foreign, buried)) && !is_later((second, before), (foreign, buried))
+        );
+        assert!(!is_later((foreign, after), (foreign, buried)));
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_nats::StoredMessage;
 use wanwright_nats::dead::{Settled, Settlement};
-use wanwright_schemas::{CustomerId, OrderId, headers};
+use wanwright_schemas::{CustomerId, OrderId, VendorId, headers, subjects};
 
 use crate::message::micros;
 use crate::table::Table;
@@ -47,6 +47,9 @@ pub struct DeadLetterRow {
     /// The row of the table of orders that it is about.
     #[serde(default)]
     pub order_row: Option<String>,
+    /// The vendor whose order or report it is.
+    #[serde(default)]
+    pub vendor: Option<VendorId>,
     /// The order that it is about.
     #[serde(default)]
     pub order_id: Option<OrderId>,
@@ -83,6 +86,7 @@ impl DeadLetterRow {
             header(headers::DEAD_REASON).unwrap_or_else(|| tokens.next().unwrap_or_default().to_owned());
         let original_subject = header(headers::DEAD_SUBJECT);
         let customer = original_subject.as_deref().and_then(customer_of);
+        let order_row = header(headers::DEAD_ROW);
         let all = message.headers.iter().map(|(name, values)| {
             (name.to_string(), values.iter().map(|value| value.as_str().to_owned()).collect())
         });
@@ -98,7 +102,8 @@ impl DeadLetterRow {
                 .into_owned(),
             payload_bytes: message.payload.len(),
             time: micros(message.time),
-            order_row: header(headers::DEAD_ROW),
+            vendor: order_row.as_deref().and_then(subjects::parts_of_order).map(|(vendor, ..)| vendor),
+            order_row,
             order_id: header(headers::DEAD_ORDER).and_then(|id| id.parse().ok()),
             settled: None,
             settled_by: None,

@@ -5,7 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use wanwright_nats::dead::{Settled, Settlement};
 use wanwright_projections::ReadModel;
-use wanwright_projections::models::{OperationRow, RolloutCustomer, VendorBudget, WaitingFor};
+use wanwright_projections::models::{
+    DeadLetterRow, OperationRow, QueueRow, RolloutCustomer, VendorBudget, WaitingFor,
+};
 use wanwright_projections::read::{self, Filter, Page};
 use wanwright_schemas::control::{ControlRequest, Scope};
 use wanwright_schemas::rollout::RolloutState;
@@ -209,6 +211,63 @@ async fn each_account_of_a_vendor_has_its_own_breaker_and_its_own_queue() {
 }
 
 #[tokio::test]
+async fn what_has_not_ended_is_counted_by_customer_and_vendor() {
+    let world = World::new().await;
+    let mut running = world.project();
+    running.ready().await;
+    let queued = || RunEvent::Queued { intent: "apply".into(), generation: 1 };
+    let started = || RunEvent::Started { attempt: 1, executor: "one".into(), replaced: None };
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let retrying = |code, second| RunEvent::Retrying {
+        attempt: 1,
+        code,
+        message: "not now".into(),
+        at: at(second),
+        usage: None,
+    };
+    for (customer, number, events) in [
+        ("acme", 1, vec![queued()]),
+        ("acme", 2, vec![queued(), RunEvent::Waiting { why: Wait::Budget }]),
+        ("acme", 3, vec![queued(), started()]),
+        ("acme", 4, vec![queued(), retrying(Reason::VendorBusy, 4_000_000_002)]),
+        ("acme", 5, vec![queued(), retrying(Reason::VendorBusy, 4_000_000_001)]),
+        ("acme", 6, vec![queued(), retrying(Reason::Network, 4_000_000_003)]),
+        ("acme", 7, vec![started(), RunEvent::Unknown { attempt: 1, executor: "one".into() }]),
+        ("acme", 8, vec![started(), RunEvent::Succeeded { calls: 1, millis: 1, usage: None }]),
+        ("globex", 9, vec![queued()]),
+        ("initech", 10, vec![started(), RunEvent::failed(Reason::VendorRefused, "no")]),
+    ] {
+        for event in events {
+            run_of(&world, customer, number, event).await;
+        }
+    }
+    let queue =
+        async |filter: Filter| read::queue(&world.pool, &filter, &Page::default()).await.unwrap().rows;
+    let all = async || queue(Filter::default()).await;
+    let is =
+        |row: &QueueRow, counts: [u64; 4]| [row.waiting, row.running, row.retrying, row.unknown] == counts;
+    until("both customers", async || {
+        let rows = all().await;
+        matches!(&rows[..], [acme, globex] if is(acme, [2, 1, 3, 1]) && is(globex, [1, 0, 0, 0]))
+    })
+    .await;
+    let [acme, globex] = all().await.try_into().unwrap();
+    let reasons = [(WaitingFor::Budget, 1), (WaitingFor::Retry, 3), (WaitingFor::Lane, 1)];
+    assert_eq!((acme.customer.as_str(), acme.vendor.as_str()), ("acme", "simwan"));
+    assert_eq!(acme.waiting_for, reasons.into());
+    assert_eq!(acme.retrying_after, [("Network".to_owned(), 1), ("VendorBusy".to_owned(), 2)].into());
+    assert_eq!((acme.next_at, globex.next_at), (Some(at(4_000_000_001)), None));
+    assert!(globex.retrying_after.is_empty());
+    // What is paused says so here as well.
+    control(&world, "customer", "globex", true, None).await;
+    until("globex is paused", async || all().await[1].waiting_for == [(WaitingFor::Paused, 1)].into()).await;
+    let of = Filter { customer: Some(id("globex")), vendor: Some("simwan".to_owned()), ..Filter::default() };
+    assert_eq!(queue(of).await.len(), 1);
+    assert_eq!(queue(Filter { vendor: Some("versa".to_owned()), ..Filter::default() }).await, []);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_became_of_a_letter_is_told_by_the_stream() {
     let world = World::new().await;
     let mut head = HeaderMap::new();
@@ -221,6 +280,10 @@ async fn what_became_of_a_letter_is_told_by_the_stream() {
     let running = world.project();
     let letters = async |attention| {
         let filter = Filter { customer: Some(id("acme")), attention, ..Filter::default() };
+        read::dead_letters(&world.pool, &filter, &Page::default()).await.unwrap().rows
+    };
+    let of_vendor = async |vendor: Option<&str>| {
+        let filter = Filter { vendor: vendor.map(str::to_owned), ..Filter::default() };
         read::dead_letters(&world.pool, &filter, &Page::default()).await.unwrap().rows
     };
     until("both letters", async || letters(true).await.len() == 2).await;
@@ -242,9 +305,15 @@ async fn what_became_of_a_letter_is_told_by_the_stream() {
     assert_eq!((all[1].settled.as_deref(), all[1].settled_by.as_deref()), (Some("dropped"), Some("anna")));
     assert_eq!((all[1].payload.as_str(), all[0].payload.as_str()), ("", "{}"));
     assert_eq!(all[0].order_id, Some(id(&order(1))));
+    // A command is about no vendor.
+    world.publish((subjects::dead("command", Reason::BadSubject), b"{}".to_vec())).await;
+    until("the command's letter", async || of_vendor(None).await.len() == 3).await;
+    let sequences = |rows: Vec<DeadLetterRow>| rows.iter().map(|row| row.sequence).collect::<Vec<_>>();
+    assert_eq!(sequences(of_vendor(Some("simwan")).await), [open, dropped]);
+    assert!(of_vendor(Some("versa")).await.is_empty());
     running.stop().await;
     let before = letters(false).await;
-    assert_eq!(wanwright_projections::restart(&world.pool, ReadModel::DeadLetters, "DEAD").await.unwrap(), 2);
+    assert_eq!(wanwright_projections::restart(&world.pool, ReadModel::DeadLetters, "DEAD").await.unwrap(), 3);
     let mut again = world.project();
     again.ready().await;
     assert_eq!(letters(false).await, before, "the stream tells all of it");

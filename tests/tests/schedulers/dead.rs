@@ -72,7 +72,7 @@ async fn an_order_that_ends_its_executors_fails_and_can_be_retried() {
     world.until_done("acme").await;
     assert_eq!(world.devices().await.objects, 0, "it was not run again");
     let told = Kept::Failed { kind: "device".to_owned(), customer: "acme".to_owned(), id: "edge".to_owned() };
-    assert_eq!(dead::requeue(&world.nats, &found).await.unwrap(), Err(told));
+    assert_eq!(dead::requeue(&world.nats, &found, false).await.unwrap(), Err(told));
     world.send("acme.demo.device.edge.retry", &json!({})).await;
     world.until_event(&acme, "edge", "DeviceApplied").await;
     scheduler.stop().await;
@@ -124,9 +124,9 @@ async fn a_report_that_is_refused_for_good_is_kept_until_a_person_sends_its_orde
     world.until_event(&acme, "core", "DeviceApplied").await;
     assert_eq!(world.table.get(row).await.unwrap().unwrap().sequence, dead.sequence);
     world.drift("edge", &json!({ "hostname": "short" })).await;
-    let back = dead::requeue(&world.nats, &found).await.unwrap();
+    let back = dead::requeue(&world.nats, &found, false).await.unwrap();
     assert_eq!(back, Ok(Back::Table(row.to_owned())));
-    assert_eq!(dead::requeue(&world.nats, &found).await.unwrap(), Err(Kept::Free));
+    assert_eq!(dead::requeue(&world.nats, &found, false).await.unwrap(), Err(Kept::Free));
     world.until_event(&acme, "edge", "DeviceDriftFound").await;
     let by = Settled {
         letter: found.sequence,
@@ -141,32 +141,75 @@ async fn a_report_that_is_refused_for_good_is_kept_until_a_person_sends_its_orde
     scheduler.stop().await;
 }
 
+/// Makes a letter of a command, as the command service does of one that it can decide on nothing.
+async fn bury(world: &World, id: CommandId, tail: &str, extra: Option<(&str, &str)>) -> StoredMessage {
+    let mut head = HeaderMap::new();
+    head.insert(headers::COMMAND_ID, id.to_string().as_str());
+    head.insert(headers::DEAD_SUBJECT, format!("wan.cmd.{tail}").as_str());
+    head.insert(headers::DEAD_REASON, "HistoryDamaged");
+    head.insert(headers::DEAD_SIZE, "2");
+    if let Some((name, value)) = extra {
+        head.insert(name, value);
+    }
+    let subject = "wan.dead.command.HistoryDamaged".to_owned();
+    let sequence = publish(&world.nats.js, subject, head, "{}".into()).await.unwrap();
+    dead::get(&world.nats, sequence).await.unwrap().unwrap()
+}
+
+async fn is_decided(world: &World, id: CommandId) {
+    let outcome = async || Ok(world.outcome("acme", id).await);
+    let outcome = level::reach("its outcome", LIMIT, outcome).await.unwrap().0;
+    assert!(outcome.refusal().is_none(), "{outcome:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_goes_back_into_the_inbox_under_its_own_id() {
     let world = World::new(0).await;
     world.customer("acme").await;
     let id = CommandId::mint();
-    let bury = async |extra: Option<(&str, &str)>| {
-        let mut head = HeaderMap::new();
-        head.insert(headers::COMMAND_ID, id.to_string().as_str());
-        head.insert(headers::DEAD_SUBJECT, "wan.cmd.acme.demo.site.hq.protect");
-        head.insert(headers::DEAD_REASON, "HistoryDamaged");
-        head.insert(headers::DEAD_SIZE, "2");
-        if let Some((name, value)) = extra {
-            head.insert(name, value);
-        }
-        let subject = "wan.dead.command.HistoryDamaged".to_owned();
-        let sequence = publish(&world.nats.js, subject, head, "{}".into()).await.unwrap();
-        dead::get(&world.nats, sequence).await.unwrap().unwrap()
-    };
-    let personal = bury(Some((headers::DEAD_LEFT_OUT, "contact"))).await;
-    assert_eq!(dead::requeue(&world.nats, &personal).await.unwrap(), Err(Kept::LeftOut));
-    let whole = bury(None).await;
-    assert_eq!(dead::requeue(&world.nats, &whole).await.unwrap(), Ok(Back::Inbox(id)));
-    let outcome = async || Ok(world.outcome("acme", id).await);
-    let outcome = level::reach("its outcome", LIMIT, outcome).await.unwrap().0;
-    assert!(outcome.refusal().is_none(), "{outcome:?}");
+    let tail = "acme.demo.site.hq.protect";
+    let personal = bury(&world, id, tail, Some((headers::DEAD_LEFT_OUT, "contact"))).await;
+    assert_eq!(dead::requeue(&world.nats, &personal, false).await.unwrap(), Err(Kept::LeftOut));
+    let whole = bury(&world, id, tail, None).await;
+    assert_eq!(dead::requeue(&world.nats, &whole, false).await.unwrap(), Ok(Back::Inbox(id)));
+    is_decided(&world, id).await;
     dead::remove(&world.nats, whole.sequence).await.unwrap();
     assert!(dead::get(&world.nats, whole.sequence).await.unwrap().is_none());
     assert_eq!(world.letters().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_was_overtaken_goes_back_only_if_that_is_meant() {
+    let world = World::new(0).await;
+    let acme = world.customer("acme").await;
+    let (first, second) = (CommandId::mint(), CommandId::mint());
+    world.device(&acme, "core").await;
+    world.send("acme.demo.site.hq.note", &json!({ "text": "looked at" })).await;
+    let overtaken =
+        async |id: CommandId, letter: &StoredMessage| match dead::requeue(&world.nats, letter, false)
+            .await
+            .unwrap()
+        {
+            Err(Kept::Overtaken { by, .. }) => assert_ne!(by, id),
+            other => panic!("{other:?}"),
+        };
+    // One about the site, and one about the device that was created later than it says.
+    let of_site = bury(&world, first, "acme.demo.site.hq.protect", None).await;
+    overtaken(first, &of_site).await;
+    let of_device = bury(&world, second, "acme.demo.device.core.protect", None).await;
+    overtaken(second, &of_device).await;
+    assert_eq!(dead::requeue(&world.nats, &of_site, true).await.unwrap(), Ok(Back::Inbox(first)));
+    is_decided(&world, first).await;
+
+    // What happens to others, or is only found out, overtakes nothing.
+    let third = CommandId::mint();
+    let letter = bury(&world, third, "acme.demo.device.core.protect", None).await;
+    let scheduler = world.scheduler("one", Patience::default()).await;
+    world.until_event(&acme, "core", "DeviceApplied").await;
+    world.device(&acme, "edge").await;
+    assert_eq!(dead::requeue(&world.nats, &letter, false).await.unwrap(), Ok(Back::Inbox(third)));
+    is_decided(&world, third).await;
+    // It can be sent back twice, and is carried out once.
+    assert_eq!(dead::requeue(&world.nats, &letter, false).await.unwrap(), Ok(Back::Inbox(third)));
+    scheduler.stop().await;
 }

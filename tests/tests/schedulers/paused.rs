@@ -1,9 +1,11 @@
 //! What is paused waits, what runs ends, and nothing is lost.
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 use wanwright_executors::scheduler::Patience;
 use wanwright_schemas::control::{Control, ControlRequest, Scope};
-use wanwright_schemas::{Outcome, services};
+use wanwright_schemas::rollout::{self, Estimated};
+use wanwright_schemas::{Outcome, Reason, services, subjects};
 use wanwright_tests::level;
 
 use crate::world::{LIMIT, World};
@@ -58,6 +60,48 @@ async fn a_paused_vendor_goes_on_by_itself_when_the_pause_ends() {
     let made = async || Ok(world.devices().await.objects == 1);
     level::until("the pause is over", LIMIT, made).await.unwrap();
     assert!(jiff::Timestamp::now() >= until, "nothing begins before its end");
+    scheduler.stop().await;
+}
+
+/// What executors are asked beside the table calls the vendor as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paused_is_neither_previewed_nor_estimated() {
+    let world = World::new(0).await;
+    let acme = world.customer("acme").await;
+    let scheduler = world.scheduler("one", Patience::default()).await;
+    let body = json!({ "lan": ["10.9.0.0/24"] });
+    let preview = async || {
+        let would = world.preview("acme.demo.site.hq.change", &body).await;
+        would.trouble.expect("there is no Terraform here")
+    };
+    // The order that an executor is asked about, as it is asked.
+    let mut asked = world.nats.client.subscribe(subjects::PREVIEW).await.unwrap();
+    let known = preview().await;
+    assert_ne!(known.code, Reason::Paused, "{known}");
+    let order = asked.next().await.unwrap().payload;
+    let estimate = async || {
+        let to = subjects::previewed("a-test");
+        let mut answers = world.nats.client.subscribe(to.clone()).await.unwrap();
+        let vendor = "simwan".parse().unwrap();
+        world.nats.client.publish_with_reply(rollout::estimate(&vendor), to, order.clone()).await.unwrap();
+        let answer = tokio::time::timeout(LIMIT, answers.next()).await.unwrap().unwrap();
+        match serde_json::from_slice(&answer.payload).unwrap() {
+            Estimated::Failed { message } => message,
+            planned @ Estimated::Planned(_) => panic!("{planned:?}"),
+        }
+    };
+    assert!(!estimate().await.contains("paused"));
+    let before = world.calls().await;
+    for scope in [Scope::parse("vendor", "simwan").unwrap(), Scope::Customer(acme)] {
+        pause(&world, &scope, true).await;
+        let refused = preview().await;
+        let what_to_do = format!("{scope} is paused; `wanwright resume {scope}` ends that");
+        assert_eq!((refused.code, refused.message), (Reason::Paused, what_to_do.clone()));
+        assert_eq!(estimate().await, what_to_do);
+        pause(&world, &scope, false).await;
+        assert_eq!(preview().await.code, known.code, "it is not paused any more");
+    }
+    assert_eq!(world.calls().await, before);
     scheduler.stop().await;
 }
 

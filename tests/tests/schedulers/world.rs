@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,6 +18,7 @@ use wanwright_executors::scheduler::{self, Patience};
 use wanwright_executors::terraform::{self, TerraformEngine};
 use wanwright_nats::{Nats, NatsError, OrderTable, StateKeys, StoredMessage, load_subject, topology};
 use wanwright_schemas::order::{Desired, Order};
+use wanwright_schemas::outcome::{Verdict, WouldPlan};
 use wanwright_schemas::report::{Finding, ObjectFinding, Report};
 use wanwright_schemas::run::{self, RunRecord};
 use wanwright_schemas::{CommandId, CustomerId, ObjectRef, Outcome, headers, subjects};
@@ -233,6 +234,22 @@ impl World {
         let reply =
             self.nats.client.request_with_headers(format!("wan.do.{tail}"), head, body).await.unwrap();
         serde_json::from_slice(&reply.payload).unwrap()
+    }
+
+    /// What a dry run of a command is told that Terraform would do about the one stack it is about, or why nobody says it.
+    pub async fn preview(&self, tail: &str, body: &Value) -> WouldPlan {
+        let mut head = HeaderMap::new();
+        head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());
+        head.insert(headers::DRY_RUN, "true");
+        head.insert(headers::PLAN, "true");
+        let request = Request::new().headers(head).payload(body.to_string().into()).timeout(Some(LIMIT));
+        let reply = self.nats.client.send_request(format!("wan.do.{tail}"), request).await.unwrap();
+        let outcome: Outcome = serde_json::from_slice(&reply.payload).unwrap();
+        let Verdict::Accepted { would_plan: Some(plans), .. } = outcome.verdict else {
+            panic!("{outcome:?}")
+        };
+        let [plan] = plans.try_into().unwrap();
+        plan
     }
 
     /// A file of the vendor's folder.
