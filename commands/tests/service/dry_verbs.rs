@@ -224,8 +224,7 @@ async fn approvals(play: &mut Play<'_>) {
     let me = format!("customer.{}", play.customer);
     let strict = json!({ "policy": { "site": "approve", "tunnel": "approve", "device": "approve" } });
     play.accept(&format!("{me}.change"), strict).await;
-    let mut generation = 2;
-    for verb in ["approve", "reject"] {
+    for (generation, verb) in [(2, "approve"), (3, "reject")] {
         for object in OBJECTS {
             let change = match object {
                 "site.oslo" => json!({ "lan": [format!("10.{generation}.7.0/24")] }),
@@ -241,7 +240,6 @@ async fn approvals(play: &mut Play<'_>) {
             }
             play.accept_of("boss", &format!("{object}.{verb}"), body).await;
         }
-        generation += 1;
     }
     let loose = json!({ "policy": { "site": "apply", "tunnel": "apply", "device": "apply" } });
     play.accept(&format!("{me}.change"), loose.clone()).await;
