@@ -37,6 +37,9 @@ pub struct Search {
     object: ObjectRef,
     uid: CommandId,
     generation: u64,
+    /// Whether a generation in which the object was to be taken down counts, with the specification it had before: an
+    /// executor may say that it applied that.
+    with_ends: bool,
     /// Whose events are passing: the object's, or a namesake's.
     passing: Option<CommandId>,
     /// The event that gave it the specification it has at this point.
@@ -47,14 +50,22 @@ pub struct Search {
 impl Search {
     /// None when the command asks for nothing of that kind, or its object is not there.
     pub fn of(state: &Customer, command: &Command) -> Option<Self> {
-        let (uid, generation) = match &command.body {
+        let (uid, generation, with_ends) = match &command.body {
             CommandBody::Site(id, ask) => sought(state.sites.get(id)?, ask)?,
             CommandBody::Tunnel(id, ask) => sought(state.tunnels.get(id)?, ask)?,
             CommandBody::Device(id, ask) => sought(state.devices.get(id)?, ask)?,
             _ => return None,
         };
         let object = command.object();
-        Some(Self { object, uid, generation, passing: None, specified: None, found: Former::Never })
+        Some(Self {
+            object,
+            uid,
+            generation,
+            with_ends,
+            passing: None,
+            specified: None,
+            found: Former::Never,
+        })
     }
 
     /// Takes the next event; `by` is the command that decided it.
@@ -62,10 +73,11 @@ impl Search {
         if event.object() != self.object {
             return;
         }
+        let with_ends = self.with_ends;
         let (generation, made) = match event {
-            Event::Site(_, change) => (generation_of(change), made(change)),
-            Event::Tunnel(_, change) => (generation_of(change), made(change)),
-            Event::Device(_, change) => (generation_of(change), made(change)),
+            Event::Site(_, change) => (generation_of(change, with_ends), made(change)),
+            Event::Tunnel(_, change) => (generation_of(change, with_ends), made(change)),
+            Event::Device(_, change) => (generation_of(change, with_ends), made(change)),
             Event::Customer(..) => return,
         };
         if made == Made::Object {
@@ -89,14 +101,15 @@ impl Search {
     }
 }
 
-/// The object and the generation that a `revert` names, or that a `cancel` goes back to.
-fn sought<S>(object: &Object<S>, ask: &Ask<S>) -> Option<(CommandId, u64)> {
-    let body = match ask {
-        Ask::Revert(body) => body.clone(),
-        Ask::Cancel => cancel::former(object)?,
+/// The object and the generation that a `revert` names, or that a `cancel` goes back to, and whether it may be one in which
+/// the object was to be taken down.
+fn sought<S>(object: &Object<S>, ask: &Ask<S>) -> Option<(CommandId, u64, bool)> {
+    let (body, with_ends) = match ask {
+        Ask::Revert(body) => (body.clone(), false),
+        Ask::Cancel => (cancel::former(object)?, true),
         _ => return None,
     };
-    Some((object.uid, body.to_generation))
+    Some((object.uid, body.to_generation, with_ends))
 }
 
 /// What a change made.
@@ -120,8 +133,9 @@ fn made<S>(change: &Change<S>) -> Made {
 
 /// The generation that a change made in which the object had a specification. One that brought another version of the
 /// template has the specification of the one before.
-fn generation_of<S>(change: &Change<S>) -> Option<u64> {
+fn generation_of<S>(change: &Change<S>, with_ends: bool) -> Option<u64> {
     match change {
+        Change::DecommissionRequested { generation } => with_ends.then_some(*generation),
         Change::Created { generation, .. }
         | Change::Changed { generation, .. }
         | Change::TemplateAssigned { generation, .. } => Some(*generation),

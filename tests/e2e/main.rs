@@ -45,4 +45,5 @@ mod storage;
 mod support;
 mod tenants;
 mod traces;
+mod users;
 mod windows;

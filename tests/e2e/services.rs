@@ -14,7 +14,7 @@ use crate::support::own;
 
 /// How long a customer may have to wait when the holder of its partition is killed. Its lease runs out after four seconds,
 /// and it asks again after one; the rest is for a machine that has other things to do.
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long an answer is waited for before the same command is sent again.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,11 +1,13 @@
 //! Taking back what was asked for and not begun.
 
+use serde_json::json;
 use wanwright_commands::cancel::Standing;
 use wanwright_schemas::Reason::{
-    NothingToCancel, OrderRunning, PrefixOverlap, Protected, SiteInUse, SiteMissing,
+    BeingRemoved, NothingToCancel, OrderRunning, PrefixOverlap, Protected, SiteInUse, SiteMissing,
+    UnknownGeneration,
 };
 
-use crate::harness::{DEVICE, LAN, TO_HUB, World, done};
+use crate::harness::{DEVICE, LAN, TO_HUB, World, applied, done, map};
 
 const CHANGE: &str = r#"{"settings":{"hostname":"ap"}}"#;
 
@@ -106,6 +108,20 @@ fn a_decommission_is_taken_back_while_its_site_stays() {
     world.accept("device.d1.cancel", "{}");
     assert_eq!(world.wanted("site.oslo").change, None);
     assert_eq!(world.wanted("device.d1").change, None);
+}
+
+#[test]
+fn a_decommission_that_an_executor_says_it_applied_is_taken_back_as_any() {
+    let mut world = World::running();
+    let before = device(&world).spec.clone();
+    world.accept("device.d1.decommission", "");
+    let odd = world.saying(&world.change("device.d1"), "device.d1", applied(2, map(json!({}))));
+    assert_eq!(world.report(&odd), ["d1 DeviceApplied 2"]);
+    world.refuse("device.d1.revert", r#"{"to_generation":2}"#, BeingRemoved, "");
+    assert_eq!(world.accept("device.d1.cancel", "{}"), ["d1 DeviceChanged 3", "d1 DeviceCancelled 3"]);
+    assert!(!device(&world).leaving && device(&world).spec == before);
+    // Nobody goes back to it otherwise: it had no specification of its own.
+    world.refuse("device.d1.revert", r#"{"to_generation":2}"#, UnknownGeneration, "to_generation");
 }
 
 #[test]

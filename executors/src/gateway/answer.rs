@@ -84,6 +84,11 @@ pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Ans
         Ok(Some(rewritten)) => rewritten.into(),
         Err(()) => return problem(502, "the vendor's answer names an address that is not its own"),
     };
+    let links = headers.get_all(header::LINK).iter();
+    let links = links.map(|value| lane.base.links(value, &asked, &run.base_url));
+    let Ok(links) = links.collect::<Result<Vec<_>, _>>() else {
+        return problem(502, "the vendor's answer names a next page that is not at its own address");
+    };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let kept = [header::CONTENT_TYPE, header::ETAG];
@@ -96,9 +101,7 @@ pub(super) fn respond(lane: &Lane, run: &Run, hidden: &Hidden<'_>, answered: Ans
             response.headers_mut().append(name.clone(), hidden.header(value));
         }
     }
-    let links = headers.get_all(header::LINK).iter();
-    let links = links.filter_map(|value| lane.base.links(value, &asked, &run.base_url));
-    let links: Vec<_> = links.map(|value| (header::LINK, value)).collect();
+    let links = links.into_iter().flatten().map(|value| (header::LINK, value));
     for (name, value) in location.flatten().map(|value| (header::LOCATION, value)).into_iter().chain(links) {
         response.headers_mut().append(name, hidden.header(&value));
     }

@@ -82,20 +82,31 @@ impl Base {
         Address::Ours(format!("{run}{rest}{query}{fragment}"))
     }
 
-    /// A `Link` header without the links that lead elsewhere.
-    pub(super) fn links(&self, value: &HeaderValue, asked: &Url, run: &str) -> Option<HeaderValue> {
-        let text = value.to_str().ok()?;
+    /// A `Link` header without the links that lead elsewhere. An error: the next page of a list is elsewhere. Whoever did
+    /// not hear of it would take the list for ended.
+    pub(super) fn links(
+        &self,
+        value: &HeaderValue,
+        asked: &Url,
+        run: &str,
+    ) -> Result<Option<HeaderValue>, ()> {
+        let text = String::from_utf8_lossy(value.as_bytes());
         let mut kept = Vec::new();
-        for link in split_links(text) {
+        for link in split_links(&text) {
             let Some((address, rest)) = link.trim().strip_prefix('<').and_then(|link| link.split_once('>'))
             else {
                 continue;
             };
-            if let Address::Ours(ours) = self.address(address, asked, run) {
-                kept.push(format!("<{ours}>{rest}"));
+            match self.address(address, asked, run) {
+                Address::Ours(ours) => kept.push(format!("<{ours}>{rest}")),
+                Address::Foreign if is_next(rest) => return Err(()),
+                Address::Foreign => {}
             }
         }
-        if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join(", ")).ok() }
+        if kept.is_empty() {
+            return Ok(None);
+        }
+        HeaderValue::from_bytes(kept.join(", ").as_bytes()).map(Some).map_err(drop)
     }
 
     /// A body whose addresses at these pointers are the run's; none if it has no such. An error: one leads elsewhere.
@@ -163,6 +174,16 @@ fn decoded(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Whether the parameters of a link say that it is the next page.
+fn is_next(parameters: &str) -> bool {
+    let parameters = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+    let mut relations = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("rel"));
+    relations.any(|(_, said)| {
+        let said = said.trim().trim_matches('"');
+        said.split_ascii_whitespace().any(|relation| relation.eq_ignore_ascii_case("next"))
+    })
 }
 
 /// The links of a header: what commas part, unless they are within an address or a quoted text.
@@ -258,8 +279,26 @@ mod tests {
     fn links_and_bodies_are_rewritten() {
         let asked = base().target("/v1/sites", None).unwrap();
         let header = "<https://api.vendor.example/api/v1/sites?a=1,2>; rel=\"next, please\", <https://docs.example/>; rel=help";
-        let kept = base().links(&HeaderValue::from_static(header), &asked, RUN).unwrap();
+        let kept = base().links(&HeaderValue::from_static(header), &asked, RUN).unwrap().unwrap();
         assert_eq!(kept.to_str().unwrap(), format!("<{RUN}/v1/sites?a=1,2>; rel=\"next, please\""));
+        let links = |text: &[u8]| {
+            let header = HeaderValue::from_bytes(text).unwrap();
+            base().links(&header, &asked, RUN).map(|kept| kept.map(|kept| kept.as_bytes().to_vec()))
+        };
+        assert_eq!(links(b"<https://docs.example/>; rel=help"), Ok(None));
+        // Behind a proxy that the vendor does not know of, or to somebody else.
+        for next in ["rel=next", "REL=\"prev Next\"; title=\"more\"", "title=x; rel = \"next\""] {
+            for host in ["http://api.vendor.example/api", "https://evil.example/api"] {
+                assert_eq!(
+                    links(format!("<{host}/v1/sites?page=2>; {next}").as_bytes()),
+                    Err(()),
+                    "{host} {next}"
+                );
+            }
+        }
+        let odd =
+            links("</api/v1/sites?page=2>; rel=next; title=\"n\u{e4}chste\"".as_bytes()).unwrap().unwrap();
+        assert!(odd.starts_with(format!("<{RUN}/v1/sites?page=2>; rel=next").as_bytes()));
         let pointers = ["/next".to_owned(), "/links/next".to_owned()];
         let body = |text: &str| {
             let rewritten = base().body(text.as_bytes(), &pointers, &asked, RUN);

@@ -1,5 +1,6 @@
 //! What an answer means.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -35,8 +36,8 @@ impl Answer {
     }
 
     /// All headers of this name, where an answer may have several.
-    pub(super) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    pub(super) fn headers(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
+        self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()))
     }
 }
 

@@ -62,10 +62,12 @@ impl Pages {
         let after = match &list.paging {
             Paging::Cursor { next, more } => cursor(next.as_deref(), more.as_deref(), &body)?,
             Paging::Count(count) => counted(count, self.number + 1, items.len(), seen, &body),
-            Paging::Link => match answer.headers("link").find_map(next_link) {
-                Some(link) => Some(Next::Link(client.http.parameters(&path, link)?)),
-                None => None,
-            },
+            Paging::Link => {
+                match answer.headers("link").find_map(|header| next_link(&header).map(str::to_owned)) {
+                    Some(link) => Some(Next::Link(client.http.parameters(&path, &link)?)),
+                    None => None,
+                }
+            }
         };
         let ids: Vec<String> = objects.iter().map(|object| object.id.clone()).collect();
         let same = !ids.is_empty() && ids == self.before;
@@ -256,8 +258,9 @@ fn next_link(header: &str) -> Option<&str> {
         let (target, after) = rest[begin + 1..].split_once('>')?;
         let parameters = after.split('<').next().unwrap_or_default();
         let is_next = parameters.split([';', ',']).any(|parameter| {
-            let value = parameter.trim().strip_prefix("rel=").map(|value| value.trim_matches('"'));
-            value.is_some_and(|value| value.split(' ').any(|word| word.eq_ignore_ascii_case("next")))
+            let Some((name, value)) = parameter.split_once('=') else { return false };
+            let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+            name.trim().eq_ignore_ascii_case("rel") && relations.any(|word| word.eq_ignore_ascii_case("next"))
         });
         if is_next {
             return Some(target);
@@ -265,4 +268,20 @@ fn next_link(header: &str) -> Option<&str> {
         rest = after;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_link;
+
+    #[test]
+    fn the_next_page_is_found_however_it_is_written() {
+        for said in
+            ["rel=next", "rel=\"prev Next\"", "title=x; REL = \"next\"", "title=\"n\u{fffd}chste\";rel=next"]
+        {
+            let header = format!("<https://docs.example/>; rel=help, </v1/sites?page=2>; {said}");
+            assert_eq!(next_link(&header), Some("/v1/sites?page=2"), "{said}");
+        }
+        assert_eq!(next_link("</v1/sites?page=1>; rel=prev, </v1/next>; title=next"), None);
+    }
 }

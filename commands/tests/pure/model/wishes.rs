@@ -256,8 +256,9 @@ impl Model {
             self.things[at].goes_from_now();
         } else {
             let vendor = if kind == Kind::Site { thing.vendor } else { self.vendor_of(thing.site)? };
+            // An executor may say that it applied the generation that takes the thing down: that is as the one before.
             let (_, wish) =
-                thing.past.iter().find(|(at, _)| *at == thing.observed).expect("what was applied");
+                thing.past.iter().rev().find(|(at, _)| *at <= thing.observed).expect("what was applied");
             self.fits(&thing, wish, vendor)?;
             if tried && self.in_freeze(now) {
                 return Err(Frozen);
