@@ -56,8 +56,12 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
                         );
                     }
                     Change::Suspended { .. } | Change::Resumed {} => targets.extend(devices),
-                    // Nobody waits any more for what goes with this site.
-                    Change::DecommissionRequested { .. } => targets.extend(leaving(state)),
+                    // Nobody waits any more for what goes with this site, or somebody does again, because it stays.
+                    Change::DecommissionRequested { .. }
+                    | Change::Cancelled { .. }
+                    | Change::Changed { .. } => {
+                        targets.extend(leaving(state));
+                    }
                     _ => {}
                 }
             }

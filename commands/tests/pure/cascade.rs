@@ -80,6 +80,9 @@ fn sites_with_tunnels_in_both_directions_do_not_wait_for_each_other() {
     let mut world = World::given(&[("site.oslo.create", LAN), ("site.paris.create", LAN_2)]);
     world.accept("tunnel.t2.create", TO_PARIS);
     world.accept("tunnel.t3.create", TO_OSLO);
+    for site in ["site.oslo", "site.paris", "site.oslo"] {
+        world.carry_out(site);
+    }
     world.accept("site.oslo.decommission", ALL);
     world.idle("site.oslo");
     // Now Paris goes as well, with its tunnel: nobody is left to wait for.
@@ -87,6 +90,16 @@ fn sites_with_tunnels_in_both_directions_do_not_wait_for_each_other() {
     let events = &world.history.last().expect("the command").1;
     let concerned = wanwright_commands::orders::affected(&world.state, events);
     assert!(concerned.contains(&target_of("site.oslo")), "it does not wait any more");
+    // If Paris stays after all, somebody is to wait for again.
+    let change = |world: &World| world.wanted("site.oslo").change.map(|order| order.id);
+    let removal = change(&world).expect("it goes");
+    world.accept("site.paris.cancel", "");
+    assert_eq!(change(&world), None, "a tunnel of Paris ends there");
+    let events = &world.history.last().expect("the command").1;
+    let concerned = wanwright_commands::orders::affected(&world.state, events);
+    assert!(concerned.contains(&target_of("site.oslo")), "its removal would not be withdrawn");
+    world.accept("site.paris.decommission", ALL);
+    assert_eq!(change(&world), Some(removal), "it goes again");
     assert_eq!(world.carry_out("site.oslo"), ["oslo SiteRemoved", "t2 TunnelRemoved"]);
     assert_eq!(world.carry_out("site.paris"), ["paris SiteRemoved", "t3 TunnelRemoved"]);
 }
