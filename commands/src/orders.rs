@@ -57,9 +57,7 @@ pub fn affected(state: &Customer, events: &[Event]) -> BTreeSet<Target> {
                     }
                     Change::Suspended { .. } | Change::Resumed {} => targets.extend(devices),
                     // Nobody waits any more for what goes with this site, or somebody does again, because it stays.
-                    Change::DecommissionRequested { .. }
-                    | Change::Cancelled { .. }
-                    | Change::Changed { .. } => {
+                    Change::DecommissionRequested { .. } | Change::Changed { .. } => {
                         targets.extend(leaving(state));
                     }
                     _ => {}
