@@ -122,8 +122,8 @@ async fn folders(args: &DoctorArgs, nats: &Nats, findings: &mut Findings) {
 /// What runs here, or where the options say.
 struct There {
     nats: Access,
-    /// Where the keys are, and how to ask the servers about themselves, if they are here.
-    keys: Option<(PathBuf, Access)>,
+    /// Where the keys are, if they are here.
+    keys: Option<PathBuf>,
     postgres: Option<String>,
 }
 
@@ -131,20 +131,15 @@ impl There {
     /// None where nothing was started and nothing is named.
     fn find(args: &DoctorArgs) -> Result<Option<Self>> {
         let connection = &args.connection;
-        let started = Endpoints::read(&connection.home.home);
-        let Some(url) = connection.nats.clone() else {
-            let Ok(endpoints) = started else { return Ok(None) };
+        if connection.nats.is_none() {
+            let Ok(endpoints) = Endpoints::read(&connection.home.home) else { return Ok(None) };
             let nats = endpoints.access(Login::Role(Role::Admin))?;
-            let system = endpoints.access(Login::System)?;
             let postgres = connection.postgres.clone().or(Some(endpoints.postgres));
-            return Ok(Some(Self { nats, keys: Some((endpoints.keys, system)), postgres }));
-        };
+            return Ok(Some(Self { nats, keys: Some(endpoints.keys), postgres }));
+        }
         let nats = connection.access(Login::Role(Role::Admin))?;
         let dir = connection.home.home.join("keys");
-        let keys = Authority::open(&dir, PARTITIONS).ok().map(|keys| {
-            let system = Access { tls: connection.tls(), ..Access::with_creds(url, keys.system()) };
-            (dir, system)
-        });
+        let keys = Authority::open(&dir, PARTITIONS).is_ok().then_some(dir);
         Ok(Some(Self { nats, keys, postgres: connection.postgres.clone() }))
     }
 }
@@ -158,7 +153,7 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
         }
         Err(error) => return findings.bad("running system", format!("{error:#}")),
     };
-    if let Some((keys, _)) = &there.keys {
+    if let Some(keys) = &there.keys {
         accounts(keys, findings);
     }
     let nats = match wanwright_nats::connect(&there.nats, "wanwright-doctor", PARTITIONS).await {
@@ -174,7 +169,7 @@ async fn running(args: &DoctorArgs, findings: &mut Findings) {
     paused(&nats, findings).await;
     lost(&nats, findings).await;
     states::look(&nats, there.postgres.as_deref(), findings).await;
-    streams(&nats, there.keys.map(|(_, system)| system), findings).await;
+    streams(&nats, findings).await;
     match there.postgres {
         Some(url) => read_models(&url, findings).await,
         None => findings.later("Postgres", "none is named; name one with --postgres"),
@@ -225,12 +220,12 @@ async fn lost(nats: &Nats, findings: &mut Findings) {
 }
 
 /// The streams, who keeps them, and what an acknowledged message survives.
-async fn streams(nats: &Nats, system: Option<Access>, findings: &mut Findings) {
+async fn streams(nats: &Nats, findings: &mut Findings) {
     let (replicas, plan) = match compared(nats).await {
         Ok(compared) => compared,
         Err(error) => return findings.bad("streams", error),
     };
-    profile(system, replicas, findings).await;
+    profile(nats, replicas, findings).await;
     if plan != Plan::default() {
         let Plan { create, differences } = plan;
         let missing = create.iter().map(|name| format!("{name} is not there"));
@@ -250,22 +245,16 @@ async fn streams(nats: &Nats, system: Option<Access>, findings: &mut Findings) {
 }
 
 /// What an acknowledged message survives.
-async fn profile(system: Option<Access>, replicas: usize, findings: &mut Findings) {
-    let Some(system) = system else {
-        let how = "the servers tell it to whoever has the keys; name their folder with --home";
-        return findings.later(&format!("profile of NATS, with {}", counted(replicas)), how);
-    };
-    let asked = async {
-        let system = wanwright_nats::connect(system, "wanwright-doctor", PARTITIONS).await?;
-        profiles(&system).await
-    };
-    match asked.await {
+async fn profile(nats: &Nats, replicas: usize, findings: &mut Findings) {
+    match profiles(nats).await {
         Ok(found) => {
             for (server, profile) in found {
                 findings.good(format!("{server} runs with {}", durability(profile, replicas)));
             }
         }
-        Err(error) => findings.bad("profile of NATS", format!("{error:#}")),
+        Err(error) => {
+            findings.later(&format!("profile of NATS, with {}", counted(replicas)), &format!("{error:#}"))
+        }
     }
 }
 

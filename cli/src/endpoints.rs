@@ -85,8 +85,6 @@ pub enum Login {
     Person,
     /// A role, with its rights.
     Role(Role),
-    /// Who asks the servers about themselves.
-    System,
 }
 
 impl Endpoints {
@@ -96,7 +94,6 @@ impl Endpoints {
         let creds = match login {
             Login::Person => keys.creds(OPERATORS, PERSON),
             Login::Role(role) => keys.role(role),
-            Login::System => keys.system(),
         };
         Ok(Access::with_creds(&self.nats, creds))
     }

@@ -21,7 +21,7 @@ use crate::cli::{Role, ServeArgs, SimulatorArgs};
 use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
-use crate::topology::compared;
+use crate::topology::{compared, say_profiles};
 
 /// How often a role asks whether the partition count is still the one it works with.
 const RECOUNT: Duration = Duration::from_secs(5);
@@ -60,7 +60,8 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         Role::Projections => accounts::Role::Projections,
     });
     let nats = args.connection.nats(login, &format!("wanwright-{:?}", args.role).to_lowercase()).await?;
-    check_topology(&nats).await?;
+    let replicas = check_topology(&nats).await?;
+    let said = tokio::spawn(say_profiles(nats.clone(), replicas));
     let counted = tokio::spawn(until_counted_otherwise(nats.clone(), stop.clone()));
     match args.role {
         Role::Commands => {
@@ -89,6 +90,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
             running.await?;
         }
     }
+    said.abort();
     counted.await??;
     Ok(Exit::Done)
 }
@@ -145,8 +147,8 @@ fn watched(args: &ServeArgs) -> Result<(Vendors, Watching)> {
     Ok((vendors, watching))
 }
 
-/// Streams that are missing or differ stop the start.
-async fn check_topology(nats: &Nats) -> Result<()> {
+/// Streams that are missing or differ stop the start. Answers how many replicas there are.
+async fn check_topology(nats: &Nats) -> Result<usize> {
     let (replicas, plan) = compared(nats).await?;
     if !plan.create.is_empty() {
         anyhow::bail!(
@@ -158,7 +160,7 @@ async fn check_topology(nats: &Nats) -> Result<()> {
         return Err(NatsError::Topology(plan.differences.join("\n")).into());
     }
     tracing::info!(replicas, partitions = nats.partitions, "the streams are as they should be");
-    Ok(())
+    Ok(replicas)
 }
 
 async fn executors(args: &ServeArgs, nats: Nats, stop: CancellationToken) -> Result<()> {

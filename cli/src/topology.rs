@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use async_nats::StatusCode;
 use futures::StreamExt;
 use serde_json::Value;
 use wanwright_nats::accounts::Role;
@@ -69,23 +70,39 @@ pub fn counted(replicas: usize) -> String {
 /// The profile that each server runs with, as the servers themselves say.
 ///
 /// # Errors
-/// When none answers whoever may ask them.
-pub async fn profiles(system: &Nats) -> Result<BTreeMap<String, Profile>> {
-    let inbox = system.client.new_inbox();
-    let mut answers = system.client.subscribe(inbox.clone()).await?;
-    system.client.publish_with_reply("$SYS.REQ.SERVER.PING.VARZ", inbox, "".into()).await?;
+/// When none answers: the claims of the accounts may be older than this question, or the login may not ask it.
+pub async fn profiles(nats: &Nats) -> Result<BTreeMap<String, Profile>> {
+    let inbox = nats.client.new_inbox();
+    let mut answers = nats.client.subscribe(inbox.clone()).await?;
+    nats.client.publish_with_reply(topology::SERVERS, inbox, "".into()).await?;
     let mut found = BTreeMap::new();
     // Nobody says how many servers there are; those of one cluster answer together.
     let mut wait = Duration::from_secs(5);
     while let Ok(Some(answer)) = tokio::time::timeout(wait, answers.next()).await {
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            break;
+        }
         let said: Value = serde_json::from_slice(&answer.payload)?;
         let name = said.pointer("/server/name").and_then(Value::as_str).unwrap_or_default();
-        let is_synced = said.pointer("/data/jetstream/config/sync_always") == Some(&Value::Bool(true));
+        let is_synced = said.pointer("/data/config/sync_always") == Some(&Value::Bool(true));
         found.insert(name.to_owned(), if is_synced { Profile::Durable } else { Profile::Fast });
         wait = Duration::from_millis(200);
     }
-    anyhow::ensure!(!found.is_empty(), "no server says how it runs");
+    anyhow::ensure!(
+        !found.is_empty(),
+        "no server says how it stores; where the accounts were signed by an earlier version, `wanwright nats account config` signs them anew"
+    );
     Ok(found)
+}
+
+/// Says what an acknowledged message survives, for each server that has a part in it.
+pub async fn say_profiles(nats: Nats, replicas: usize) {
+    match profiles(&nats).await {
+        Ok(found) => found.into_iter().for_each(|(server, profile)| {
+            output::note(format!("{server} runs with {}", durability(profile, replicas)))
+        }),
+        Err(error) => output::note(format!("profile of NATS unknown: {error:#}")),
+    }
 }
 
 /// Shows, creates or changes the streams.

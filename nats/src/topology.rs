@@ -64,6 +64,8 @@ pub const CONTROLS: &str = "controls";
 /// The bucket of how new versions of vendors' templates are given out.
 pub const ROLLOUTS: &str = "rollouts";
 
+/// The subject on which every server tells the roles how it stores what it acknowledges.
+pub const SERVERS: &str = "wan.servers";
 /// How long a lease lives without renewal.
 pub const LEASE_TIME: Duration = Duration::from_secs(9);
 

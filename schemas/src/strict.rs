@@ -219,6 +219,14 @@ pub fn typed<T: DeserializeOwned + Serialize>(said: &Value, body: &[u8]) -> Resu
     Ok(read)
 }
 
+/// Reads a body that says everything once as a type.
+///
+/// # Errors
+/// A refusal that names the field.
+pub fn parse<T: DeserializeOwned + Serialize>(body: &[u8]) -> Result<T, Refusal> {
+    typed(&read(body)?, body)
+}
+
 /// Refuses a list where `read`, what was made of it, has an object.
 ///
 /// # Errors

@@ -11,6 +11,11 @@ async fn durable_is_what_nobody_has_to_ask_for() -> Result<()> {
     ensure!(running.home.read("said.log").contains("profile durable"), "the start does not say it");
     let doctor = running.call(&["doctor"]).await?;
     ensure!(doctor.out.contains("wanwright runs with profile durable"), "{}", doctor.out);
+    // Each role says it where it runs alone, too.
+    for role in ["commands", "dispatcher", "executors", "projections"] {
+        let said = running.home.read(&format!("logs/{role}.log"));
+        ensure!(said.contains("wanwright runs with profile durable"), "{role}: {said}");
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use wanwright_nats::{Controls, Nats};
 use wanwright_schemas::control::{ControlRequest, Scope};
 use wanwright_schemas::reason::{Reason, Refusal};
-use wanwright_schemas::{rollout, services};
+use wanwright_schemas::{rollout, services, strict};
 use wanwright_vendors::Vendors;
 
 use super::intake::{Bounds, Intake};
@@ -36,7 +36,7 @@ async fn judge(nats: &Nats, vendors: &Vendors, request: &Message) -> Result<Byte
         return rollouts::judge(nats, vendors, asked, request).await;
     }
     let (actor, paused, scope) = services::controlled(&request.subject)?;
-    let body: ControlRequest = side_door::read(&request.payload)?;
+    let body: ControlRequest = strict::parse(&request.payload)?;
     if let (Scope::Vendor(vendor), true) = (&scope, paused)
         && vendors.snapshot().get(vendor.as_str()).is_none()
     {

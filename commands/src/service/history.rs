@@ -15,7 +15,7 @@ use wanwright_nats::{History, Nats, StoredMessage};
 use wanwright_schemas::CustomerId;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services::{self, HistoryMessage, HistoryPage, HistoryRequest, MAX_PAGE};
-use wanwright_schemas::subjects;
+use wanwright_schemas::{strict, subjects};
 
 use super::intake::{Bounds, Intake};
 use super::pages::Begin;
@@ -50,7 +50,7 @@ pub(super) async fn serve(
 
 async fn page(nats: &Nats, store: &CustomerStore, subject: &str, body: &[u8]) -> Result<Bytes, Refusal> {
     let (customer, _) = services::asked(subject)?;
-    let mut request: HistoryRequest = side_door::read(body)?;
+    let mut request: HistoryRequest = strict::parse(body)?;
     let mut begin = Begin::Behind(request.after);
     if request.newest {
         let head = History::new(nats.clone()).head(&customer).await;

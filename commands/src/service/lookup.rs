@@ -11,6 +11,7 @@ use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_schemas::outcome::Outcome;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::services::{self, OutcomeRequest};
+use wanwright_schemas::strict;
 
 use super::intake::{Bounds, Intake};
 use super::store::CustomerStore;
@@ -56,7 +57,7 @@ pub(super) async fn serve(
 /// The outcome, if this customer's command has one. Another customer's command is none, like one that never was.
 async fn find(places: &Places, subject: &str, body: &[u8]) -> Result<Outcome, Refusal> {
     let (customer, _) = services::asked(subject)?;
-    let request: OutcomeRequest = side_door::read(body)?;
+    let request: OutcomeRequest = strict::parse(body)?;
     let found = match places.told(&customer, request.command).await? {
         Some(told) => Some(told),
         None => places.recorded(&customer, request.command).await?,

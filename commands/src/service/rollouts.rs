@@ -7,6 +7,7 @@ use wanwright_nats::{Nats, Rollouts};
 use wanwright_schemas::ids::{Actor, VendorId};
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::rollout::{RolloutRequest, RolloutVerb};
+use wanwright_schemas::strict;
 use wanwright_vendors::Vendors;
 
 use super::side_door;
@@ -22,7 +23,7 @@ pub(super) async fn judge(
     (actor, verb, vendor): (Actor, RolloutVerb, VendorId),
     request: &Message,
 ) -> Result<Bytes, Refusal> {
-    let said: RolloutRequest = side_door::read(&request.payload)?;
+    let said: RolloutRequest = strict::parse(&request.payload)?;
     let catalogue = vendors.snapshot();
     let folder = catalogue.get(vendor.as_str()).ok_or_else(|| {
         Refusal::new(Reason::UnknownVendor, format!("there is no folder for vendor {vendor}"))

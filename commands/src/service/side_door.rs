@@ -69,15 +69,6 @@ pub(super) async fn answer(nats: &Nats, to: Option<Subject>, answer: Result<Byte
     }
 }
 
-/// Reads what is asked; an empty body asks with every default.
-pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| {
-        let reason = if error.is_data() { Reason::InvalidValue } else { Reason::BrokenJson };
-        Refusal::new(reason, error.to_string())
-    })
-}
-
 /// NATS did not do its part.
 pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Refusal {
     // What went wrong inside is ours to know: it may name streams and places of others.

@@ -121,13 +121,14 @@ async fn a_history_comes_in_pages_that_prove_their_chain() {
         let empty = plain(&world, "wan.history.nobody.anna", asked).await;
         assert_eq!(empty["messages"], json!([]));
     }
-    for (body, code) in [
-        (json!({ "limit": 0 }), "InvalidValue"),
-        (json!({ "limit": 100_000 }), "InvalidValue"),
-        (json!({ "customer": "globex" }), "InvalidValue"),
-        (json!({ "after": -1 }), "InvalidValue"),
+    for (body, code, field) in [
+        (json!({ "limit": 0 }), "InvalidValue", "limit"),
+        (json!({ "limit": 100_000 }), "InvalidValue", "limit"),
+        (json!({ "customer": "globex" }), "UnknownField", "customer"),
+        (json!({ "after": -1 }), "InvalidValue", "after"),
     ] {
-        assert_eq!(plain(&world, "wan.history.acme.anna", body.clone()).await["code"], code, "{body}");
+        let refused = plain(&world, "wan.history.acme.anna", body.clone()).await;
+        assert_eq!((&refused["code"], &refused["field"]), (&json!(code), &json!(field)), "{body}: {refused}");
     }
     world.stop().await;
 }

@@ -274,8 +274,8 @@ impl Authority {
         let before = before.and_then(|claims| claims["iat"].as_u64()).unwrap_or_default();
         // Of two claims of one account the newer one counts, and they count in seconds.
         let issued = now().max(before + 1);
-        let (public, wan) = (self.public(name)?, self.public(WAN)?);
-        let claims = claims::account(name, &public, &wan, self.partitions, &revoked, issued);
+        let (public, wan, system) = (self.public(name)?, self.public(WAN)?, self.public(SYS)?);
+        let claims = claims::account(name, &public, &wan, &system, self.partitions, &revoked, issued);
         let token = jwt::encode(claims, &signing)?;
         keys::write(&self.file(name, "jwt"), &token)?;
         Ok(token)

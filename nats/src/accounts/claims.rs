@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use wanwright_schemas::{services, subjects};
 
 use super::{Grants, OPERATORS, SYS, WAN};
+use crate::topology;
 
 /// What a customer's account may use at most. A single customer must not exhaust the server for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,9 @@ impl Default for AccountLimits {
     }
 }
 
+/// Where each server tells how it stores, of all that it would tell its own account.
+const SERVERS_STORAGE: &str = "$SYS.REQ.SERVER.PING.JSZ";
+
 /// Unlimited, as claims write it.
 const NO_LIMIT: i64 = -1;
 
@@ -37,11 +41,12 @@ pub(super) fn operator(public: &str, signing: &str, system: &str, issued: u64) -
     })
 }
 
-/// An account. `wan` is the public key of the account WAN, which the others import from.
+/// An account. `wan` is the public key of the account WAN, which the others import from; `system` that of the servers' own.
 pub(super) fn account(
     name: &str,
     public: &str,
     wan: &str,
+    system: &str,
     partitions: u16,
     revoked: &BTreeMap<String, u64>,
     issued: u64,
@@ -51,9 +56,12 @@ pub(super) fn account(
         "limits": limits(name), "default_permissions": { "pub": {}, "sub": {} },
     });
     match name {
-        SYS => {}
+        SYS => nats["exports"] = json!([service(SERVERS_STORAGE, "Stream")]),
         WAN => {
             nats["exports"] = exports();
+            let servers =
+                import(system, "service", SERVERS_STORAGE.to_owned(), Some(topology::SERVERS.to_owned()));
+            nats["imports"] = json!([servers]);
             nats["mappings"] = mappings(partitions);
         }
         OPERATORS => nats["imports"] = imports(wan, "*"),
@@ -78,9 +86,21 @@ fn limits(name: &str) -> Value {
     })
 }
 
+fn service(subject: &str, answers: &str) -> Value {
+    json!({ "name": subject, "subject": subject, "type": "service", "response_type": answers })
+}
+
+fn import(account: &str, kind: &str, subject: String, local: Option<String>) -> Value {
+    let mut import = json!({ "name": subject, "subject": subject, "account": account, "type": kind });
+    if let Some(local) = local {
+        import["local_subject"] = json!(local);
+    }
+    import
+}
+
 /// What WAN offers: the doors and the services, each answering once, and what changed.
 fn exports() -> Value {
-    let service = |subject: &str| json!({ "name": subject, "subject": subject, "type": "service", "response_type": "Singleton" });
+    let service = |subject: &str| service(subject, "Singleton");
     json!([
         service(subjects::DO_ALL),
         service(services::SUBMIT_ALL),
@@ -96,13 +116,7 @@ fn exports() -> Value {
 /// What an account takes of that: what is the customer's own. The durable door is called `wan.cmd` on this side, as
 /// everywhere; on the other side the ingress is behind it, not the inbox.
 fn imports(wan: &str, customer: &str) -> Value {
-    let import = |kind: &str, subject: String, local: Option<String>| {
-        let mut import = json!({ "name": subject, "subject": subject, "account": wan, "type": kind });
-        if let Some(local) = local {
-            import["local_subject"] = json!(local);
-        }
-        import
-    };
+    let import = |kind: &str, subject: String, local: Option<String>| import(wan, kind, subject, local);
     // A renamed subject must name its wildcards by number; the whole fleet's needs none.
     let of = |door: &str| {
         if customer == "*" { format!("wan.{door}.>") } else { format!("wan.{door}.{customer}.>") }

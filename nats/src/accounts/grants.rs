@@ -98,9 +98,14 @@ impl Role {
     }
 }
 
-/// How every role looks at streams and reads single messages.
-const LOOKS: [&str; 4] =
-    ["$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>"];
+/// How every role looks at streams, reads single messages, and learns what an acknowledged message survives.
+const LOOKS: [&str; 5] = [
+    "$JS.API.INFO",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.STREAM.MSG.GET.*",
+    "$JS.API.DIRECT.GET.>",
+    topology::SERVERS,
+];
 
 /// Where servers tell which of them leads a stream now; the stream's name is the last part.
 pub const LEADER_ELECTED: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*";

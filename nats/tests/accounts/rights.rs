@@ -358,3 +358,23 @@ async fn the_streams_of_a_server_with_logins_are_found_again() {
     let kept = wanwright_nats::load_subject(&nats, "EVENTS-7", "wan.evt.7.acme", 0).await.unwrap();
     assert_eq!(kept[0].payload, "kept");
 }
+
+#[tokio::test]
+async fn every_role_learns_how_servers_store_and_nobody_outside_does() {
+    let world = World::new().await;
+    world.account("acme").await;
+    let ask = async |client: async_nats::Client| {
+        let asked = client.request(topology::SERVERS, "".into());
+        tokio::time::timeout(Duration::from_secs(1), asked).await.ok().and_then(Result::ok)
+    };
+    for role in Role::ALL {
+        let answer = ask(world.connect(world.authority.role(role)).await).await.expect(role.name());
+        let said: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert_eq!(said.pointer("/data/config/sync_interval"), Some(&120_000_000_000_u64.into()), "{said}");
+    }
+    for (user, kind) in
+        [("acme/anna", UserKind::Tenant), ("acme/rosa", UserKind::Reader), ("olga", UserKind::Operator)]
+    {
+        assert!(ask(world.connect(world.user(user, kind, None)).await).await.is_none(), "{user}");
+    }
+}

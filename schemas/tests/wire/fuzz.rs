@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wanwright_schemas::command::verbs;
+use wanwright_schemas::control::{Control, ControlRequest};
 use wanwright_schemas::envelope::Envelope;
 use wanwright_schemas::ids::{Actor, CommandId, CustomerId, ObjectId, OrderId};
+use wanwright_schemas::rollout::{self, Estimated, Rollout, RolloutRequest};
+use wanwright_schemas::services::{HistoryRequest, OutcomeRequest};
 use wanwright_schemas::subjects::{self, CommandSubject};
 use wanwright_schemas::trace::TraceContext;
 use wanwright_schemas::{Digest, Kind, body, cloudevent, services, strict};
 
 use crate::hostile::texts;
-use crate::lines::{FILES, commands, parse, says};
+use crate::lines::{FILES, commands, json, parse, says};
 
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
@@ -152,6 +157,34 @@ fn take_event(head: &BTreeMap<String, String>, bytes: &[u8]) {
     }
 }
 
+/// What is asked beside the doors, read as the services read it, and records in buckets.
+const ASIDE: &[(&str, fn(&[u8]) -> Result<String, String>)] = &[
+    (r#"{"after":7,"limit":20,"newest":true}"#, asked::<HistoryRequest>),
+    (r#"{"command":"0192f0c1-a2b3-7c4d-8e5f-60718293a4b5"}"#, asked::<OutcomeRequest>),
+    (r#"{"reason":"they move","until":"2026-12-24T12:00:00Z"}"#, asked::<ControlRequest>),
+    (
+        r#"{"to":2,"from":1,"sample":20,"canaries":["acme"],"steps":[10,100],"max_failures":1,"max_failures_percent":5,"when_held":"wait","pause_seconds":60,"at_once":20,"reason":"why"}"#,
+        asked::<RolloutRequest>,
+    ),
+    (
+        r#"{"v":1,"scope":"customer","name":"acme","paused":true,"actor":"anna","reason":"why","until":"2026-11-21T08:00:00Z","time":"2026-11-21T07:00:00Z"}"#,
+        json::<Control>,
+    ),
+    (
+        r#"{"v":1,"vendor":"simwan","number":2,"from":1,"to":2,"digest":"5f","rolls_back":1,"waves":{"canaries":["acme"],"steps":[10,100],"max_failures":1,"max_failures_percent":5,"when_held":"wait","pause_seconds":60,"at_once":20},"state":"stopped","why":"2 stacks failed","wave":1,"wave_ended":"2026-11-21T08:00:00Z","counts":{"customers":3,"stacks":9,"waiting":1,"progressing":2,"applied":2,"failed":2,"held":1,"taken_back":1},"summary":{"sample":20,"customers":3,"stacks":9,"planned":8,"unchanged":1,"actions":{"create":1,"update":2,"delete":4,"replace":3},"failed":1,"problem":"no"},"by":"olga","began":"2026-11-21T07:00:00Z","time":"2026-11-21T08:00:00Z"}"#,
+        json::<Rollout>,
+    ),
+    (r#"{"result":"planned","create":1,"update":2,"delete":4,"replace":3}"#, json::<Estimated>),
+];
+
+fn asked<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<String, String> {
+    let read: T = strict::parse(bytes).map_err(|refusal| {
+        assert!(!refusal.message.is_empty() && !refusal.next.is_empty());
+        refusal.to_string()
+    })?;
+    serde_json::to_string(&read).map_err(|error| error.to_string())
+}
+
 /// Header values as they come, and as they should be.
 fn header() -> impl Strategy<Value = (String, String)> {
     let name = prop::sample::select(vec![
@@ -197,6 +230,9 @@ proptest! {
         for file in FILES {
             take_stored(file.again, &bytes);
         }
+        for (_, again) in ASIDE {
+            take_stored(*again, &bytes);
+        }
         take_event(&BTreeMap::new(), &bytes);
     }
 
@@ -215,6 +251,13 @@ proptest! {
             let lines = file.lines();
             take_stored(file.again, &spoil(lines[line.index(lines.len())].as_bytes(), &spoils));
         }
+    }
+
+    #[test]
+    fn spoilt_questions_and_records(line in any::<prop::sample::Index>(), spoils in spoils()) {
+        let (line, again) = ASIDE[line.index(ASIDE.len())];
+        prop_assert!(again(line.as_bytes()).is_ok(), "{}", line);
+        take_stored(again, &spoil(line.as_bytes(), &spoils));
     }
 
     #[test]
@@ -255,6 +298,7 @@ proptest! {
     fn any_text_as_a_subject(
         text in prop_oneof![
             "wan\\.(history|outcome)\\.[a-z0-9-]{0,3}\\.[a-zA-Z.]{0,3}",
+            "wan\\.control\\.[a-z]{1,3}\\.(pause|resume|plan|start|stop|x)\\.(vendor|customer|rollout|x)\\.[a-z.]{0,3}",
             "wan\\.submit\\.[a-z]{1,3}\\.[a-z]{1,3}\\.(site|tunnel|x)\\.[a-z]{0,3}\\.[a-z.]{0,90}",
             "wan\\.key\\.(wrapped|erasing|current)\\.[a-z]{1,3}(\\.[0-9a-f-]{36})?(\\.[a-z.]{0,4})?",
             any::<String>(),
@@ -273,6 +317,15 @@ proptest! {
             match services::submitted(&text) {
                 // A verb that is too long is cut, and there is none of that name.
                 Ok(subject) => prop_assert!(text.replacen("submit", "cmd", 1).starts_with(&subject.durable())),
+                Err(refusal) => prop_assert!(!refusal.message.is_empty() && refusal.message.len() < 2048),
+            }
+            match services::controlled(&text) {
+                Ok((actor, paused, scope)) => prop_assert_eq!(&services::control(&actor, &scope, paused), &text),
+                Err(refusal) => prop_assert!(!refusal.message.is_empty() && refusal.message.len() < 2048),
+            }
+            match rollout::asked(&text) {
+                Ok(Some((actor, verb, vendor))) => prop_assert_eq!(&verb.subject(&actor, &vendor), &text),
+                Ok(None) => {}
                 Err(refusal) => prop_assert!(!refusal.message.is_empty() && refusal.message.len() < 2048),
             }
             if let Some((customer, key, master)) = subjects::key_of_wrapped(&text) {

@@ -40,7 +40,7 @@ fn envelope(line: &[u8]) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
-fn json<T: DeserializeOwned + Serialize>(line: &[u8]) -> Result<String, String> {
+pub fn json<T: DeserializeOwned + Serialize>(line: &[u8]) -> Result<String, String> {
     let read: T = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     serde_json::to_string(&read).map_err(|error| error.to_string())
 }
