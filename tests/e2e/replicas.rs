@@ -11,7 +11,7 @@ use wanwright_nats::accounts::{Authority, Role};
 use wanwright_nats::{Access, Nats};
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_supervisor::{Child, NatsCluster, NatsOptions};
-use wanwright_tests::{Answer, Customer, Home, Said, Timing, level, mint};
+use wanwright_tests::{Answer, Customer, Home, Said, Signal, Timing, level, mint};
 
 use crate::support::{home, program};
 
@@ -49,7 +49,8 @@ impl Cluster {
 
     async fn connect(&self) -> Result<Nats> {
         let access = Access::with_creds(&self.urls, self.keys.role(Role::Admin));
-        Ok(wanwright_nats::connect(access, "wanwright-tests", PARTITIONS).await?)
+        let nats = wanwright_nats::connect(access, "wanwright-tests", PARTITIONS).await?;
+        Ok(nats.with_servers_partitions().await?)
     }
 
     async fn customer(&self, name: &str) -> Result<Customer> {
@@ -87,7 +88,7 @@ impl Cluster {
 }
 
 fn stream_of(customer: &Customer) -> Result<String> {
-    Ok(subjects::events_stream(subjects::partition(&customer.name.parse()?, PARTITIONS)))
+    Ok(subjects::events_stream(subjects::partition(&customer.name.parse()?, customer.nats.partitions)))
 }
 
 /// The server that leads a customer's history.
@@ -207,6 +208,39 @@ async fn replicas_are_added_and_taken_away_under_a_running_service() -> Result<(
     // What was emptied is made again.
     ensure!(insist(&customer, &accepted[0], 0).await?.0.accepted()?.repeated(), "no repeat");
     timing.say(format_args!("1 to 3 in {:.1?}, 3 to 1 in {:.1?}", up.took, down.took));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_become_more_on_three_servers_of_which_one_dies() -> Result<()> {
+    let timing = Timing::of("8 partitions become 32, three replicas");
+    let mut cluster = Cluster::start().await?;
+    cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
+    let commands = cluster.commands().await?;
+    let (customer, mut accepted) = (cluster.customer("acme").await?, Vec::new());
+    more(&customer, &mut accepted, 20).await?;
+    let (eight, before) = (stream_of(&customer)?, cluster.history(&customer, &accepted).await?);
+    let refused = cluster.call(&["nats", "repartition", "32"]).await?.code(1)?;
+    ensure!(refused.err.contains("stop all roles first"), "{}", refused.err);
+    commands.signal(Signal::TERM);
+    commands.wait().await;
+
+    let done = cluster.call(&["nats", "repartition", "32"]).await?.code(0)?;
+    ensure!(done.out.starts_with("8 partitions become 32: 1 of 1 customers move"), "{}", done.out);
+    timing.say(format_args!("24 streams made and a history copied in {:.1?}", done.took));
+    // What was made is kept as often as the rest.
+    cluster.call(&["nats", "plan"]).await?.code(0)?;
+    let _commands = cluster.commands().await?;
+    let customer = cluster.customer("acme").await?;
+    ensure!(stream_of(&customer)? != eight, "the customer did not move");
+    ensure!(cluster.history(&customer, &accepted).await? == before, "the history is another one");
+    more(&customer, &mut accepted, 10).await?;
+    let killed = cluster.kill_leader(&customer).await?;
+    let pause = more(&customer, &mut accepted, 10).await?;
+    timing.say(format_args!("{killed} killed, the next command accepted after {pause:.1?}"));
+    ensure!(cluster.history(&customer, &accepted).await?.starts_with(&before), "the history is another one");
+    // A command from before the change is known.
+    ensure!(insist(&customer, &accepted[3], 3).await?.0.accepted()?.repeated(), "no repeat");
     Ok(())
 }
 
