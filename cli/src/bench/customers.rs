@@ -71,6 +71,7 @@ impl Campaign {
         let memory = json!({
             "command_service_mb": resident_mb(service.process())?,
             "nats_server_mb": resident_mb(server.child().id())?,
+            "cache": cache(&nats).await?,
         });
         note(format!("loaded: {fleet}, resident: {memory}"));
         note("a large customer and a deep one");
@@ -248,6 +249,16 @@ async fn changes(nats: &Nats, customer: &str, times: u32) -> Result<Vec<Duration
         taken.push(accepted(nats, "device", "change", &object, &body).await?);
     }
     Ok(taken)
+}
+
+/// How full the command service's cache is, as it says itself.
+async fn cache(nats: &Nats) -> Result<Value> {
+    let asked = format!("$SRV.STATS.{}", wanwright_commands::service::NAME);
+    let answer = nats.client.request(asked, "".into()).await?;
+    let said: Value = serde_json::from_slice(&answer.payload)?;
+    let endpoints = said["endpoints"].as_array().context("the service's endpoints")?;
+    let told = endpoints.iter().find_map(|endpoint| endpoint.pointer("/data/cache"));
+    told.cloned().context("the service says nothing of its cache")
 }
 
 /// The resident memory of a process.

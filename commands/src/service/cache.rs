@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache as Quick;
 use quick_cache::{OptionsBuilder, Weighter};
+use serde_json::{Value, json};
 use wanwright_schemas::CustomerId;
 
 use crate::head::Head;
@@ -67,6 +68,11 @@ impl Cache {
     /// time it is needed, from its snapshot.
     pub(super) fn keep(&self, holding: u64, customer: CustomerId, head: Box<Head>) {
         self.states.insert((holding, customer), head);
+    }
+
+    /// What is kept, as NATS services say it beside their counts: so many states, of so many bytes of those there is room for.
+    pub(super) fn stats(&self) -> Value {
+        json!({ "states": self.states.len(), "bytes": self.states.weight(), "room": self.states.capacity() })
     }
 
     /// Forgets what belongs to a holding that ended.

@@ -23,6 +23,7 @@ use wanwright_vendors::{KindSchemas, SchemaVersion, Vendors};
 
 pub(super) use counts::Counts;
 
+use super::cache::Cache;
 use super::requests;
 use crate::explain;
 
@@ -42,6 +43,7 @@ pub(super) struct Discovery {
     nats: Nats,
     vendors: Vendors,
     counts: Arc<Counts>,
+    cache: Cache,
     id: String,
     started: Timestamp,
     asked: Vec<Subscriber>,
@@ -52,7 +54,7 @@ impl Discovery {
     pub(super) async fn open(
         nats: &Nats,
         vendors: Vendors,
-        counts: Arc<Counts>,
+        (counts, cache): (Arc<Counts>, Cache),
         id: String,
     ) -> Result<Self, NatsError> {
         const DOING: &str = "subscribing to discovery";
@@ -72,7 +74,7 @@ impl Discovery {
         }
         nats.client.flush().await.map_err(NatsError::failed(DOING))?;
         let started = Timestamp::now();
-        Ok(Self { nats: nats.clone(), vendors, counts, id, started, asked })
+        Ok(Self { nats: nats.clone(), vendors, counts, cache, id, started, asked })
     }
 
     /// Answers until told to stop.
@@ -129,7 +131,7 @@ impl Discovery {
             }
             "STATS" => {
                 answer["started"] = json!(self.started);
-                answer["endpoints"] = self.endpoints(|name| self.counts.stats(name));
+                answer["endpoints"] = self.endpoints(|name| self.stats(name));
             }
             _ => {}
         }
@@ -148,6 +150,15 @@ impl Discovery {
             endpoint
         });
         all.collect()
+    }
+
+    /// The counts of an endpoint. States are kept by customer, so the endpoint of that name tells how much room they take.
+    fn stats(&self, name: &str) -> Value {
+        let mut stats = self.counts.stats(name);
+        if name == Kind::Customer.as_str() {
+            stats["data"] = json!({ "cache": self.cache.stats() });
+        }
+        stats
     }
 
     /// What the protocol allows to say of an endpoint: texts.

@@ -56,6 +56,7 @@ use wanwright_schemas::CommandId;
 use wanwright_vendors::Vendors;
 
 pub use adapter::{Judged, Recorded};
+pub use discovery::NAME;
 pub use door::Asked;
 pub use inventory::{Doubt, LostHistory, accept_losses, doubt, lost_histories};
 pub use store::{CustomerStore, Loaded, key};
@@ -148,7 +149,9 @@ pub async fn run(
     let unmapped = requests::open_unmapped(&doors).await?;
     let member = CommandId::mint().to_string();
     let counts = Arc::new(Counts::default());
-    let discovery = Discovery::open(&doors, vendors.clone(), Arc::clone(&counts), member.clone()).await?;
+    let discovery =
+        Discovery::open(&doors, vendors.clone(), (Arc::clone(&counts), shared.cache.clone()), member.clone())
+            .await?;
     let sweeps = sweeper::run(nats.clone(), claims.clone(), sweeper::Pace::default(), stop.clone());
     let most_waiting = options.most_waiting;
     let onlooker = shared.onlooker(&nats);

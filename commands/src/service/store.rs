@@ -80,7 +80,7 @@ impl AggregateContext<Customer> for Loaded {
 /// What all stores of a process share.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
-    cache: Cache,
+    pub(super) cache: Cache,
     pub(super) seen: Arc<Seen>,
     snapshots: Snapshots,
     freezing: Arc<Semaphore>,

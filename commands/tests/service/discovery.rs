@@ -65,6 +65,9 @@ async fn the_service_is_found_as_any_nats_service() {
     let took = site["processing_time"].as_u64().unwrap();
     assert!(took > 0 && site["average_processing_time"].as_u64().unwrap() == took / 2);
     assert_eq!(endpoint(&stats, "device")["num_requests"], 0);
+    let cache = &endpoint(&stats, "customer")["data"]["cache"];
+    let bytes = |name: &str| cache[name].as_u64().unwrap();
+    assert!(bytes("states") == 1 && (1..bytes("room")).contains(&bytes("bytes")), "{stats}");
     assert_eq!(endpoint(&stats, "explain")["num_requests"], 1);
     world.stop().await;
 }
