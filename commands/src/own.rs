@@ -37,7 +37,7 @@ pub(crate) fn decide(
         CustomerAsk::Erase => erase(state, facts),
         CustomerAsk::Approve(body) => {
             plans::none_is_named(body.plan, &format!("customer/{customer}"))?;
-            approve(state, customer, body.generation, actor)?
+            approve(state, customer, body.generation, actor, facts)?
         }
         CustomerAsk::Reject(body) => {
             plans::none_is_named(body.plan, &format!("customer/{customer}"))?;
@@ -103,12 +103,14 @@ fn accounts_exist(
     Ok(())
 }
 
-/// Approves the settings that wait. They are in force with the last approval they need.
+/// Approves the settings that wait. They are in force with the last approval they need, which is refused where something
+/// was made meanwhile that could not follow them.
 fn approve(
     state: &Customer,
     customer: &CustomerId,
     generation: u64,
     actor: &Actor,
+    facts: Circumstances<'_>,
 ) -> Result<Vec<CustomerChange>, Refusal> {
     stays(state, customer)?;
     let (waiting, groups) = (state.own.waiting.as_ref(), &state.own.spec.groups);
@@ -119,7 +121,10 @@ fn approve(
     Ok(match given {
         Given::Before => Vec::new(),
         Given::Counts => vec![approved],
-        Given::Suffices => vec![approved, CustomerChange::Changed { generation, spec }],
+        Given::Suffices => {
+            plans::can_be_followed(state, &spec, facts.vendors)?;
+            vec![approved, CustomerChange::Changed { generation, spec }]
+        }
     })
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, CustomerId, DeviceId, OrderId, SiteId, TunnelId};
-use wanwright_schemas::order::Desired;
+use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report};
 use wanwright_schemas::spec::{SiteSpec, TunnelSpec};
 use wanwright_schemas::{ObjectRef, Position, Reason, Target};
@@ -100,7 +100,7 @@ struct Run<'a> {
     /// What is wanted, as if no plan were out of date: who began in time is heard.
     wanted: Wanted,
     /// The change that is wanted by the time of the report.
-    due: Option<OrderId>,
+    due: Option<Order>,
     check: Option<CommandId>,
 }
 
@@ -121,7 +121,6 @@ impl<'a> Run<'a> {
         let due = vendor.and_then(|vendor| {
             orders::wanted_at(customer, state, vendor, target, &nowhere, facts.received).change
         });
-        let due = due.map(|change| change.id);
         Self { order: report.order, vendor, wanted: wanted.unwrap_or_default(), due, check }
     }
 
@@ -150,9 +149,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Another version of the template is brought about as a whole: where a part of the stack failed the site does not have
-    /// it, also if that part is one of which nothing else was asked. So a failure is the site's, unless something newer is
-    /// wanted, which then brings the version.
+    /// A version of the template that is given is brought about as a whole, the one that was applied last too where it
+    /// comes back after another: where a part of the stack failed the site does not have it, also if that part is one of
+    /// which nothing else was asked. So a failure is the site's, unless something newer is wanted, which then brings the
+    /// version.
     fn as_a_whole(&self, id: &SiteId, owner: &Object<SiteSpec>, report: &Report, events: &mut Vec<Event>) {
         let Some(applied) = owner.observed.as_ref().map(|observed| observed.generation) else { return };
         let failure = first_of_each(report).find_map(|found| match &found.finding {
@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
         let Some((code, message)) = failure else { return };
         let brings_another = |event: &Event| match event {
             Event::Site(_, Change::Applied { generation, .. }) => {
-                owner.templates.at(*generation) != owner.templates.at(applied)
+                !owner.templates.is_one(*generation, applied)
             }
             _ => false,
         };
@@ -174,10 +174,15 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The change that the report is about, where that is wanted now.
+    fn change(&self) -> Option<&Order> {
+        let both = [&self.wanted.change, &self.due];
+        both.into_iter().flatten().find(|change| change.id == self.order)
+    }
+
     /// Whether the report is about the change that is wanted now.
     fn is_wanted(&self) -> bool {
-        self.due == Some(self.order)
-            || self.wanted.change.as_ref().is_some_and(|change| change.id == self.order)
+        self.change().is_some()
     }
 
     /// That a plan was applied to its end, which is the end of the plan as well.
@@ -224,7 +229,7 @@ impl<'a> Run<'a> {
             Finding::Failed { code, message, .. } => Some((*code, message)),
             _ => None,
         });
-        let desired = self.wanted.change.as_ref().filter(|_| self.is_wanted()).map(|change| &change.desired);
+        let desired = self.change().map(|change| &change.desired);
         let (Some((code, message)), Some(Desired::Site { site, tunnels, leaving })) = (failure, desired)
         else {
             return Vec::new();

@@ -5,18 +5,33 @@ use proptest::prelude::*;
 use serde_json::json;
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, OrderId};
-use wanwright_schemas::order::Order;
+use wanwright_schemas::order::{Intent, Order};
+use wanwright_schemas::plan::Stale;
 use wanwright_schemas::policy::CustomerChange;
 use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report};
-use wanwright_schemas::{ObjectRef, Target};
+use wanwright_schemas::{Digest, ObjectRef, Reason, Target};
 
-use crate::harness::{World, applied, check_of, failure, field, id, map, objects};
+use crate::harness::{VENDORS as CATALOGUE, World, applied, check_of, field, id, map, objects};
 use crate::model::{
-    Ask, AtVendor, End, Found, HOST_BITS, Kind, MODELS, Model, PREFIXES, Said, VENDORS, WINDOWS, What,
+    ACCOUNTS, ASNS, Ask, AtVendor, BUYERS, End, FILES, Found, HOST_BITS, Kind, MODELS, Model, PREFIXES,
+    Planned, Rule, Said, Session, Told, VENDORS, WINDOWS, What,
 };
+
+/// Why something fails.
+const CODES: [Reason; 3] = [Reason::VendorRefused, Reason::OutcomeUnknown, Reason::Internal];
 
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Site), Just(Kind::Tunnel), Just(Kind::Device)]
+}
+
+/// A thing: mostly one of those that a life begins with.
+fn thing() -> impl Strategy<Value = (Kind, u8)> {
+    prop_oneof![
+        4 => (0..3u8).prop_map(|name| (Kind::Site, name)),
+        3 => Just((Kind::Tunnel, 0)),
+        3 => Just((Kind::Device, 0)),
+        6 => (kind(), 0..4u8),
+    ]
 }
 
 fn lan() -> impl Strategy<Value = Vec<usize>> {
@@ -31,24 +46,45 @@ fn inside() -> impl Strategy<Value = usize> {
     prop_oneof![8 => 6..11usize, 1 => 0..=HOST_BITS]
 }
 
+fn session() -> impl Strategy<Value = Session> {
+    prop_oneof![
+        6 => Just(Session::Silent),
+        3 => (0..2usize, 0..2usize).prop_map(|(near, far)| Session::Both(near, far)),
+        1 => (0..ASNS.len(), 0..ASNS.len()).prop_map(|(near, far)| Session::Both(near, far)),
+        1 => Just(Session::None),
+        1 => (0..3usize).prop_map(Session::Near),
+    ]
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    prop_oneof![3 => Just(Rule::Apply), 4 => (1..3usize).prop_map(Rule::Approve)]
+}
+
+fn plan_rule() -> impl Strategy<Value = Rule> {
+    let minutes = prop_oneof![4 => Just(1440), 3 => Just(10), 1 => Just(9)];
+    (1..3usize, any::<bool>(), minutes).prop_map(|(by, any, minutes)| Rule::Plan { by, any, minutes })
+}
+
 pub fn ask() -> impl Strategy<Value = Ask> {
     let (site, tunnel, device) = (0..3u8, 0..4u8, 0..3u8);
     let vendor = prop_oneof![4 => Just(0), 1 => Just(1)];
     prop_oneof![
         4 => (site.clone(), vendor, lan()).prop_map(|(site, vendor, lan)| Ask::CreateSite { site, vendor, lan }),
         2 => (site.clone(), lan()).prop_map(|(site, lan)| Ask::ChangeSite { site, lan }),
-        5 => (tunnel.clone(), site.clone(), end(), inside())
-            .prop_map(|(tunnel, site, end, inside)| Ask::CreateTunnel { tunnel, site, end, inside }),
-        3 => (tunnel, end(), inside()).prop_map(|(tunnel, end, inside)| Ask::ChangeTunnel { tunnel, end, inside }),
+        5 => (tunnel.clone(), site.clone(), end(), inside(), session())
+            .prop_map(|(tunnel, site, end, inside, session)| Ask::CreateTunnel { tunnel, site, end, inside, session }),
+        4 => (tunnel, end(), inside(), session())
+            .prop_map(|(tunnel, end, inside, session)| Ask::ChangeTunnel { tunnel, end, inside, session }),
         3 => (device.clone(), site, 0..3u8, 0..3usize)
             .prop_map(|(device, site, serial, model)| Ask::CreateDevice { device, site, serial, model }),
         5 => (device, any::<bool>()).prop_map(|(device, hostname)| Ask::ChangeDevice { device, hostname }),
-        3 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Decommission(kind, name)),
-        3 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Retry(kind, name)),
-        2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Check(kind, name)),
+        3 => thing().prop_map(|(kind, name)| Ask::Decommission(kind, name)),
+        3 => thing().prop_map(|(kind, name)| Ask::Retry(kind, name)),
+        2 => thing().prop_map(|(kind, name)| Ask::Check(kind, name)),
         1 => Just(Ask::CheckAll),
         8 => held(),
         5 => timed(),
+        6 => of_vendors(),
     ]
 }
 
@@ -59,20 +95,46 @@ fn held() -> impl Strategy<Value = Ask> {
     prop_oneof![
         4 => (0..3u8).prop_map(Ask::DecommissionAll),
         1 => any::<bool>().prop_map(|cascade| Ask::DecommissionCustomer { cascade }),
-        2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Suspend(kind, name)),
-        4 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Resume(kind, name)),
+        3 => thing().prop_map(|(kind, name)| Ask::Suspend(kind, name)),
+        4 => thing().prop_map(|(kind, name)| Ask::Resume(kind, name)),
         1 => Just(Ask::SuspendCustomer),
         3 => Just(Ask::ResumeCustomer),
-        5 => (kind(), 0..4u8, often()).prop_map(|(kind, name, protected)| Ask::Protect(kind, name, protected)),
-        4 => (kind(), 0..4u8, prop_oneof![4 => Just(0), 1 => Just(1)])
-            .prop_map(|(kind, name, off)| Ask::Approve(kind, name, off)),
-        1 => (kind(), 0..4u8, prop_oneof![4 => Just(0), 1 => Just(1)])
-            .prop_map(|(kind, name, off)| Ask::Reject(kind, name, off)),
-        8 => (kind(), 0..3usize).prop_map(|(kind, needs)| Ask::Policy(kind, needs)),
+        5 => (thing(), often()).prop_map(|((kind, name), protected)| Ask::Protect(kind, name, protected)),
+        4 => (thing(), prop_oneof![4 => Just(0), 1 => Just(1)])
+            .prop_map(|((kind, name), off)| Ask::Approve(kind, name, off)),
+        1 => (thing(), prop_oneof![4 => Just(0), 1 => Just(1)])
+            .prop_map(|((kind, name), off)| Ask::Reject(kind, name, off)),
+        8 => (kind(), rule()).prop_map(|(kind, rule)| Ask::Policy(kind, rule)),
         6 => prop_oneof![4 => Just(0), 1 => Just(1)].prop_map(Ask::ApprovePolicy),
-        1 => prop_oneof![4 => Just(0), 1 => Just(1)].prop_map(Ask::RejectPolicy),
-        1 => (0..3u8, -5..20i64, -5..20i64).prop_map(|(name, from, to)| Ask::Freeze(name, from, to)),
-        2 => (0..3u8).prop_map(Ask::Unfreeze),
+        2 => prop_oneof![4 => Just(0), 1 => Just(1)].prop_map(Ask::RejectPolicy),
+        2 => (0..2u8, -5..20i64, -5..20i64).prop_map(|(name, from, to)| Ask::Freeze(name, from, to)),
+        3 => (0..2u8).prop_map(Ask::Unfreeze),
+    ]
+}
+
+/// What is about plans, versions of templates, accounts and serial numbers.
+fn of_vendors() -> impl Strategy<Value = Ask> {
+    let mostly = |kind: Kind| prop_oneof![9 => Just(kind), 1 => self::kind()];
+    let off = || prop_oneof![6 => Just(0), 1 => Just(1)];
+    let version = || prop_oneof![5 => 1..3u32, 1 => Just(3)];
+    prop_oneof![
+        4 => (mostly(Kind::Site), plan_rule()).prop_map(|(kind, rule)| Ask::Policy(kind, rule)),
+        4 => (mostly(Kind::Site), 0..3u8, off(), off())
+            .prop_map(|(kind, name, off, file)| Ask::ApprovePlan(kind, name, off, file)),
+        2 => (mostly(Kind::Site), 0..3u8, off(), off())
+            .prop_map(|(kind, name, off, file)| Ask::RejectPlan(kind, name, off, file)),
+        3 => (prop_oneof![8 => Just(0), 1 => Just(1), 1 => Just(2)], prop::option::of(0..ACCOUNTS.len()))
+            .prop_map(|(vendor, account)| Ask::Account(vendor, account)),
+        6 => (0..3u8, version(), version(), prop_oneof![1 => Just(0), 4 => Just(1)], any::<bool>(), any::<bool>())
+            .prop_map(|(site, from, to, rollout, odd, other)| Ask::Assign {
+                site,
+                from,
+                to,
+                rollout,
+                as_planned: !odd || from == 2,
+                by: if other { "other" } else { "demo" },
+            }),
+        1 => prop::collection::vec((0..3u8, 0..3u8), 0..4).prop_map(Ask::Confirm),
     ]
 }
 
@@ -80,13 +142,13 @@ fn held() -> impl Strategy<Value = Ask> {
 fn timed() -> impl Strategy<Value = Ask> {
     prop_oneof![
         4 => (kind(), 0..3usize).prop_map(|(kind, rank)| Ask::Windows(kind, rank)),
-        4 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Release(kind, name)),
-        5 => (kind(), 0..4u8, prop_oneof![1 => Just(0), 5 => Just(1), 3 => 2..5i64, 3 => -3..0i64])
-            .prop_map(|(kind, name, back)| Ask::Revert(kind, name, back)),
-        5 => (kind(), 0..4u8, prop_oneof![3 => Just(false), 1 => Just(true)])
-            .prop_map(|(kind, name, tried)| Ask::Cancel(kind, name, tried)),
-        2 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Acknowledge(kind, name)),
-        1 => (kind(), 0..4u8).prop_map(|(kind, name)| Ask::Note(kind, name)),
+        4 => thing().prop_map(|(kind, name)| Ask::Release(kind, name)),
+        5 => (thing(), prop_oneof![1 => Just(0), 5 => Just(1), 3 => 2..5i64, 3 => -3..0i64])
+            .prop_map(|((kind, name), back)| Ask::Revert(kind, name, back)),
+        5 => (thing(), prop_oneof![3 => Just(false), 1 => Just(true)])
+            .prop_map(|((kind, name), tried)| Ask::Cancel(kind, name, tried)),
+        2 => thing().prop_map(|(kind, name)| Ask::Acknowledge(kind, name)),
+        1 => thing().prop_map(|(kind, name)| Ask::Note(kind, name)),
     ]
 }
 
@@ -112,15 +174,18 @@ pub fn typed(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
             let lan: Vec<&str> = lan.iter().map(prefix).collect();
             (format!("site.s{site}.change"), json!({"lan": lan}).to_string())
         }
-        Ask::CreateTunnel { tunnel, site, end, inside } => (
-            format!("tunnel.t{tunnel}.create"),
-            json!({"site": format!("s{site}"), "peer": peer(end), "inside": prefix(inside)}).to_string(),
-        ),
-        Ask::ChangeTunnel { tunnel, end, inside } => {
+        Ask::CreateTunnel { tunnel, site, end, inside, session } => {
+            let mut body = json!({"site": format!("s{site}"), "peer": peer(end), "inside": prefix(inside)});
+            say(*session, &mut body);
+            (format!("tunnel.t{tunnel}.create"), body.to_string())
+        }
+        Ask::ChangeTunnel { tunnel, end, inside, session } => {
             let mut peer = peer(end);
             let other = if matches!(end, End::Site(_)) { "hub" } else { "site" };
             peer[other] = json!(null);
-            (format!("tunnel.t{tunnel}.change"), json!({"peer": peer, "inside": prefix(inside)}).to_string())
+            let mut body = json!({"peer": peer, "inside": prefix(inside)});
+            say(*session, &mut body);
+            (format!("tunnel.t{tunnel}.change"), body.to_string())
         }
         Ask::CreateDevice { device, site, serial, model } => (
             format!("device.d{device}.create"),
@@ -138,6 +203,30 @@ pub fn typed(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
         Ask::CheckAll => ("customer.acme.check-drift".into(), String::new()),
         other => typed_hold(other, model, now),
     }
+}
+
+fn say(session: Session, body: &mut serde_json::Value) {
+    let asn = |at: usize| ASNS[at].0;
+    match session {
+        Session::Silent => {}
+        Session::None => body["bgp"] = json!(null),
+        Session::Both(near, far) => body["bgp"] = json!({"local_asn": asn(near), "peer_asn": asn(far)}),
+        Session::Near(near) => body["bgp"] = json!({"local_asn": asn(near)}),
+    }
+}
+
+fn hash_of(file: usize) -> Digest {
+    Digest::of(format!("file {file}").as_bytes())
+}
+
+pub fn file_of(hash: Digest) -> usize {
+    (0..FILES).find(|file| hash_of(*file) == hash).expect("one of the files")
+}
+
+/// The digest of a version of the first vendor's template, and of what its resources do.
+fn version(version: u32) -> Option<(String, String)> {
+    let template = CATALOGUE.get(VENDORS[0])?.template(version)?;
+    Some((template.digest.clone(), template.effects.clone()))
 }
 
 pub fn named(kind: Kind, name: u8) -> String {
@@ -171,12 +260,44 @@ fn typed_hold(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
         }
         Ask::ApprovePolicy(off) => (own("approve"), json!({"generation": model.asked() + off})),
         Ask::RejectPolicy(off) => (own("reject"), json!({"generation": model.asked() + off, "reason": "no"})),
-        Ask::Policy(kind, needs) => {
+        Ask::ApprovePlan(kind, name, off, other) => {
+            let generation = model.generation(*kind, *name) + off;
+            let plan = hash_of(model.file(*kind, *name, *other));
+            (format!("{}.approve", named(*kind, *name)), json!({"generation": generation, "plan": plan}))
+        }
+        Ask::RejectPlan(kind, name, off, other) => {
+            let generation = model.generation(*kind, *name) + off;
+            let plan = hash_of(model.file(*kind, *name, *other));
+            let body = json!({"generation": generation, "plan": plan, "reason": "no"});
+            (format!("{}.reject", named(*kind, *name)), body)
+        }
+        Ask::Account(vendor, account) => {
+            let account = account.map(|account| {
+                let (credential, budget, _) = ACCOUNTS[account];
+                json!({"credential": credential, "budget": budget})
+            });
+            (own("change"), json!({"accounts": {BUYERS[*vendor]: account}}))
+        }
+        Ask::Assign { site, from, to, rollout, as_planned, by } => {
+            let digest = version(*to).filter(|_| *as_planned).map(|(digest, _)| digest).unwrap_or_default();
+            let rollout = model.rollout(*site) + rollout;
+            let body = json!({"version": to, "digest": digest, "from": from, "rollout": rollout, "by": by});
+            (format!("site.s{site}.assign-template"), body)
+        }
+        Ask::Confirm(claims) => {
+            let claim = |(device, serial): &(u8, u8)| json!({"device": format!("d{device}"), "serial": format!("SN-{serial}")});
+            (own("confirm-claims"), json!({"claims": claims.iter().map(claim).collect::<Vec<_>>()}))
+        }
+        Ask::Policy(kind, rule) => {
             let kind = format!("{kind:?}").to_lowercase();
-            let rule = match needs {
-                0 => json!(null),
-                1 => json!("approve"),
-                by => json!({"approve": {"by": by}}),
+            let rule = match rule {
+                Rule::Apply => json!(null),
+                Rule::Approve(1) => json!("approve"),
+                Rule::Approve(by) => json!({"plan": null, "approve": {"by": by}}),
+                Rule::Plan { by, any, minutes } => {
+                    let only = if *any { "changes" } else { "destroys" };
+                    json!({"approve": null, "plan": {"by": by, "only": only, "valid": format!("{minutes}m")}})
+                }
             };
             (own("change"), json!({"policy": {kind: rule}}))
         }
@@ -208,8 +329,23 @@ fn typed_hold(ask: &Ask, model: &Model, now: Timestamp) -> (String, String) {
     (tail, body.to_string())
 }
 
-/// What an honest executor says about an order: something about each of its objects, unless one failed.
+/// What an honest executor says about an order: something about each of its objects, unless one failed, or of all of it that
+/// this is the plan, or that the plan does not hold any more.
 pub fn honest(order: &Order, bits: u8, silent: u8) -> (Target, Report) {
+    let whole = match (&order.intent, &order.plan) {
+        (Intent::Plan { .. }, _) if bits & 1 == 1 => {
+            Some(planned(order.template.as_ref().map_or(1, |template| template.version), bits))
+        }
+        (_, Some(plan)) if silent % 5 == 4 => Some(Finding::PlanStale { plan: plan.hash, why: Stale::State }),
+        _ => None,
+    };
+    if let Some(finding) = whole {
+        let (object, uid, ..) = objects(order).swap_remove(0);
+        return (
+            order.target(),
+            Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }] },
+        );
+    }
     let mut report = Report { order: order.id, findings: Vec::new() };
     for (at, (object, uid, generation, mut outputs)) in objects(order).into_iter().enumerate() {
         if matches!(object, ObjectRef::Site(_)) {
@@ -218,7 +354,7 @@ pub fn honest(order: &Order, bits: u8, silent: u8) -> (Target, Report) {
         let finding = match (bits >> at & 1 == 1, generation) {
             (true, Some(generation)) => applied(generation, outputs),
             (true, None) => Finding::Removed,
-            (false, generation) => failure(generation.unwrap_or_default()),
+            (false, generation) => fails(generation.unwrap_or_default(), usize::from(bits >> 6) + at),
         };
         report.findings.push(ObjectFinding { object, uid, finding });
     }
@@ -229,6 +365,24 @@ pub fn honest(order: &Order, bits: u8, silent: u8) -> (Target, Report) {
         report.findings = rest;
     }
     (order.target(), report)
+}
+
+fn fails(generation: u64, why: usize) -> Finding {
+    Finding::Failed { generation, code: CODES[why % CODES.len()], message: "no".into() }
+}
+
+/// A plan by this version of the template: which file, and what it counts. By no version it was made with another folder.
+fn planned(by: u32, bits: u8) -> Finding {
+    let effects = version(by).map(|(_, effects)| effects).unwrap_or_default();
+    let counts = match bits >> 4 & 3 {
+        0 => json!({"create": 0, "update": 0, "delete": 0, "replace": 0}),
+        1 => json!({"create": 1, "update": 0, "delete": 0, "replace": 1}),
+        _ => json!({"create": 0, "update": 2, "delete": 0, "replace": 0}),
+    };
+    let plan = json!({
+        "hash": hash_of(usize::from(bits >> 6) % FILES), "template": effects, "serial": 3, "lineage": "l", "counts": counts,
+    });
+    Finding::Planned { plan: serde_json::from_value(plan).expect("a plan") }
 }
 
 pub fn looked(order: &Order, bits: u8) -> (Target, Report) {
@@ -321,9 +475,13 @@ impl Nonsense {
         let finding = |bits: &u8| {
             let generation = u64::from(bits >> 5);
             let check = check.filter(|_| self.asked).unwrap_or(id(u64::from(*bits)));
-            let finding = match bits % 5 {
+            let finding = match bits % 7 {
+                5 => planned(u32::from(bits & 3), *bits),
+                6 => {
+                    Finding::PlanStale { plan: hash_of(usize::from(bits >> 6) % FILES), why: Stale::Missing }
+                }
                 0 => applied(generation, map(json!({"id": "x", "address": "203.0.113.200"}))),
-                1 => failure(generation),
+                1 => fails(generation, usize::from(bits >> 4)),
                 2 => Finding::Removed,
                 3 => Finding::InSync { check },
                 _ => Finding::Drifted { check, fields: vec![field()] },
@@ -367,11 +525,17 @@ pub fn found(findings: &[ObjectFinding]) -> Vec<Found> {
     let found = |ObjectFinding { object, uid, finding }: &ObjectFinding| {
         let what = match finding {
             Finding::Applied { generation, outputs } => What::Applied(*generation, at_vendor(outputs)),
-            Finding::Failed { generation, .. } => What::Failed(*generation),
+            Finding::Failed { generation, code, .. } => What::Failed(*generation, *code),
             Finding::Removed => What::Removed,
             Finding::Drifted { check, .. } => What::Drifted(number_of(*check)),
             Finding::InSync { check } => What::InSync(number_of(*check)),
-            Finding::Planned { .. } | Finding::PlanStale { .. } => panic!("nothing is planned"),
+            Finding::Planned { plan } => What::Told(Told {
+                file: file_of(plan.hash),
+                by: (1..3).find(|by| version(*by).is_some_and(|(_, effects)| effects == plan.template)),
+                changes: !plan.counts.is_empty(),
+                destroys: plan.counts.destroys(),
+            }),
+            Finding::PlanStale { plan, .. } => What::PlanStale(file_of(*plan)),
         };
         let (kind, name) = called(object);
         Found { kind, name, born: number_of(*uid), what }
@@ -396,7 +560,14 @@ fn said_of<S>(event: &Event, change: &Change<S>, by: OrderId) -> Said {
         Change::Applied { generation, order, outputs } if *order == by => {
             What::Applied(*generation, at_vendor(outputs))
         }
-        Change::Failed { generation, order, .. } if *order == by => What::Failed(*generation),
+        Change::Failed { generation, order, code, .. } if *order == by => What::Failed(*generation, *code),
+        Change::Planned { order, plan, expires, requested_by, approvals, .. } if *order == by => {
+            let asked = requested_by.iter().map(|actor| actor.as_str().to_owned()).collect();
+            let needs = approvals.as_ref().map_or(0, |approvals| approvals.by as usize);
+            What::Planned(Planned { file: file_of(plan.hash), until: minute_of(*expires), asked, needs })
+        }
+        Change::PlanApplied { order, plan, .. } if *order == by => What::PlanApplied(file_of(*plan)),
+        Change::PlanStale { order, plan, .. } if *order == by => What::PlanStale(file_of(*plan)),
         Change::Removed { order } if *order == by => What::Removed,
         Change::DriftFound { check, .. } => What::Drifted(number_of(*check)),
         Change::DriftNotFound { check } => What::InSync(number_of(*check)),

@@ -225,6 +225,19 @@ impl World {
         orders::wanted(&customer(), &self.state, vendor, target, &position(sequence))
     }
 
+    /// The orders a target has by the time there is.
+    pub fn wanted_by_now(&self, target: &str) -> Wanted {
+        self.wanted_by(target, self.now)
+    }
+
+    /// The orders a target has by this time.
+    pub fn wanted_by(&self, target: &str, now: jiff::Timestamp) -> Wanted {
+        let target = target_of(target);
+        let Some(vendor) = orders::vendor_of(&self.state, &target) else { return Wanted::default() };
+        let vendor = self.vendors.get(vendor.as_str()).expect("a known vendor");
+        orders::wanted_at(&customer(), &self.state, vendor, &target, &position(1), now)
+    }
+
     #[track_caller]
     pub fn change(&self, target: &str) -> Order {
         self.wanted(target).change.unwrap_or_else(|| panic!("{target} has no change order"))

@@ -391,6 +391,33 @@ fn a_plan_that_cannot_be_made_is_a_failure() {
 }
 
 #[test]
+fn a_plan_that_cannot_be_made_anew_fails_as_a_whole() {
+    let mut world = planning(r#"{"policy":{"site":{"plan":{"valid":"10m"}}}}"#);
+    world.accept("site.oslo.change", BERGEN);
+    world.accept("tunnel.t1.change", MTU);
+    world.planned("one", UPDATE);
+    world.later(600);
+    let order = world.due();
+    assert!(matches!(order.intent, Intent::Plan { number: 2, .. }));
+    let no = Finding::Failed { generation: 2, code: VendorRefused, message: "no".into() };
+    // What the run did not speak of has failed with it: its order is over.
+    assert_eq!(world.report_of_stack(&order, no), ["oslo SiteFailed 2", "t1 TunnelFailed 2"]);
+    assert!(world.wanted_now().change.is_none());
+}
+
+#[test]
+fn a_rule_that_plans_is_approved_only_while_everything_can_be_planned() {
+    let mut world = planning(r#"{"policy":{"site":{"approve":{"by":2}}}}"#);
+    assert_eq!(world.accept(POLICY, PLAN), ["acme CustomerApprovalRequested 2"]);
+    world.send("boss", "customer.acme.approve", r#"{"generation":2}"#, None).unwrap();
+    world.accept("site.rome.create", r#"{"vendor":"barewan","lan":["10.9.0.0/24"]}"#);
+    let refused = world.send("chief", "customer.acme.approve", r#"{"generation":2}"#, None);
+    assert_eq!(refused.expect_err("rome cannot be planned").code, NotPlannable);
+    world.send("demo", "site.rome.cancel", "{}", None).unwrap();
+    world.send("chief", "customer.acme.approve", r#"{"generation":2}"#, None).unwrap();
+}
+
+#[test]
 fn a_rule_that_plans_is_for_what_can_be_planned() {
     for (policy, field) in [
         (r#"{"policy":{"device":"plan"}}"#, "policy.device"),

@@ -150,6 +150,21 @@ fn a_version_is_brought_about_as_a_whole() {
 }
 
 #[test]
+fn a_version_that_comes_back_after_another_was_tried_is_brought_about_as_a_whole_too() {
+    let mut world = running();
+    assign(&mut world, 1, 2, 1);
+    world.carry_out("site.oslo");
+    assign(&mut world, 2, 1, 2);
+    world.fail("site.oslo");
+    // What the tunnel has of the version that failed is not known.
+    assign(&mut world, 1, 2, 3);
+    let (target, mut report) = done(&world.change("site.oslo"));
+    let (code, message) = (VendorRefused, "mtu is too small".to_owned());
+    report.findings[1].finding = Finding::Failed { generation: 1, code, message };
+    assert_eq!(world.report(&(target, report)), ["oslo SiteFailed 4"]);
+}
+
+#[test]
 fn a_stack_that_was_never_given_one_has_the_orders_it_always_had() {
     let world = running();
     let mut plain = world.clone();

@@ -3,7 +3,7 @@
 use wanwright_schemas::Reason::*;
 
 use super::windows::windowed;
-use super::{Answer, End, Kind, Model};
+use super::{Answer, End, Kind, Model, Rule, Session, Thing};
 
 #[derive(Clone, Debug)]
 pub enum Ask {
@@ -21,11 +21,13 @@ pub enum Ask {
         site: u8,
         end: End,
         inside: usize,
+        session: Session,
     },
     ChangeTunnel {
         tunnel: u8,
         end: End,
         inside: usize,
+        session: Session,
     },
     CreateDevice {
         device: u8,
@@ -54,8 +56,14 @@ pub enum Ask {
     Approve(Kind, u8, u64),
     /// The generation is the one that waits, plus this.
     Reject(Kind, u8, u64),
-    /// How many approvals changes of a kind wait for.
-    Policy(Kind, usize),
+    /// The generation is the one that is planned, plus this; the file is the plan's, or so many further.
+    ApprovePlan(Kind, u8, u64, u64),
+    /// The generation is the one that is planned, plus this; the file is the plan's, or so many further.
+    RejectPlan(Kind, u8, u64, u64),
+    /// What changes of a kind wait for.
+    Policy(Kind, Rule),
+    /// The account at a vendor.
+    Account(usize, Option<usize>),
     /// Approves the policy that waits; its generation plus this.
     ApprovePolicy(u64),
     RejectPolicy(u64),
@@ -71,15 +79,29 @@ pub enum Ask {
     Cancel(Kind, u8, bool),
     Acknowledge(Kind, u8),
     Note(Kind, u8),
+    /// A rollout gives a stack a version that has another one.
+    Assign {
+        site: u8,
+        from: u32,
+        to: u32,
+        /// How many further than the last one that the stack heard of.
+        rollout: u64,
+        /// Whether it is the one that was planned.
+        as_planned: bool,
+        by: &'static str,
+    },
+    /// Asks which serial numbers devices have.
+    Confirm(Vec<(u8, u8)>),
 }
 
 impl Ask {
     /// What it is about; none where that is the customer.
     fn about(&self) -> Option<(Kind, u8)> {
         match *self {
-            Self::CreateSite { site, .. } | Self::ChangeSite { site, .. } | Self::DecommissionAll(site) => {
-                Some((Kind::Site, site))
-            }
+            Self::CreateSite { site, .. }
+            | Self::ChangeSite { site, .. }
+            | Self::Assign { site, .. }
+            | Self::DecommissionAll(site) => Some((Kind::Site, site)),
             Self::CreateTunnel { tunnel, .. } | Self::ChangeTunnel { tunnel, .. } => {
                 Some((Kind::Tunnel, tunnel))
             }
@@ -94,6 +116,8 @@ impl Ask {
             | Self::Protect(kind, name, _)
             | Self::Approve(kind, name, _)
             | Self::Reject(kind, name, _)
+            | Self::ApprovePlan(kind, name, ..)
+            | Self::RejectPlan(kind, name, ..)
             | Self::Release(kind, name)
             | Self::Revert(kind, name, _)
             | Self::Cancel(kind, name, _)
@@ -104,11 +128,22 @@ impl Ask {
             | Self::SuspendCustomer
             | Self::ResumeCustomer
             | Self::Policy(..)
+            | Self::Account(..)
+            | Self::Confirm(_)
             | Self::Windows(..)
             | Self::ApprovePolicy(_)
             | Self::RejectPolicy(_)
             | Self::Freeze(..)
             | Self::Unfreeze(_) => None,
+        }
+    }
+
+    /// Whose command it is, where not any person's.
+    pub fn actor(&self) -> Option<&'static str> {
+        match self {
+            Self::Assign { .. } => Some("rollout"),
+            Self::Confirm(_) => Some("sweeper"),
+            _ => None,
         }
     }
 
@@ -118,6 +153,14 @@ impl Ask {
 }
 
 impl Model {
+    /// Which of these devices do not have these serial numbers.
+    pub fn abandoned(&self, claims: &[(u8, u8)]) -> Vec<(u8, u8)> {
+        let has = |device: u8, serial: u8| {
+            self.find(Kind::Device, device).is_some_and(|at| self.things[at].serial == serial)
+        };
+        claims.iter().copied().filter(|(device, serial)| !has(*device, *serial)).collect()
+    }
+
     /// The generation of what a command is about; none where that is not there.
     pub fn seen(&self, ask: &Ask) -> Option<u64> {
         match ask.about() {
@@ -153,8 +196,16 @@ impl Model {
 
     /// What something was decided about: what is otherwise than it was. A note changes nothing.
     fn differing(&self, before: &Self, ask: &Ask) -> Vec<(Kind, u8)> {
+        // That a plan was rejected is forgotten without being said.
+        let said = |thing: &Thing| Thing {
+            plan: thing.plan.clone().filter(|plan| !plan.is_rejected()),
+            ..thing.clone()
+        };
         let others = |one: &Self, other: &Self| -> Vec<(Kind, u8)> {
-            let differing = one.things.iter().filter(|thing| !other.things.contains(thing));
+            let is_said = |thing: &Thing| {
+                other.things.contains(thing) || other.things.iter().any(|other| said(other) == said(thing))
+            };
+            let differing = one.things.iter().filter(|thing| !is_said(thing));
             differing.map(|thing| (thing.kind, thing.name)).collect()
         };
         let noted = ask.about().filter(|_| matches!(ask, Ask::Note(..)));
@@ -162,6 +213,9 @@ impl Model {
     }
 
     fn judge(&mut self, ask: &Ask, who: &'static str, now: i64, saw: Option<u64>) -> Answer {
+        if let Ask::CreateTunnel { session: Session::Near(_), .. } = ask {
+            return Err(MissingField);
+        }
         if matches!(
             ask,
             Ask::Check(Kind::Tunnel, _)
@@ -182,7 +236,7 @@ impl Model {
         self.answer(ask, who, now)?;
         if self.things.len() > before {
             self.wait(before, who);
-            self.postpone(before, now);
+            self.is_asked_for(before, who, now);
         }
         Ok(())
     }
@@ -191,8 +245,12 @@ impl Model {
         match ask.clone() {
             Ask::CreateSite { site, vendor, lan } => self.create_site(site, vendor, lan),
             Ask::ChangeSite { site, lan } => self.change_site(site, lan, who, now),
-            Ask::CreateTunnel { tunnel, site, end, inside } => self.create_tunnel(tunnel, site, end, inside),
-            Ask::ChangeTunnel { tunnel, end, inside } => self.change_tunnel((tunnel, end, inside), who, now),
+            Ask::CreateTunnel { tunnel, site, end, inside, session } => {
+                self.create_tunnel(tunnel, site, (end, inside, session))
+            }
+            Ask::ChangeTunnel { tunnel, end, inside, session } => {
+                self.change_tunnel(tunnel, (end, inside, session), who, now)
+            }
             Ask::CreateDevice { device, site, serial, model } => {
                 self.create_device(device, site, serial, model)
             }
@@ -200,7 +258,7 @@ impl Model {
             Ask::Decommission(kind, name) => self.decommission(kind, name, who, now),
             Ask::DecommissionAll(site) => self.decommission_all(site, who, now),
             Ask::DecommissionCustomer { cascade } => self.decommission_customer(cascade, who, now),
-            Ask::Retry(kind, name) => self.retry(kind, name, now),
+            Ask::Retry(kind, name) => self.retry(kind, name, who, now),
             Ask::Check(kind, name) => self.check(kind, name),
             Ask::CheckAll => self.check_all(),
             Ask::Suspend(kind, name) => self.suspend(kind, name),
@@ -211,21 +269,43 @@ impl Model {
             }
             Ask::ResumeCustomer => self.resume_customer(now),
             Ask::Protect(kind, name, protected) => self.protect(kind, name, protected),
+            Ask::Approve(kind, name, off) if self.means_plan(kind, name) => {
+                self.approve_plan((kind, name), off, None, who, now)
+            }
+            Ask::Reject(kind, name, off) if self.means_plan(kind, name) => {
+                self.reject_plan((kind, name), off, None)
+            }
             Ask::Approve(kind, name, off) => self.approve(kind, name, off, who, now),
             Ask::Reject(kind, name, off) => self.reject(kind, name, off),
-            Ask::Policy(kind, needs) => {
-                let mut rules = self.rules;
-                rules[kind as usize] = needs;
-                self.settings(rules, self.windows, who, now)
+            Ask::ApprovePlan(kind, name, off, other) => {
+                self.approve_plan((kind, name), off, Some(self.file(kind, name, other)), who, now)
+            }
+            Ask::RejectPlan(kind, name, off, other) => {
+                self.reject_plan((kind, name), off, Some(self.file(kind, name, other)))
+            }
+            Ask::Policy(kind, rule) => {
+                let mut settings = self.settings;
+                settings.rules[kind as usize] = rule;
+                self.change_settings(settings, who, now)
             }
             Ask::Windows(kind, rank) => {
-                let mut windows = self.windows;
-                windows[windowed(kind)] = rank;
-                self.settings(self.rules, windows, who, now)
+                let mut settings = self.settings;
+                settings.windows[windowed(kind)] = rank;
+                self.change_settings(settings, who, now)
             }
+            Ask::Account(vendor, account) => {
+                let mut settings = self.settings;
+                settings.accounts[vendor] = account;
+                self.change_settings(settings, who, now)
+            }
+            Ask::Assign { site, from, to, rollout, as_planned, by } => {
+                let rollout = self.rollout(site) + rollout;
+                self.assign((site, from, to), (rollout, as_planned), by, now)
+            }
+            Ask::Confirm(_) => Ok(()),
             Ask::Release(kind, name) => self.release(kind, name, now),
             Ask::Revert(kind, name, back) => self.revert(kind, name, back, who, now),
-            Ask::Cancel(kind, name, tried) => self.cancel(kind, name, tried, now),
+            Ask::Cancel(kind, name, tried) => self.cancel(kind, name, tried, who, now),
             Ask::Acknowledge(kind, name) => self.acknowledge(kind, name, who),
             Ask::Note(kind, name) => self.find(kind, name).map(|_| ()).ok_or(NotFound),
             Ask::ApprovePolicy(off) => self.approve_policy(off, who, now),

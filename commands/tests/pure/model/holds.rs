@@ -11,17 +11,18 @@ impl Model {
         self.suspended || thing.suspended || site.is_some_and(|at| self.things[at].suspended)
     }
 
-    pub(super) fn retry(&mut self, kind: Kind, name: u8, now: i64) -> Answer {
+    pub(super) fn retry(&mut self, kind: Kind, name: u8, who: &'static str, now: i64) -> Answer {
         let at = self.find(kind, name).ok_or(NotFound)?;
+        let is_stuck = self.is_stuck(at);
         let thing = &mut self.things[at];
         let busy = thing.leaving || thing.again || thing.observed != thing.generation;
-        if !thing.failed && (busy || !thing.drifted) {
+        if !is_stuck && thing.failed.is_none() && (busy || !thing.drifted) {
             return Err(NothingToRetry);
         }
         thing.forgets_failure();
         thing.retries += 1;
         thing.again = thing.drifted;
-        self.postpone(at, now);
+        self.is_asked_for(at, who, now);
         Ok(())
     }
 
@@ -81,10 +82,10 @@ impl Model {
     pub(super) fn acknowledge(&mut self, kind: Kind, name: u8, who: &'static str) -> Answer {
         let at = self.find(kind, name).ok_or(NotFound)?;
         let thing = &mut self.things[at];
-        if !thing.failed && !thing.drifted {
+        if thing.failed.is_none() && !thing.drifted {
             return Err(NothingToAcknowledge);
         }
-        thing.known = Some((thing.failed, who));
+        thing.known = Some((thing.failed.is_some(), who));
         Ok(())
     }
 }

@@ -4,8 +4,11 @@ mod approvals;
 mod ask;
 mod holds;
 mod orders;
+mod plans;
 mod removal;
 mod reports;
+mod settings;
+mod templates;
 mod windows;
 mod wishes;
 
@@ -14,10 +17,14 @@ use wanwright_schemas::Reason::{self, *};
 use approvals::Waits;
 pub use ask::Ask;
 pub use orders::{AtVendor, Order};
+pub use plans::{FILES, Planned, Told};
+use plans::{Plan, Planning};
 pub use reports::{Found, Said, What};
+use settings::Settings;
+pub use settings::{ACCOUNTS, BUYERS, Rule};
 pub use windows::WINDOWS;
 use windows::windowed;
-pub use wishes::{HOST_BITS, MODELS, PREFIXES, VENDORS};
+pub use wishes::{ASNS, HOST_BITS, MODELS, PREFIXES, Session, VENDORS};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -33,17 +40,17 @@ pub enum End {
     NoHub,
 }
 
-const NO_WINDOW: usize = 2;
-
 /// What a thing is to be.
 #[derive(Clone, Debug, PartialEq)]
 struct Wish {
     prefixes: Vec<usize>,
     end: End,
+    session: Option<(usize, usize)>,
     hostname: bool,
 }
 
-/// Anything: a site has networks, a tunnel a site, an end and an inside, a device a site and a serial number.
+/// Anything: a site has networks, a tunnel a site, an end, an inside and maybe a BGP session, a device a site and a serial
+/// number.
 #[derive(Clone, Debug, PartialEq)]
 struct Thing {
     kind: Kind,
@@ -54,13 +61,16 @@ struct Thing {
     prefixes: Vec<usize>,
     site: u8,
     end: End,
+    /// The numbers of both ends' autonomous systems.
+    session: Option<(usize, usize)>,
     serial: u8,
     hostname: bool,
     generation: u64,
     observed: u64,
     at_vendor: AtVendor,
     leaving: bool,
-    failed: bool,
+    /// Why it has failed.
+    failed: Option<Reason>,
     /// How many times somebody asked to try again.
     retries: u64,
     drifted: bool,
@@ -73,6 +83,14 @@ struct Thing {
     protected: bool,
     /// What waits for approval.
     waits: Option<Waits>,
+    /// Who asked for what is to be planned, and under which rule.
+    planning: Option<Planning>,
+    /// The newest plan of a site's stack, and how many there were.
+    plan: Option<Plan>,
+    plans: u64,
+    /// The versions of the template that a site was given, and with which generations; the last rollout that it heard of.
+    versions: Vec<(u64, u32)>,
+    rollout: u64,
     /// The minute at which the window opens for which it waits, as it was judged last, and whether it need not wait.
     late: Option<i64>,
     released: bool,
@@ -83,22 +101,22 @@ struct Thing {
 }
 
 impl Thing {
-    /// Whether it is going, and nobody said no.
-    fn goes(&self) -> bool {
-        self.leaving && !self.rejected()
-    }
-
     fn rejected(&self) -> bool {
         self.waits.as_ref().is_some_and(|waits| waits.rejected)
     }
 
     fn wish(&self) -> Wish {
-        Wish { prefixes: self.prefixes.clone(), end: self.end, hostname: self.hostname }
+        Wish {
+            prefixes: self.prefixes.clone(),
+            end: self.end,
+            session: self.session,
+            hostname: self.hostname,
+        }
     }
 
     /// Whether there is something to be done about it.
     fn pending(&self) -> bool {
-        !self.failed && (self.leaving || self.again || self.observed != self.generation)
+        self.failed.is_none() && (self.leaving || self.again || self.observed != self.generation)
     }
 
     /// Whether a window that is shut keeps it waiting.
@@ -112,7 +130,7 @@ impl Thing {
 
     /// Forgets a failure, but not that something was tried.
     fn forgets_failure(&mut self) {
-        self.tried |= std::mem::take(&mut self.failed);
+        self.tried |= self.failed.take().is_some();
         self.known = None;
     }
 
@@ -127,46 +145,41 @@ impl Thing {
     }
 }
 
-/// Kind and name, generation, observed generation, the minute at which the window opens that it waits for; leaving, failed,
-/// drifted, suspended, protected, waiting for approval, released, acknowledged.
-pub type Row = (String, u64, u64, Option<i64>, [bool; 8]);
+/// What is to be seen of a thing.
+#[derive(Debug, PartialEq)]
+pub struct Row {
+    /// Its kind and its name.
+    pub name: String,
+    pub generation: u64,
+    pub observed: u64,
+    /// The minute at which the window opens that it waits for.
+    pub opens: Option<i64>,
+    pub failed: Option<Reason>,
+    /// Leaving, drifted, suspended, protected, waiting for approval, released, acknowledged, to be planned.
+    pub flags: [bool; 8],
+    /// Of its plan the file, the approvals, and whether it was rejected; how many plans there were.
+    pub plan: Option<(usize, usize, bool)>,
+    pub plans: u64,
+    /// The version of the template.
+    pub version: u32,
+}
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
     /// How many commands came, reports among them.
     told: u64,
     things: Vec<Thing>,
     suspended: bool,
     leaving: bool,
-    /// How many approvals the changes of sites, tunnels and devices need.
-    rules: [usize; 3],
-    /// The windows of sites and of devices.
-    windows: [usize; 2],
-    /// Rules and windows that wait for approval.
-    looser: Option<([usize; 3], [usize; 2], Waits)>,
-    /// How many times rules were asked for.
+    settings: Settings,
+    /// Settings that wait for approval.
+    looser: Option<(Settings, Waits)>,
+    /// How many times settings were asked for.
     asked: u64,
     /// Name, first minute, first minute after it.
     freezes: Vec<(u8, i64, i64)>,
     /// The generations of things that are gone.
     gone: Vec<(Kind, u8, u64)>,
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Self {
-            told: 0,
-            things: Vec::new(),
-            suspended: false,
-            leaving: false,
-            rules: [0; 3],
-            windows: [NO_WINDOW; 2],
-            looser: None,
-            asked: 0,
-            freezes: Vec::new(),
-            gone: Vec::new(),
-        }
-    }
 }
 
 type Answer = Result<(), Reason>;
@@ -193,11 +206,12 @@ impl Model {
         let thing = &mut self.things[at];
         thing.generation += 1;
         thing.forgets_failure();
+        thing.plan = None;
         if !thing.leaving {
             thing.past.push((thing.generation, thing.wish()));
         }
         self.wait(at, who);
-        self.postpone(at, now);
+        self.is_asked_for(at, who, now);
     }
 
     /// The generation of a thing; 0 when there is none.
@@ -210,10 +224,10 @@ impl Model {
         self.asked
     }
 
-    /// What waits for approval.
-    pub fn waiting(&self) -> Vec<(Kind, u8)> {
-        let waiting = self.things.iter().filter(|thing| thing.waits.is_some());
-        waiting.map(|thing| (thing.kind, thing.name)).collect()
+    /// What waits for approval, and whether that is a plan.
+    pub fn waiting(&self) -> Vec<(Kind, u8, bool)> {
+        let waiting = self.things.iter().filter(|thing| thing.waits.is_some() || thing.plan.is_some());
+        waiting.map(|thing| (thing.kind, thing.name, thing.waits.is_none())).collect()
     }
 
     /// Whether a thing waits for another generation, because the present one was rejected.
@@ -238,21 +252,30 @@ impl Model {
             .things
             .iter()
             .map(|thing| {
-                let name = format!("{:?} {}", thing.kind, thing.name).to_lowercase();
                 let flags = [
                     thing.leaving,
-                    thing.failed,
                     thing.drifted,
                     thing.suspended,
                     thing.protected,
                     thing.waits.is_some(),
                     thing.released,
                     thing.known.is_some(),
+                    thing.planning.is_some(),
                 ];
-                (name, thing.generation, thing.observed, thing.late, flags)
+                Row {
+                    name: format!("{:?} {}", thing.kind, thing.name).to_lowercase(),
+                    generation: thing.generation,
+                    observed: thing.observed,
+                    opens: thing.late,
+                    failed: thing.failed,
+                    flags,
+                    plan: thing.plan.as_ref().map(Plan::seen),
+                    plans: thing.plans,
+                    version: thing.version_at(thing.generation).unwrap_or(1),
+                }
             })
             .collect();
-        all.sort();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
 }

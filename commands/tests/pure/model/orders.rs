@@ -20,6 +20,11 @@ pub enum Intent {
     Remove,
     /// Answers the command of this number.
     Look(u64),
+    /// Says what would be done, and keeps that plan.
+    Plan {
+        remove: bool,
+        number: u64,
+    },
 }
 
 /// What an order says about one thing.
@@ -31,6 +36,7 @@ pub struct Part {
     /// None for a tunnel that is to go: of that nothing else is said either.
     pub generation: Option<u64>,
     prefixes: Vec<usize>,
+    session: Option<(usize, usize)>,
     hostname: bool,
     with: Option<String>,
 }
@@ -39,10 +45,15 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
     pub intent: Intent,
-    retries: u64,
+    pub(super) retries: u64,
     pub parts: Vec<Part>,
     /// What is known of a device.
-    known: AtVendor,
+    pub(super) known: AtVendor,
+    pub(super) account: Option<usize>,
+    /// The version of a stack's template.
+    pub(super) version: Option<u32>,
+    /// The plan that is to be applied: which file, and until which minute.
+    pub plan: Option<(usize, i64)>,
 }
 
 impl Model {
@@ -61,7 +72,7 @@ impl Model {
     /// Whether a thing was applied with something that is otherwise now.
     pub(super) fn moved(&self, thing: &Thing) -> bool {
         let (now, then) = (self.takes(thing), &thing.at_vendor.with);
-        !thing.leaving && !thing.failed && now.is_some() && then.is_some() && now != *then
+        !thing.leaving && thing.failed.is_none() && now.is_some() && then.is_some() && now != *then
     }
 
     /// Whether nothing may be done about a site's stack or a device, not even a look.
@@ -79,16 +90,24 @@ impl Model {
             || (thing.kind == Kind::Site && thing.leaving && self.things.iter().any(keeps))
     }
 
-    /// The change and the look that a site or a device should have.
-    pub fn orders(&self, kind: Kind, name: u8) -> (Option<Order>, Option<Order>) {
+    /// The change and the look that a site or a device should have at this minute; without one, as if no plan were too old.
+    pub fn orders(&self, kind: Kind, name: u8, now: Option<i64>) -> (Option<Order>, Option<Order>) {
         let Some(at) = self.find(kind, name) else { return (None, None) };
         let thing = &self.things[at];
         match kind {
             _ if self.held(thing) => (None, None),
-            Kind::Site => self.of_stack(thing),
+            Kind::Site => {
+                let (change, look) = self.of_stack(thing);
+                (change.and_then(|change| self.as_planned(thing, change, now)), look)
+            }
             Kind::Device => self.of_device(thing),
             Kind::Tunnel => panic!("a tunnel is changed with its site"),
         }
+    }
+
+    /// What would bring a stack about if nothing had to be planned, whatever holds it; none where there is nothing to do.
+    pub(super) fn wish(&self, site: &Thing) -> Option<Order> {
+        self.of_stack(site).0
     }
 
     fn of_stack(&self, site: &Thing) -> (Option<Order>, Option<Order>) {
@@ -117,7 +136,15 @@ impl Model {
             retries += tunnel.retries;
             parts.push(part);
         }
-        let order = |intent| Order { intent, retries, parts: parts.clone(), known: AtVendor::default() };
+        let order = |intent| Order {
+            intent,
+            retries,
+            parts: parts.clone(),
+            known: AtVendor::default(),
+            account: self.settings.accounts[site.vendor],
+            version: site.version_at(site.generation),
+            plan: None,
+        };
         match (is_behind, site.leaving) {
             (true, true) => (Some(order(Intent::Remove)), None),
             (true, false) => (Some(order(Intent::Apply)), None),
@@ -132,6 +159,11 @@ impl Model {
             retries: device.retries,
             parts: vec![device.part(device.generation, site.clone())],
             known: device.at_vendor.clone(),
+            account: self
+                .find(Kind::Site, device.site)
+                .and_then(|at| self.settings.accounts[self.things[at].vendor]),
+            version: None,
+            plan: None,
         };
         let is_behind = device.pending() || self.moved(device);
         match (is_behind, device.leaving, site.is_some()) {
@@ -147,12 +179,13 @@ impl Model {
 impl Thing {
     fn part(&self, generation: u64, with: Option<String>) -> Part {
         let (generation, prefixes) = (Some(generation), self.prefixes.clone());
-        let Self { kind, name, born, hostname, .. } = *self;
-        Part { kind, name, born, generation, prefixes, hostname, with }
+        let Self { kind, name, born, session, hostname, .. } = *self;
+        Part { kind, name, born, generation, prefixes, session, hostname, with }
     }
 
     fn end_of(&self) -> Part {
         let Self { kind, name, born, .. } = *self;
-        Part { kind, name, born, generation: None, prefixes: Vec::new(), hostname: false, with: None }
+        let (generation, prefixes, session) = (None, Vec::new(), None);
+        Part { kind, name, born, generation, prefixes, session, hostname: false, with: None }
     }
 }

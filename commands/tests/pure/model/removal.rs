@@ -2,7 +2,7 @@
 
 use wanwright_schemas::Reason::*;
 
-use super::{Answer, End, Kind, Model, Thing};
+use super::{Answer, End, Kind, Model, Rule, Thing};
 
 impl Model {
     pub(super) fn decommission(&mut self, kind: Kind, name: u8, who: &'static str, now: i64) -> Answer {
@@ -10,7 +10,7 @@ impl Model {
         if self.things[at].protected {
             return Err(Protected);
         }
-        if !self.things[at].goes() {
+        if !self.goes(at) {
             let uses = |thing: &Thing| thing.site == name || thing.end == End::Site(name);
             if kind == Kind::Site && self.things.iter().any(uses) {
                 return Err(SiteInUse);
@@ -23,7 +23,7 @@ impl Model {
 
     pub(super) fn decommission_all(&mut self, site: u8, who: &'static str, now: i64) -> Answer {
         let own = self.find(Kind::Site, site).ok_or(NotFound)?;
-        if self.things[own].goes() {
+        if self.goes(own) {
             return Ok(());
         }
         let uses = |thing: &Thing| thing.site == site || thing.end == End::Site(site);
@@ -36,7 +36,7 @@ impl Model {
         if self.leaving {
             return Ok(());
         }
-        if self.rules != [0, 0, 0] {
+        if self.settings.rules != [Rule::Apply; 3] {
             return Err(ApprovalsInForce);
         }
         if !cascade && !self.things.is_empty() {
@@ -49,9 +49,15 @@ impl Model {
         Ok(())
     }
 
+    /// Whether a thing is going, and nobody said no, nor to the plan of that.
+    pub(super) fn goes(&self, at: usize) -> bool {
+        let thing = &self.things[at];
+        thing.leaving && !thing.rejected() && !self.plan_rejected(at)
+    }
+
     /// Everything in this list goes, or nothing does.
     fn go(&mut self, all: &[usize], who: &'static str, now: i64) -> Answer {
-        let going: Vec<usize> = all.iter().copied().filter(|at| !self.things[*at].goes()).collect();
+        let going: Vec<usize> = all.iter().copied().filter(|at| !self.goes(*at)).collect();
         if going.iter().any(|at| self.things[*at].protected) {
             return Err(Protected);
         }

@@ -26,13 +26,13 @@ impl Model {
 
     /// Whether windows keep something from being done.
     fn shut(&self, windowed: usize, now: i64) -> bool {
-        let Some((from, to)) = WINDOWS.get(self.windows[windowed]) else { return false };
+        let Some((from, to)) = WINDOWS.get(self.settings.windows[windowed]) else { return false };
         let minute = (BEGUN + now) % (24 * 60);
         self.in_freeze(now) || minute < *from || *to <= minute
     }
 
     /// The minute at which the windows open that are shut.
-    fn opens(&self, windowed: usize, now: i64) -> Option<i64> {
+    pub(super) fn opens(&self, windowed: usize, now: i64) -> Option<i64> {
         let mut later = now + 1..;
         if self.shut(windowed, now) { later.find(|minute| !self.shut(windowed, *minute)) } else { None }
     }
@@ -112,7 +112,9 @@ impl Model {
                 | Ask::Freeze(..)
                 | Ask::Unfreeze(_)
                 | Ask::Reject(..)
+                | Ask::RejectPlan(..)
                 | Ask::RejectPolicy(_)
+                | Ask::Confirm(_)
                 | Ask::Cancel(..)
                 | Ask::Acknowledge(..)
                 | Ask::Note(..)

@@ -27,8 +27,44 @@ pub const VENDORS: [&str; 2] = ["northwan", "barewan"];
 const TUNNELS: [usize; 2] = [2, 1];
 pub const MODELS: [&str; 3] = ["edge-1", "edge-2", "bare-1"];
 
+/// Numbers of autonomous systems, and whether anybody may use them.
+pub const ASNS: [(u32, bool); 5] =
+    [(65_001, true), (4_200_000_001, true), (64_500, false), (0, false), (65_535, false)];
+
+/// What is said of a BGP session: nothing, that there is none, the numbers of both ends, or of the near one only.
+#[derive(Clone, Copy, Debug)]
+pub enum Session {
+    Silent,
+    None,
+    Both(usize, usize),
+    Near(usize),
+}
+
 fn overlap(a: usize, b: usize) -> bool {
     PREFIXES[a].1 <= PREFIXES[b].2 && PREFIXES[b].1 <= PREFIXES[a].2
+}
+
+/// The far end of a tunnel, its inside, and its session.
+type Tunnel = (End, usize, Option<(usize, usize)>);
+
+impl Session {
+    /// The session of a tunnel that had this one.
+    fn beside(self, before: Option<(usize, usize)>) -> Result<Option<(usize, usize)>, Reason> {
+        match (self, before) {
+            (Self::Silent, before) => Ok(before),
+            (Self::None, _) => Ok(None),
+            (Self::Both(near, far), _) | (Self::Near(near), Some((_, far))) => Ok(Some((near, far))),
+            (Self::Near(_), None) => Err(MissingField),
+        }
+    }
+}
+
+impl Thing {
+    fn is_to_be(&mut self, wish: &Wish) {
+        (self.prefixes, self.end) = (wish.prefixes.clone(), wish.end);
+        (self.session, self.hostname) = (wish.session, wish.hostname);
+        self.leaving = false;
+    }
 }
 
 impl Model {
@@ -57,7 +93,7 @@ impl Model {
         if pairs.into_iter().any(|(a, b)| overlap(lan[a], lan[b])) { Err(PrefixOverlap) } else { Ok(()) }
     }
 
-    fn tunnel(&self, tunnel: u8, site: u8, vendor: usize, end: End, inside: usize) -> Answer {
+    fn tunnel(&self, tunnel: u8, site: u8, vendor: usize, (end, inside, session): Tunnel) -> Answer {
         match end {
             End::Site(peer) if peer == site => return Err(InvalidValue),
             End::Site(peer) if self.there(Kind::Site, peer).is_err() => return Err(SiteMissing),
@@ -68,7 +104,11 @@ impl Model {
         if !NARROW.contains(&inside) {
             return Err(InvalidValue);
         }
-        if self.taken(inside, (Kind::Tunnel, tunnel)) { Err(PrefixOverlap) } else { Ok(()) }
+        if self.taken(inside, (Kind::Tunnel, tunnel)) {
+            return Err(PrefixOverlap);
+        }
+        let is_fine = session.is_none_or(|(near, far)| ASNS[near].1 && ASNS[far].1);
+        if is_fine { Ok(()) } else { Err(InvalidValue) }
     }
 
     /// Whether a site has as many tunnels as its vendor allows, but for this one: those that start there, and those
@@ -96,13 +136,14 @@ impl Model {
             prefixes: Vec::new(),
             site: u8::MAX,
             end: End::NoHub,
+            session: None,
             serial: u8::MAX,
             hostname: false,
             generation: 1,
             observed: 0,
             at_vendor: AtVendor::default(),
             leaving: false,
-            failed: false,
+            failed: None,
             retries: 0,
             drifted: false,
             again: false,
@@ -111,6 +152,11 @@ impl Model {
             suspended: false,
             protected: false,
             waits: None,
+            planning: None,
+            plan: None,
+            plans: 0,
+            versions: Vec::new(),
+            rollout: 0,
             late: None,
             released: false,
             known: None,
@@ -125,6 +171,9 @@ impl Model {
     pub(super) fn create_site(&mut self, site: u8, vendor: usize, lan: Vec<usize>) -> Answer {
         self.absent(Kind::Site, site)?;
         self.lan(site, &lan)?;
+        if self.rule(Kind::Site).plans() && vendor == 1 {
+            return Err(NotPlannable);
+        }
         self.create(Kind::Site, site, |thing| (thing.vendor, thing.prefixes) = (vendor, lan))
     }
 
@@ -138,36 +187,46 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn create_tunnel(&mut self, tunnel: u8, site: u8, end: End, inside: usize) -> Answer {
+    pub(super) fn create_tunnel(
+        &mut self,
+        tunnel: u8,
+        site: u8,
+        (end, inside, session): (End, usize, Session),
+    ) -> Answer {
         self.absent(Kind::Tunnel, tunnel)?;
         let vendor = self.vendor_of(site)?;
         if self.full(site, vendor, tunnel) {
             return Err(TunnelLimitReached);
         }
-        self.tunnel(tunnel, site, vendor, end, inside)?;
+        let session = session.beside(None)?;
+        self.tunnel(tunnel, site, vendor, (end, inside, session))?;
         if self.full_at_end(end, vendor, tunnel) {
             return Err(TunnelLimitReached);
         }
         self.create(Kind::Tunnel, tunnel, |thing| {
-            (thing.site, thing.end, thing.prefixes) = (site, end, vec![inside]);
+            (thing.site, thing.end, thing.prefixes, thing.session) = (site, end, vec![inside], session);
         })
     }
 
     pub(super) fn change_tunnel(
         &mut self,
-        (tunnel, end, inside): (u8, End, usize),
+        tunnel: u8,
+        (end, inside, session): (End, usize, Session),
         who: &'static str,
         now: i64,
     ) -> Answer {
         let at = self.there(Kind::Tunnel, tunnel)?;
-        if self.things[at].end != end || self.things[at].prefixes != [inside] {
-            let site = self.things[at].site;
+        let session = session.beside(self.things[at].session)?;
+        let present = &self.things[at];
+        if present.end != end || present.prefixes != [inside] || present.session != session {
+            let site = present.site;
             let vendor = self.vendor_of(site)?;
-            self.tunnel(tunnel, site, vendor, end, inside)?;
+            self.tunnel(tunnel, site, vendor, (end, inside, session))?;
             if self.things[at].end != end && self.full_at_end(end, vendor, tunnel) {
                 return Err(TunnelLimitReached);
             }
-            (self.things[at].end, self.things[at].prefixes) = (end, vec![inside]);
+            let thing = &mut self.things[at];
+            (thing.end, thing.prefixes, thing.session) = (end, vec![inside], session);
             self.change(at, who, now);
         }
         Ok(())
@@ -207,7 +266,7 @@ impl Model {
     pub(super) fn revert(&mut self, kind: Kind, name: u8, back: i64, who: &'static str, now: i64) -> Answer {
         let at = self.find(kind, name).ok_or(NotFound)?;
         let thing = self.things[at].clone();
-        if thing.goes() {
+        if self.goes(at) {
             return Err(BeingRemoved);
         }
         let to = thing.generation.saturating_add_signed(-back);
@@ -222,17 +281,23 @@ impl Model {
         self.fits(&thing, wish, vendor)?;
         if thing.leaving || *wish != thing.wish() {
             let thing = &mut self.things[at];
-            (thing.prefixes, thing.end, thing.hostname) = (wish.prefixes.clone(), wish.end, wish.hostname);
-            thing.leaving = false;
+            thing.is_to_be(wish);
             self.change(at, who, now);
         }
         Ok(())
     }
 
-    pub(super) fn cancel(&mut self, kind: Kind, name: u8, tried: bool, now: i64) -> Answer {
+    pub(super) fn cancel(
+        &mut self,
+        kind: Kind,
+        name: u8,
+        tried: bool,
+        who: &'static str,
+        now: i64,
+    ) -> Answer {
         let at = self.find(kind, name).ok_or(NotFound)?;
         let thing = self.things[at].clone();
-        if thing.failed || (!thing.leaving && thing.observed == thing.generation) {
+        if thing.failed.is_some() || (!thing.leaving && thing.observed == thing.generation) {
             return Err(NothingToCancel);
         }
         let tried = tried || thing.tried;
@@ -264,18 +329,19 @@ impl Model {
                 return Err(Frozen);
             }
             let thing = &mut self.things[at];
-            (thing.prefixes, thing.end, thing.hostname) = (wish.prefixes.clone(), wish.end, wish.hostname);
-            thing.leaving = false;
+            thing.is_to_be(wish);
+            thing.versions.retain(|(from, _)| *from <= thing.observed);
         }
         let thing = &mut self.things[at];
         thing.generation += 1;
-        (thing.known, thing.waits, thing.tried) = (None, None, tried);
+        (thing.known, thing.waits, thing.plan, thing.tried) = (None, None, None, tried);
         if !thing.leaving {
             thing.past.push((thing.generation, thing.wish()));
         }
         if tried {
-            self.postpone(at, now);
+            self.is_asked_for(at, who, now);
         } else {
+            thing.planning = None;
             thing.observed = thing.generation;
             thing.begins_anew();
         }
@@ -287,7 +353,7 @@ impl Model {
         match thing.kind {
             Kind::Site => self.lan(thing.name, &wish.prefixes),
             Kind::Tunnel => {
-                self.tunnel(thing.name, thing.site, vendor, wish.end, wish.prefixes[0])?;
+                self.tunnel(thing.name, thing.site, vendor, (wish.end, wish.prefixes[0], wish.session))?;
                 let full = wish.end != thing.end && self.full_at_end(wish.end, vendor, thing.name);
                 if full { Err(TunnelLimitReached) } else { Ok(()) }
             }
