@@ -9,6 +9,7 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
 use crate::accounts::Credentials;
 use crate::error::NatsError;
+use crate::inventory::Compared;
 use crate::unreadable::Unreadable;
 
 /// How often the server is asked whether it is there. A connection that answers nothing any more and was never ended, as
@@ -25,13 +26,15 @@ pub struct Nats {
     /// How many partitions the customers are spread over.
     pub partitions: u16,
     pub(crate) unreadable: Unreadable,
+    pub(crate) compared: Compared,
     access: Option<Arc<(Access, String)>>,
 }
 
 impl Nats {
     /// A connection that was made elsewhere, with JetStream over it.
     pub fn over(client: Client, js: jetstream::Context, partitions: u16) -> Self {
-        Self { client, js, partitions, unreadable: Unreadable::default(), access: None }
+        let (unreadable, compared) = (Unreadable::default(), Compared::default());
+        Self { client, js, partitions, unreadable, compared, access: None }
     }
 
     /// The same connection for another number of partitions.

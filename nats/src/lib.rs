@@ -5,7 +5,7 @@
 //! [`claim`] are exclusive rights, [`budgets`] what is left of vendors' budgets, [`timer`] wakes somebody later,
 //! [`snapshot`] keeps states that are made again from a history, [`keys`] the keys of personal data, [`controls`] what is
 //! paused, [`rollouts`] how new versions of templates are given out, [`states`] the second copies of Terraform's states,
-//! [`plans`] its plan files, [`dead`] what could not be handled, [`follow`] reads a
+//! [`plans`] its plan files, [`dead`] what could not be handled, [`inventory`] what should be in other streams, [`follow`] reads a
 //! stream for ever, [`unreadable`] finds messages that no client can read. [`trace`] goes from message to message in
 //! headers. [`members`] of a role hear of each other. [`accounts`] says who may do what, [`evidence`] what a stream held.
 
@@ -19,6 +19,7 @@ pub mod error;
 pub mod evidence;
 pub mod follow;
 pub mod history;
+pub mod inventory;
 pub mod keys;
 pub mod lease;
 pub mod load;

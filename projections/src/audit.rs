@@ -103,6 +103,7 @@ struct Place {
 /// Reads a stream and signs it until told to stop; what was read then is signed last.
 pub(crate) async fn follow(reader: &mut Reader, shutdown: &CancellationToken) -> Result<(), Error> {
     let Some(signer) = reader.config.audit.clone() else { return Ok(()) };
+    reader.has_what_was_seen().await?;
     let js = reader.config.nats.js.clone();
     let info = stream_info(&js, &reader.stream).await?;
     let target = *reader.target.get_or_insert(info.last);
@@ -139,6 +140,7 @@ pub(crate) async fn follow(reader: &mut Reader, shutdown: &CancellationToken) ->
             reader.look(&place.committed, target).await?;
             continue;
         }
+        reader.has_what_was_seen().await?;
         for message in &batch {
             place.fold(&reader.config.pool, message).await?;
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, PgPool};
-use wanwright_nats::{Nats, StoredMessage, StreamInfo, stream_info};
+use wanwright_nats::{Nats, StoredMessage, StreamInfo, inventory, stream_info};
 use wanwright_schemas::{CustomerId, subjects};
 
 use crate::checkpoint::Cursor;
@@ -78,8 +78,9 @@ impl Beside {
         Ok(stream_info(&self.nats.js, &self.info.name).await?)
     }
 
-    /// Folds up to this sequence, not further.
+    /// Folds up to this sequence, not further; nothing of a stream that lost what was seen of it.
     pub async fn fold_to(&mut self, sequence: u64) -> Result<(), Error> {
+        inventory::compare(&self.nats, &self.info.name, None).await?;
         while self.at.sequence < sequence {
             if self.pending.is_empty() {
                 self.pending.extend(self.tail.next(BATCH, SILENCE).await?);

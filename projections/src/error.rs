@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use wanwright_nats::NatsError;
+use wanwright_nats::evidence::Unproven;
 use wanwright_schemas::envelope::{Digest, UnreadableEnvelope};
 
 /// Why a reader stopped. It is never skipped over: somebody mends the stream or rebuilds, then the reader goes on.
@@ -78,6 +79,9 @@ pub enum Stop {
         /// When it was signed.
         time: Timestamp,
     },
+    /// The stream lost what the command services saw of it.
+    #[error(transparent)]
+    Lost(Unproven),
     /// A head bears the name of our key and not its signature.
     #[error("the head of {stream} at {sequence} is forged: its signature is not that of key {key}")]
     Forged {
@@ -247,6 +251,15 @@ pub enum Error {
 impl From<Stop> for Error {
     fn from(stop: Stop) -> Self {
         Self::Stop(Box::new(stop))
+    }
+}
+
+impl From<Unproven> for Error {
+    fn from(unproven: Unproven) -> Self {
+        match unproven {
+            Unproven::Nats(error) => error.into(),
+            unproven => Stop::Lost(unproven).into(),
+        }
     }
 }
 

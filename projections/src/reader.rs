@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wanwright_nats::{StoredMessage, stream_info};
+use wanwright_nats::{StoredMessage, inventory, stream_info};
 use wanwright_schemas::subjects;
 
 use crate::checkpoint::{self, Cursor};
@@ -104,6 +104,7 @@ impl Reader {
         if self.model == ReadModel::Audit {
             return audit::follow(self, shutdown).await;
         }
+        self.has_what_was_seen().await?;
         let js = self.config.nats.js.clone();
         let info = stream_info(&js, &self.stream).await?;
         let target = *self.target.get_or_insert(info.last);
@@ -136,8 +137,15 @@ impl Reader {
         }
     }
 
+    /// Whether a stream of events has what the command services saw of it. What came over a connection is folded only
+    /// when the stream was compared over the same one.
+    pub async fn has_what_was_seen(&self) -> Result<(), Error> {
+        Ok(inventory::compare(&self.config.nats, &self.stream, None).await?)
+    }
+
     /// Nothing came for a while: is the stream still the one that was read?
     pub async fn look(&mut self, committed: &Cursor, target: u64) -> Result<(), Error> {
+        self.has_what_was_seen().await?;
         let info = stream_info(&self.config.nats.js, &self.stream).await?;
         let mut connection = self.config.pool.acquire().await?;
         if let Some(row) = checkpoint::load(&mut connection, self.model, &self.stream).await? {
@@ -158,6 +166,7 @@ impl Reader {
 
     /// Writes a batch. Rows that Postgres refuses are narrowed down to the message they come from.
     async fn apply(&self, batch: &[StoredMessage], committed: &mut Cursor) -> Result<(), Error> {
+        self.has_what_was_seen().await?;
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
             match self.commit(part, committed).await {

@@ -188,7 +188,12 @@ pub fn events_stream(partition: u16) -> String {
 
 /// Whether a stream has a partition's events.
 pub fn is_events_stream(stream: &str) -> bool {
-    stream.strip_prefix("EVENTS-").is_some_and(|partition| partition.parse::<u16>().is_ok())
+    partition_of_events_stream(stream).is_some()
+}
+
+/// The partition whose events a stream has; none for other streams.
+pub fn partition_of_events_stream(stream: &str) -> Option<u16> {
+    stream.strip_prefix("EVENTS-")?.parse().ok()
 }
 
 /// All events of a partition.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use wanwright_nats::accounts::Role;
-use wanwright_nats::evidence::{Audited, Auditor, Finding, Folder, PublicKey, Report, SignedHead, check};
-use wanwright_nats::{Follower, Nats, StoredMessage, stream_info};
+use wanwright_nats::evidence::{
+    Audited, Auditor, Finding, Folder, PublicKey, Report, SignedHead, Unproven, check,
+};
+use wanwright_nats::{Follower, Nats, StoredMessage, inventory, stream_info};
 use wanwright_schemas::subjects::events_stream;
 
 use super::{VerifyArgs, folder, public_key};
@@ -63,6 +65,12 @@ pub async fn audit(nats: &Nats, stream: &str, heads: Vec<SignedHead>, key: &Publ
             // What the server no longer counts is missing even where reading does not meet the hole.
             if let Err(hole) = check::is_whole(&stream_info(&nats.js, stream).await?) {
                 auditor.find(Finding::File { file: stream.to_owned(), why: hole.to_string() });
+            }
+            // What nobody has signed yet is missed by what the command services wrote down of it.
+            match inventory::compare(nats, stream, None).await {
+                Ok(()) => {}
+                Err(Unproven::Nats(error)) => return Err(error.into()),
+                Err(lost) => auditor.find(Finding::File { file: stream.to_owned(), why: lost.to_string() }),
             }
             last
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sqlx::{Executor, PgPool};
-use wanwright_nats::{KeyError, Nats, StateCopies, StateKeys, topology};
+use wanwright_nats::{KeyError, Nats, SealedState, StateCopies, StateKeys, topology};
 use wanwright_supervisor::{NatsOptions, Postgres, PostgresOptions, SyncInterval};
 
 use super::archive::{Restored, States};
@@ -263,6 +263,40 @@ async fn what_one_store_lost_the_other_has() {
     copies.replace(&forged).await.expect("put there by hand");
     let error = world.newest("stack").await.expect_err("forged");
     assert!(matches!(error, StoreError::Key(KeyError::StateChanged { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_second_copy_that_somebody_changed_is_noticed_or_made_again() {
+    let world = world().await;
+    let (versions, others) = (world.three("stack").await, world.three("other").await);
+    let newest = versions.last().map(Version::mark);
+    let copies = StateCopies::new(world.nats.clone());
+    let get = async |stack: &str| copies.get(stack).await.expect("asked").expect("there");
+    let (whole, other) = (get("stack").await, get("other").await);
+
+    for at in [0, 20, whole.body.len() - 1] {
+        let mut body = whole.body.to_vec();
+        body[at] ^= 1;
+        copies.replace(&SealedState { body: body.into(), ..whole.clone() }).await.expect("put there by hand");
+        let error = world.newest("stack").await.expect_err("a set bit");
+        assert!(matches!(error, StoreError::Key(KeyError::StateChanged { .. })), "{at}: {error}");
+    }
+
+    copies.replace(&SealedState { stack: "stack".to_owned(), ..other.clone() }).await.expect("swapped");
+    copies.replace(&SealedState { stack: "other".to_owned(), ..whole.clone() }).await.expect("swapped");
+    for stack in ["stack", "other"] {
+        let error = world.newest(stack).await.expect_err("swapped");
+        assert!(matches!(error, StoreError::Key(KeyError::StateChanged { .. })), "{stack}: {error}");
+    }
+
+    // An older one is left behind by the row, of which it is made again.
+    let store = Store { pool: world.pool.clone(), keys: world.keys.clone(), copies: copies.clone() };
+    let older = store.seal(&versions[1]).expect("sealed");
+    world.nats.js.get_stream(topology::STATES).await.expect("the stream").purge().await.expect("purged");
+    copies.put(&older).await.expect("put back");
+    assert_eq!(world.newest("stack").await.expect("from Postgres"), newest);
+    assert_eq!(get("stack").await.serial, 3);
+    assert_eq!(world.newest("other").await.expect("from Postgres"), others.last().map(Version::mark));
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use super::key::PublicKey;
 use crate::connect::Nats;
 use crate::error::NatsError;
 use crate::follow::{StoredMessage, StreamInfo};
+use crate::inventory;
 
 /// Why a stream is not the one that was vouched for.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,17 @@ pub enum Unproven {
         sequence: u64,
         /// When.
         time: Timestamp,
+    },
+    /// The stream lost what was seen of it, and whose that was cannot be told.
+    #[error(
+        "{stream} lost messages that were seen: {why}; `wanwright dead list` shows what is known of it, and once that is \
+         restored or given up an administrator says `wanwright nats accept`"
+    )]
+    Lost {
+        /// The stream.
+        stream: String,
+        /// What shows that.
+        why: String,
     },
     /// Messages of a customer are there and cannot be read.
     #[error("{stream} has {stored} messages under {subject}, and {read} of them can be read")]
@@ -146,7 +158,7 @@ impl Proven {
 }
 
 /// Asks the leader about a stream and a customer's subject in it, and compares that with the evidence, if there is any:
-/// nothing may be missing in the stream, and it goes through the newest head.
+/// nothing may be missing in the stream, and it goes through the newest head and through what was seen of it.
 ///
 /// # Errors
 /// [`Unproven`].
@@ -173,6 +185,8 @@ pub async fn prove(
     if let Some(head) = head {
         is_there(head, info.last, vouched?)?;
     }
+    let leader = found.info.cluster.as_ref().and_then(|cluster| cluster.leader.as_deref());
+    inventory::compare(nats, stream, Some(leader.unwrap_or_default())).await?;
     let mut messages = 0;
     while let Some((_, count)) = found.try_next().await.map_err(NatsError::failed(doing.clone()))? {
         messages += count as u64;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::{kv, stream};
 use futures::TryStreamExt;
+use serde_json::json;
 use wanwright_nats::claim::{Claimed, Claims};
-use wanwright_nats::{Follower, Nats, PlanError, PlanFiles, PlanPlace, StateKeys, topology};
+use wanwright_nats::evidence::Unproven;
+use wanwright_nats::{Follower, History, Nats, PlanError, PlanFiles, PlanPlace, StateKeys, topology};
 use wanwright_schemas::{Digest, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
 
@@ -203,4 +205,40 @@ async fn a_plan_file_opens_as_itself_only() {
     }
     plans.forget("s").await.unwrap();
     assert!(matches!(plans.get(&here).await, Err(PlanError::Missing)));
+}
+
+#[tokio::test]
+async fn a_history_is_not_proven_where_its_stream_lost_what_was_seen_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    let acme = "acme".parse().unwrap();
+    let (partition, subject) = (subjects::partition(&acme, 2), subjects::events(&acme, 2));
+    let store = async |body: &'static str| {
+        nats.js.publish(subject.clone(), body.into()).await.unwrap().await.unwrap();
+    };
+    let write = async |writer: &str, record: String| {
+        let subject = subjects::inventory_by(subjects::INVENTORY_OF_HISTORIES, writer);
+        nats.js.publish(subject, record.into()).await.unwrap().await.unwrap();
+    };
+    let end = json!({ "sequence": 2, "body": Digest::of(b"two") });
+    write("one", json!({ "v": 1, "ends": { partition.to_string(): end } }).to_string()).await;
+    store("one").await;
+    let prove = async |nats: &Nats| History::new(nats.clone()).prove(&acme, None).await;
+    let lost = prove(&nats).await.unwrap_err();
+    assert!(matches!(lost, Unproven::Lost { .. }), "{lost}");
+    assert!(lost.to_string().contains("it ends at 1, and was seen up to 2"), "{lost}");
+    store("two").await;
+    assert_eq!(prove(&nats).await.unwrap().messages, 2);
+
+    // A record that cannot be read holds up nobody.
+    write("other", "{".to_owned()).await;
+    let again = wanwright_nats::connect(&server.url_with_login(), "test", 2).await.unwrap();
+    assert_eq!(prove(&again).await.unwrap().messages, 2);
+    // What was stored instead is not what was seen.
+    let other = json!({ "sequence": 2, "body": Digest::of(b"other") });
+    write("one", json!({ "v": 1, "ends": { partition.to_string(): other } }).to_string()).await;
+    assert_eq!(prove(&again).await.unwrap().messages, 2, "it was compared over this connection");
+    let again = wanwright_nats::connect(&server.url_with_login(), "test", 2).await.unwrap();
+    assert!(matches!(prove(&again).await, Err(Unproven::Lost { .. })));
 }

@@ -13,25 +13,28 @@ use sqlx::{Executor, PgPool};
 use tokio_util::sync::CancellationToken;
 use wanwright_commands::Head;
 use wanwright_commands::service::CustomerStore;
-use wanwright_nats::evidence::{Evidence, Folder, Rolling, SigningKey, leaf};
+use wanwright_nats::evidence::{Evidence, Folder, Rolling, SignedHead, SigningKey, leaf};
 use wanwright_nats::keys::{Keys, master_key_file};
-use wanwright_nats::{Nats, topology};
+use wanwright_nats::{Nats, stream_info, topology};
 use wanwright_projections::{Config, Projections, Readiness, Signer};
 use wanwright_schemas::Digest;
 use wanwright_schemas::contact::KeyId;
 use wanwright_schemas::ids::CustomerId;
-use wanwright_schemas::subjects::{PARTITIONS, events_stream};
+use wanwright_schemas::subjects::{self, PARTITIONS, events_stream};
 use wanwright_supervisor::{NatsOptions, PostgresOptions};
 use wanwright_vendors::Catalogue;
 
 use super::fill::{self, BUSY, JUDGED, Told};
-use super::harm::{self, Harm};
+use super::harm::{self, Harm, Heads};
 use super::pages::{self, Tables};
 use crate::audit::live;
 use crate::cli::DamageArgs;
 
-/// The end of a customer's history.
-pub type End = (u64, Option<Digest>);
+/// The end of a customer's history, and the digest of the state there.
+pub type End = (u64, Option<Digest>, Digest);
+
+/// The database in which nothing was ever folded.
+const NOTHING: &str = "nothing";
 
 /// The base.
 pub struct Base {
@@ -56,8 +59,10 @@ pub struct Base {
     pub ends: BTreeMap<CustomerId, End>,
     /// The digest over each stream.
     pub streams: BTreeMap<String, Rolling>,
-    /// A hash over every row.
-    pub rows: String,
+    /// Heads of each stream from when it was half as long.
+    older: Vec<SignedHead>,
+    /// A hash over every row that each reader folds.
+    pub rows: BTreeMap<String, String>,
     /// Whose serial numbers are claimed.
     pub claims: BTreeMap<String, String>,
     /// Who signs.
@@ -86,8 +91,16 @@ impl Base {
         let master_key = master_key_file(home);
         let told = fill::fill(&nats, Arc::clone(&vendors), &master_key).await?;
         let pool = pool(&postgres.url()).await?;
+        let admin = self::pool(&postgres.url_of("postgres")).await?;
+        admin.execute(format!("CREATE DATABASE {NOTHING}").as_str()).await?;
+        admin.close().await;
+        let nothing = self::pool(&postgres.url_of(NOTHING)).await?;
+        wanwright_projections::migrate(&nothing).await?;
+        nothing.close().await;
         wanwright_projections::migrate(&pool).await?;
-        project(&pool, &nats, &signer, true).await?;
+        let stopped = project(&pool, &nats, &signer, ALL).await?;
+        anyhow::ensure!(stopped.is_empty(), "the projections did not catch up: {stopped:?}");
+
         let pages = home.join("pages");
         let tables = pages::tables(&pool).await?;
         let ends = ends(&nats, None).await?;
@@ -110,6 +123,7 @@ impl Base {
             keys: keys(&Keys::new(nats.clone(), &master_key)).await?,
             ends: ends.into_iter().map(|(id, end)| Ok((id, end?))).collect::<Result<_>>()?,
             streams: rollings(&nats).await?,
+            older: older(&nats, &signer.key).await?,
             rows,
             claims: claims(&nats).await?,
             signer,
@@ -155,10 +169,13 @@ impl Base {
     }
 
     /// A database of a case's own, as it was.
-    pub async fn database(&self, number: u32) -> Result<PgPool> {
+    pub async fn database(&self, number: u32, heads: Heads) -> Result<PgPool> {
         let admin = pool(&self.postgres.url_of("postgres")).await?;
         let url = self.postgres.url();
-        let name = url.rsplit('/').next().context("no database")?;
+        let name = match heads {
+            Heads::All => url.rsplit('/').next().context("no database")?,
+            Heads::Older | Heads::None => NOTHING,
+        };
         let case = format!("case_{number}");
         admin.execute(format!("CREATE DATABASE {case} TEMPLATE {name}").as_str()).await?;
         admin.close().await;
@@ -174,11 +191,17 @@ impl Base {
     }
 
     /// The signer and the evidence of a case: heads of its own, as they were.
-    pub fn evidence(&self, case: &Path) -> Result<(Signer, Evidence)> {
+    pub fn evidence(&self, case: &Path, heads: Heads) -> Result<(Signer, Option<Evidence>)> {
         let folder = Folder::new(case.join("audit"));
-        harm::copy(&self.home.join("audit"), folder.path())?;
+        let _ = std::fs::remove_dir_all(folder.path());
+        match heads {
+            Heads::All => harm::copy(&self.home.join("audit"), folder.path())?,
+            Heads::Older => self.older.iter().try_for_each(|head| folder.append(head))?,
+            Heads::None => return Ok((Signer { key: self.signer.key.clone(), folder: None }, None)),
+        }
         let key = Some(self.signer.key.public());
-        Ok((Signer { key: self.signer.key.clone(), folder: Some(folder.clone()) }, Evidence { folder, key }))
+        let signer = Signer { key: self.signer.key.clone(), folder: Some(folder.clone()) };
+        Ok((signer, Some(Evidence { folder, key })))
     }
 
     /// Stops what is left.
@@ -192,8 +215,11 @@ pub async fn pool(url: &str) -> Result<PgPool> {
     Ok(PgPoolOptions::new().max_connections(20).acquire_timeout(Duration::from_secs(20)).connect(url).await?)
 }
 
+/// How long the projections may take for everything there is.
+pub const ALL: Duration = Duration::from_secs(60);
+
 /// Runs the projections until they are caught up or every one that is not has stopped; answers who stopped and why.
-pub async fn project(pool: &PgPool, nats: &Nats, signer: &Signer, all: bool) -> Result<Vec<String>> {
+pub async fn project(pool: &PgPool, nats: &Nats, signer: &Signer, limit: Duration) -> Result<Vec<String>> {
     use wanwright_projections::ReaderState::{CaughtUp, Stopped};
     let mut config = Config::new(pool.clone(), nats.clone());
     config.audit = Some(signer.clone());
@@ -203,9 +229,7 @@ pub async fn project(pool: &PgPool, nats: &Nats, signer: &Signer, all: bool) -> 
     let stop = CancellationToken::new();
     let running = tokio::spawn(projections.run(stop.clone()));
     let settled = |now: &Readiness| now.readers.values().all(|state| matches!(state, CaughtUp | Stopped(_)));
-    let waited =
-        tokio::time::timeout(Duration::from_secs(if all { 60 } else { 20 }), readiness.wait_for(settled));
-    let late = waited.await.is_err();
+    let _ = tokio::time::timeout(limit, readiness.wait_for(settled)).await;
     let stopped: Vec<String> = readiness
         .borrow()
         .unready()
@@ -216,7 +240,6 @@ pub async fn project(pool: &PgPool, nats: &Nats, signer: &Signer, all: bool) -> 
         .collect();
     stop.cancel();
     running.await?;
-    anyhow::ensure!(!(late && all), "the projections did not catch up: {stopped:?}");
     Ok(stopped)
 }
 
@@ -229,15 +252,17 @@ pub async fn ends(nats: &Nats, evidence: Option<Evidence>) -> Result<Vec<(Custom
         let store = store.clone();
         async move {
             let loaded = store.load_aggregate(&name).await;
-            let end = loaded.map(|loaded| end(&loaded.head)).map_err(anyhow::Error::from);
+            let end = loaded.map_err(anyhow::Error::from).and_then(|loaded| end(&loaded.head));
             Ok((name.parse()?, end))
         }
     });
     loads.buffer_unordered(8).collect::<Vec<Result<_>>>().await.into_iter().collect()
 }
 
-fn end(head: &Head) -> End {
-    (head.sequence, head.digest)
+fn end(head: &Head) -> Result<End> {
+    // By way of a value, so that equal states are equal texts.
+    let state = serde_json::to_value(&head.state)?.to_string();
+    Ok((head.sequence, head.digest, Digest::of(state.as_bytes())))
 }
 
 /// The digest over each stream, of whatever can be read.
@@ -256,16 +281,44 @@ pub async fn rollings(nats: &Nats) -> Result<BTreeMap<String, Rolling>> {
     Ok(rollings)
 }
 
-/// A hash over every row of the read models.
-pub async fn rows(pool: &PgPool) -> Result<String> {
-    let mut all = String::new();
-    for table in
-        ["customers", "sites", "tunnels", "devices", "drift_reports", "timeline", "customer_overview"]
-    {
-        let sql =
-            format!("SELECT coalesce(md5(string_agg(t::text, '' ORDER BY t::text)), '') FROM {table} t");
-        let hash: String = sqlx::query_scalar(&sql).fetch_one(pool).await?;
-        all.push_str(&hash);
+/// A head of each stream, as it would have been signed when there was half as much.
+async fn older(nats: &Nats, key: &SigningKey) -> Result<Vec<SignedHead>> {
+    let mut heads = Vec::new();
+    for partition in 0..PARTITIONS {
+        let stream = events_stream(partition);
+        let info = stream_info(&nats.js, &stream).await?;
+        let mut rolling = Rolling::default();
+        live::read(nats, &stream, 0, |message| {
+            let leaf = leaf(&message);
+            rolling = rolling.with(message.sequence, leaf);
+            if message.sequence == info.last / 2 {
+                heads.push(SignedHead::sign(key, (&stream, info.incarnation), rolling, leaf, message.time));
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(heads)
+}
+
+/// A hash over every row of the read models, by the reader that folds it.
+pub async fn rows(pool: &PgPool) -> Result<BTreeMap<String, String>> {
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    for table in ["customers", "sites", "tunnels", "devices", "drift_reports", "timeline"] {
+        let sql = format!(
+            "SELECT stream, md5(string_agg(t::text, '' ORDER BY t::text)) FROM {table} t GROUP BY stream"
+        );
+        let hashes: Vec<(String, String)> = sqlx::query_as(&sql).fetch_all(pool).await?;
+        for (stream, hash) in hashes {
+            all.entry(format!("events {stream}")).or_default().push_str(&hash);
+        }
+    }
+    // How often a document was written tells in how many steps, and nothing else.
+    let sql = "SELECT view_id, md5(payload::text) FROM customer_overview ORDER BY view_id";
+    let hashes: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(pool).await?;
+    for (customer, hash) in hashes {
+        let stream = events_stream(subjects::partition(&customer.parse()?, PARTITIONS));
+        all.entry(format!("overview {stream}")).or_default().push_str(&hash);
     }
     Ok(all)
 }

@@ -12,6 +12,8 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use wanwright_nats::evidence::check;
+use wanwright_nats::inventory::{End, Ends};
 use wanwright_nats::publish::publish;
 use wanwright_nats::topology::{COMMANDS, INVENTORY};
 use wanwright_nats::{Nats, load_subject, stream_info};
@@ -87,6 +89,7 @@ pub async fn fill(nats: &Nats, vendors: Arc<Catalogue>, master_key: &Path) -> Re
     for partition in 0..PARTITIONS {
         read_some(nats, &events_stream(partition)).await?;
     }
+    seen(nats).await?;
     Ok(Told { refused, durable })
 }
 
@@ -189,6 +192,21 @@ async fn heavy(nats: &Nats) -> Result<()> {
         prev = Some(Digest::of(&bytes));
         publish(&nats.js, subject.clone(), HeaderMap::new(), bytes.into()).await?;
     }
+    Ok(())
+}
+
+/// Writes down up to where the streams of events were seen, as a service does a second after it saw the last of them.
+async fn seen(nats: &Nats) -> Result<()> {
+    let mut known = Ends { v: 1, ..Ends::default() };
+    for partition in 0..PARTITIONS {
+        let stream = events_stream(partition);
+        let sequence = stream_info(&nats.js, &stream).await?.last;
+        if let Some(last) = check::message(nats, &stream, sequence).await? {
+            known.ends.insert(partition, End { sequence, body: Digest::of(&last.payload), lost: None });
+        }
+    }
+    let subject = subjects::inventory_by(subjects::INVENTORY_OF_HISTORIES, "bench");
+    publish(&nats.js, subject, HeaderMap::new(), serde_json::to_vec(&known)?.into()).await?;
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use wanwright_nats::topology::{INVENTORY, SNAPSHOTS};
+use wanwright_schemas::subjects::is_events_stream;
 
 /// A damage.
 #[derive(Debug, Clone)]
@@ -11,6 +13,39 @@ pub struct Harm {
     pub kind: String,
     /// Which file, and where.
     pub what: String,
+    /// What is there besides the histories.
+    pub heads: Heads,
+}
+
+/// What there is besides the histories that tells how they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heads {
+    /// Every message is vouched for by a signed head, and its rows are there.
+    All,
+    /// Projections ran when the histories were half as long; their rows are gone.
+    Older,
+    /// No projection ever ran, and there is no folder with heads.
+    None,
+}
+
+impl Heads {
+    /// Half of the damages to a history are to one that is vouched for.
+    fn pick(random: &mut fastrand::Rng) -> Self {
+        match random.u8(..4) {
+            0 | 1 => Self::All,
+            2 => Self::Older,
+            _ => Self::None,
+        }
+    }
+
+    /// How a kind of damage is called with them.
+    fn of(self, kind: String) -> String {
+        match self {
+            Self::All => kind,
+            Self::Older => format!("{kind}, older heads"),
+            Self::None => format!("{kind}, no heads"),
+        }
+    }
 }
 
 /// The kind of a page of Postgres.
@@ -56,11 +91,12 @@ pub fn damage(store: &Path, random: &mut fastrand::Rng, kind: &str) -> Result<Ha
         .with_context(|| format!("nothing to damage below {}", store.display()))?;
     let file = files.swap_remove(random.usize(..files.len()));
     let shown = file.strip_prefix(store).unwrap_or(&file).display().to_string();
+    let heads = if is_of_events(&shown) { Heads::pick(random) } else { Heads::All };
     if target == "whole stream" {
         let folder = file.parent().context("a stream without a folder")?;
         std::fs::remove_dir_all(folder)?;
-        let kind = format!("{target}: {}", of_stream(&shown));
-        return Ok(Harm { kind, what: shown.replace("/meta.inf", "") });
+        let kind = heads.of(format!("{target}: {}", of_stream(&shown)));
+        return Ok(Harm { kind, what: shown.replace("/meta.inf", ""), heads });
     }
     let length = std::fs::metadata(&file)?.len();
     let kind = match target {
@@ -75,7 +111,8 @@ pub fn damage(store: &Path, random: &mut fastrand::Rng, kind: &str) -> Result<Ha
             ("removed", 0)
         }
     };
-    Ok(Harm { kind: format!("{kind}, {how}"), what: format!("{shown} at {at} of {length}") })
+    let kind = heads.of(format!("{kind}, {how}"));
+    Ok(Harm { kind, what: format!("{shown} at {at} of {length}"), heads })
 }
 
 /// A kind, and the files of that kind.
@@ -122,7 +159,12 @@ fn is_target(target: &str, file: &Path, store: &Path) -> bool {
 /// Which stream a file belongs to, the streams of events being one.
 fn of_stream(shown: &str) -> &str {
     let stream = shown.split('/').nth(1).unwrap_or(shown);
-    if stream.starts_with("EVENTS-") { "EVENTS" } else { stream }
+    if is_events_stream(stream) { "EVENTS" } else { stream }
+}
+
+/// Whether a damage to this file may be one to a history, or to what tells of one.
+fn is_of_events(shown: &str) -> bool {
+    ["EVENTS", INVENTORY, SNAPSHOTS].contains(&of_stream(shown))
 }
 
 /// The last block of each stream, or all the others.

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
-use wanwright_nats::evidence::Audited;
+use wanwright_nats::evidence::{Audited, Evidence};
 use wanwright_nats::{Nats, topology};
 use wanwright_schemas::subjects::{PARTITIONS, events_stream};
 
 use super::base::{self, Base};
-use super::harm::{self, Harm};
+use super::fill::BUSY;
+use super::harm::{self, Harm, Heads};
 use super::{pages, serve};
 use crate::audit::live;
+
+/// How long the projections may take that have every row.
+const AS_THEY_WERE: Duration = Duration::from_secs(20);
 
 /// What a damage came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,14 +152,19 @@ pub async fn judge(base: &Base, case: &Path, number: u32, harm: &Harm) -> Result
         Err(error) => return Ok(Judged { server: Some(error.to_string()), ..Judged::default() }),
     };
     let nats = wanwright_nats::connect(&server.url_with_login(), "wanwright-damage", PARTITIONS).await?;
-    let pool = base.database(number).await?;
-    let mut judged = read(base, case, &nats, &pool).await;
+    let pool = base.database(number, harm.heads).await?;
+    let mut judged = read(base, case, &nats, &pool, harm.heads).await;
     pool.close().await;
     base.drop_database(number).await?;
     if let Ok(judged) = &mut judged
         && judged.server.is_none()
     {
-        if let Err(error) = serve::serve(base, &nats, base.evidence(case)?.1, judged).await {
+        let evidence = base.evidence(case, harm.heads)?.1;
+        let served = async {
+            serve::serve(base, &nats, evidence.clone(), judged).await?;
+            unharmed(base, &nats, evidence.clone(), judged).await
+        };
+        if let Err(error) = served.await {
             judged.silent.push(format!("it could not be judged: {error:#}"));
         }
         judged.false_alarm &= judged.lost.is_empty();
@@ -164,6 +173,21 @@ pub async fn judge(base: &Base, case: &Path, number: u32, harm: &Harm) -> Result
     server.child().kill().await;
     let _ = server.stop(Duration::from_secs(5)).await;
     judged
+}
+
+/// Whether the histories are what they were where nothing is said to be damaged, or not any more, also after the service
+/// has decided on what it found. What it decided for whose commands waited is judged there.
+async fn unharmed(base: &Base, nats: &Nats, evidence: Option<Evidence>, judged: &mut Judged) -> Result<()> {
+    if !matches!(judged.outcome(), Outcome::Harmless | Outcome::Repaired) {
+        return Ok(());
+    }
+    for (customer, end) in base::ends(nats, evidence).await? {
+        let is_same = end.is_ok_and(|end| base.ends.get(&customer) == Some(&end));
+        if !is_same && customer.as_str() != BUSY {
+            judged.silent.push(format!("{customer} is not what it was, and nothing was said to be damaged"));
+        }
+    }
+    Ok(())
 }
 
 /// Starts Postgres over a damaged page and reads every row.
@@ -193,23 +217,30 @@ async fn pages(base: &Base, case: &Path) -> Result<Judged> {
     Ok(judged)
 }
 
-async fn read(base: &Base, case: &Path, nats: &Nats, pool: &sqlx::PgPool) -> Result<Judged> {
+async fn read(base: &Base, case: &Path, nats: &Nats, pool: &sqlx::PgPool, heads: Heads) -> Result<Judged> {
     let mut judged = Judged::default();
     // What `up` does: a stream that is gone is made anew, and comes back empty.
     if let Err(error) = topology::apply(nats, 1).await {
         judged.server = Some(wanwright_nats::chain(&error));
         return Ok(judged);
     }
-    let (signer, evidence) = base.evidence(case)?;
-    for (customer, end) in base::ends(nats, Some(evidence)).await? {
+    let (signer, evidence) = base.evidence(case, heads)?;
+    for (customer, end) in base::ends(nats, evidence).await? {
         match end {
             Ok(end) if base.ends.get(&customer) == Some(&end) => {}
             Ok(_) => judged.misread.push(customer.to_string()),
             Err(error) => judged.refused.push(format!("{customer}: {error:#}")),
         }
     }
-    judged.stopped = base::project(pool, nats, &signer, false).await?;
-    judged.rows_differ = base::rows(pool).await? != base.rows;
+    let limit = if heads == Heads::All { AS_THEY_WERE } else { base::ALL };
+    judged.stopped = base::project(pool, nats, &signer, limit).await?;
+    // What was folded before stays; who has nothing yet and stops folds nothing behind what is wrong.
+    let rows = base::rows(pool).await?;
+    let is_said = |reader: &str| judged.stopped.iter().any(|why| why.starts_with(&format!("{reader}: ")));
+    judged.rows_differ = base.rows.keys().chain(rows.keys()).any(|reader| {
+        let is_same = rows.get(reader) == base.rows.get(reader);
+        !is_same && (heads == Heads::All || !is_said(reader))
+    });
     let (public, folder) = (signer.key.public(), signer.folder.unwrap_or_else(|| base_folder(case)));
     let now = base::rollings(nats).await?;
     for partition in 0..PARTITIONS {

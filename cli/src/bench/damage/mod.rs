@@ -3,6 +3,13 @@
 //! anything is decided on it; whatever else was acknowledged and is gone, a durable command, a verdict, a claim or a key,
 //! has to be missed by name or to be there again before anybody else can have it. Who asks for what is gone has to be told
 //! so, and where nothing is gone nobody may be refused.
+//!
+//! Half of the damages to a history are to one that no head vouches for up to its end, or not at all, and of which nothing
+//! was folded yet: there only the inventory of the command services tells what is gone. Where a damage comes to nothing,
+//! every customer's state and the rows are compared with those from before, the states also after the service has worked.
+//!
+//! The states of Terraform are no files of this campaign: the tests in `executors/src/terraform/tests.rs` change their rows
+//! and second copies, and look whether a run begins with them.
 
 mod base;
 mod fill;

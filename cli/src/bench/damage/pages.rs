@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sqlx::PgPool;
 
-use super::harm::{self, Harm};
+use super::harm::{self, Harm, Heads};
 
 /// What every table has, and in which file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,8 @@ impl Tables {
         let (table, file) = random.choice(&self.files).context("every table is empty")?;
         let path = data.join(file);
         let at = harm::flip(&path, std::fs::metadata(&path)?.len(), random)?;
-        Ok(Harm { kind: harm::PAGE.to_owned(), what: format!("{table} ({}) at {at}", file.display()) })
+        let (kind, what) = (harm::PAGE.to_owned(), format!("{table} ({}) at {at}", file.display()));
+        Ok(Harm { kind, what, heads: Heads::All })
     }
 
     /// The tables whose rows are not what they are in another one.

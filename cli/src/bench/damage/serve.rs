@@ -37,13 +37,13 @@ const REST: Duration = Duration::from_secs(3);
 const TRIED: usize = 5;
 
 /// Lets the command service work and looks what it makes of it. Histories are as they are judged to be in `judged`.
-pub async fn serve(base: &Base, nats: &Nats, evidence: Evidence, judged: &mut Judged) -> Result<()> {
+pub async fn serve(base: &Base, nats: &Nats, evidence: Option<Evidence>, judged: &mut Judged) -> Result<()> {
     let claimed = base::claims(nats).await.unwrap_or_default();
     let lost: Vec<String> = base.claims.keys().filter(|key| !claimed.contains_key(*key)).cloned().collect();
     let began = Timestamp::now();
     let stop = CancellationToken::new();
     let (open, opened) = tokio::sync::oneshot::channel();
-    let (master_key, evidence) = (Some(base.master_key()), Some(evidence));
+    let master_key = Some(base.master_key());
     let options = service::Options { master_key, evidence, ..service::Options::default() };
     let ready = move || {
         let _ = open.send(());
@@ -81,6 +81,7 @@ async fn look(
     // Before anything else happens: the moment in which somebody else could take what is nobody's, and in which what is
     // lost could be judged anew.
     thieves(nats, lost, judged).await?;
+    damaged(nats, judged).await?;
     refused(base, nats, judged).await?;
     keyed(base, nats, judged).await?;
     inbox(nats, judged).await?;
@@ -145,6 +146,21 @@ async fn thieves(nats: &Nats, lost: &[String], judged: &mut Judged) -> Result<()
                 judged.reported.extend(damaged.map(|refusal| format!("KV_claims: {}", refusal.message)));
             }
             Err(error) => judged.unanswered.push(format!("claims: asking for {serial}: {error:#}")),
+        }
+    }
+    Ok(())
+}
+
+/// Asks for changes of customers whose histories are known to be damaged: nothing is decided on them.
+async fn damaged(nats: &Nats, judged: &mut Judged) -> Result<()> {
+    let refused = judged.refused.iter().filter_map(|refused| refused.split_once(": "));
+    for (customer, _) in refused.take(TRIED) {
+        let subject = send::subject("bench", "site", "change", &format!("{customer}/oslo"))?;
+        let body = json!({ "settings": { "location": "elsewhere" } }).to_string();
+        // Who is not answered was not decided on either.
+        let answer = ask(nats, &subject, CommandId::mint(), body.into_bytes()).await;
+        if answer.is_ok_and(|answer| answer.position().is_some()) {
+            judged.silent.push(format!("something was decided on the damaged history of {customer}"));
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
+use wanwright_nats::inventory::Accepted;
 use wanwright_nats::topology::VERDICT_TIME;
 use wanwright_nats::{Keys, Nats, NatsError};
 use wanwright_schemas::{CommandId, subjects};
@@ -76,14 +77,6 @@ impl Doubt {
 
 pub(super) fn moment(millis: u64) -> Timestamp {
     i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok()).unwrap_or_default()
-}
-
-/// An administrator's word that what is lost is known.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Accepted {
-    v: u8,
-    /// When that was, in milliseconds since 1970.
-    at: u64,
 }
 
 /// The way to every decision of a process.

@@ -11,9 +11,9 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wanwright_nats::evidence::check;
+use wanwright_nats::inventory::{End, Ends, lacks};
 use wanwright_nats::{Nats, NatsError, stream_info};
 use wanwright_schemas::{Digest, subjects};
 
@@ -25,32 +25,12 @@ use super::record::Record;
 /// How many streams are asked about at once.
 const AT_ONCE: usize = 8;
 
-/// The last message of a stream that anybody saw.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct End {
-    sequence: u64,
-    /// The digest of its body.
-    body: Digest,
-    /// When it was found to be lost, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    lost: Option<u64>,
-}
-
-/// What is known of all streams of events, by partition.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct All {
-    v: u8,
-    ends: BTreeMap<u16, End>,
-}
-
-impl All {
-    /// Takes in how far a process has seen. What is lost stays so.
-    fn see(&mut self, seen: &BTreeMap<u16, (u64, Digest)>) {
-        for (partition, (sequence, body)) in seen {
-            let is_older = |end: &End| end.lost.is_none() && end.sequence < *sequence;
-            if self.ends.get(partition).is_none_or(is_older) {
-                self.ends.insert(*partition, End { sequence: *sequence, body: *body, lost: None });
-            }
+/// Takes in how far a process has seen. What is lost stays so.
+fn see(known: &mut Ends, seen: &BTreeMap<u16, (u64, Digest)>) {
+    for (partition, (sequence, body)) in seen {
+        let is_older = |end: &End| end.lost.is_none() && end.sequence < *sequence;
+        if known.ends.get(partition).is_none_or(is_older) {
+            known.ends.insert(*partition, End { sequence: *sequence, body: *body, lost: None });
         }
     }
 }
@@ -71,7 +51,7 @@ pub struct LostHistory {
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
 pub async fn lost_histories(nats: &Nats) -> Result<Vec<LostHistory>, NatsError> {
-    let said = Record::new(subjects::INVENTORY_OF_HISTORIES).read::<All>(nats).await?.1;
+    let said = Record::new(subjects::INVENTORY_OF_HISTORIES).read::<Ends>(nats).await?.1;
     let accepted = accepted(nats).await?;
     let lost = said.known().unwrap_or_default().ends.into_iter().filter_map(|(partition, end)| {
         let found = end.lost.filter(|found| *found > accepted)?;
@@ -105,7 +85,7 @@ pub(super) async fn look(
     if !is_anew && compared.seen == seen.ends() {
         return Ok(());
     }
-    let said = record.read::<All>(nats).await?.1.known().unwrap_or_default();
+    let said = record.read::<Ends>(nats).await?.1.known().unwrap_or_default();
     for partition in seen.lacking() {
         let end = said.ends.get(&partition);
         if end.is_none_or(|end| end.lost.is_none()) {
@@ -114,8 +94,8 @@ pub(super) async fn look(
         }
     }
     let here = seen.ends();
-    let mut now = All { v: super::VERSION, ..said.clone() };
-    now.see(&here);
+    let mut now = Ends { v: super::VERSION, ..said.clone() };
+    see(&mut now, &here);
     if is_anew {
         compared.is_open = compare(nats, seen, &mut now).await?;
     }
@@ -127,7 +107,7 @@ pub(super) async fn look(
 }
 
 /// Compares all streams with what is known of them, and tells whoever decides; answers whether that has to be done again.
-async fn compare(nats: &Nats, seen: &Seen, now: &mut All) -> Result<bool, NatsError> {
+async fn compare(nats: &Nats, seen: &Seen, now: &mut Ends) -> Result<bool, NatsError> {
     let is_lost = now.ends.values().any(|end| end.lost.is_some());
     let accepted = if is_lost { accepted(nats).await? } else { 0 };
     let looks = futures::stream::iter(now.ends.clone()).map(|(partition, end)| async move {
@@ -187,20 +167,11 @@ async fn state(nats: &Nats, partition: u16, end: &End, accepted: u64) -> Result<
             _ => return Err(NatsError::failed(format!("asking about stream {name}"))(error)),
         },
     }
-    let info = stream_info(&nats.js, &name).await?;
-    let info = super::settled(nats, info, |info| info.last < end.sequence).await?;
-    let why = if info.last < end.sequence {
-        format!("it ends at {}, and was seen up to {}", info.last, end.sequence)
-    } else {
-        match check::message(nats, &name, end.sequence).await? {
-            Some(message) if Digest::of(&message.payload) == end.body => return Ok(State::There),
-            _ => format!("message {} is missing or not the one that was seen", end.sequence),
-        }
-    };
+    let Some(why) = lacks(nats, &name, end).await? else { return Ok(State::There) };
     if end.lost.is_none_or(|found| found > accepted) {
         return Ok(State::Lost(why));
     }
-    let last = check::message(nats, &name, info.last).await?;
+    let last = check::message(nats, &name, stream_info(&nats.js, &name).await?.last).await?;
     Ok(State::Known(last.map(|message| (message.sequence, Digest::of(&message.payload)))))
 }
 
@@ -211,15 +182,15 @@ mod tests {
     #[test]
     fn the_furthest_that_anybody_saw_is_known_and_what_is_lost_stays_so() {
         let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
-        let mut all = All::default();
-        all.see(&BTreeMap::from([(1, (7, one)), (2, (3, one))]));
-        all.see(&BTreeMap::from([(1, (5, other)), (2, (4, other))]));
-        let ends = |all: &All| all.ends.values().map(|end| (end.sequence, end.body)).collect::<Vec<_>>();
+        let mut all = Ends::default();
+        see(&mut all, &BTreeMap::from([(1, (7, one)), (2, (3, one))]));
+        see(&mut all, &BTreeMap::from([(1, (5, other)), (2, (4, other))]));
+        let ends = |all: &Ends| all.ends.values().map(|end| (end.sequence, end.body)).collect::<Vec<_>>();
         assert_eq!(ends(&all), [(7, one), (4, other)]);
         all.ends.values_mut().for_each(|end| end.lost = Some(1));
-        all.see(&BTreeMap::from([(1, (9, other))]));
+        see(&mut all, &BTreeMap::from([(1, (9, other))]));
         assert_eq!(ends(&all), [(7, one), (4, other)]);
         let text = serde_json::to_vec(&all).expect("JSON");
-        assert_eq!(serde_json::from_slice::<All>(&text).expect("a record"), all);
+        assert_eq!(serde_json::from_slice::<Ends>(&text).expect("a record"), all);
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use serde::Serialize;
 use tokio::time::Instant;
+use wanwright_nats::inventory::AGREED;
 use wanwright_nats::publish::publish;
 use wanwright_nats::{Nats, NatsError, StreamInfo, stream_info};
 use wanwright_schemas::reason::Reason;
@@ -29,10 +30,6 @@ pub use streams::doubt;
 
 /// The version of these records.
 const VERSION: u8 = 1;
-
-/// How long the servers that keep a stream are given to agree on what is in it: one that has just begun to lead may not
-/// have taken in yet all that was stored.
-const AGREED: Duration = Duration::from_secs(6);
 
 /// The facts about a stream, asked for again as long as something lacks that another server may still bring.
 ///

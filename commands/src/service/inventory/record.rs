@@ -8,39 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use futures::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use wanwright_nats::inventory::{self, Said};
 use wanwright_nats::publish::publish;
 use wanwright_nats::topology::INVENTORY;
 use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::{CommandId, subjects};
-
-/// How often a record is asked for, five seconds each time, before it counts as one that cannot be read.
-const TRIES: u32 = 2;
-
-/// What somebody wrote down.
-#[derive(Debug)]
-pub(in super::super) enum Said<T> {
-    /// Nobody wrote anything.
-    Nothing,
-    /// It is there and cannot be read, which is reported.
-    Unreadable,
-    /// This.
-    This(T),
-}
-
-impl<T> Said<T> {
-    /// What can be read.
-    pub(in super::super) fn known(self) -> Option<T> {
-        match self {
-            Self::This(said) => Some(said),
-            Self::Nothing | Self::Unreadable => None,
-        }
-    }
-}
 
 /// Where somebody writes a record.
 #[derive(Debug, Clone)]
@@ -70,48 +45,18 @@ impl Record {
         &self,
         nats: &Nats,
     ) -> Result<(u64, Said<T>), NatsError> {
-        let doing = format!("reading {}", self.of);
-        let stream = nats.js.get_stream_no_info(INVENTORY).await.map_err(NatsError::failed(doing))?;
-        let mut tries = 1;
-        loop {
-            match stream.get_last_raw_message_by_subject(&subjects::inventory_by(&self.of, "*")).await {
-                Ok(message) => match serde_json::from_slice(&message.payload) {
-                    Ok(said) => return Ok((message.sequence, Said::This(said))),
-                    Err(error) => return self.unreadable(nats, message.sequence, &error).await,
-                },
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                    // The server says the same of what it cannot read, but counts it.
-                    return if self.is_written(nats).await? {
-                        self.unreadable(nats, 0, &error).await
-                    } else {
-                        Ok((0, Said::Nothing))
-                    };
-                }
-                Err(_) if tries < TRIES => tries += 1,
-                Err(error) => return self.unreadable(nats, 0, &error).await,
-            }
+        let (sequence, said) = inventory::read(nats, &self.of).await?;
+        if let Said::Unreadable(why) = &said {
+            self.unreadable(nats, why).await?;
         }
+        Ok((sequence, said))
     }
 
-    async fn is_written(&self, nats: &Nats) -> Result<bool, NatsError> {
-        let doing = || format!("looking for {}", self.of);
-        let stream = nats.js.get_stream_no_info(INVENTORY).await.map_err(NatsError::failed(doing()))?;
-        let info = stream.info_with_subjects(subjects::inventory_by(&self.of, "*")).await;
-        let mut found = info.map_err(NatsError::failed(doing()))?;
-        Ok(found.try_next().await.map_err(NatsError::failed(doing()))?.is_some())
-    }
-
-    async fn unreadable<T>(
-        &self,
-        nats: &Nats,
-        sequence: u64,
-        error: &(dyn std::fmt::Display + Sync),
-    ) -> Result<(u64, Said<T>), NatsError> {
+    async fn unreadable(&self, nats: &Nats, error: &str) -> Result<(), NatsError> {
         let of = &self.of;
         let why =
             format!("INVENTORY: {of} cannot be read, so what it tells of is not missed this time: {error}");
-        super::report(nats, "inventory", &why, &json!({ "stream": INVENTORY, "of": of })).await?;
-        Ok((sequence, Said::Unreadable))
+        super::report(nats, "inventory", &why, &json!({ "stream": INVENTORY, "of": of })).await
     }
 
     /// Writes down what there is, and answers its sequence. After an error another writer has to go on.

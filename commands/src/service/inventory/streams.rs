@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wanwright_nats::claim::Claims;
+use wanwright_nats::inventory::Said;
 use wanwright_nats::topology::{CLAIMS, COMMANDS, KEYS, VERDICT_TIME, VERDICTS};
 use wanwright_nats::{Nats, NatsError, StreamInfo, stream_info};
 use wanwright_schemas::subjects;
@@ -17,7 +18,7 @@ use wanwright_schemas::subjects;
 use super::super::sweeper;
 use super::super::verdict::now_millis;
 use super::gate::{Doubt, accepted};
-use super::record::{Record, Said};
+use super::record::Record;
 
 /// How far apart in time the marks are that tell how old the sequences of a stream are, in milliseconds.
 const MARKS: u64 = 6 * 60 * 60 * 1000;
@@ -162,7 +163,7 @@ pub(super) async fn look(
 ) -> Result<Found, NatsError> {
     // Before the streams are asked: what is written down is never newer than what they answer.
     let said = record.read::<All>(nats).await?.1;
-    let is_unreadable = matches!(said, Said::Unreadable);
+    let is_unreadable = matches!(said, Said::Unreadable(_));
     let said = said.known().unwrap_or_default();
     let (millis, minted) = (now_millis(), minted.max(said.minted));
     let mut keys = 0;
