@@ -5,6 +5,7 @@ mod accounts;
 mod audit;
 mod bad_input;
 mod benches;
+mod cato;
 mod damage;
 mod demo;
 mod drift;

@@ -1,13 +1,15 @@
 //! One vendor: its `vendor.toml` and everything else in its folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::{self, AccountRef, AccountRefused, CredentialRef, CredentialSource, SecretsRef};
+use crate::access::{
+    self, AccountRef, AccountRefused, CredentialRef, CredentialSource, SecretsFolder, SecretsRef,
+};
 use crate::budget::{self, Breaker, Budget};
 use crate::error::LoadError;
 use crate::errors::{self, ErrorRules};
@@ -87,6 +89,9 @@ pub enum Proxy {
     Environment,
 }
 
+/// What a proxy of the environment is read from.
+const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
+
 /// What carries out changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,6 +169,27 @@ impl Vendor {
     /// Every version of the stack of one site, by number.
     pub fn templates(&self) -> impl Iterator<Item = &TerraformTemplate> {
         self.terraform.iter().chain(self.later_templates.values())
+    }
+
+    /// The environment variables that its gateway reads: secrets, where they are, and the way to them.
+    #[must_use]
+    pub fn environment(&self) -> BTreeSet<&str> {
+        let accounts = self.accounts.values().map(|account| &account.source);
+        let sources =
+            [&self.credential.source].into_iter().chain(accounts).chain(&self.connection.proxy_login);
+        let secrets = self.secrets.iter().filter_map(|secrets| match &secrets.folder {
+            SecretsFolder::Env(name) => Some(name.as_str()),
+            SecretsFolder::Dir(_) => None,
+        });
+        let proxy = match self.connection.proxy {
+            Some(Proxy::Environment) => &PROXY_VARIABLES[..],
+            _ => &[],
+        };
+        let named = sources.filter_map(|source| match source {
+            CredentialSource::Env(name) => Some(name.as_str()),
+            CredentialSource::File(_) => None,
+        });
+        named.chain(secrets).chain(proxy.iter().copied()).collect()
     }
 
     /// The account of this name, if the customer may use it with this budget.

@@ -6,6 +6,7 @@ mod offline;
 mod roles;
 mod servers;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use wanwright_nats::accounts::{Authority, OPERATORS, UserKind};
 use wanwright_nats::{Access, Nats, accounts, topology};
 use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::{DirLock, NatsOptions, PostgresOptions, SyncInterval};
+use wanwright_vendors::Catalogue;
 
 use crate::cli::{Profile, UpArgs};
 use crate::endpoints::{Endpoints, Login, PERSON};
@@ -130,6 +132,7 @@ impl Stack {
                 .env("WANWRIGHT_POSTGRES", &args.between.postgres(&endpoints.postgres, &postgres.address()));
             if name == "executors" {
                 role = role
+                    .handed_on(secrets_of(&vendors)?)
                     .env("WANWRIGHT_SIMWAN_TOKEN", &tokens.token)
                     .env("WANWRIGHT_VENDOR_URLS", &format!("simwan={}", endpoints.simulator))
                     .args(
@@ -166,6 +169,12 @@ impl Stack {
         self.pool.close().await;
         self.servers.stop().await;
     }
+}
+
+/// The environment variables that the vendors' folders name: who starts the system has the vendors' secrets in them.
+fn secrets_of(vendors: &Path) -> Result<BTreeSet<String>> {
+    let vendors = Catalogue::load(vendors)?;
+    Ok(vendors.iter().flat_map(|vendor| vendor.environment()).map(str::to_owned).collect())
 }
 
 /// The server with an operator that keeps an account per customer.

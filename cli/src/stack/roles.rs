@@ -37,7 +37,6 @@ const HANDED_ON: [&str; 12] = [
     "WANWRIGHT_AUDIT_DIR",
     "WANWRIGHT_MASTER_KEY_FILE",
     "WANWRIGHT_STATE_KEY_FILE",
-    "WANWRIGHT_SIMWAN_SECRETS",
     "RUST_BACKTRACE",
 ];
 
@@ -46,7 +45,7 @@ const HANDED_ON: [&str; 12] = [
 pub struct Role {
     name: String,
     args: Vec<String>,
-    env: Vec<(&'static str, String)>,
+    env: Vec<(String, String)>,
 }
 
 impl Role {
@@ -63,8 +62,16 @@ impl Role {
         self
     }
 
-    pub fn env(mut self, name: &'static str, value: &str) -> Self {
-        self.env.push((name, value.to_owned()));
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Those of these variables that are set here.
+    pub fn handed_on(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.env.extend(
+            names.into_iter().filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))),
+        );
         self
     }
 
