@@ -94,6 +94,8 @@ impl Reveal {
 /// Prints whom to talk to about an object.
 pub async fn run(args: RevealArgs) -> Result<Exit> {
     let subject = send::subject("demo", &args.kind, "reveal", &args.object)?;
+    // Before the tables are asked: whoever may not read the keys is not told whether there is one of that name.
+    let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-reveal").await?;
     let pool = args.connection.postgres(2).await?;
     let filter = Filter {
         customer: Some(subject.customer.clone()),
@@ -110,7 +112,6 @@ pub async fn run(args: RevealArgs) -> Result<Exit> {
         output::note(format!("there is no {} of customer {}", subject.object, subject.customer));
         return Ok(Exit::Different);
     };
-    let nats = args.connection.nats(Login::Role(Role::Reader), "wanwright-reveal").await?;
     let mut reveal = Reveal::new(args.master_key.keys(nats, &args.connection.home));
     let contact = contact.unwrap_or_default();
     let texts = reveal.contact(&subject.customer, &subject.object, &contact).await?;

@@ -207,7 +207,7 @@ impl Reader {
             checkpoint::advance(&mut transaction, self.model, &self.stream, &to).await?;
             transaction.commit().await?;
             *committed = to;
-            live::publish(&self.config.nats.client, &touched, &self.stream, committed.sequence).await;
+            live::publish(&self.config.nats.client, &touched).await;
         }
         stop.map_or(Ok(()), |stop| Err(stop.into()))
     }

@@ -54,7 +54,8 @@ async fn every_read_model_follows_its_stream() {
         read::timeline(&world.pool, &id("acme"), &Filter::default(), &Page::default()).await.unwrap();
     assert_eq!(timeline.rows.len(), 5);
     assert_eq!(timeline.rows[0].name, "SiteDriftFound");
-    tokio::time::timeout(LIMIT, futures::StreamExt::next(&mut listener)).await.unwrap().unwrap();
+    let told = tokio::time::timeout(LIMIT, futures::StreamExt::next(&mut listener)).await.unwrap().unwrap();
+    assert_eq!(told.payload, "{}", "customers hear this: no place in a stream, which counts what others do");
 
     let seen: Vec<(String, String)> =
         sqlx::query_as("SELECT kind, id FROM status ORDER BY kind").fetch_all(&world.pool).await.unwrap();

@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config, StorageType};
 use futures::StreamExt;
 use wanwright_nats::Nats;
 
-use super::tricks::{Op, Pair, Rightful, TRICKS, Trick};
+use super::tricks::{Op, Pair, Rightful, TRACED, TRICKS, Trick};
 use super::world::{Tenant, World};
 use super::{Member, live, perform};
 
@@ -56,8 +56,9 @@ fn hand<'a>(world: &'a World, owner: &'a Member, system: &'a Nats, rightful: Rig
 
 async fn answered(world: &World, owner: &Member, system: &Nats, trick: &Trick, op: &Op) -> Result<()> {
     let (nats, inbox) = hand(world, owner, system, trick.rightful);
-    let Op::Publish { subject, .. } = op else { bail!("not a message") };
-    let listened = if trick.rightful == Rightful::Heard { subject.clone() } else { inbox.clone() };
+    let Op::Publish { subject, head, .. } = op else { bail!("not a message") };
+    let arrives = head.iter().find(|(name, _)| *name == TRACED).map_or(subject, |(_, traced)| traced);
+    let listened = if trick.rightful == Rightful::Heard { arrives.clone() } else { inbox.clone() };
     let mut ear = nats.client.subscribe(listened).await?;
     perform(nats, op, &inbox).await?;
     let answer = next(&mut ear).await?;

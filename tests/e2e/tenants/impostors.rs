@@ -76,6 +76,14 @@ fn oracle(on: &Tenant) -> HeaderMap {
         ("Nats-Expected-Last-Subject-Sequence-Subject", history.as_str()),
         ("Nats-Rollup", "all"),
         ("Nats-TTL", "1s"),
+        ("Nats-Incr", "+1"),
+        ("Nats-Batch-Id", on.command.as_str()),
+        ("Nats-Batch-Sequence", "1"),
+        ("Nats-Batch-Commit", "1"),
+        ("Nats-Schedule", "@at 2099-01-01T00:00:00Z"),
+        ("Nats-Schedule-Target", history.as_str()),
+        ("Nats-Schedule-TTL", "1s"),
+        ("Nats-Marker-Reason", "Purge"),
         ("Nats-Request-Info", r#"{"acc":"WAN"}"#),
     ] {
         head.insert(name, value);

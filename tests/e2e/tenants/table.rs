@@ -1,4 +1,8 @@
 //! Tricks and what came of them.
+//!
+//! Doors that are not in it because there are none: a dashboard, server-sent events, HTTP of any kind, and views or roles of
+//! Postgres for one customer. The tables and their role `wanwright_reader` are the fleet's; `doors` shows what the command
+//! line makes of a tenant who has no login there, and what such a login would be told.
 
 use std::collections::BTreeMap;
 use std::io::Write;

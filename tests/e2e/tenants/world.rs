@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use async_nats::HeaderMap;
+use async_nats::{Event, HeaderMap, jetstream};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use wanwright_nats::accounts::{Authority, Role, UserKind, push};
 use wanwright_nats::{Access, Nats, topology};
 use wanwright_schemas::subjects::{self, PARTITIONS};
@@ -102,6 +103,23 @@ impl World {
     /// A connection with a credentials file.
     pub async fn connect(&self, creds: PathBuf) -> Result<Nats> {
         connect(&self.url, creds).await
+    }
+
+    /// A connection of a tenant that hears what the server says beside its messages.
+    pub async fn listener(&self, tenant: &Tenant) -> Result<(Nats, UnboundedReceiver<String>)> {
+        let creds = self.keys.creds(&tenant.customer, &tenant.user);
+        let (addresses, options) = Access::with_creds(&self.url, creds).options()?;
+        let (tell, said) = mpsc::unbounded_channel();
+        let options = options.event_callback(move |event| {
+            let tell = tell.clone();
+            async move {
+                if let Event::ServerError(error) = event {
+                    let _ = tell.send(error.to_string());
+                }
+            }
+        });
+        let client = options.connect(addresses).await?;
+        Ok((Nats::over(client.clone(), jetstream::new(client), PARTITIONS), said))
     }
 
     /// The folder of everything.
