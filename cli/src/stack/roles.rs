@@ -26,7 +26,7 @@ pub const HEALTHY: Duration = Duration::from_secs(60);
 pub const MOST_DEATHS: u32 = 20;
 
 /// What of our own environment the roles get.
-const HANDED_ON: [&str; 12] = [
+const HANDED_ON: [&str; 11] = [
     "PATH",
     "HOME",
     "TMPDIR",
