@@ -80,15 +80,24 @@ pub(super) async fn restore(
     device: &DeviceId,
     serial: &str,
 ) -> Result<Restored, NatsError> {
-    let (name, owner) = (name(serial), owner(customer, device));
-    if claims.seen(&name, &owner).await?.is_some() {
+    if is_claimed(claims, customer, device, serial).await? {
         return Ok(Restored::WasThere);
     }
-    Ok(match claims.claim(&name, &owner).await? {
+    Ok(match claims.claim(&name(serial), &owner(customer, device)).await? {
         Claimed::New(_) => Restored::Again,
         Claimed::Again { .. } => Restored::WasThere,
         Claimed::Taken => Restored::Conflict,
     })
+}
+
+/// Whether a device has the claim to its serial number.
+pub(super) async fn is_claimed(
+    claims: &Claims,
+    customer: &CustomerId,
+    device: &DeviceId,
+    serial: &str,
+) -> Result<bool, NatsError> {
+    Ok(claims.seen(&name(serial), &owner(customer, device)).await?.is_some())
 }
 
 /// A claim that this command made stays its own while nobody else has claimed again in between.

@@ -36,6 +36,7 @@ use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
+use wanwright_nats::topology::CLAIMS;
 use wanwright_nats::{Leases, Nats, NatsError};
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::{CommandId, CustomerId};
@@ -178,9 +179,21 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
 pub async fn restore_all(nats: &Nats, claims: &Claims) -> Result<Swept, NatsError> {
     let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
     let mut swept = Swept::default();
+    let mut given_back = Vec::new();
     for partition in 0..nats.partitions {
         for customer in customers(nats, partition).await? {
-            restore(&store, claims, &customer, &mut swept).await?;
+            let restored = restore(&store, claims, &customer, &mut swept).await?;
+            given_back.extend(restored.into_iter().map(|claim| (customer.clone(), claim)));
+        }
+    }
+    // A server with a damaged file acknowledges what it cannot read again, as if nobody had claimed it.
+    for (customer, SerialClaim { device, serial }) in &given_back {
+        if !serials::is_claimed(claims, customer, device, serial).await? {
+            let what = format!(
+                "{serial} of {customer}/{device} was claimed again and is not there: the files of the stream KV_{CLAIMS} are \
+                 damaged. Delete that stream and make it again with `wanwright nats apply`; claims come back by themselves"
+            );
+            return Err(NatsError::failed("giving claims back")(what));
         }
     }
     tracing::error!(?swept, "claims were lost; the devices that are there have theirs again");
@@ -203,19 +216,20 @@ async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsE
     Ok(customers)
 }
 
-/// Claims again what the devices of a customer should have and nobody has.
+/// Claims again what the devices of a customer should have and nobody has. Answers what that was.
 async fn restore(
     store: &CustomerStore,
     claims: &Claims,
     customer: &CustomerId,
     swept: &mut Swept,
-) -> Result<(), NatsError> {
+) -> Result<Vec<SerialClaim>, NatsError> {
+    let mut restored = Vec::new();
     let loaded = match store.load_aggregate(customer.as_str()).await {
         Ok(loaded) => loaded,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(%customer, error, "whether a customer's devices have their claims cannot be told now");
-            return Ok(());
+            return Ok(restored);
         }
     };
     for (device, object) in &loaded.head.state.devices {
@@ -225,6 +239,7 @@ async fn restore(
             Restored::Again => {
                 tracing::error!(%customer, %device, serial, "a claim was lost; the device has it again");
                 swept.restored += 1;
+                restored.push(SerialClaim { device: device.clone(), serial: serial.clone() });
             }
             Restored::Conflict => {
                 tracing::error!(%customer, %device, serial, "somebody else has claimed the serial number of a device");
@@ -232,7 +247,7 @@ async fn restore(
             }
         }
     }
-    Ok(())
+    Ok(restored)
 }
 
 /// Asks a customer about claims and frees those that it abandons. Answers how many.

@@ -368,7 +368,8 @@ async fn every_role_learns_how_servers_store_and_nobody_outside_does() {
         tokio::time::timeout(Duration::from_secs(1), asked).await.ok().and_then(Result::ok)
     };
     for role in Role::ALL {
-        let answer = ask(world.connect(world.authority.role(role)).await).await.expect(role.name());
+        let answer = ask(world.connect(world.authority.role(role)).await).await;
+        let answer = answer.unwrap_or_else(|| panic!("{} has no answer", role.name()));
         let said: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
         assert_eq!(said.pointer("/data/config/sync_interval"), Some(&120_000_000_000_u64.into()), "{said}");
     }

@@ -138,7 +138,7 @@ fn take_command(subject: &str, bytes: &[u8]) {
 }
 
 /// What is read is written so that it reads as the same.
-fn take_stored(again: fn(&[u8]) -> Result<String, String>, bytes: &[u8]) {
+fn take_stored(again: Again, bytes: &[u8]) {
     if let Ok(written) = again(bytes) {
         assert_eq!(again(written.as_bytes()).as_deref(), Ok(&*written), "{}", String::from_utf8_lossy(bytes));
     }
@@ -157,8 +157,11 @@ fn take_event(head: &BTreeMap<String, String>, bytes: &[u8]) {
     }
 }
 
+/// What a reader makes of a line, written again.
+type Again = fn(&[u8]) -> Result<String, String>;
+
 /// What is asked beside the doors, read as the services read it, and records in buckets.
-const ASIDE: &[(&str, fn(&[u8]) -> Result<String, String>)] = &[
+const ASIDE: &[(&str, Again)] = &[
     (r#"{"after":7,"limit":20,"newest":true}"#, asked::<HistoryRequest>),
     (r#"{"command":"0192f0c1-a2b3-7c4d-8e5f-60718293a4b5"}"#, asked::<OutcomeRequest>),
     (r#"{"reason":"they move","until":"2026-12-24T12:00:00Z"}"#, asked::<ControlRequest>),

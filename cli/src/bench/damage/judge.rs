@@ -92,6 +92,9 @@ pub struct Judged {
     pub silent: Vec<String>,
 }
 
+/// How a report begins of a command service that does not start.
+pub const NOT_STARTED: &str = "the command service does not start";
+
 impl Judged {
     /// Notes that so much is not there any more.
     pub fn missing(&mut self, what: &'static str, count: usize) {
@@ -121,6 +124,11 @@ impl Judged {
         self.unanswered.iter().any(|unanswered| unanswered.starts_with(what))
     }
 
+    /// Whether the command service said what is wrong and served nobody.
+    fn is_not_started(&self) -> bool {
+        self.reported.iter().any(|report| report.starts_with(NOT_STARTED))
+    }
+
     /// What that comes to.
     pub fn outcome(&self) -> Outcome {
         let is_misread = !self.misread.is_empty() || !self.unaudited.is_empty() || self.rows_differ;
@@ -130,7 +138,7 @@ impl Judged {
             Outcome::Silent
         } else if !self.unanswered.is_empty() {
             Outcome::Unanswered
-        } else if !self.different.is_empty() || !self.lost.is_empty() {
+        } else if !self.different.is_empty() || !self.lost.is_empty() || self.is_not_started() {
             Outcome::Detected
         } else if self.false_alarm {
             Outcome::FalseAlarm

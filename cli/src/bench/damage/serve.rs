@@ -17,7 +17,7 @@ use wanwright_schemas::{CommandId, CustomerId, Envelope, Reason, headers};
 
 use super::base::{self, Base};
 use super::fill::{BUSY, REFUSED};
-use super::judge::Judged;
+use super::judge::{Judged, NOT_STARTED};
 use crate::bench::ask::ask;
 use crate::send;
 
@@ -48,20 +48,20 @@ pub async fn serve(base: &Base, nats: &Nats, evidence: Option<Evidence>, judged:
     let ready = move || {
         let _ = open.send(());
     };
-    let mut running =
+    let running =
         tokio::spawn(service::run(nats.clone(), base.vendors.clone(), options, stop.clone(), ready));
-    let is_ready = tokio::select! {
-        ended = &mut running => {
-            // It says by name what is wrong, and serves nobody.
-            let why = ended?.err().map_or_else(|| "no reason".to_owned(), |error| wanwright_nats::chain(&error));
-            judged.reported.push(format!("the command service does not start: {why}"));
+    let looked = match tokio::time::timeout(READY, opened).await {
+        Ok(Ok(())) => look(base, nats, &lost, began, judged).await,
+        // It says by name what is wrong, and serves nobody.
+        Ok(Err(_)) => {
+            let ended =
+                tokio::time::timeout(READY, running).await.context("the command service does not end")?;
+            let why =
+                ended?.err().map_or_else(|| "no reason".to_owned(), |error| wanwright_nats::chain(&error));
+            judged.reported.push(format!("{NOT_STARTED}: {why}"));
             return Ok(());
         }
-        opened = tokio::time::timeout(READY, opened) => opened.is_ok_and(|opened| opened.is_ok()),
-    };
-    let looked = match is_ready {
-        true => look(base, nats, &lost, began, judged).await,
-        false => {
+        Err(_) => {
             judged.silent.push("the command service hangs".to_owned());
             Ok(())
         }
