@@ -35,10 +35,10 @@ const TURN: Duration = Duration::from_secs(25);
 /// # Errors
 /// [`NatsError`].
 pub(crate) async fn open(config: &Config) -> Result<async_nats::Subscriber, NatsError> {
-    let doing = || format!("subscribing to {}", subjects::PREVIEW);
     let subscriber = config.nats.client.queue_subscribe(subjects::PREVIEW, GROUP.to_owned()).await;
-    let subscriber = subscriber.map_err(NatsError::failed(doing()))?;
-    config.nats.client.flush().await.map_err(NatsError::failed(doing()))?;
+    let subscriber =
+        subscriber.map_err(NatsError::failed(format!("subscribing to {}", subjects::PREVIEW)))?;
+    config.nats.subscribed().await?;
     Ok(subscriber)
 }
 

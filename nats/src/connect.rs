@@ -52,6 +52,17 @@ impl Nats {
         let other = connect(access, &format!("{name}-{purpose}"), self.partitions).await?;
         Ok(Self { unreadable: self.unreadable.clone(), ..other })
     }
+
+    /// Waits until the server knows what this connection has subscribed to. A flush ends when the bytes have left, and a
+    /// server that is busy reads them later: whoever asks in between hears that nobody is there.
+    ///
+    /// # Errors
+    /// [`NatsError::Failed`], when the server does not answer.
+    pub async fn subscribed(&self) -> Result<(), NatsError> {
+        // It answers in the order of what came; every role may ask this.
+        let answered = self.client.request("$JS.API.INFO", "".into()).await;
+        answered.map(drop).map_err(NatsError::failed("waiting until the server knows the subscriptions"))
+    }
 }
 
 /// Where a server is, and how it knows us.

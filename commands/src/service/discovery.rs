@@ -72,7 +72,7 @@ impl Discovery {
             let opened = nats.client.queue_subscribe(subject, QUEUE.to_owned()).await;
             asked.push(opened.map_err(NatsError::failed(DOING))?);
         }
-        nats.client.flush().await.map_err(NatsError::failed(DOING))?;
+        nats.subscribed().await?;
         let started = Timestamp::now();
         Ok(Self { nats: nats.clone(), vendors, counts, cache, id, started, asked })
     }

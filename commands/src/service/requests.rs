@@ -34,9 +34,8 @@ pub(super) async fn open_unmapped(nats: &Nats) -> Result<Subscriber, NatsError> 
 async fn subscribe(nats: &Nats, subject: String) -> Result<Subscriber, NatsError> {
     let doing = format!("subscribing to {subject}");
     let subscriber = nats.client.queue_subscribe(subject, QUEUE.to_owned()).await;
-    let subscriber = subscriber.map_err(NatsError::failed(doing.clone()))?;
-    // Only after the flush does the server know of the subscription.
-    nats.client.flush().await.map_err(NatsError::failed(doing))?;
+    let subscriber = subscriber.map_err(NatsError::failed(doing))?;
+    nats.subscribed().await?;
     Ok(subscriber)
 }
 

@@ -44,13 +44,9 @@ pub(super) async fn open(
 }
 
 async fn subscribe(nats: &Nats, subject: &'static str) -> Result<Subscriber, NatsError> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| NatsError::Failed {
-        doing: format!("subscribing to {subject}"),
-        source,
-    };
-    let subscribed = nats.client.queue_subscribe(subject, QUEUE.to_owned()).await;
-    let subscriber = subscribed.map_err(|error| failed(error.into()))?;
-    nats.client.flush().await.map_err(|error| failed(error.into()))?;
+    let subscriber = nats.client.queue_subscribe(subject, QUEUE.to_owned()).await;
+    let subscriber = subscriber.map_err(NatsError::failed(format!("subscribing to {subject}")))?;
+    nats.subscribed().await?;
     Ok(subscriber)
 }
 

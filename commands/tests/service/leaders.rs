@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use async_nats::RequestErrorKind;
 use async_nats::jetstream::stream::ClusterInfo;
 use wanwright_commands::service::Options;
 use wanwright_nats::{Nats, stream_info, topology};
@@ -61,12 +62,23 @@ impl Cluster {
     }
 
     async fn ask(&self, tail: &str, body: &str) -> Outcome {
-        let asked = async_nats::Request::new()
-            .headers(with(CommandId::mint()))
-            .payload(body.to_owned().into())
-            .timeout(Some(LIMIT));
-        let answer = self.nats.client.send_request(format!("wan.do.{tail}"), asked).await.unwrap();
-        serde_json::from_slice(&answer.payload).unwrap()
+        let headers = with(CommandId::mint());
+        let asking = async {
+            loop {
+                let asked =
+                    async_nats::Request::new().headers(headers.clone()).payload(body.to_owned().into());
+                let asked = asked.timeout(Some(LIMIT));
+                match self.nats.client.send_request(format!("wan.do.{tail}"), asked).await {
+                    Ok(answer) => return serde_json::from_slice(&answer.payload).unwrap(),
+                    // A server may hear of a subscription at another one a moment later; nobody has heard the command.
+                    Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    Err(error) => panic!("{tail}: {error}"),
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, asking).await.expect("somebody who answers")
     }
 
     async fn info(&self, stream: &str) -> Option<ClusterInfo> {

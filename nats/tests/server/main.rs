@@ -63,6 +63,19 @@ async fn a_follower_asks_again_as_soon_as_the_server_is_another_one() {
 }
 
 #[tokio::test]
+async fn a_subscription_counts_when_the_server_has_read_it_and_not_when_it_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, nats) = server(dir.path()).await;
+    server.child().signal(wanwright_supervisor::Signal::STOP);
+    let _subscriber = nats.client.subscribe("asked").await.unwrap();
+    nats.client.flush().await.unwrap();
+    let mut known = Box::pin(nats.subscribed());
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut known).await.is_err());
+    server.child().signal(wanwright_supervisor::Signal::CONT);
+    known.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_claim_that_was_claimed_again_is_not_given_back_as_it_was_seen() {
     let dir = tempfile::tempdir().unwrap();
     let (_server, nats) = server(dir.path()).await;
