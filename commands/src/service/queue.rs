@@ -34,6 +34,10 @@ const LANE_ROOM: usize = 4 * 1024 * 1024;
 /// How often a request is tried while NATS is in trouble before its sender is told so.
 const TRIES: u32 = 6;
 
+/// After how long of such trouble its sender is told so even if it was tried less often: a server without a leader answers a
+/// try in seconds or not at all, and senders wait for 5 s (nats) or 10 s (async-nats).
+const PATIENCE: Duration = Duration::from_secs(4);
+
 /// How often a request is decided anew because others append to its customer.
 const CONFLICTS: u32 = 100;
 
@@ -208,9 +212,15 @@ async fn judge(lane: &Lane, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outc
     Ok(outcome)
 }
 
-/// Tries a command until it has an outcome. None when it is delivered again.
+/// Tries a command until it has an outcome. None when the inbox delivers it again.
 async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &CancellationToken) -> Option<Outcome> {
     let is_durable = matches!(asked.answer, Answer::Inbox(_));
+    let began = Instant::now();
+    // Who asks again reaches the holder, and the inbox hands the command to him.
+    let not_held = || {
+        let error: Box<dyn std::error::Error + Send + Sync> = "the partition is another process's now".into();
+        (!is_durable).then(|| verdict::unavailable(asked, error.as_ref()))
+    };
     let (mut pause, mut tries, mut conflicts) = (PAUSE, 0, 0);
     let mut fresh = Vec::new();
     loop {
@@ -218,8 +228,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
             return None;
         }
         if !lane.lease.is_held() {
-            // What still waits here is for whoever holds the partition now.
-            return None;
+            return not_held();
         }
         let trouble = match judge(lane, asked, &mut fresh).await {
             Ok(outcome) => {
@@ -232,8 +241,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
         };
         lane.store.forget(&asked.subject.customer);
         let (error, wait, is_enough) = match trouble {
-            // No answer: who asks again reaches the holder, and the inbox hands the command to him.
-            Trouble::NotHeld => return None,
+            Trouble::NotHeld => return not_held(),
             Trouble::Damaged(error) => {
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a history is damaged");
                 return Some(verdict::damaged(asked, error.as_ref()));
@@ -270,7 +278,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
                 tracing::warn!(command = %asked.headers.command, error = error.as_ref(), "trying a command again");
                 let wait = pause;
                 pause = (pause * 2).min(MAX_PAUSE);
-                (error, wait, tries >= TRIES)
+                (error, wait, tries >= TRIES || began.elapsed() >= PATIENCE)
             }
         };
         if stop.is_cancelled() || (is_enough && !is_durable) {
