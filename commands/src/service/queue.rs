@@ -217,9 +217,11 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
     let is_durable = matches!(asked.answer, Answer::Inbox(_));
     let began = Instant::now();
     // Who asks again reaches the holder, and the inbox hands the command to him.
-    let not_held = || {
+    let not_held = |was_tried: bool| {
         let error: Box<dyn std::error::Error + Send + Sync> = "the partition is another process's now".into();
-        (!is_durable).then(|| verdict::unavailable(asked, error.as_ref()))
+        let unrecorded =
+            if was_tried { verdict::unavailable(asked, error.as_ref()) } else { verdict::not_tried(asked) };
+        (!is_durable).then_some(unrecorded)
     };
     let (mut pause, mut tries, mut conflicts) = (PAUSE, 0, 0);
     let mut fresh = Vec::new();
@@ -228,7 +230,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
             return None;
         }
         if !lane.lease.is_held() {
-            return not_held();
+            return not_held(tries + conflicts > 0);
         }
         let trouble = match judge(lane, asked, &mut fresh).await {
             Ok(outcome) => {
@@ -241,7 +243,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
         };
         lane.store.forget(&asked.subject.customer);
         let (error, wait, is_enough) = match trouble {
-            Trouble::NotHeld => return not_held(),
+            Trouble::NotHeld => return not_held(true),
             Trouble::Damaged(error) => {
                 tracing::error!(customer = %asked.subject.customer, error = error.as_ref(), "a history is damaged");
                 return Some(verdict::damaged(asked, error.as_ref()));
