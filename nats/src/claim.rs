@@ -1,5 +1,9 @@
 //! Claims: a name that belongs to one owner in the whole fleet, such as a device's serial number.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_nats::HeaderMap;
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::RawMessageErrorKind;
@@ -9,7 +13,8 @@ use jiff::Timestamp;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
-use crate::load::load_page;
+use crate::follow::StoredMessage;
+use crate::load::{load_last, load_page};
 use crate::publish::{CheckedError, publish_expecting};
 use crate::topology::CLAIMS;
 use crate::unreadable::is_unreadable;
@@ -19,6 +24,8 @@ use crate::unreadable::is_unreadable;
 pub enum Claimed {
     /// The name was free and is the owner's now, by the write of this revision.
     New(u64),
+    /// The same, but it may have been somebody's: the server has lost claims, or cannot read the one that is there.
+    Doubtful(u64),
     /// It was the owner's already.
     Again {
         /// The revision it had until now.
@@ -69,13 +76,15 @@ struct Entry {
 pub struct Claims {
     nats: Nats,
     store: kv::Store,
+    /// How many messages the bucket lacked when it was known to be whole; it forgets none.
+    missing: Arc<AtomicU64>,
 }
 
 impl Claims {
     /// Opens the claims.
     pub async fn open(nats: &Nats) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(CLAIMS).await.map_err(NatsError::failed("opening the claims"))?;
-        Ok(Self { nats: nats.clone(), store })
+        Ok(Self { nats: nats.clone(), store, missing: Arc::new(AtomicU64::new(u64::MAX)) })
     }
 
     /// Claims a name for an owner, again if need be. [`NatsError::Malformed`] where there is a claim that cannot be read.
@@ -88,12 +97,12 @@ impl Claims {
         let mut free = 0;
         for _ in 0..TRIES {
             match self.write(&key, value.clone(), free).await {
-                Ok(revision) => return Ok(Claimed::New(revision)),
-                Err(CheckedError::Conflict) => {}
-                Err(CheckedError::Failed(error)) => {
-                    self.refuse_doubled(&key, &doing).await?;
-                    return Err(error);
+                Ok(revision) => {
+                    let is_certain = self.was_free(&key, free).await?;
+                    return Ok(if is_certain { Claimed::New(revision) } else { Claimed::Doubtful(revision) });
                 }
+                Err(CheckedError::Conflict) => {}
+                Err(CheckedError::Failed(error)) => return Err(error),
             }
             let entry = self.entry(&key).await?;
             free = entry.as_ref().map_or(0, |entry| entry.revision);
@@ -101,7 +110,6 @@ impl Claims {
             if entry.owner != value {
                 return Ok(Claimed::Taken);
             }
-            self.refuse_doubled(&key, &doing).await?;
             match self.write(&key, value.clone(), entry.revision).await {
                 Ok(now) => return Ok(Claimed::Again { was: entry.revision, now }),
                 Err(CheckedError::Conflict) => free = 0,
@@ -136,32 +144,50 @@ impl Claims {
         }
     }
 
-    /// A claim that the server cannot read looks as if there were none. What is stored behind it stays beside it, and is
-    /// not acknowledged: then nobody can tell any more whose the name was, and whoever wrote last has no right to it.
-    async fn refuse_doubled(&self, key: &str, doing: &str) -> Result<(), NatsError> {
+    /// Notes that the bucket is whole, with so many messages less than were ever written to it.
+    pub fn note_missing(&self, missing: u64) {
+        self.missing.store(missing, Ordering::Release);
+    }
+
+    /// Whether a name was free that was just claimed where its last message was this one (0: none). A server with a damaged
+    /// file takes a claim that it cannot read for none, though it counts it; or it finds out when it is asked for the claim,
+    /// and counts one less from then on.
+    async fn was_free(&self, key: &str, last: u64) -> Result<bool, NatsError> {
+        let doing = || format!("looking whether {key} was free");
         let subject = format!("{}{key}", self.store.prefix);
         let info = self.store.stream.info_with_subjects(subject).await;
-        let mut counted = info.map_err(NatsError::failed(doing))?;
-        while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(doing))? {
-            if count > 1 {
-                return Err(NatsError::malformed(doing, "whose it was cannot be read"));
-            }
+        let mut counted = info.map_err(NatsError::failed(doing()))?;
+        let state = &counted.info.state;
+        let missing = state.last_sequence.saturating_sub(state.messages);
+        let mut messages = 0;
+        while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(doing()))? {
+            messages += count;
         }
-        Ok(())
+        Ok((last > 0 || messages <= 1) && missing <= self.missing.load(Ordering::Acquire))
     }
 
     /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.
     pub async fn page(&self, after: u64) -> Result<(Vec<Held>, Option<u64>), NatsError> {
         let (stream, prefix) = (format!("KV_{CLAIMS}"), format!("$KV.{CLAIMS}."));
-        let (messages, more) =
-            load_page(&self.nats, &stream, &format!("{prefix}>"), after, PAGE, PAGE_BYTES).await?;
+        let all = format!("{prefix}>");
+        let (messages, more) = load_page(&self.nats, &stream, &all, after, PAGE, PAGE_BYTES).await?;
         let next = messages.last().map(|last| last.sequence).filter(|_| more);
-        let held = messages.into_iter().filter_map(|message| {
-            // A claim that was given back leaves a mark.
-            let is_put = message.headers.get("KV-Operation").is_none();
+        // A claim that was given back leaves a mark.
+        let is_put = |message: &StoredMessage| message.headers.get(OPERATION).is_none();
+        let put: BTreeSet<&str> = messages
+            .iter()
+            .filter(|message| is_put(message))
+            .map(|message| message.subject.as_str())
+            .collect();
+        let put: Vec<&str> = put.into_iter().collect();
+        // What was given back or claimed again since is still there.
+        let newest = load_last(&self.nats, &stream, &all, &put).await?;
+        let newest: BTreeSet<u64> = newest.iter().map(|message| message.sequence).collect();
+        let held = messages.iter().filter(|message| is_put(message) && newest.contains(&message.sequence));
+        let held = held.filter_map(|message| {
             let name = name(message.subject.strip_prefix(&prefix)?)?;
             let owner = String::from_utf8_lossy(&message.payload).into_owned();
-            is_put.then_some(Held { name, owner, revision: message.sequence, time: message.time })
+            Some(Held { name, owner, revision: message.sequence, time: message.time })
         });
         Ok((held.collect(), next))
     }

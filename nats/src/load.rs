@@ -35,7 +35,8 @@ pub async fn load_subject(
     let mut messages = Vec::new();
     let mut next = after + 1;
     loop {
-        let (batch, more) = batch(nats, stream, subject, next, &json!({ "batch": BATCH })).await?;
+        let asked = json!({ "seq": next, "next_by_subj": subject, "batch": BATCH });
+        let (batch, more) = batch(nats, stream, subject, next, asked).await?;
         let Some(last) = batch.last() else { return Ok(messages) };
         next = last.sequence + 1;
         messages.extend(batch);
@@ -57,8 +58,27 @@ pub async fn load_page(
     limit: usize,
     bytes: usize,
 ) -> Result<(Vec<StoredMessage>, bool), NatsError> {
-    let most = json!({ "batch": limit, "max_bytes": bytes });
-    batch(nats, stream, subject, after.saturating_add(1), &most).await
+    let next = after.saturating_add(1);
+    let asked = json!({ "seq": next, "next_by_subj": subject, "batch": limit, "max_bytes": bytes });
+    batch(nats, stream, subject, next, asked).await
+}
+
+/// The last message of each of these subjects, of which a server takes up to a thousand at once; `all` is a filter that all of
+/// them match.
+///
+/// # Errors
+/// [`NatsError`]; nothing partial is answered.
+pub(crate) async fn load_last(
+    nats: &Nats,
+    stream: &str,
+    all: &str,
+    subjects: &[&str],
+) -> Result<Vec<StoredMessage>, NatsError> {
+    if subjects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = json!({ "multi_last": subjects, "batch": subjects.len() });
+    Ok(batch(nats, stream, all, 1, asked).await?.0)
 }
 
 async fn batch(
@@ -66,7 +86,7 @@ async fn batch(
     stream: &str,
     subject: &str,
     from: u64,
-    most: &serde_json::Value,
+    asked: serde_json::Value,
 ) -> Result<(Vec<StoredMessage>, bool), NatsError> {
     let doing = format!("loading {subject} from {from}");
     let known = nats.unreadable.of(stream, subject).filter(|sequence| *sequence >= from);
@@ -80,13 +100,8 @@ async fn batch(
     let connected = connects(nats);
     let inbox = nats.client.new_inbox();
     let mut answers = nats.client.subscribe(inbox.clone()).await.map_err(NatsError::failed(doing.clone()))?;
-    let mut request = json!({ "seq": from, "next_by_subj": subject });
-    for (name, value) in most.as_object().into_iter().flatten() {
-        request[name] = value.clone();
-    }
-    let request = request.to_string();
     nats.client
-        .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
+        .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, asked.to_string().into())
         .await
         .map_err(NatsError::failed(doing.clone()))?;
     let mut batch = Vec::new();

@@ -55,6 +55,9 @@ pub const LEASES: &str = "leases";
 pub const PARTITIONS: &str = "partitions";
 /// The bucket of claims.
 pub const CLAIMS: &str = "claims";
+/// How many messages of a claim its bucket keeps: all of them, as servers count. Nothing is ever replaced there, so whatever
+/// is missing between its first and its last message is a damage, at any moment and beside any number of new claims.
+pub const CLAIMS_KEPT: i64 = 1_000_000_000;
 /// The bucket in which executors remember which try an order is at.
 pub const ATTEMPTS: &str = "attempts";
 /// The bucket of what is left of the vendors' budgets.
@@ -181,7 +184,7 @@ pub fn buckets(replicas: usize) -> Vec<kv::Config> {
     vec![
         bucket(LEASES, LEASE_TIME),
         bucket(PARTITIONS, PARTITION_LEASE_TIME),
-        bucket(CLAIMS, Duration::ZERO),
+        kv::Config { history: CLAIMS_KEPT, ..bucket(CLAIMS, Duration::ZERO) },
         bucket(ATTEMPTS, 30 * DAY),
         bucket(BUDGETS, Duration::ZERO),
         bucket(CONTROLS, Duration::ZERO),
@@ -250,12 +253,25 @@ fn timed_out(error: &GetStreamError) -> bool {
 /// How long a server may take to create a stream: it makes files for it, on a disk that others may keep busy.
 const CREATED: Duration = Duration::from_secs(30);
 
+/// Has the bucket of claims forget nothing any more, where it is one that an older wanwright made.
+async fn keep_claims(nats: &Nats) -> Result<(), NatsError> {
+    let name = format!("KV_{CLAIMS}");
+    let Some(found) = existing(nats, &name).await? else { return Ok(()) };
+    if found.max_messages_per_subject >= CLAIMS_KEPT {
+        return Ok(());
+    }
+    let wanted = Config { max_messages_per_subject: CLAIMS_KEPT, ..found };
+    let updated = nats.js.update_stream(wanted).await;
+    updated.map(drop).map_err(NatsError::failed(format!("having {name} keep every claim")))
+}
+
 /// Creates what is missing. Differences are not touched: they are an error that prints them.
 ///
 /// # Errors
 /// [`NatsError::Topology`], and [`NatsError::Replicas`] where the server cannot keep so many; others when it cannot be
 /// asked.
 pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
+    keep_claims(nats).await?;
     let plan = plan(nats, replicas).await?;
     if !plan.differences.is_empty() {
         return Err(NatsError::Topology(plan.differences.join("\n")));
@@ -271,8 +287,11 @@ pub async fn apply(nats: &Nats, replicas: usize) -> Result<Plan, NatsError> {
     for config in buckets(replicas) {
         if plan.create.contains(&format!("KV_{}", config.bucket)) {
             let doing = format!("creating bucket {}", config.bucket);
+            // No client asks for more than 64 of a key; a server keeps as many as it is told to.
+            let config = kv::Config { history: config.history.min(64), ..config };
             js.create_key_value(config).await.map_err(NatsError::failed(doing))?;
         }
     }
+    keep_claims(nats).await?;
     Ok(plan)
 }

@@ -309,8 +309,14 @@ impl Lane {
         if !self.gate.is_open(source) {
             return Err(Trouble::Reconnected);
         }
-        if let Err(refusal) = serials::claim(&self.claims, &subject.customer, &events, fresh).await? {
-            return Ok(verdict::refused(asked, refusal));
+        match serials::claim(&self.claims, &subject.customer, &events, fresh).await? {
+            serials::Claim::Own => {}
+            serials::Claim::Refused(refusal) => return Ok(verdict::refused(asked, refusal)),
+            serials::Claim::Doubtful => {
+                // It is given back before this is tried again, and the claims are given back to whose they were.
+                self.gate.doubt_claims();
+                return Err(Trouble::Reconnected);
+            }
         }
         // As they are before the append: a device that is created behind it claims again.
         let removed = serials::removed(&loaded.head.state, leaving, &events);

@@ -41,6 +41,16 @@ pub(super) fn claimed(held: &Held) -> Option<(CustomerId, Seen)> {
     Some((customer.parse().ok()?, Seen { claim, revision: held.revision }))
 }
 
+/// What became of the claims of a command.
+pub(super) enum Claim {
+    /// Its devices have their serial numbers.
+    Own,
+    /// Another device has one of them.
+    Refused(Refusal),
+    /// One of them seemed to be free, and may have been another device's.
+    Doubtful,
+}
+
 /// Claims the serial numbers that the events give to devices, and notes in `fresh` those that were nobody's. Claimed
 /// before the append and re-entrant, so a command that is tried again finds its own claim.
 pub(super) async fn claim(
@@ -48,17 +58,21 @@ pub(super) async fn claim(
     customer: &CustomerId,
     events: &[Event],
     fresh: &mut Vec<Seen>,
-) -> Result<Result<(), Refusal>, NatsError> {
+) -> Result<Claim, NatsError> {
     for event in events {
         let Event::Device(id, Change::Created { spec, .. }) = event else { continue };
         let claim = SerialClaim { device: id.clone(), serial: spec.serial.clone() };
         match claims.claim(&name(&spec.serial), &owner(customer, id)).await? {
             Claimed::New(revision) => fresh.push(Seen { claim, revision }),
+            Claimed::Doubtful(revision) => {
+                fresh.push(Seen { claim, revision });
+                return Ok(Claim::Doubtful);
+            }
             Claimed::Again { was, now } => again(fresh, &claim, was, now),
-            Claimed::Taken => return Ok(Err(taken(&spec.serial))),
+            Claimed::Taken => return Ok(Claim::Refused(taken(&spec.serial))),
         }
     }
-    Ok(Ok(()))
+    Ok(Claim::Own)
 }
 
 /// What became of the claim of a device that is there.
@@ -84,7 +98,7 @@ pub(super) async fn restore(
         return Ok(Restored::WasThere);
     }
     Ok(match claims.claim(&name(serial), &owner(customer, device)).await? {
-        Claimed::New(_) => Restored::Again,
+        Claimed::New(_) | Claimed::Doubtful(_) => Restored::Again,
         Claimed::Again { .. } => Restored::WasThere,
         Claimed::Taken => Restored::Conflict,
     })
@@ -98,6 +112,16 @@ pub(super) async fn is_claimed(
     serial: &str,
 ) -> Result<bool, NatsError> {
     Ok(claims.seen(&name(serial), &owner(customer, device)).await?.is_some())
+}
+
+/// Whether a claim is as it was seen.
+pub(super) async fn is_newest(
+    claims: &Claims,
+    customer: &CustomerId,
+    seen: &Seen,
+) -> Result<bool, NatsError> {
+    let SerialClaim { device, serial } = &seen.claim;
+    Ok(claims.seen(&name(serial), &owner(customer, device)).await? == Some(seen.revision))
 }
 
 /// A claim that this command made stays its own while nobody else has claimed again in between.

@@ -263,6 +263,10 @@ pub(super) async fn confirm(
     let mut freed = 0;
     for seen in seen.iter().filter(|seen| would_go.contains(&seen.claim)) {
         let claim = &seen.claim;
+        // It may have been given back, or claimed again, behind what was seen.
+        if !serials::is_newest(claims, customer, seen).await? {
+            continue;
+        }
         // One by one, so that the outcome says about which claim it is.
         if is_recorded(&ask(nats, customer, vec![claim.clone()], false).await?) {
             let is_free = serials::free(claims, seen).await?;

@@ -150,6 +150,60 @@ async fn lost_claims_are_given_back_before_anybody_else_has_them() {
     world.stop().await;
 }
 
+/// A server that was stopped in peace believes its index, and reads a block when somebody asks for something in it.
+#[tokio::test]
+async fn a_claim_that_is_lost_when_it_is_asked_for_is_given_back_before_anybody_else_has_it() {
+    let world = World::empty("").await;
+    let service = world.serve().await;
+    let made = world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    assert!(made.position().is_some(), "{made:?}");
+    for number in 0..20 {
+        let body = DEVICE.replace("SN-0001", &format!("SN-{number}-A"));
+        let made = world.ask(&format!("acme.demo.device.d{number}.create"), CommandId::mint(), &body).await;
+        assert!(made.position().is_some(), "{made:?}");
+    }
+    world.ask("globex.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    noted(&world, subjects::INVENTORY_OF_STREAMS, |body| body["streams"]["KV_claims"]["messages"] == 20)
+        .await;
+    service.stop().await;
+    let world = world
+        .started_again(|dir| {
+            let block = block_of(dir, "KV_claims");
+            let mut bytes = std::fs::read(&block).unwrap();
+            let at = bytes.windows(6).position(|some| some == b"SN-11-").expect("the claim");
+            bytes[at + 1] ^= 4;
+            std::fs::write(block, bytes).unwrap();
+        })
+        .await;
+
+    let service = world.serve().await;
+    // One more than there were, and one is gone: as many as before.
+    for serial in ["SN-NEW", "SN-11-A"] {
+        let body = DEVICE.replace("SN-0001", serial);
+        let tail = format!("globex.demo.device.{}.create", serial.to_lowercase());
+        let outcome = world.ask(&tail, CommandId::mint(), &body).await;
+        let is_free = serial == "SN-NEW";
+        assert_eq!(code(&outcome), (!is_free).then_some(Reason::SerialTaken), "{serial}: {outcome:?}");
+    }
+    reported(&world, "stream", "KV_claims: a claim that is there cannot be read").await;
+    service.stop().await;
+    world.stop().await;
+}
+
+/// The file that holds the first messages of a stream.
+fn block_of(below: &std::path::Path, stream: &str) -> std::path::PathBuf {
+    let mut folders = vec![below.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let block = folder.join(stream).join("msgs/1.blk");
+        if block.exists() {
+            return block;
+        }
+        let inside = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+        folders.extend(inside.filter(|path| path.is_dir()));
+    }
+    panic!("there is no stream {stream}");
+}
+
 #[tokio::test]
 async fn a_key_that_no_event_ended_is_missed_and_one_that_was_erased_is_not() {
     let world = World::empty("").await;

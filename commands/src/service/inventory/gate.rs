@@ -100,6 +100,8 @@ struct Inner {
     doubtful: AtomicU64,
     /// When the youngest id of all verdicts was minted.
     minted: AtomicU64,
+    /// How often a claim was found that may have been somebody's.
+    doubtful_claims: AtomicU64,
     looking: Mutex<Looking>,
 }
 
@@ -111,6 +113,8 @@ struct Looking {
     histories: Compared,
     /// How far KEYS went when its customers were counted.
     counted: Option<u64>,
+    /// How many of the claims that may have been somebody's were looked after.
+    doubtful_claims: u64,
 }
 
 impl Looking {
@@ -118,17 +122,35 @@ impl Looking {
         let [of_streams, of_keys, of_histories] =
             [subjects::INVENTORY_OF_STREAMS, subjects::INVENTORY_OF_KEYS, subjects::INVENTORY_OF_HISTORIES]
                 .map(Record::new);
-        Self { of_streams, of_keys, of_histories, histories: Compared::default(), counted: None }
+        Self {
+            of_streams,
+            of_keys,
+            of_histories,
+            histories: Compared::default(),
+            counted: None,
+            doubtful_claims: 0,
+        }
     }
 }
 
 impl Gate {
     /// A gate that is shut until the streams are compared.
     pub(in super::super) fn new(nats: Nats, claims: Claims, keys: Option<Keys>, seen: Arc<Seen>) -> Self {
-        let [compared, doubted, doubtful, minted] = [(); 4].map(|()| AtomicU64::new(0));
+        let [compared, doubted, doubtful, minted, doubtful_claims] = [(); 5].map(|()| AtomicU64::new(0));
         let looking = Mutex::new(Looking::new());
         Self {
-            inner: Arc::new(Inner { nats, claims, keys, seen, compared, doubted, doubtful, minted, looking }),
+            inner: Arc::new(Inner {
+                nats,
+                claims,
+                keys,
+                seen,
+                compared,
+                doubted,
+                doubtful,
+                minted,
+                doubtful_claims,
+                looking,
+            }),
         }
     }
 
@@ -154,6 +176,13 @@ impl Gate {
             return Ok(source);
         }
         self.look(false).await
+    }
+
+    /// Has the claims given back to the devices that have them before anything else is decided: one was taken that may have
+    /// been somebody's.
+    pub(in super::super) fn doubt_claims(&self) {
+        self.inner.doubtful_claims.fetch_add(1, Ordering::AcqRel);
+        self.doubt();
     }
 
     /// Whether what was asked since then is still what the server has.
@@ -201,9 +230,13 @@ impl Gate {
     }
 
     async fn compare(&self, looking: &mut Looking, is_anew: bool) -> Result<(), NatsError> {
-        let Inner { nats, claims, keys, seen, doubtful, minted, .. } = &*self.inner;
+        let Inner { nats, claims, keys, seen, doubtful, minted, doubtful_claims, .. } = &*self.inner;
+        let doubtful_claims = doubtful_claims.load(Ordering::Acquire);
+        let are_doubtful = doubtful_claims != looking.doubtful_claims;
         let youngest = minted.load(Ordering::Relaxed);
+        let claims = (claims, are_doubtful);
         let found = streams::look(nats, claims, &looking.of_streams, youngest, || self.doubt()).await?;
+        looking.doubtful_claims = doubtful_claims;
         doubtful.store(found.doubt.map_or(0, |doubt| doubt.until), Ordering::Release);
         if let Some(keys) = keys
             && looking.counted != Some(found.keys)

@@ -2,7 +2,7 @@
 //!
 //! - `VERDICTS`: each message is written once and ends by its age, so there is no hole between the first and the last.
 //!   What is younger than two days cannot be gone from the front.
-//! - the claims: each serial number that was ever claimed has one message, so there are never fewer.
+//! - the claims: each message is written once and stays, so what is missing of all that were written never grows.
 //! - `COMMANDS` and `KEYS`: what is in them goes for good reasons; their last sequence never goes back.
 
 use std::collections::BTreeMap;
@@ -38,6 +38,9 @@ pub struct Facts {
     holes: u64,
     /// Some sequences, the last one among them, and when each was stored, in milliseconds since 1970.
     marks: Vec<(u64, u64)>,
+    /// Whether it kept all its messages by then, of the bucket of claims: older ones replaced them.
+    #[serde(default)]
+    kept: bool,
 }
 
 /// What is known of all of them.
@@ -77,7 +80,14 @@ impl Facts {
         }
         // What is missing from the front is reported once.
         marks.retain(|(sequence, _)| now.messages > 0 && *sequence >= now.first);
-        Self { stream: now.incarnation, last: now.last, messages: now.messages, holes: holes(now), marks }
+        Self {
+            stream: now.incarnation,
+            last: now.last,
+            messages: now.messages,
+            holes: holes(now),
+            marks,
+            kept: true,
+        }
     }
 
     /// What is gone, if anything is.
@@ -89,8 +99,10 @@ impl Facts {
         if is < was {
             return Some(format!("it went back: its last message is {is}, and was {was}"));
         }
-        if name == bucket_of_claims() && now.messages < self.messages {
-            return Some(format!("it has {} messages, and had {}", now.messages, self.messages));
+        if name == bucket_of_claims() && self.kept {
+            let missing = now.last.saturating_sub(now.messages);
+            let lost = missing.saturating_sub(was.saturating_sub(self.messages));
+            return (lost > 0).then(|| format!("{lost} of its {} messages are gone", now.messages + lost));
         }
         if name != VERDICTS {
             return None;
@@ -149,14 +161,14 @@ pub async fn doubt(nats: &Nats) -> Result<Option<Doubt>, NatsError> {
 }
 
 /// Looks whether anything is gone, reports that, and writes down what there is. Claims that are gone are given
-/// back to the devices that have them; as long as that fails they are found to be gone again. `minted` is the youngest id of
+/// back to the devices that have them; as long as that fails they are found to be gone again; so are they where one `are_doubtful`. `minted` is the youngest id of
 /// a verdict that is known here. `doubt` is called where something lacks that another server may still bring.
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
 pub(super) async fn look(
     nats: &Nats,
-    claims: &Claims,
+    (claims, are_doubtful): (&Claims, bool),
     record: &Record,
     minted: u64,
     doubt: impl Fn(),
@@ -166,7 +178,7 @@ pub(super) async fn look(
     let is_unreadable = matches!(said, Said::Unreadable(_));
     let said = said.known().unwrap_or_default();
     let (millis, minted) = (now_millis(), minted.max(said.minted));
-    let mut keys = 0;
+    let (mut keys, mut missing_claims) = (0, 0);
     let mut now = All { v: super::VERSION, minted, ..All::default() };
     let mut lacking = Vec::new();
     for name in compared() {
@@ -180,10 +192,17 @@ pub(super) async fn look(
         if name == KEYS {
             keys = info.last;
         }
+        if name == bucket_of_claims() {
+            missing_claims = info.last.saturating_sub(info.messages);
+        }
         if let Some(why) = was.and_then(|was| was.lacking(&name, &info, millis)) {
             lacking.push(Lacking { stream: name.clone(), why });
         }
         now.streams.insert(name, Facts::of(&info, was, millis));
+    }
+    if are_doubtful && !lacking.iter().any(|lacking| lacking.stream == bucket_of_claims()) {
+        let why = "a claim that is there cannot be read".to_owned();
+        lacking.push(Lacking { stream: bucket_of_claims(), why });
     }
     let lacks = |name: &str| lacking.iter().any(|lacking| lacking.stream == name);
     // Where nobody can say what was there, anything may be lost.
@@ -200,6 +219,7 @@ pub(super) async fn look(
     if now != said {
         record.write(nats, &now).await?;
     }
+    claims.note_missing(missing_claims);
     Ok(Found { doubt: now.doubt, keys })
 }
 
@@ -264,10 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_fewer_claims_and_no_stream_goes_back() {
+    fn no_claim_is_ever_gone_and_no_stream_goes_back() {
         let said = Facts::of(&info(1, 100, 60), None, 10 * DAY);
-        assert_eq!(said.lacking(&bucket_of_claims(), &info(1, 120, 60), DAY), None);
-        assert!(said.lacking(&bucket_of_claims(), &info(1, 120, 59), DAY).is_some());
+        let claims = |said: &Facts, now: &StreamInfo| said.lacking(&bucket_of_claims(), now, DAY);
+        assert_eq!(claims(&said, &info(1, 120, 80)), None);
+        assert!(claims(&said, &info(1, 120, 79)).is_some(), "more than there were, and one is gone");
+        assert!(claims(&said, &info(30, 100, 59)).is_some());
+        let replacing = Facts { kept: false, ..said.clone() };
+        assert_eq!(claims(&replacing, &info(1, 120, 60)), None);
         for name in [COMMANDS, KEYS] {
             assert_eq!(said.lacking(name, &info(100, 100, 0), DAY), None);
             assert!(said.lacking(name, &info(1, 99, 99), DAY).is_some());
@@ -288,7 +312,7 @@ mod tests {
             millis in any::<u64>(),
         ) {
             let [last, messages, holes, at, until] = numbers;
-            let facts = Facts { stream: Timestamp::UNIX_EPOCH, last, messages, holes, marks: vec![(last / 2, at), (last, until)] };
+            let facts = Facts { stream: Timestamp::UNIX_EPOCH, last, messages, holes, marks: vec![(last / 2, at), (last, until)], kept: last % 2 == 0 };
             let streams = compared().into_iter().map(|name| (name, facts.clone())).collect();
             let doubt = serde_json::from_value(json!({ "found": at, "until": until })).expect("a doubt");
             let odd = serde_json::to_vec(&All { v: 1, minted: at, doubt: Some(doubt), streams }).expect("JSON");
