@@ -367,9 +367,9 @@ async fn old_versions_go_and_the_newest_twenty_stay() {
 async fn only_a_stack_without_a_state_is_begun_again() {
     let world = world().await;
     world.three("a").await;
-    assert!(!world.states().begin("a").await.expect("an answer"), "it has one");
-    assert!(world.states().begin("b").await.expect("an answer"));
-    assert!(!world.states().begin("b").await.expect("an answer"), "it has one now");
+    assert!(!world.states().begin("a", None).await.expect("an answer"), "it has one");
+    assert!(world.states().begin("b", None).await.expect("an answer"));
+    assert!(!world.states().begin("b", None).await.expect("an answer"), "it has one now");
     let begun = world.states().copy("b").await.expect("a copy").expect("a copy");
     assert_eq!(world.newest("b").await.expect("a state").map(|mark| mark.serial), Some(begun.serial));
 }

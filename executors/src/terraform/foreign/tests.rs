@@ -24,7 +24,7 @@ use wanwright_simulator::{Config, Faults, Limit, Running, Simulator};
 use wanwright_vendors::{ForeignProvider, Vendor, Vendors};
 
 use super::{Package, Pool, package};
-use crate::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together};
+use crate::engine::{Begun, Log, Measure, Outcome, Run, Scans, Stored, Together};
 use crate::gateway::Gateway;
 use crate::records::context_of;
 use crate::terraform::tests::{Servers, servers};
@@ -450,6 +450,7 @@ impl World {
             held: None,
             measure: &Measure::begin(),
             begun: &Begun::default(),
+            stored: &Stored::default(),
             log: Log::new(&self.servers.nats, &opened),
         };
         let outcome = self.engine.run(&run, stop).await;
@@ -475,6 +476,7 @@ impl World {
             measure: &measure,
             log: Log::new(&self.servers.nats, &opened),
             begun: &Begun::default(),
+            stored: &Stored::default(),
         };
         let planned = self.engine.preview(&run, &self.stop).await;
         opened.store_records().await;
