@@ -100,7 +100,7 @@ impl From<Version> for StateVersion {
 }
 
 /// A state under another serial. Everything else stays as Terraform wrote it, numbers of any length included.
-fn with_serial(body: &[u8], serial: i64) -> serde_json::Result<Vec<u8>> {
+pub(super) fn with_serial(body: &[u8], serial: i64) -> serde_json::Result<Vec<u8>> {
     let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body)?;
     fields.insert("serial".to_owned(), to_raw_value(&serial)?);
     serde_json::to_vec(&fields)
