@@ -431,6 +431,41 @@ async fn an_older_state_than_is_known_is_neither_begun_with_nor_served() {
 }
 
 #[tokio::test]
+async fn what_only_waits_on_the_disk_is_not_told_as_stored() {
+    let world = world().await;
+    let versions = world.three("stack").await;
+    let work = world.spool.with_file_name("work");
+    let server = StateServer::start(world.keeper.store.clone(), world.nats.clone(), &work).await;
+    let server = server.expect("a backend");
+    let session = server.open("stack", "order", None);
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let env = session.env();
+    let of = |name: &str| &env.iter().find(|(known, _)| *known == name).expect("a variable").1;
+    let call = async |method: &[u8], query: &str, body: Vec<u8>| {
+        let method = reqwest::Method::from_bytes(method).expect("a method");
+        let asked = http.request(method, format!("{}{query}", of("TF_HTTP_ADDRESS")));
+        let asked = asked.basic_auth(of("TF_HTTP_USERNAME"), Some(of("TF_HTTP_PASSWORD"))).body(body);
+        asked.send().await.expect("an answer").status().as_u16()
+    };
+    session.begin().await.expect("a state");
+    assert_eq!(session.stored().await, None, "it has seen nothing yet");
+    assert_eq!(call(b"LOCK", "", br#"{"ID":"a"}"#.to_vec()).await, 200);
+    assert_eq!(call(b"GET", "", Vec::new()).await, 200);
+    let fourth = of_stack(4, versions.last().map(Version::mark));
+    assert_eq!(call(b"POST", "?ID=a", fourth.body.clone()).await, 200);
+    assert_eq!(session.stored().await, Some(fourth.mark()));
+    world.postgres.stop(Duration::from_secs(10)).await;
+    let fifth = of_stack(5, Some(fourth.mark()));
+    assert_eq!(call(b"POST", "?ID=a", fifth.body).await, 200, "it is on the disk");
+    assert_eq!(session.stored().await, None);
+    server.stop();
+}
+
+fn of_stack(serial: i64, after: Option<Mark>) -> Version {
+    version(serial, &serial.to_string(), after)
+}
+
+#[tokio::test]
 async fn an_older_state_is_accepted_by_its_serial_and_stands_behind_what_is_known() {
     let world = world().await;
     let versions = world.three("stack").await;
