@@ -180,8 +180,11 @@ impl States {
     /// # Errors
     /// [`StoreError`]; Postgres is then as it was.
     pub async fn restore(&self, stack: &str) -> Result<Restored, StoreError> {
+        let mut transaction = self.0.pool.begin().await?;
+        // What is judged stays so until it is replaced.
+        Store::alone(&mut transaction, stack).await?;
         let Some(copy) = self.0.copy(stack).await? else { return Ok(Restored::NoCopy) };
-        match self.0.in_postgres(&self.0.pool, stack).await {
+        match self.0.in_postgres(&mut *transaction, stack).await {
             Ok(Some(present)) if present.body == copy.body => return Ok(Restored::Same(copy.serial)),
             Ok(Some(present)) if present.lineage == copy.lineage && present.serial > copy.serial => {
                 return Ok(Restored::Older(present.serial));
@@ -189,7 +192,6 @@ impl States {
             Ok(_) | Err(StoreError::Key(_) | StoreError::Unsealed { .. } | StoreError::NoState(_)) => {}
             Err(error) => return Err(error),
         }
-        let mut transaction = self.0.pool.begin().await?;
         // What stands above the copy does not open: it would go on standing in the way.
         sqlx::query("DELETE FROM terraform.states WHERE stack = $1 AND serial >= $2")
             .bind(stack)

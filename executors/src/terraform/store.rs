@@ -343,16 +343,19 @@ impl Store {
         Ok(there.is_some_and(|there| there.body == version.body))
     }
 
+    /// Serialises writers of one stack, the first write included, which has no row to lock.
+    pub(super) async fn alone(connection: &mut sqlx::PgConnection, stack: &str) -> Result<(), StoreError> {
+        let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+        sqlx::query(sql).bind(stack).execute(connection).await?;
+        Ok(())
+    }
+
     /// Stores a version behind the very one it was made from. The same version again changes nothing, also when others
     /// have gone on from it meanwhile: who stored it may have died before it could forget it.
     pub(super) async fn store(&self, version: &Version) -> Result<(), StoreError> {
         let sealed = self.seal(version)?;
         let mut transaction = self.pool.begin().await?;
-        // Serialises writers of one stack, the first write included, which has no row to lock.
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(&version.stack)
-            .execute(&mut *transaction)
-            .await?;
+        Self::alone(&mut transaction, &version.stack).await?;
         let present = self.in_postgres(&mut *transaction, &version.stack).await?;
         if present.as_ref().is_none_or(|present| present.body != version.body) {
             let follows = version.follows(present.as_ref());

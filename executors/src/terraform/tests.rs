@@ -235,6 +235,39 @@ async fn a_row_that_somebody_changed_is_noticed_and_its_second_copy_put_back() {
 }
 
 #[tokio::test]
+async fn copies_are_put_back_one_by_one_and_never_over_what_was_stored_meanwhile() {
+    let world = world().await;
+    world.three("many").await;
+    world.sql("UPDATE terraform.states SET body = '' WHERE serial = 3").await;
+    let states = world.states();
+    let mut done = futures::future::join_all((0..4).map(|_| states.restore("many"))).await;
+    done.sort_by_key(|done| matches!(done, Ok(Restored::Same(3))));
+    assert!(matches!(done[0], Ok(Restored::Done(3))), "{done:?}");
+    assert!(done[1..].iter().all(|done| matches!(done, Ok(Restored::Same(3)))), "{done:?}");
+
+    // An executor goes on while it is judged what Postgres lacks.
+    let versions = world.three("stack").await;
+    world.sql("DELETE FROM terraform.states WHERE stack = 'stack' AND serial = 3").await;
+    let mut writer = world.pool.begin().await.expect("a transaction");
+    Store::alone(&mut writer, "stack").await.expect("alone");
+    let store = &world.keeper.store;
+    let next = of("stack", 4, "next", versions.last().map(Version::mark));
+    for version in [&versions[2], &next] {
+        store.insert(&mut *writer, &store.seal(version).expect("sealed")).await.expect("stored");
+    }
+    let goes_on = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&world.pool).await.expect("locks") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        writer.commit().await.expect("stored");
+    };
+    let (restored, ()) = tokio::join!(states.restore("stack"), goes_on);
+    assert!(matches!(restored, Ok(Restored::Older(4))), "{restored:?}");
+    assert_eq!(world.newest("stack").await.expect("a state"), Some(next.mark()));
+}
+
+#[tokio::test]
 async fn what_one_store_lost_the_other_has() {
     let world = world().await;
     let versions = world.three("stack").await;
