@@ -9,7 +9,7 @@ use wanwright_schemas::plan::BoundPlan;
 use wanwright_schemas::policy::Name;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::remarks::Trouble;
-use wanwright_schemas::report::{DriftField, Outputs};
+use wanwright_schemas::report::{DriftField, Outputs, StateMark};
 use wanwright_schemas::rule::{Approvals, PlanRule};
 use wanwright_schemas::template::Templates;
 use wanwright_schemas::{Actor, CommandId, OrderId, SchemaRef};
@@ -180,6 +180,9 @@ pub struct Object<S> {
     /// The versions of its vendor's template that it was given. Only a site is given any.
     #[serde(default, skip_serializing_if = "Templates::is_empty")]
     pub templates: Templates,
+    /// The newest version of the stack's Terraform state that is known to be stored. Only a site has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateMark>,
 }
 
 impl<S> Object<S> {
@@ -208,6 +211,7 @@ impl<S> Object<S> {
             released: false,
             acknowledged: None,
             templates: Templates::default(),
+            state: None,
         }
     }
 
@@ -428,6 +432,7 @@ pub(crate) fn evolve<S: Clone + HasContact>(object: &mut Object<S>, change: &Cha
             }
             object.templates.assign(*generation, template.clone(), *rollout);
         }
+        Change::StateStored { state, .. } => object.state = Some(*state),
         // It is for people to read.
         Change::Noted { .. } => {}
     }

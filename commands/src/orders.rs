@@ -228,7 +228,7 @@ fn stack_order<'a>(
         let desired = stack.desired(customer, id, site, &settings);
         let account = state.own.spec.accounts.get(&vendor);
         let order = Order::new(customer.clone(), vendor, intent, retries, desired, position.clone());
-        let order = order.under(account).of_applied(site.observed.is_some());
+        let order = order.under(account).of_applied(site.observed.is_some()).of_state(site.state);
         order.by_template(site.templates.at(site.generation))
     };
     Some((behind, order))

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use wanwright_schemas::event::{Change, Event};
 use wanwright_schemas::ids::{CommandId, CustomerId, DeviceId, OrderId, SiteId, TunnelId};
 use wanwright_schemas::order::{Desired, Order};
-use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report};
+use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, Report, StateMark};
 use wanwright_schemas::spec::{SiteSpec, TunnelSpec};
 use wanwright_schemas::{ObjectRef, Position, Reason, Target};
 use wanwright_vendors::Vendor;
@@ -55,7 +55,19 @@ pub(crate) fn of_stack(
     }
     events.extend(run.left_undone(state, report, &events));
     let applied = run.applied_plan(owner, report).map(|change| Event::Site(site.clone(), change));
-    applied.into_iter().chain(events).collect()
+    let is_gone = events.iter().any(|event| matches!(event, Event::Site(_, Change::Removed { .. })));
+    let stored = stored(site, owner, report).filter(|_| !is_gone);
+    stored.into_iter().chain(applied).chain(events).collect()
+}
+
+/// That a newer version of the stack's state is stored. Whichever order that was for: it is known from then on.
+fn stored(id: &SiteId, owner: &Object<SiteSpec>, report: &Report) -> Option<Event> {
+    let is_of = |found: &ObjectFinding| {
+        found.uid == owner.uid && matches!(&found.object, ObjectRef::Site(of) if of == id)
+    };
+    let is_news = |state: &StateMark| owner.state.is_none_or(|known| known.serial < state.serial);
+    let state = report.state.filter(is_news).filter(|_| report.findings.iter().any(is_of))?;
+    Some(Event::Site(id.clone(), Change::StateStored { order: report.order, state }))
 }
 
 /// Whether a site would be gone before what is there: then it is not gone, for nothing could be said any more about what

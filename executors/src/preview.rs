@@ -17,7 +17,7 @@ use wanwright_schemas::subjects;
 use wanwright_schemas::{Reason, Refusal};
 use wanwright_vendors::Engine;
 
-use crate::engine::{Begun, Log, Measure, Run, Scans, Together};
+use crate::engine::{Begun, Log, Measure, Run, Scans, Stored, Together};
 use crate::gateway::{Admission, Admitted, Gateway, Priority, RunContext};
 use crate::questions::{self, Bounds, GROUP, Limit};
 use crate::records::{self, Records};
@@ -118,6 +118,7 @@ async fn preview(
         log: Log::new(&config.nats, &opened),
         measure: &measure,
         begun: &Begun::default(),
+        stored: &Stored::default(),
     };
     let plan = config.terraform.preview(&run, stop).await?;
     config.gateway.learn(&opened, &order.intent);

@@ -10,7 +10,7 @@ use wanwright_schemas::ids::{Actor, CommandId};
 use wanwright_schemas::order::{Order, Target};
 use wanwright_schemas::outcome::{Outcome, Verdict};
 use wanwright_schemas::reason::{Reason, Refusal};
-use wanwright_schemas::report::{ObjectFinding, Report};
+use wanwright_schemas::report::Report;
 use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::trace::TraceContext;
 
@@ -39,7 +39,7 @@ pub(crate) struct Unreported {
 pub(crate) async fn report(
     nats: &Nats,
     order: &Order,
-    findings: Vec<ObjectFinding>,
+    report: &Report,
     trace: Option<&TraceContext>,
 ) -> Result<(), Unreported> {
     let internal = |what: String| Unreported {
@@ -55,8 +55,7 @@ pub(crate) async fn report(
         ACTOR.parse().map_err(|error: wanwright_schemas::ids::InvalidToken| internal(error.to_string()))?;
     let subject =
         CommandSubject { customer: order.customer.clone(), actor, object, verb: "report".to_owned() };
-    let report = Report { order: order.id, findings };
-    let body = serde_json::to_vec(&report).map_err(|error| internal(error.to_string()))?;
+    let body = serde_json::to_vec(report).map_err(|error| internal(error.to_string()))?;
     let mut head = HeaderMap::new();
     let mint =
         |head: &mut HeaderMap| head.insert(headers::COMMAND_ID, CommandId::mint().to_string().as_str());

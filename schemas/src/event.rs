@@ -16,7 +16,7 @@ use crate::plan::{Plan, Stale};
 use crate::policy::{CustomerChange, Name};
 use crate::reason::Reason;
 use crate::remarks::Trouble;
-use crate::report::{DriftField, Outputs};
+use crate::report::{DriftField, Outputs, StateMark};
 use crate::rule::{Approvals, PlanRule};
 use crate::schema_ref::SchemaRef;
 use crate::spec::{DeviceSpec, SiteSpec, TunnelSpec};
@@ -270,6 +270,13 @@ pub enum Change<S> {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         assigned_by: Option<Actor>,
     },
+    /// The stack's Terraform state was stored, up to this version: an older one is not used any more. Only sites have one.
+    StateStored {
+        /// The order in whose run that was seen.
+        order: OrderId,
+        /// The version.
+        state: StateMark,
+    },
 }
 
 impl<S> Change<S> {
@@ -310,6 +317,7 @@ impl<S> Change<S> {
             Self::Acknowledged { .. } => "Acknowledged",
             Self::Noted { .. } => "Noted",
             Self::TemplateAssigned { .. } => "TemplateAssigned",
+            Self::StateStored { .. } => "StateStored",
         }
     }
 }

@@ -91,12 +91,14 @@ impl JsonSchema for Event {
         let mut all = Vec::new();
         all.extend(flat("Site", Kind::Site, &Change::<SiteSpec>::json_schema(generator)));
         let of_tunnel = flat("Tunnel", Kind::Tunnel, &Change::<TunnelSpec>::json_schema(generator));
-        // A tunnel has no contact that could change, is planned with its site and goes with its template; a device is not
-        // planned and has no template.
+        // A tunnel has no contact that could change, is planned with its site, goes with its template and is in its state; a
+        // device is not planned and has no template and no state.
         let never = [
             "TunnelContactChanged",
             "TunnelTemplateAssigned",
             "DeviceTemplateAssigned",
+            "TunnelStateStored",
+            "DeviceStateStored",
             "TunnelPlanned",
             "TunnelPlanApplied",
             "TunnelPlanStale",

@@ -10,7 +10,7 @@ use crate::ids::{CommandId, CustomerId, DeviceId, Kind, OrderId, SiteId, TunnelI
 use crate::outcome::Position;
 use crate::plan::BoundPlan;
 use crate::policy::Account;
-use crate::report::Outputs;
+use crate::report::{Outputs, StateMark};
 use crate::spec::Settings;
 use crate::template::Template;
 
@@ -184,6 +184,10 @@ pub struct Order {
     /// Whether the target was applied before: then there is a state of its stack, or it was lost. No part of the id.
     #[serde(default, skip_serializing_if = "is_false")]
     pub applied: bool,
+    /// The newest version of the stack's Terraform state that the customer's history tells of: a run does not begin with an
+    /// older one. No part of the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateMark>,
     /// The version of the vendor's template that brings it about; none for a stack that was never given one, which has
     /// the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,6 +225,7 @@ impl Order {
             position,
             account: None,
             applied: false,
+            state: None,
             template: None,
             plan: None,
         }
@@ -246,6 +251,11 @@ impl Order {
     /// The same order about a target that was applied before, or was not.
     pub fn of_applied(self, applied: bool) -> Self {
         Self { applied, ..self }
+    }
+
+    /// The same order about a stack of whose state this version is known.
+    pub fn of_state(self, state: Option<StateMark>) -> Self {
+        Self { state, ..self }
     }
 
     /// The same order by a version of the template. An order without one keeps the id it always had.

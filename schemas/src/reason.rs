@@ -183,6 +183,9 @@ catalogue! {
     BackupDamaged = 4025, 500, "The backup is not what was written; nothing was restored.", "Use another backup.";
     BackupLater = 4026, 422, "The backup was written by a later wanwright; nothing was restored.",
         "Restore it with that one.";
+    StateOlder = 4027, 409, "The stores have an older Terraform state of the stack than its history tells of; nothing is run with it.",
+        "Bring the newer one back from a backup with `wanwright state restore --from`, or go on from the one that is there, by \
+         its serial, with `wanwright state accept`.";
 
     RuleBroken = 2101, 422, "The settings break a rule of the vendor.", "Correct the field as the rule says.";
     UnknownSchemaVersion = 2102, 422, "The vendor does not serve this version of its settings.",

@@ -89,6 +89,16 @@ pub struct ObjectFinding {
     pub finding: Finding,
 }
 
+/// A version of a stack's Terraform state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct StateMark {
+    /// The serial Terraform gave it. It only ever rises.
+    pub serial: i64,
+    /// The digest of what Terraform wrote.
+    pub digest: Digest,
+}
+
 /// What an executor says about an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
@@ -98,4 +108,8 @@ pub struct Report {
     pub order: OrderId,
     /// What came of each object of the order.
     pub findings: Vec<ObjectFinding>,
+    /// The newest version of the stack's Terraform state that is stored; none where there is none, or where it is not stored
+    /// yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateMark>,
 }

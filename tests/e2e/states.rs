@@ -76,10 +76,35 @@ async fn they_are_sealed_shown_compared_and_restored() -> Result<()> {
     ensure!(rows.number(&older).await? == 0, "something is sealed with the older key");
     running.call(&["state", "diff", "acme/oslo"]).await?.code(1)?;
 
+    // Both stores are put back to what they had before: it is genuine, and not what the history tells of.
+    let states = read(&running, &["history", "acme/oslo"], 0).await?;
+    let serial = |at: usize| states["items"][at]["serial"].as_i64().context("a serial");
+    let (newest, older) = (serial(0)?, serial(1)?);
+    let sql = format!("DELETE FROM terraform.states WHERE serial > {older}");
+    ensure!(sqlx::query(&sql).execute(&admin).await?.rows_affected() > 0);
+    let nats = running.nats().await?;
+    nats.js.get_stream("STATES").await?.purge().await?;
+    // Who reads it copies the row again.
+    customer.send("site.oslo.change", &json!({ "lan": ["10.5.0.0/24"] })).await?.accepted()?;
+    let older_waits = waits.replace("StateDamaged", "StateOlder");
+    rows.reach("the change waits and says why", &older_waits, 1, level::LONG).await?;
+    let known = "SELECT count(*) FROM timeline WHERE type = 'SiteStateStored' AND kind = 'site'";
+    ensure!(rows.number(known).await? > 0);
+    running.call(&["state", "accept", "acme/oslo", &newest.to_string()]).await?.code(1)?;
+    let said = running.call(&["state", "accept", "acme/oslo", &older.to_string()]).await?.code(0)?;
+    ensure!(
+        said.out.starts_with("accepted") && said.out.contains(&format!("serial {}", newest + 1)),
+        "{}",
+        said.out
+    );
+    rows.reach("the change is made", &CHANGED.replace("10.2", "10.5"), 1, level::LONG).await?;
+    let said = running.call(&["state", "accept", "acme/oslo", &older.to_string()]).await?.code(1)?;
+    ensure!(said.err.contains("the newest version"), "{}", said.err);
+    timing.say("put back and accepted");
+
     // Both stores lose it: Terraform must not make everything once more.
     running.call(&["state", "begin", "acme/oslo"]).await?.code(1)?;
     sqlx::query("DELETE FROM terraform.states").execute(&admin).await?;
-    let nats = running.nats().await?;
     nats.js.get_stream("STATES").await?.purge().await?;
     customer.send("site.oslo.change", &json!({ "lan": ["10.4.0.0/24"] })).await?.accepted()?;
     rows.reach("the change waits and says why", waits, 1, level::LONG).await?;

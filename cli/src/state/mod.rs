@@ -2,6 +2,7 @@
 
 mod backup;
 mod facts;
+mod known;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,10 +11,10 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use wanwright_executors::terraform::{Restored, StateRow, StateVersion, States, waiting_states};
-use wanwright_nats::StateKeys;
+use wanwright_executors::terraform::{Accepted, Restored, StateRow, StateVersion, States, waiting_states};
 use wanwright_nats::accounts::Role;
 use wanwright_nats::keys::state_key_file;
+use wanwright_nats::{Nats, StateKeys};
 
 use crate::cli::{Connection, Home, StateKey};
 use crate::endpoints::Login;
@@ -26,7 +27,8 @@ use crate::output;
     after_help = "A stack is a site with the tunnels it owns: CUSTOMER/SITE, or the id that `state list` shows. Versions are \
     named by the\nserial Terraform gave them.\n\nExamples:\n  wanwright state list\n  wanwright state show acme/oslo-01\n  \
     wanwright state diff acme/oslo-01 3 5\n  wanwright state pull acme/oslo-01 > oslo.tfstate\n  \
-    wanwright state backup /backup/2026-11-22\n  wanwright state restore --from /backup/2026-11-22\n\nExit codes: 0 done; 1 \
+    wanwright state backup /backup/2026-11-22\n  wanwright state restore --from /backup/2026-11-22\n  \
+    wanwright state accept acme/oslo-01 5\n\nExit codes: 0 done; 1 \
     there is no such state, or the versions differ; 3 refused."
 )]
 pub struct StateArgs {
@@ -121,6 +123,18 @@ enum What {
         #[arg(short, long, default_value = "table", requires = "from")]
         output: Format,
     },
+    /// Go on from the newest version there is of a stack, where its history tells of a newer one that is lost.
+    ///
+    /// Nothing is run while Postgres and NATS both have an older state than the history tells of (`StateOlder`). A backup
+    /// that has the newer one is the better way: `restore --from`. What Terraform made since the accepted version is at the
+    /// vendor and not in the state; the next run finds it by keys and names where the vendor has those, and makes the rest
+    /// once more.
+    Accept {
+        /// The stack.
+        stack: String,
+        /// The serial of the newest version there is.
+        serial: i64,
+    },
     /// Give a stack whose state was lost an empty one: its next run finds by keys and names what the vendor has. Refused
     /// where there is a state.
     Begin {
@@ -194,17 +208,20 @@ async fn with_copies(what: What, connection: &Connection, keys: StateKeys) -> Re
             let stack = stack_of(&pool, &stack).await?;
             Ok(restored(&stack, states.restore(&stack).await?))
         }
-        What::Begin { stack } => {
+        What::Accept { stack, serial } => {
             let stack = stack_of(&pool, &stack).await?;
-            if let Some(waiting) = waiting_states(&nats).await?.iter().find(|waiting| waiting.stack == stack)
-            {
-                output::note(format!(
-                    "stack {stack} has a state that waits on {}; start wanwright there",
-                    waiting.host
-                ));
+            if waits(&nats, &stack).await? {
                 return Ok(Exit::Different);
             }
-            if !states.begin(&stack).await? {
+            let known = known::known(&pool, &nats, &stack).await?;
+            Ok(accepted(&stack, serial, states.accept(&stack, serial, known).await?))
+        }
+        What::Begin { stack } => {
+            let stack = stack_of(&pool, &stack).await?;
+            if waits(&nats, &stack).await? {
+                return Ok(Exit::Different);
+            }
+            if !states.begin(&stack, known::known(&pool, &nats, &stack).await?).await? {
                 output::note(format!("stack {stack} has a state; `wanwright state show {stack}` shows it"));
                 return Ok(Exit::Different);
             }
@@ -222,6 +239,17 @@ async fn with_copies(what: What, connection: &Connection, keys: StateKeys) -> Re
             Err(Usage("name a stack, or a backup with --from".to_owned()).into())
         }
     }
+}
+
+/// Whether a version of a stack is on the disk of an executor only, and says where.
+async fn waits(nats: &Nats, stack: &str) -> Result<bool> {
+    let waiting = waiting_states(nats).await?;
+    let found = waiting.iter().find(|waiting| waiting.stack == stack);
+    if let Some(found) = found {
+        let host = &found.host;
+        output::note(format!("stack {stack} has a state that waits on {host}; start wanwright there"));
+    }
+    Ok(found.is_some())
 }
 
 /// Says which versions do not open.
@@ -367,6 +395,28 @@ async fn diff(
     let differ = !items.is_empty();
     rows(items, &["what", "before", "after"], format);
     Ok(if differ { Exit::Different } else { Exit::Done })
+}
+
+fn accepted(stack: &str, serial: i64, done: Accepted) -> Exit {
+    match done {
+        Accepted::Done(next) => {
+            output::line(format!(
+                "accepted  stack {stack} goes on from serial {serial}, stored as serial {next}"
+            ));
+            Exit::Done
+        }
+        Accepted::Needless(serial) => {
+            output::line(format!(
+                "nothing to accept  nothing newer than serial {serial} is known of stack {stack}"
+            ));
+            Exit::Done
+        }
+        Accepted::Another(newest) => {
+            output::note(format!("the newest version of stack {stack} has serial {newest}, not {serial}"));
+            Exit::Different
+        }
+        Accepted::NoState => none(stack, None),
+    }
 }
 
 fn restored(stack: &str, done: Restored) -> Exit {

@@ -343,10 +343,10 @@ pub fn honest(order: &Order, bits: u8, silent: u8) -> (Target, Report) {
         let (object, uid, ..) = objects(order).swap_remove(0);
         return (
             order.target(),
-            Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }] },
+            Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }], state: None },
         );
     }
-    let mut report = Report { order: order.id, findings: Vec::new() };
+    let mut report = Report { order: order.id, findings: Vec::new(), state: None };
     for (at, (object, uid, generation, mut outputs)) in objects(order).into_iter().enumerate() {
         if matches!(object, ObjectRef::Site(_)) {
             outputs.insert("address".into(), json!(format!("203.0.113.{}", bits >> 6)));
@@ -387,7 +387,7 @@ fn planned(by: u32, bits: u8) -> Finding {
 
 pub fn looked(order: &Order, bits: u8) -> (Target, Report) {
     let check = check_of(order);
-    let mut report = Report { order: order.id, findings: Vec::new() };
+    let mut report = Report { order: order.id, findings: Vec::new(), state: None };
     for (at, (object, uid, _, _)) in objects(order).into_iter().enumerate() {
         let drifted = bits >> at & 1 == 1;
         let finding = if drifted {

@@ -297,7 +297,10 @@ impl World {
     pub fn saying(&self, order: &Order, object: &str, finding: Finding) -> (Target, Report) {
         let object = object_of(object);
         let uid = self.uid(&object);
-        (order.target(), Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }] })
+        (
+            order.target(),
+            Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }], state: None },
+        )
     }
 }
 
@@ -376,7 +379,7 @@ fn report_of(
         uid,
         finding: finding(generation, outputs),
     });
-    (order.target(), Report { order: order.id, findings: findings.collect() })
+    (order.target(), Report { order: order.id, findings: findings.collect(), state: None })
 }
 
 /// The report of a run that did everything.

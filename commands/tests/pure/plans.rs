@@ -51,7 +51,8 @@ impl World {
     /// Reports about a site's stack as a whole.
     pub fn report_of_stack(&mut self, order: &Order, finding: Finding) -> Vec<String> {
         let (object, uid) = (ObjectRef::Site(oslo()), self.state.sites[&oslo()].uid);
-        let report = Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }] };
+        let report =
+            Report { order: order.id, findings: vec![ObjectFinding { object, uid, finding }], state: None };
         let body = serde_json::to_string(&report).expect("JSON");
         self.accept("site.oslo.report", &body)
     }

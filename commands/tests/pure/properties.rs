@@ -276,7 +276,7 @@ impl Life {
     /// What is recorded of a report, which is what the model says.
     fn hear(&mut self, report: &(Target, Report)) -> Vec<Said> {
         self.world.report(report);
-        let (target, Report { order, findings }) = report;
+        let (target, Report { order, findings, .. }) = report;
         let target = known_as(&format!("{}.{}", target.kind(), target.id()));
         let known = self.issued.iter().find(|(id, _)| id == order).map(|(_, order)| order);
         let mine = self.model.report(target, known, &found(findings), self.minute);
@@ -344,7 +344,7 @@ impl Life {
         let order = order.unwrap_or_else(|| nonsense.invented());
         let owner = nonsense.elsewhere.map_or(owner, target);
         // A repeat of what contradicts itself, or leaves out who asked, may say more.
-        let report = (target_of(&owner), Report { order, findings });
+        let report = (target_of(&owner), Report { order, findings, state: None });
         (0..2).for_each(|_| drop(self.hear(&report)));
     }
 

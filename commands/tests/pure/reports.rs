@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use wanwright_schemas::order::Order;
-use wanwright_schemas::report::Finding;
-use wanwright_schemas::{Reason, Target};
+use wanwright_schemas::report::{Finding, Report, StateMark};
+use wanwright_schemas::{Digest, Reason, Target};
 
 use crate::harness::*;
 
@@ -374,4 +374,44 @@ fn a_name_and_an_identity_that_do_not_belong_together_mean_nobody() {
     report.findings.truncate(1);
     report.findings[0].object = object_of("site.paris");
     assert_eq!(world.report(&(target, report)), none());
+}
+
+fn mark(serial: i64) -> StateMark {
+    StateMark { serial, digest: Digest::of(&serial.to_be_bytes()) }
+}
+
+fn with_state((target, report): (Target, Report), serial: i64) -> (Target, Report) {
+    (target, Report { state: Some(mark(serial)), ..report })
+}
+
+#[test]
+fn the_newest_state_of_a_stack_is_known_and_goes_with_its_orders() {
+    let mut world = World::given(&[("site.oslo.create", LAN)]);
+    let first = world.change("site.oslo");
+    assert_eq!(first.state, None);
+    let early = with_state(failed(&first), 2);
+    assert_eq!(world.report(&early), ["oslo SiteStateStored", "oslo SiteFailed 1"]);
+    assert_eq!(world.report(&early), none());
+    world.accept("site.oslo.retry", "");
+    let second = world.change("site.oslo");
+    assert_eq!(second.state, Some(mark(2)));
+    assert_eq!(second.id, second.clone().of_state(None).id, "it is the same wish");
+    let done = with_state(done(&second), 4);
+    assert_eq!(world.report(&done), ["oslo SiteStateStored", "oslo SiteApplied 1"]);
+    for serial in [1, 4] {
+        assert_eq!(world.report(&with_state(early.clone(), serial)), none(), "it is not news");
+    }
+    // A run before that was not heard of may have stored another one since: that is known as well.
+    assert_eq!(world.report(&with_state(early.clone(), 5)), ["oslo SiteStateStored"]);
+
+    world.accept("site.oslo.check-drift", "");
+    assert_eq!(world.look("site.oslo").state, Some(mark(5)));
+    world.accept("site.oslo.decommission", "");
+    let removal = world.change("site.oslo");
+    assert_eq!(removal.state, Some(mark(5)));
+    assert_eq!(world.report(&with_state(crate::harness::done(&removal), 6)), ["oslo SiteRemoved"]);
+    // A namesake has a state of its own.
+    world.accept("site.oslo.create", LAN);
+    assert_eq!(world.report(&with_state(early, 7)), none());
+    assert_eq!(world.change("site.oslo").state, None);
 }

@@ -268,7 +268,7 @@ impl Scene {
         let id: SiteId = SITES[site].parse().unwrap();
         let uid = self.state(tenant).await.sites[&id].uid;
         let findings = vec![ObjectFinding { object: ObjectRef::Site(id), uid, finding }];
-        let report = json!(Report { order: order.id, findings });
+        let report = json!(Report { order: order.id, findings, state: None });
         self.ask(&format!("{}.{actor}.site.{}.report", TENANTS[tenant], SITES[site]), &report).await
     }
 

@@ -6,8 +6,8 @@ mod notes;
 mod scans;
 mod together;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wanwright_nats::{Held, Nats, NatsError};
 use wanwright_schemas::Digest;
@@ -15,7 +15,7 @@ use wanwright_schemas::command::ObjectRef;
 use wanwright_schemas::order::{Desired, Order};
 use wanwright_schemas::plan::Stale;
 use wanwright_schemas::reason::Reason;
-use wanwright_schemas::report::{Finding, ObjectFinding, Outputs};
+use wanwright_schemas::report::{Finding, ObjectFinding, Outputs, StateMark};
 use wanwright_schemas::run::{ResourceStep, RunEvent};
 use wanwright_vendors::{ClientError, ResourceClient, Vendor, VendorHttp};
 
@@ -70,6 +70,24 @@ pub struct Run<'a> {
     pub measure: &'a Measure,
     /// Where it is noted that the order's plan was begun.
     pub begun: &'a Begun,
+    /// Where it is noted up to which version the stack's Terraform state is stored.
+    pub stored: &'a Stored,
+}
+
+/// The newest version of a stack's Terraform state that a run saw stored.
+#[derive(Debug, Default)]
+pub struct Stored(Mutex<Option<StateMark>>);
+
+impl Stored {
+    /// Notes it.
+    pub(crate) fn set(&self, version: Option<StateMark>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
+    /// The version; none where the run used no state, or what it wrote is not stored yet.
+    pub fn get(&self) -> Option<StateMark> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether a run is in the middle of applying its plan, or was cut off there: then nobody may apply that plan again.

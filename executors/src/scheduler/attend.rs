@@ -20,7 +20,7 @@ use super::board::Ended;
 use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
 use crate::deaths::{self, Died};
-use crate::engine::{self, Begun, Log, Measure, Outcome, Run, Scans, Together};
+use crate::engine::{self, Begun, Log, Measure, Outcome, Run, Scans, Stored, Together};
 use crate::gateway::{Admission, Admitted, NoLane, RunContext, journal};
 use crate::records::{self, Records};
 
@@ -177,7 +177,7 @@ impl Attendant {
             true => records.add(started).await,
             false => records.begin(started),
         }
-        let (began, begun) = (Instant::now(), Begun::default());
+        let (began, begun, stored) = (Instant::now(), Begun::default(), Stored::default());
         let opened = self.config.gateway.open_with(records.clone(), context.clone());
         let run = Run {
             order: &order,
@@ -192,6 +192,7 @@ impl Attendant {
             log: Log::new(&self.config.nats, &opened),
             measure: &measure,
             begun: &begun,
+            stored: &stored,
         };
         // Whoever was cut off over a plan may have applied a part of it.
         let outcome = match attempt.interrupted(&order) {
@@ -212,7 +213,7 @@ impl Attendant {
         match outcome {
             Outcome::Done(findings) => {
                 let ending = RunEvent::Succeeded { calls, millis: millis(began.elapsed()), usage: None };
-                self.finish(&work, findings, Ran { ending, has_unanswered }).await
+                self.finish(&work, findings, Ran { ending, has_unanswered, state: stored.get() }).await
             }
             Outcome::Passing { code, message, ours } => {
                 // What fails because the vendor is down says nothing about the order.
@@ -226,7 +227,7 @@ impl Attendant {
                 let findings =
                     if !order.is_look() { engine::failed(&order, code, &message) } else { Vec::new() };
                 let ending = RunEvent::failed(code, message);
-                self.finish(&work, findings, Ran { ending, has_unanswered }).await
+                self.finish(&work, findings, Ran { ending, has_unanswered, state: stored.get() }).await
             }
         }
     }
@@ -244,7 +245,7 @@ impl Attendant {
                 let findings =
                     if !order.is_look() { engine::failed(order, code, &message) } else { Vec::new() };
                 let ending = RunEvent::failed(code, message);
-                self.finish(work, findings, Ran { ending, has_unanswered: false }).await
+                self.finish(work, findings, Ran { ending, has_unanswered: false, state: None }).await
             }
         }
     }

@@ -12,6 +12,7 @@ use wanwright_nats::dead::{self, Letter};
 use wanwright_nats::{NatsError, TableRow};
 use wanwright_schemas::order::Order;
 use wanwright_schemas::reason::{Reason, Refusal};
+use wanwright_schemas::report::Report;
 use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::{OrderId, headers};
 
@@ -70,9 +71,10 @@ impl Attendant {
         };
         dead::bury(&self.config.nats, letter).await?;
         let findings = if !order.is_look() { engine::failed(order, code, &message) } else { Vec::new() };
-        if !findings.is_empty()
+        let report = Report { order: order.id, findings, state: None };
+        if !report.findings.is_empty()
             && let Err(Unreported { refusal, .. }) =
-                reporting::report(&self.config.nats, order, findings, context.trace.as_ref()).await
+                reporting::report(&self.config.nats, order, &report, context.trace.as_ref()).await
         {
             tracing::error!(order = %order.id, %refusal, "nobody could be told that an order is given up");
         }

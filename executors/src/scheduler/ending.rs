@@ -6,7 +6,7 @@ use wanwright_nats::{NatsError, timer};
 use wanwright_schemas::headers;
 use wanwright_schemas::order::{Intent, Order};
 use wanwright_schemas::reason::Reason;
-use wanwright_schemas::report::{Finding, ObjectFinding};
+use wanwright_schemas::report::{Finding, ObjectFinding, Report, StateMark};
 use wanwright_schemas::run::RunEvent;
 
 use super::attempts::Attempt;
@@ -35,6 +35,8 @@ pub(super) struct Ran {
     pub(super) ending: RunEvent,
     /// Whether it asked for a change whose answer is not in the journal.
     pub(super) has_unanswered: bool,
+    /// The newest version of the stack's Terraform state that is stored.
+    pub(super) state: Option<StateMark>,
 }
 
 /// Why a try has to be made again.
@@ -66,9 +68,10 @@ impl Attendant {
         let ending = failure.unwrap_or(ran.ending);
         let gone = matches!(work.order.intent, Intent::Remove)
             && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
-        if !findings.is_empty()
+        let report = Report { order: work.order.id, findings, state: ran.state };
+        if !report.findings.is_empty()
             && let Err(unreported) =
-                reporting::report(nats, work.order, findings, context.trace.as_ref()).await
+                reporting::report(nats, work.order, &report, context.trace.as_ref()).await
         {
             let refused = work.attempt.refused + 1;
             if refused >= self.config.patience.refusals {

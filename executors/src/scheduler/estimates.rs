@@ -18,7 +18,7 @@ use wanwright_schemas::run::RunEvent;
 
 use super::attend::Attendant;
 use super::controls::unpaused;
-use crate::engine::{Begun, Log, Measure, Run};
+use crate::engine::{Begun, Log, Measure, Run, Stored};
 use crate::gateway::{Priority, RunContext};
 use crate::questions::{self, Bounds, GROUP, Limit};
 use crate::records::{self, Records};
@@ -134,6 +134,7 @@ async fn estimate(
         log: Log::new(&config.nats, &opened),
         measure: &measure,
         begun: &Begun::default(),
+        stored: &Stored::default(),
     };
     let began = Instant::now();
     let estimated = tokio::select! {

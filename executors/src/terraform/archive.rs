@@ -1,13 +1,16 @@
 //! Terraform's states for people: every version of every stack, opened; and what is done when a version is not what was
 //! stored, or its key is to be replaced.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use wanwright_nats::{Nats, SealedState, StateCopies, StateKeys};
 
-use super::store::{SEALED, Store, StoreError, Version, sealed};
+use super::store::{Mark, SEALED, Store, StoreError, Version, sealed, up_to_date};
 
 /// The states of all stacks.
 #[derive(Debug, Clone)]
@@ -60,6 +63,22 @@ pub enum Restored {
     Done(i64),
 }
 
+/// What [`States::accept`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// There is no state of this stack.
+    NoState,
+    /// The newest version that there is has this serial, which is another one.
+    Another(i64),
+    /// Nothing newer is known of.
+    Needless(i64),
+    /// What was accepted is the newest version again, under this serial.
+    Done(i64),
+}
+
+/// The order of what no run has written.
+const BY_HAND: &str = "by hand";
+
 /// What [`States::reseal`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resealed {
@@ -78,6 +97,13 @@ impl From<Version> for StateVersion {
         let Version { stack, order, body, serial, lineage, .. } = version;
         Self { stack, serial, lineage, order, body }
     }
+}
+
+/// A state under another serial. Everything else stays as Terraform wrote it, numbers of any length included.
+pub(super) fn with_serial(body: &[u8], serial: i64) -> serde_json::Result<Vec<u8>> {
+    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body)?;
+    fields.insert("serial".to_owned(), to_raw_value(&serial)?);
+    serde_json::to_vec(&fields)
 }
 
 fn row(row: &PgRow) -> Result<StateRow, StoreError> {
@@ -154,8 +180,11 @@ impl States {
     /// # Errors
     /// [`StoreError`]; Postgres is then as it was.
     pub async fn restore(&self, stack: &str) -> Result<Restored, StoreError> {
+        let mut transaction = self.0.pool.begin().await?;
+        // What is judged stays so until it is replaced.
+        Store::alone(&mut transaction, stack).await?;
         let Some(copy) = self.0.copy(stack).await? else { return Ok(Restored::NoCopy) };
-        match self.0.in_postgres(&self.0.pool, stack).await {
+        match self.0.in_postgres(&mut *transaction, stack).await {
             Ok(Some(present)) if present.body == copy.body => return Ok(Restored::Same(copy.serial)),
             Ok(Some(present)) if present.lineage == copy.lineage && present.serial > copy.serial => {
                 return Ok(Restored::Older(present.serial));
@@ -163,7 +192,6 @@ impl States {
             Ok(_) | Err(StoreError::Key(_) | StoreError::Unsealed { .. } | StoreError::NoState(_)) => {}
             Err(error) => return Err(error),
         }
-        let mut transaction = self.0.pool.begin().await?;
         // What stands above the copy does not open: it would go on standing in the way.
         sqlx::query("DELETE FROM terraform.states WHERE stack = $1 AND serial >= $2")
             .bind(stack)
@@ -175,19 +203,45 @@ impl States {
         Ok(Restored::Done(copy.serial))
     }
 
-    /// Gives a stack that has no state an empty one, so that its next run finds by keys and names what is there. `false`:
-    /// it has one.
+    /// Has a stack go on from the newest version that there is, which is older than the one that is known of it: it is
+    /// stored once more, behind that.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is stored then.
-    pub async fn begin(&self, stack: &str) -> Result<bool, StoreError> {
+    pub async fn accept(
+        &self,
+        stack: &str,
+        serial: i64,
+        known: Option<Mark>,
+    ) -> Result<Accepted, StoreError> {
+        let Some(newest) = self.0.newest(stack).await? else { return Ok(Accepted::NoState) };
+        if newest.serial != serial {
+            return Ok(Accepted::Another(newest.serial));
+        }
+        let Some(known) = known.filter(|_| up_to_date(stack, known, Some(&newest)).is_err()) else {
+            return Ok(Accepted::Needless(serial));
+        };
+        let next = known.serial + 1;
+        let body = with_serial(&newest.body, next).map_err(|error| StoreError::NoState(error.to_string()))?;
+        let version = Version::read(stack, BY_HAND, body, vec![Some(newest.mark())])?;
+        self.0.store(&version).await?;
+        Ok(Accepted::Done(next))
+    }
+
+    /// Gives a stack that has no state an empty one, so that its next run finds by keys and names what is there. It stands
+    /// behind the version that is `known` of the stack. `false`: it has one.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is stored then.
+    pub async fn begin(&self, stack: &str, known: Option<Mark>) -> Result<bool, StoreError> {
         if self.0.newest(stack).await?.is_some() {
             return Ok(false);
         }
         let lineage = uuid::Uuid::new_v4().to_string();
-        let state = json!({ "version": 4, "terraform_version": "1.0.0", "serial": 1, "lineage": lineage,
+        let serial = known.map_or(1, |known| known.serial + 1);
+        let state = json!({ "version": 4, "terraform_version": "1.0.0", "serial": serial, "lineage": lineage,
             "outputs": {}, "resources": [] });
-        let version = Version::read(stack, "by hand", state.to_string().into_bytes(), vec![None])?;
+        let version = Version::read(stack, BY_HAND, state.to_string().into_bytes(), vec![None])?;
         self.0.store(&version).await.map(|()| true)
     }
 

@@ -187,6 +187,7 @@ impl TerraformEngine {
         let stack = Stack { site, tunnels, leaving, vendor: run.vendor, template };
         let uid = site.uid.to_string();
         let session = self.states.open(&uid, &run.order.id.to_string(), run.held.clone());
+        let session = session.knowing(run.order.state);
         let ready = self.templates.get(&self.terraform, template, &session).await?;
         let dir = self.runs.join(format!("{}-{}", run.order.id, run.attempt));
         let (runner, before, doubt) = self.runner(run, stop, (&stack, dir), (&ready, session)).await?;
@@ -200,6 +201,7 @@ impl TerraformEngine {
             None if doubt.is_any_lost() => runner.carry_out(&stack, &self.state(&uid).await?, &uid).await?,
             None => runner.carry_out(&stack, &before, &uid).await?,
         };
+        run.stored.set(runner.session.stored().await);
         reconcile::remember(run, &stack, &outcome, self).await?;
         Ok(match outcome {
             Outcome::Passing { code, message, ours } => {
@@ -242,6 +244,7 @@ impl TerraformEngine {
         let uid = site.uid.to_string();
         // It never locks the state, so it cannot write one either.
         let session = self.states.open(&uid, &run.order.id.to_string(), run.held.clone());
+        let session = session.knowing(run.order.state);
         let ready = self.templates.get(&self.terraform, template, &session).await?;
         let dir = self.runs.join(format!("preview-{}", uuid::Uuid::new_v4().simple()));
         let (runner, before, _) = self.runner(run, stop, (&stack, dir), (&ready, session)).await?;

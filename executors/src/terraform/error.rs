@@ -63,6 +63,7 @@ impl TerraformError {
                 | StoreError::Apart { .. }
                 | StoreError::Gone { .. },
             ) => Reason::StateDamaged,
+            Some(StoreError::Older { .. }) => Reason::StateOlder,
             _ => Reason::Internal,
         }
     }

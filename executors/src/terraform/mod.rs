@@ -34,7 +34,7 @@ mod template;
 mod tests;
 mod waiting;
 
-pub use archive::{Resealed, Restored, StateRow, StateVersion, States};
+pub use archive::{Accepted, Resealed, Restored, StateRow, StateVersion, States};
 pub use backup::{Backup, BackupError, BackupFile, BackupManifest, RestoredStack, Tell, Verdict};
 pub use engine::{Config, TerraformEngine, USUAL_LIMIT};
 pub use error::TerraformError;

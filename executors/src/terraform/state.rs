@@ -22,7 +22,7 @@ use super::keeper::Keeper;
 use super::left::{self, Seen};
 use super::neighbours::Neighbours;
 use super::spool::Spool;
-use super::store::{Mark, Store, StoreError, Version};
+use super::store::{Mark, Store, StoreError, Version, up_to_date};
 use super::waiting::Waiting;
 use crate::vital;
 
@@ -38,6 +38,8 @@ struct Session {
     lock: Option<String>,
     /// The version that was last served to the run, or taken from it: what it writes next is made from that.
     seen: Option<Mark>,
+    /// The newest version that is known of the stack: an older one is not served.
+    known: Option<Mark>,
     /// What the run was begun with, until Terraform asks for it: nobody else may write meanwhile.
     begun: Option<Option<Version>>,
     /// The lease that the run has of the stack. Without one nothing is asked for.
@@ -52,6 +54,7 @@ impl Session {
     /// Remembers which version the run has.
     fn has_seen(&mut self, seen: Option<Mark>) {
         self.seen = seen;
+        self.known = seen.or(self.known);
         if let Some(folder) = &self.folder {
             left::note_seen(folder, self.seen());
         }
@@ -141,6 +144,7 @@ impl StateServer {
             order: order.to_owned(),
             lock: None,
             seen: None,
+            known: None,
             begun: None,
             held,
             folder: None,
@@ -164,17 +168,32 @@ impl StateServer {
 }
 
 impl StateSession {
+    /// The same, of a stack of whose state this version is known: nothing older is served.
+    pub(super) fn knowing(self, known: Option<Mark>) -> Self {
+        self.inner.session(&self.token, |session| session.known = known);
+        self
+    }
+
+    /// The version that the run has seen last, once it is stored. One that waits on this machine's disk may be lost with it.
+    pub(super) async fn stored(&self) -> Option<Mark> {
+        let (stack, seen) =
+            self.inner.session(&self.token, |session| (session.stack.clone(), session.seen))?;
+        let waiting = self.inner.keeper.spool.get(&stack).await;
+        seen.filter(|_| matches!(waiting, Ok(None)))
+    }
+
     /// The state that the run begins with, as JSON; null if there is none. Terraform is served the same one.
     pub(super) async fn begin(&self) -> Result<Value, StoreError> {
-        let Some(stack) = self.inner.session(&self.token, |session| session.stack.clone()) else {
+        let session = |session: &mut Session| (session.stack.clone(), session.held.clone(), session.known);
+        let Some((stack, held, known)) = self.inner.session(&self.token, session) else {
             return Ok(Value::Null);
         };
-        let held = self.inner.session(&self.token, |session| session.held.clone()).flatten();
         // Before it is read: what is stored from now on is made under this lease.
         if is_late(&self.inner, &stack, held.as_ref()).await {
             return Err(StoreError::Overtaken { stack });
         }
         let version = self.inner.keeper.newest(&stack).await?;
+        up_to_date(&stack, known, version.as_ref())?;
         let state = version.as_ref().map_or(Ok(Value::Null), json)?;
         self.inner.session(&self.token, |session| session.begun = Some(version));
         Ok(state)
@@ -352,9 +371,13 @@ fn lock_stack(inner: &Inner, token: &str, body: &[u8]) -> Response {
 /// Serves the newest state, and remembers which one the run has got.
 async fn read(inner: &Inner, token: &str, stack: &str) -> Response {
     let begun = inner.session(token, |session| session.begun.take()).flatten();
+    let known = inner.session(token, |session| session.known).flatten();
     let newest = match begun {
         Some(begun) => Ok(begun),
-        None => inner.keeper.newest(stack).await,
+        None => inner.keeper.newest(stack).await.and_then(|newest| {
+            up_to_date(stack, known, newest.as_ref())?;
+            Ok(newest)
+        }),
     };
     match newest {
         Ok(state) => {

@@ -1,24 +1,15 @@
 //! Terraform's states: every version of every stack in Postgres, written with compare and set, and a copy of the newest
 //! in NATS. Both are sealed; neither is believed where the other one has something later.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use wanwright_nats::{Fence, KeyError, NatsError, SealedState, StateCopies, StateKeys, StatePlace};
 use wanwright_schemas::envelope::Digest;
+pub(super) use wanwright_schemas::report::StateMark as Mark;
 
 /// What a version is sealed for that is kept.
 const KEPT: &str = "kept";
-
-/// Which version of a stack's state something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark {
-    /// The serial Terraform gave it.
-    pub(super) serial: i64,
-    /// The digest of what Terraform wrote.
-    pub(super) digest: Digest,
-}
 
 /// A version of a stack's state.
 #[derive(Debug, Clone)]
@@ -102,6 +93,20 @@ pub enum StoreError {
     Gone {
         /// The stack.
         stack: String,
+    },
+    /// Both stores have an older version than the customer's history tells of.
+    #[error(
+        "stack {stack} has serial {found} in Postgres and NATS, but its history tells of {}: bring that back from a backup \
+         with `wanwright state restore --from`, or go on from this one with `wanwright state accept {stack} {found}`",
+        if found == known { format!("another serial {known}") } else { format!("serial {known}") }
+    )]
+    Older {
+        /// The stack.
+        stack: String,
+        /// The newest serial that there is.
+        found: i64,
+        /// The serial that the history tells of.
+        known: i64,
     },
     /// The run has lost its lease of the stack.
     #[error("the lease of stack {stack} was lost: somebody else may be at it")]
@@ -192,6 +197,22 @@ impl Version {
         let in_line =
             present.is_none_or(|present| present.lineage == self.lineage && present.serial < self.serial);
         in_line && self.after.contains(&present.map(Self::mark))
+    }
+}
+
+/// Whether the newest version that there is of a stack is as new as the one that is known of it. Both stores may have been
+/// put back to what they had before, by hand or from backups: what Terraform made since would be made once more.
+pub(super) fn up_to_date(
+    stack: &str,
+    known: Option<Mark>,
+    newest: Option<&Version>,
+) -> Result<(), StoreError> {
+    let (stack, Some(known)) = (stack.to_owned(), known) else { return Ok(()) };
+    match newest.map(Version::mark) {
+        None => Err(StoreError::Gone { stack }),
+        // Whoever wrote it did not come to report it.
+        Some(newest) if newest.serial > known.serial || newest == known => Ok(()),
+        Some(Mark { serial: found, .. }) => Err(StoreError::Older { stack, found, known: known.serial }),
     }
 }
 
@@ -322,16 +343,19 @@ impl Store {
         Ok(there.is_some_and(|there| there.body == version.body))
     }
 
+    /// Serialises writers of one stack, the first write included, which has no row to lock.
+    pub(super) async fn alone(connection: &mut sqlx::PgConnection, stack: &str) -> Result<(), StoreError> {
+        let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+        sqlx::query(sql).bind(stack).execute(connection).await?;
+        Ok(())
+    }
+
     /// Stores a version behind the very one it was made from. The same version again changes nothing, also when others
     /// have gone on from it meanwhile: who stored it may have died before it could forget it.
     pub(super) async fn store(&self, version: &Version) -> Result<(), StoreError> {
         let sealed = self.seal(version)?;
         let mut transaction = self.pool.begin().await?;
-        // Serialises writers of one stack, the first write included, which has no row to lock.
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(&version.stack)
-            .execute(&mut *transaction)
-            .await?;
+        Self::alone(&mut transaction, &version.stack).await?;
         let present = self.in_postgres(&mut *transaction, &version.stack).await?;
         if present.as_ref().is_none_or(|present| present.body != version.body) {
             let follows = version.follows(present.as_ref());

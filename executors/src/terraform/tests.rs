@@ -8,11 +8,12 @@ use sqlx::{Executor, PgPool};
 use wanwright_nats::{KeyError, Nats, SealedState, StateCopies, StateKeys, topology};
 use wanwright_supervisor::{NatsOptions, Postgres, PostgresOptions, SyncInterval};
 
-use super::archive::{Restored, States};
+use super::archive::{Accepted, Restored, States};
 use super::keeper::Keeper;
 use super::left::Seen;
 use super::neighbours::Neighbours;
 use super::spool::Spool;
+use super::state::StateServer;
 use super::store::{Mark, Store, StoreError, Version};
 use super::waiting::Waiting;
 
@@ -234,6 +235,39 @@ async fn a_row_that_somebody_changed_is_noticed_and_its_second_copy_put_back() {
 }
 
 #[tokio::test]
+async fn copies_are_put_back_one_by_one_and_never_over_what_was_stored_meanwhile() {
+    let world = world().await;
+    world.three("many").await;
+    world.sql("UPDATE terraform.states SET body = '' WHERE serial = 3").await;
+    let states = world.states();
+    let mut done = futures::future::join_all((0..4).map(|_| states.restore("many"))).await;
+    done.sort_by_key(|done| matches!(done, Ok(Restored::Same(3))));
+    assert!(matches!(done[0], Ok(Restored::Done(3))), "{done:?}");
+    assert!(done[1..].iter().all(|done| matches!(done, Ok(Restored::Same(3)))), "{done:?}");
+
+    // An executor goes on while it is judged what Postgres lacks.
+    let versions = world.three("stack").await;
+    world.sql("DELETE FROM terraform.states WHERE stack = 'stack' AND serial = 3").await;
+    let mut writer = world.pool.begin().await.expect("a transaction");
+    Store::alone(&mut writer, "stack").await.expect("alone");
+    let store = &world.keeper.store;
+    let next = of("stack", 4, "next", versions.last().map(Version::mark));
+    for version in [&versions[2], &next] {
+        store.insert(&mut *writer, &store.seal(version).expect("sealed")).await.expect("stored");
+    }
+    let goes_on = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&world.pool).await.expect("locks") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        writer.commit().await.expect("stored");
+    };
+    let (restored, ()) = tokio::join!(states.restore("stack"), goes_on);
+    assert!(matches!(restored, Ok(Restored::Older(4))), "{restored:?}");
+    assert_eq!(world.newest("stack").await.expect("a state"), Some(next.mark()));
+}
+
+#[tokio::test]
 async fn what_one_store_lost_the_other_has() {
     let world = world().await;
     let versions = world.three("stack").await;
@@ -367,9 +401,143 @@ async fn old_versions_go_and_the_newest_twenty_stay() {
 async fn only_a_stack_without_a_state_is_begun_again() {
     let world = world().await;
     world.three("a").await;
-    assert!(!world.states().begin("a").await.expect("an answer"), "it has one");
-    assert!(world.states().begin("b").await.expect("an answer"));
-    assert!(!world.states().begin("b").await.expect("an answer"), "it has one now");
+    assert!(!world.states().begin("a", None).await.expect("an answer"), "it has one");
+    assert!(world.states().begin("b", None).await.expect("an answer"));
+    assert!(!world.states().begin("b", None).await.expect("an answer"), "it has one now");
     let begun = world.states().copy("b").await.expect("a copy").expect("a copy");
     assert_eq!(world.newest("b").await.expect("a state").map(|mark| mark.serial), Some(begun.serial));
+}
+
+impl World {
+    /// Both stores are as they were when this version was the newest.
+    async fn put_back(&self, version: &Version) {
+        let Version { stack, serial, .. } = version;
+        self.sql(&format!("DELETE FROM terraform.states WHERE stack = '{stack}' AND serial > {serial}"))
+            .await;
+        let stream = self.nats.js.get_stream(topology::STATES).await.expect("the stream");
+        stream.purge().await.expect("put back");
+        let store = &self.keeper.store;
+        store.copies.put(&store.seal(version).expect("sealed")).await.expect("put back");
+    }
+}
+
+#[tokio::test]
+async fn an_older_state_than_is_known_is_neither_begun_with_nor_served() {
+    let world = world().await;
+    let versions = world.three("stack").await;
+    let known = versions.last().map(Version::mark);
+    let work = world.spool.with_file_name("work");
+    let server = StateServer::start(world.keeper.store.clone(), world.nats.clone(), &work).await;
+    let server = server.expect("a backend");
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let open = |known| server.open("stack", "order", None).knowing(known);
+    let get = async |session: &super::state::StateSession| {
+        let env = session.env();
+        let of = |name: &str| &env.iter().find(|(known, _)| *known == name).expect("a variable").1;
+        let asked = http.get(of("TF_HTTP_ADDRESS"));
+        let asked = asked.basic_auth(of("TF_HTTP_USERNAME"), Some(of("TF_HTTP_PASSWORD")));
+        asked.send().await.expect("an answer").status().as_u16()
+    };
+
+    let early = open(None);
+    early.begin().await.expect("a state");
+    for _ in 0..2 {
+        assert_eq!(get(&early).await, 200);
+    }
+    assert_eq!(early.stored().await, known);
+    world.put_back(&versions[1]).await;
+    assert_eq!(get(&early).await, 503, "it has seen a newer one");
+    let late = open(known).begin().await;
+    assert!(matches!(late, Err(StoreError::Older { found: 2, known: 3, .. })), "{late:?}");
+    assert_eq!(get(&open(known)).await, 503);
+    // Nothing newer is known of than what is there.
+    for known in [None, Some(versions[0].mark()), Some(versions[1].mark())] {
+        open(known).begin().await.expect("a state");
+    }
+    // Under one serial it is the very version, or none.
+    let another = of("stack", 2, "another", None).mark();
+    let found = open(Some(another)).begin().await;
+    assert!(matches!(found, Err(StoreError::Older { found: 2, known: 2, .. })), "{found:?}");
+    let none = server.open("none", "order", None).knowing(known).begin().await;
+    assert!(matches!(none, Err(StoreError::Gone { .. })), "{none:?}");
+    server.stop();
+}
+
+#[tokio::test]
+async fn what_only_waits_on_the_disk_is_not_told_as_stored() {
+    let world = world().await;
+    let versions = world.three("stack").await;
+    let work = world.spool.with_file_name("work");
+    let server = StateServer::start(world.keeper.store.clone(), world.nats.clone(), &work).await;
+    let server = server.expect("a backend");
+    let session = server.open("stack", "order", None);
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let env = session.env();
+    let of = |name: &str| &env.iter().find(|(known, _)| *known == name).expect("a variable").1;
+    let call = async |method: &[u8], query: &str, body: Vec<u8>| {
+        let method = reqwest::Method::from_bytes(method).expect("a method");
+        let asked = http.request(method, format!("{}{query}", of("TF_HTTP_ADDRESS")));
+        let asked = asked.basic_auth(of("TF_HTTP_USERNAME"), Some(of("TF_HTTP_PASSWORD"))).body(body);
+        asked.send().await.expect("an answer").status().as_u16()
+    };
+    session.begin().await.expect("a state");
+    assert_eq!(session.stored().await, None, "it has seen nothing yet");
+    assert_eq!(call(b"LOCK", "", br#"{"ID":"a"}"#.to_vec()).await, 200);
+    assert_eq!(call(b"GET", "", Vec::new()).await, 200);
+    let fourth = of_stack(4, versions.last().map(Version::mark));
+    assert_eq!(call(b"POST", "?ID=a", fourth.body.clone()).await, 200);
+    assert_eq!(session.stored().await, Some(fourth.mark()));
+    world.postgres.stop(Duration::from_secs(10)).await;
+    let fifth = of_stack(5, Some(fourth.mark()));
+    assert_eq!(call(b"POST", "?ID=a", fifth.body).await, 200, "it is on the disk");
+    assert_eq!(session.stored().await, None);
+    server.stop();
+}
+
+fn of_stack(serial: i64, after: Option<Mark>) -> Version {
+    version(serial, &serial.to_string(), after)
+}
+
+#[tokio::test]
+async fn an_older_state_is_accepted_by_its_serial_and_stands_behind_what_is_known() {
+    let world = world().await;
+    let versions = world.three("stack").await;
+    let known = versions.last().map(Version::mark);
+    let accept =
+        async |serial, known| world.states().accept("stack", serial, known).await.expect("an answer");
+    assert_eq!(accept(3, known).await, Accepted::Needless(3));
+    assert_eq!(accept(3, None).await, Accepted::Needless(3));
+    world.put_back(&versions[0]).await;
+    assert_eq!(accept(3, known).await, Accepted::Another(1));
+    assert_eq!(world.newest("stack").await.expect("a state"), Some(versions[0].mark()), "nothing is stored");
+    assert_eq!(accept(1, known).await, Accepted::Done(4));
+    assert_eq!(accept(1, known).await, Accepted::Another(4));
+    assert_eq!(accept(4, known).await, Accepted::Needless(4));
+    assert_eq!(world.states().accept("none", 1, known).await.expect("an answer"), Accepted::NoState);
+
+    let (newest, copy) = (world.keeper.newest("stack").await, world.states().copy("stack").await);
+    let newest = newest.expect("a state").expect("a state");
+    assert_eq!(copy.expect("a copy").map(|copy| copy.serial), Some(4));
+    assert!(super::store::up_to_date("stack", known, Some(&newest)).is_ok());
+    assert_eq!((newest.order.as_str(), newest.lineage.as_str()), ("by hand", "l"));
+    let of = |version: &Version| {
+        let mut fields: serde_json::Value = serde_json::from_slice(&version.body).expect("a state");
+        fields["serial"] = json!(0);
+        fields
+    };
+    assert_eq!(of(&newest), of(&versions[0]));
+
+    // The next run goes on from there, and one that is begun anew stands behind what is known as well.
+    world.keeper.keep(self::of("stack", 5, "next", Some(newest.mark()))).await.expect("kept");
+    assert!(world.states().begin("lost", known).await.expect("an answer"));
+    let begun = world.newest("lost").await.expect("a state").map(|mark| mark.serial);
+    assert_eq!(begun, Some(4));
+}
+
+#[test]
+fn an_accepted_state_says_what_it_said() {
+    let body = br#"{"serial": 1, "lineage": "l", "outputs": {"n": 123456789012345678901234567890.10}}"#;
+    let again = super::archive::with_serial(body, 7).expect("a state");
+    let expected = r#"{"lineage":"l","outputs":{"n": 123456789012345678901234567890.10},"serial":7}"#;
+    assert_eq!(String::from_utf8(again).expect("text"), expected);
 }

@@ -1,7 +1,7 @@
 //! The API engine: what cannot be changed is made anew, and what is to go is looked for by name.
 
 use serde_json::{Map, Value, json};
-use wanwright_executors::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together, api};
+use wanwright_executors::engine::{Begun, Log, Measure, Outcome, Run, Scans, Stored, Together, api};
 use wanwright_executors::gateway::{Gateway, RunContext};
 use wanwright_nats::Nats;
 use wanwright_schemas::effect::Phase;
@@ -69,6 +69,7 @@ pub async fn outcome_of(way: &Way<'_>, intent: Intent, device: DesiredDevice) ->
         log: Log::new(way.nats, &opened),
         measure: &measure,
         begun: &Begun::default(),
+        stored: &Stored::default(),
     };
     api::run(&run).await
 }

@@ -170,6 +170,9 @@ fn describe<S>(change: &Change<S>, changes: Option<&[FieldChange]>) -> (Option<u
         Change::TemplateAssigned { generation, template, .. } => {
             (Some(*generation), format!("begins with version {} of the template", template.version))
         }
+        Change::StateStored { state, .. } => {
+            (None, format!("has a Terraform state with serial {}", state.serial))
+        }
         Change::ContactChanged { .. } => (None, "has another contact".to_owned()),
         Change::Suspended { reason } => (None, format!("was suspended: {reason}")),
         Change::Resumed {} => (None, "was resumed".to_owned()),

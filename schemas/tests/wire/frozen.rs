@@ -16,8 +16,11 @@ use crate::json_schemas::schema;
 use crate::lines::{FILES, commands, parse, says};
 
 /// The frozen reports.
-const REPORTS: [&str; 2] =
-    [include_str!("../../frozen/report.v1.json"), include_str!("../../frozen/report.v1.plans.json")];
+const REPORTS: [&str; 3] = [
+    include_str!("../../frozen/report.v1.json"),
+    include_str!("../../frozen/report.v1.plans.json"),
+    include_str!("../../frozen/report.v1.state.json"),
+];
 
 #[test]
 fn what_was_stored_reads_and_is_written_as_it_was() {
@@ -63,13 +66,14 @@ fn an_order_keeps_its_id() {
             position,
             account,
             applied,
+            state,
             template,
             plan,
             ..
         } = order.clone();
         let again = Order::new(customer, vendor, intent, retries, desired, position);
         let again = again.under(account.as_ref()).of_applied(applied).by_template(template.as_ref());
-        let again = again.bound(plan.as_ref());
+        let again = again.of_state(state).bound(plan.as_ref());
         assert_eq!(again, order, "{line}");
     }
 }

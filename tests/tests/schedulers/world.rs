@@ -305,7 +305,7 @@ impl World {
             uid: site.uid,
             finding: Finding::Applied { generation: 1, outputs: outputs.as_object().unwrap().clone() },
         };
-        let report = Report { order: order.id, findings: vec![finding] };
+        let report = Report { order: order.id, findings: vec![finding], state: None };
         self.send(&format!("{name}.executor.site.hq.report"), &serde_json::to_value(report).unwrap()).await;
         let sequence = self.table.get(&row).await.unwrap().unwrap().sequence;
         assert!(self.table.done(&row, sequence).await.unwrap());

@@ -148,7 +148,7 @@ fn said(order: &Order, failed: bool) -> Report {
         };
         ObjectFinding { object, uid, finding }
     });
-    Report { order: order.id, findings: findings.collect() }
+    Report { order: order.id, findings: findings.collect(), state: None }
 }
 
 /// An object of an order: the command that created it, the generation that the order brings, none for what goes, and what

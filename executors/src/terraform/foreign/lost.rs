@@ -126,7 +126,7 @@ impl World {
     }
 
     /// The ids of what the vendor has.
-    async fn there(&self, what: &str) -> Vec<String> {
+    pub(super) async fn there(&self, what: &str) -> Vec<String> {
         let url = format!("{}/v1/{what}", self.vendor.url());
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let listed = client.get(url).bearer_auth("token").send().await.expect("an answer");

@@ -14,6 +14,8 @@ pub(super) mod package;
 mod plugin;
 mod pool;
 mod proxy;
+#[cfg(test)]
+mod put_back;
 mod record;
 #[cfg(test)]
 mod stopped;

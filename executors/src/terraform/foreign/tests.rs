@@ -18,13 +18,14 @@ use wanwright_schemas::effect::{Effect, Phase};
 use wanwright_schemas::order::{Desired, DesiredSite, Intent, Order};
 use wanwright_schemas::outcome::Position;
 use wanwright_schemas::plan::PlanCounts;
+use wanwright_schemas::report::StateMark;
 use wanwright_schemas::run::{self, RunEvent, RunUsage};
 use wanwright_schemas::{CommandId, subjects};
 use wanwright_simulator::{Config, Faults, Limit, Running, Simulator};
 use wanwright_vendors::{ForeignProvider, Vendor, Vendors};
 
 use super::{Package, Pool, package};
-use crate::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together};
+use crate::engine::{Begun, Log, Measure, Outcome, Run, Scans, Stored, Together};
 use crate::gateway::Gateway;
 use crate::records::context_of;
 use crate::terraform::tests::{Servers, servers};
@@ -428,6 +429,14 @@ impl World {
         self.run_until(vendor, order, attempt, &self.stop).await
     }
 
+    /// Carries an order out, and says up to which version the state was seen stored.
+    pub(super) async fn run_storing(&self, order: &Order, attempt: u32) -> (Outcome, Option<StateMark>) {
+        let (vendors, stored) = (self.vendors.snapshot(), Stored::default());
+        let vendor = vendors.get("simwan").expect("the vendor");
+        let (outcome, _) = self.run_noting(vendor, order, attempt, &self.stop, &stored).await;
+        (outcome, stored.get())
+    }
+
     /// The same, until it is told to stop.
     pub(super) async fn run_until(
         &self,
@@ -435,6 +444,17 @@ impl World {
         order: &Order,
         attempt: u32,
         stop: &CancellationToken,
+    ) -> (Outcome, u64) {
+        self.run_noting(vendor, order, attempt, stop, &Stored::default()).await
+    }
+
+    async fn run_noting(
+        &self,
+        vendor: &Vendor,
+        order: &Order,
+        attempt: u32,
+        stop: &CancellationToken,
+        stored: &Stored,
     ) -> (Outcome, u64) {
         let context = context_of(order, None);
         let opened = self.gateway.open(context);
@@ -450,6 +470,7 @@ impl World {
             held: None,
             measure: &Measure::begin(),
             begun: &Begun::default(),
+            stored,
             log: Log::new(&self.servers.nats, &opened),
         };
         let outcome = self.engine.run(&run, stop).await;
@@ -475,6 +496,7 @@ impl World {
             measure: &measure,
             log: Log::new(&self.servers.nats, &opened),
             begun: &Begun::default(),
+            stored: &Stored::default(),
         };
         let planned = self.engine.preview(&run, &self.stop).await;
         opened.store_records().await;

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wanwright_executors::engine::{Begun, Log, Measure, Outcome, Run, Scans, Together, api};
+use wanwright_executors::engine::{Begun, Log, Measure, Outcome, Run, Scans, Stored, Together, api};
 use wanwright_executors::gateway::{Gateway, Priority, RunContext};
 use wanwright_nats::{Nats, topology};
 use wanwright_schemas::order::{Desired, DesiredDevice, Intent, Order, Target};
@@ -109,6 +109,7 @@ impl World {
             log: Log::new(&self.nats, &opened),
             measure: &measure,
             begun: &Begun::default(),
+            stored: &Stored::default(),
         };
         api::run(&run).await
     }
