@@ -150,7 +150,7 @@ mod tests {
         let mut first = Templates::default();
         first.assign(3, template(2), Some(1));
         first.bring_back(6, 2);
-        assert_eq!((versions(&first), first.at(6)), ([1, 1, 2, 1, 1], None));
+        assert_eq!((versions(&first), first.at(6)), ([1, 2, 2, 1, 1], None));
         templates.applied(6);
         assert_eq!(versions(&templates), [1, 1, 1, 3, 3], "what is over is forgotten");
     }
