@@ -1,14 +1,17 @@
-//! `wanwright vendor`: work on a vendor's folder.
+//! `wanwright vendor`: work on a vendor's folder, and what a vendor said in error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use wanwright_executors::gateway::{self, Unblocked};
+use wanwright_nats::accounts::Role;
 use wanwright_vendors::Catalogue;
 use wanwright_vendors::check::{self, Checked, Level};
 
-use crate::cli::OutcomeFormat;
+use crate::cli::{Connection, OutcomeFormat};
+use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
 use crate::output;
 
@@ -43,14 +46,52 @@ pub enum VendorWhat {
         /// Folder to write to; files there that have the name of a page are overwritten.
         to: PathBuf,
     },
+    /// Have calls go on at a vendor that said in error that it wants to be left alone. For administrators.
+    #[command(
+        after_help = "What answers `Retry-After: 3600` is believed for an hour: `wanwright get budgets` shows until when. \
+        Calls go on\nwithin the vendor's limits, without their bursts; where the vendor says it again, it is obeyed again.\n\n\
+        Examples:\n  wanwright vendor unblock simwan\n  wanwright vendor unblock cato --account acme"
+    )]
+    Unblock(UnblockArgs),
 }
 
-/// Works on a folder.
+/// `vendor unblock`.
+#[derive(Debug, Args)]
+pub struct UnblockArgs {
+    #[command(flatten)]
+    connection: Connection,
+    /// The vendor.
+    vendor: String,
+    /// This account's own limits only, as `wanwright get budgets` names it; `default` is the folder's own. Without it all
+    /// limits go on.
+    #[arg(long)]
+    account: Option<String>,
+}
+
+/// Works on a folder, or on what its vendor said.
 pub async fn run(args: VendorArgs) -> Result<Exit> {
     match args.what {
         VendorWhat::Check { folder, output } => check(folder, output).await,
         VendorWhat::Docs { vendors, to } => docs(&vendors, &to),
+        VendorWhat::Unblock(args) => unblock(&args).await,
     }
+}
+
+async fn unblock(args: &UnblockArgs) -> Result<Exit> {
+    let vendor = args.vendor.parse().map_err(|error| Usage(format!("{}: {error}", args.vendor)))?;
+    let nats = args.connection.nats_unasked(Login::Role(Role::Admin), "wanwright-vendor").await?;
+    let unblocked = gateway::unblock(&nats, &vendor, args.account.as_deref()).await?;
+    for Unblocked { account, limit, until } in &unblocked {
+        output::line(format!(
+            "{vendor}, account {account}: {limit} was left alone until {until:.0} and goes on"
+        ));
+    }
+    if unblocked.is_empty() {
+        output::note(format!(
+            "{vendor} asks to be left alone nowhere: `wanwright get budgets` shows what calls wait for."
+        ));
+    }
+    Ok(Exit::Done)
 }
 
 fn docs(vendors: &Path, to: &Path) -> Result<Exit> {

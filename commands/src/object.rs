@@ -331,7 +331,10 @@ pub(crate) fn evolve<S: Clone + HasContact>(object: &mut Object<S>, change: &Cha
         Change::Removed { .. } | Change::Cancelled { restored: None, tried: false, .. } => return false,
         Change::Cancelled { generation, restored, tried } => {
             if let Some(applied) = restored.and(object.observed.as_ref()) {
-                object.templates.restored(applied.generation);
+                match tried {
+                    true => object.templates.bring_back(*generation, applied.generation),
+                    false => object.templates.restored(applied.generation),
+                }
             }
             object.plan = None;
             if *tried {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 use crate::connect::Nats;
@@ -63,6 +63,16 @@ impl Budgets {
     pub async fn open(nats: &Nats) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(BUDGETS).await.map_err(NatsError::failed("opening the budgets"))?;
         Ok(Self { store })
+    }
+
+    /// The keys of all records.
+    ///
+    /// # Errors
+    /// [`NatsError`], when the server cannot be asked.
+    pub async fn keys(&self) -> Result<Vec<String>, NatsError> {
+        let doing = "listing the budgets";
+        let keys = self.store.keys().await.map_err(NatsError::failed(doing))?;
+        keys.try_collect().await.map_err(NatsError::failed(doing))
     }
 
     /// The record of this key, if there is one.

@@ -154,7 +154,8 @@ async fn is_written(nats: &Nats, of: &str) -> Result<bool, NatsError> {
 pub async fn lacks(nats: &Nats, stream: &str, end: &End) -> Result<Option<String>, NatsError> {
     let until = Instant::now() + AGREED;
     let mut info = stream_info(&nats.js, stream).await?;
-    while info.replicas > 1 && info.last < end.sequence && Instant::now() < until {
+    // Where it was found to be lost, that was waited for.
+    while info.replicas > 1 && end.lost.is_none() && info.last < end.sequence && Instant::now() < until {
         tokio::time::sleep(AGREED / 20).await;
         info = stream_info(&nats.js, stream).await?;
     }

@@ -40,8 +40,8 @@ pub struct AssignTemplateBody {
 pub struct Assigned {
     /// The first generation that has it.
     pub generation: u64,
-    /// The version.
-    pub template: Template,
+    /// The version; none where it is that of a stack that was never given one.
+    pub template: Option<Template>,
 }
 
 /// The versions that a stack was given, as far as they matter still: the one that was applied last, and those after it.
@@ -75,7 +75,7 @@ impl Templates {
     /// The version that a generation has; none where it was never given one.
     pub fn at(&self, generation: u64) -> Option<&Template> {
         let assigned = self.assigned.iter().rev().find(|assigned| assigned.generation <= generation);
-        assigned.map(|assigned| &assigned.template)
+        assigned.and_then(|assigned| assigned.template.as_ref())
     }
 
     /// The number of the version that a generation has.
@@ -93,7 +93,7 @@ impl Templates {
     /// Notes that it is given a version.
     pub fn assign(&mut self, generation: u64, template: Template, rollout: Option<u64>) {
         self.rollout = self.rollout.max(rollout.unwrap_or_default());
-        self.assigned.push(Assigned { generation, template });
+        self.assigned.push(Assigned { generation, template: Some(template) });
     }
 
     /// Forgets what was before the version that is applied now.
@@ -102,7 +102,16 @@ impl Templates {
         self.assigned.drain(..older.saturating_sub(1));
     }
 
-    /// Forgets what was given after the generation that was applied last: that was taken back.
+    /// Gives a generation the version again that the one has which was applied last. What was given since was tried, and
+    /// nobody knows what the stack has of it.
+    pub fn bring_back(&mut self, generation: u64, applied: u64) {
+        let template = self.at(applied).cloned();
+        if self.at(generation) != template.as_ref() {
+            self.assigned.push(Assigned { generation, template });
+        }
+    }
+
+    /// Forgets what was given after the generation that was applied last: that was taken back before anybody began it.
     pub fn restored(&mut self, applied: u64) {
         self.assigned.retain(|assigned| assigned.generation <= applied);
     }
@@ -131,6 +140,17 @@ mod tests {
         let mut cancelled = templates.clone();
         cancelled.restored(5);
         assert_eq!((cancelled.version_at(9), cancelled.rollout()), (2, 2), "and that it was asked");
+        let mut tried = templates.clone();
+        tried.bring_back(9, 5);
+        assert_eq!(versions(&tried), [1, 2, 2, 3, 2]);
+        assert!(!tried.is_one(5, 9), "what the stack has of the one between is not known");
+        let again = tried.clone();
+        tried.bring_back(10, 5);
+        assert_eq!(tried, again);
+        let mut first = Templates::default();
+        first.assign(3, template(2), Some(1));
+        first.bring_back(6, 2);
+        assert_eq!((versions(&first), first.at(6)), ([1, 2, 2, 1, 1], None));
         templates.applied(6);
         assert_eq!(versions(&templates), [1, 1, 1, 3, 3], "what is over is forgotten");
     }

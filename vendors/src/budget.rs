@@ -96,7 +96,8 @@ pub struct BusyAnswer {
 /// When calls to a vendor's account are held back because they only fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breaker {
-    /// So many failures in a row open it: no answer, a 5xx, or a credential that is not accepted.
+    /// So many failures in a row open it: no answer, a 5xx that does not say when to come again, or a
+    /// credential that is not accepted.
     pub failures: NonZeroU32,
     /// How long it is open the first time; each next time twice as long.
     pub pause: Duration,

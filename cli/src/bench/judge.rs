@@ -1,9 +1,12 @@
 //! The verdict of a soak: what the histories, the tables and the vendor say, compared.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
+use sqlx::PgPool;
+use tokio::time::Instant;
 use wanwright_commands::Head;
 use wanwright_nats::accounts::Role;
 use wanwright_nats::{History, Nats};
@@ -39,7 +42,25 @@ pub struct Verdict {
     pub wrong_values: Vec<String>,
     /// Customers whose rows are not the fold of their events.
     pub rows_not_the_fold: Vec<String>,
+    /// Orders that are said to go on though nothing does, or to have ended without a word of why.
+    pub orders_without_an_end: Vec<String>,
 }
+
+/// The rows of `operations` that go on. That a later order took the place of one may be a record that died with whoever was
+/// killed: then the later one tells.
+pub const GOING_ON: &str = "operations o WHERE state IN ('waiting','running','retrying','unknown')
+    AND NOT EXISTS (SELECT FROM operations l WHERE l.customer = o.customer AND l.kind = o.kind AND l.id = o.id
+        AND l.queued_at > o.queued_at AND l.state = 'succeeded')";
+
+/// How long the last orders have to end: a look that failed often waits two minutes for its next try.
+const ENDING: Duration = Duration::from_secs(180);
+
+/// Those that ended and do not say why, or when.
+const UNEXPLAINED: &str =
+    "operations o WHERE state IN ('succeeded','failed','superseded','withdrawn','cancelled')
+    AND (finished_at IS NULL OR waiting_for IS NOT NULL
+        OR state = 'failed' AND (error_code IS NULL OR error_message IS NULL)
+        OR state = 'superseded' AND superseded_by IS NULL)";
 
 impl Verdict {
     /// Whether nothing is wrong.
@@ -51,6 +72,7 @@ impl Verdict {
             && self.calls_above_limit == 0
             && self.wrong_values.is_empty()
             && self.rows_not_the_fold.is_empty()
+            && self.orders_without_an_end.is_empty()
     }
 }
 
@@ -69,7 +91,31 @@ pub async fn judge(endpoints: &Endpoints, accepted: &Accepted) -> Result<Verdict
         let verified = wanwright_projections::verify(&pool, &nats, &events_stream(partition)).await?;
         verdict.rows_not_the_fold.extend(verified.different.into_keys());
     }
+    verdict.orders_without_an_end = without_an_end_at_last(&pool).await?;
     Ok(verdict)
+}
+
+/// The same once all have had their time: objects are as they should be before the last order says so.
+pub async fn without_an_end_at_last(pool: &PgPool) -> Result<Vec<String>> {
+    let deadline = Instant::now() + ENDING;
+    loop {
+        let orders = without_an_end(pool).await?;
+        if orders.is_empty() || Instant::now() >= deadline {
+            return Ok(orders);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// The orders that did not come to an end, or do not say which, each in a line.
+async fn without_an_end(pool: &PgPool) -> Result<Vec<String>> {
+    let all = format!(
+        "SELECT format('%s %s/%s: order %s is %s since %s', o.customer, o.kind, o.id, o.order_id, o.state, o.updated_at)
+         FROM {GOING_ON} UNION ALL
+         SELECT format('%s %s/%s: order %s is %s without saying why', o.customer, o.kind, o.id, o.order_id, o.state)
+         FROM {UNEXPLAINED} ORDER BY 1"
+    );
+    Ok(sqlx::query_scalar(&all).fetch_all(pool).await?)
 }
 
 async fn histories(
@@ -162,5 +208,53 @@ mod tests {
         let wrong: Vec<&str> = verdict.wrong_devices.iter().map(|text| &text[..1]).collect();
         assert_eq!((verdict.fresh_devices, verdict.devices_gone_again, wrong), (1, 1, vec!["b", "c", "e"]));
         assert!(!verdict.is_good(), "{}", json!(verdict));
+    }
+
+    #[tokio::test]
+    async fn an_order_that_goes_on_or_does_not_say_why_it_ended_is_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).expect("a folder for the user of Postgres");
+        let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp/programs");
+        let options = wanwright_supervisor::PostgresOptions::new(dir.path().join("postgres"), cache);
+        let postgres = wanwright_supervisor::Postgres::start(&options).await.expect("a Postgres");
+        let pool = PgPool::connect(&postgres.url()).await.expect("a connection");
+        wanwright_projections::migrate(&pool).await.expect("tables");
+        // By minutes: the device, the state, when it ended and why.
+        let rows = [
+            (1, "a", "succeeded", true, None),
+            (2, "b", "waiting", false, None),
+            (3, "b", "succeeded", true, None),
+            (4, "c", "waiting", false, None),
+            (5, "d", "running", false, None),
+            (6, "e", "failed", true, Some("VendorRefused")),
+            (7, "f", "failed", true, None),
+            (8, "g", "cancelled", false, None),
+            (9, "h", "superseded", true, None),
+            (10, "i", "unknown", false, None),
+            (11, "j", "succeeded", true, None),
+            (12, "j", "retrying", false, Some("Unavailable")),
+            (13, "k", "withdrawn", true, None),
+        ];
+        for (minute, device, state, is_over, code) in rows {
+            sqlx::query(
+                "INSERT INTO operations (customer, order_id, vendor, kind, id, state, error_code, error_message, queued_at,
+                     updated_at, finished_at, sequence)
+                 SELECT 'acme', gen_random_uuid(), 'simwan', 'device', $2, $3, $5, $5, at, at, CASE WHEN $4 THEN at END, $1
+                 FROM (SELECT now() + $1 * interval '1 minute' AS at) t",
+            )
+            .bind(minute)
+            .bind(device)
+            .bind(state)
+            .bind(is_over)
+            .bind(code)
+            .execute(&pool)
+            .await
+            .expect("a row");
+        }
+        let found = without_an_end(&pool).await.expect("the rows");
+        let found: Vec<&str> = found.iter().map(|line| &line["acme device/".len()..][..1]).collect();
+        assert_eq!(found, ["c", "d", "f", "g", "h", "i", "j"]);
+        postgres.stop(Duration::from_secs(10)).await;
     }
 }

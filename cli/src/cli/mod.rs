@@ -59,7 +59,7 @@ pub enum Mode {
     Get(GetArgs),
     /// Say which kinds, versions, fields, rules and verbs a vendor has.
     Explain(ExplainArgs),
-    /// Check a vendor's folder.
+    /// Check a vendor's folder, or have calls go on where a vendor asked in error to be left alone.
     Vendor(crate::vendor::VendorArgs),
     /// Print whom to talk to about a site or a device. It takes the master key.
     Reveal(RevealArgs),

@@ -78,6 +78,12 @@ pub fn assign(world: &mut World, from: u32, to: u32, rollout: u64) -> Vec<String
     sent.unwrap_or_else(|refusal| panic!("{refusal}")).iter().map(short).collect()
 }
 
+/// The version that an order of the stack would have.
+fn given_to(world: &World) -> Option<u32> {
+    let site = &world.state.sites[&"oslo".parse().expect("an id")];
+    site.templates.at(site.generation).map(|template| template.version)
+}
+
 fn ordered(world: &World) -> Option<u32> {
     world.change("site.oslo").template.map(|template| template.version)
 }
@@ -158,10 +164,51 @@ fn a_version_that_comes_back_after_another_was_tried_is_brought_about_as_a_whole
     world.fail("site.oslo");
     // What the tunnel has of the version that failed is not known.
     assign(&mut world, 1, 2, 3);
+    assert_eq!(but_its_tunnel(&mut world), ["oslo SiteFailed 4"]);
+}
+
+/// What becomes of Oslo when all of its order is done but its tunnel, of which nobody asked anything.
+fn but_its_tunnel(world: &mut World) -> Vec<String> {
     let (target, mut report) = done(&world.change("site.oslo"));
     let (code, message) = (VendorRefused, "mtu is too small".to_owned());
     report.findings[1].finding = Finding::Failed { generation: 1, code, message };
-    assert_eq!(world.report(&(target, report)), ["oslo SiteFailed 4"]);
+    world.report(&(target, report))
+}
+
+#[test]
+fn a_version_that_is_brought_back_by_a_cancel_is_brought_about_as_a_whole_where_another_was_tried() {
+    // A stack that was never given one, and one that was.
+    for given in [false, true] {
+        let (mut world, mut at) = (running(), 1);
+        if given {
+            assign(&mut world, 1, 2, 1);
+            world.carry_out("site.oslo");
+            at = 2;
+        }
+        let had = given_to(&world);
+        assign(&mut world, if given { 2 } else { 1 }, 3, 2);
+        let mut waiting = world.clone();
+        world.standing = Standing::Tried;
+        let cancelled = [format!("oslo SiteChanged {}", at + 2), format!("oslo SiteCancelled {}", at + 2)];
+        assert_eq!(world.accept("site.oslo.cancel", ""), cancelled);
+        assert_eq!(ordered(&world), had);
+        let mut whole = world.clone();
+        assert_eq!(but_its_tunnel(&mut world), [format!("oslo SiteFailed {}", at + 2)]);
+        // So it is by a retry as well, and when what comes back is changed.
+        world.accept("site.oslo.retry", "");
+        assert_eq!(but_its_tunnel(&mut world), [format!("oslo SiteFailed {}", at + 2)]);
+        world.accept("site.oslo.change", r#"{"lan":["10.9.0.0/24"]}"#);
+        assert_eq!(but_its_tunnel(&mut world), [format!("oslo SiteFailed {}", at + 3)]);
+        // Once all of it was there, nothing of that is left.
+        whole.carry_out("site.oslo");
+        whole.accept("site.oslo.change", r#"{"lan":["10.9.0.0/24"]}"#);
+        assert_eq!(ordered(&whole), had);
+        assert_eq!(but_its_tunnel(&mut whole), [format!("oslo SiteApplied {}", at + 3)]);
+        // What nobody began left nothing.
+        waiting.accept("site.oslo.cancel", "");
+        waiting.accept("site.oslo.change", r#"{"lan":["10.9.0.0/24"]}"#);
+        assert_eq!(but_its_tunnel(&mut waiting), [format!("oslo SiteApplied {}", at + 3)]);
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! A server whose files are damaged looks healthy and may lead: nothing is decided on what it answers.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::ClusterInfo;
 use wanwright_commands::service::Options;
+use wanwright_nats::inventory::{AGREED, End, lacks};
 use wanwright_nats::{Nats, stream_info, topology};
-use wanwright_schemas::{CommandId, Outcome, Reason, subjects};
+use wanwright_schemas::{CommandId, Digest, Outcome, Reason, subjects};
 use wanwright_supervisor::{NatsCluster, NatsOptions, SyncInterval};
 use wanwright_vendors::Catalogue;
 
@@ -135,6 +136,18 @@ fn all_current(info: &ClusterInfo) -> bool {
     info.leader.is_some()
         && info.replicas.len() == 2
         && info.replicas.iter().all(|other| other.current && !other.offline)
+}
+
+#[tokio::test]
+async fn for_what_is_known_to_be_lost_nobody_waits() {
+    let cluster = Cluster::start().await;
+    let end = End { sequence: 9, body: Digest::of(b"lost"), lost: None };
+    for (lost, waits) in [(None, true), (Some(1), false)] {
+        let asked = Instant::now();
+        let lacking = lacks(&cluster.nats, "EVENTS-0", &End { lost, ..end.clone() }).await.unwrap();
+        assert!(lacking.is_some_and(|why| why.contains("it ends at 0")));
+        assert_eq!(asked.elapsed() >= AGREED, waits, "{:?}", asked.elapsed());
+    }
 }
 
 #[tokio::test]

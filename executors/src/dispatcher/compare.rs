@@ -12,7 +12,7 @@ use wanwright_nats::{History, Nats, OrderTable, TableRow, trace};
 use wanwright_schemas::order::{Intent, Order, Target};
 use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::trace::TraceContext;
-use wanwright_schemas::{CustomerId, OrderId, headers, subjects};
+use wanwright_schemas::{CustomerId, OrderId, Position, headers, subjects};
 use wanwright_vendors::Vendors;
 
 use super::alarms::Alarms;
@@ -102,8 +102,8 @@ impl Compare {
         if orders::held(&head.state, target).is_some() {
             // It was suspended, waits for an approval or for others to be gone: what is in the table does not begin. A run
             // that has begun ends by itself, and its report counts.
-            self.withdraw(&change_row, head.sequence).await?;
-            self.withdraw(&look_row, head.sequence).await?;
+            self.withdraw(&change_row, &position).await?;
+            self.withdraw(&look_row, &position).await?;
             return Ok(Compared::Equal);
         }
         // A look in the middle of a change would report the change as drift.
@@ -113,20 +113,20 @@ impl Compare {
                     return Ok(Compared::HeadMoved);
                 }
             }
-            (None, Some(_)) => self.withdraw(&look_row, head.sequence).await?,
+            (None, Some(_)) => self.withdraw(&look_row, &position).await?,
             (None, None) => {}
         }
         match &wanted.change {
             // What is only planned needs no window.
             Some(change) if change.changes() && !self.may_begin(customer, head, target) => {
                 // The same as for what is held: what has begun ends by itself.
-                self.withdraw(&change_row, head.sequence).await?;
+                self.withdraw(&change_row, &position).await?;
                 Ok(Compared::Equal)
             }
             Some(change) => self.put(head, change_row, change, trace).await,
             // Written on an older state, while it was cancelled, or before its plan had to wait.
             None if wanted.plan_waits || orders::was_cancelled(&head.state, target) => {
-                self.withdraw(&change_row, head.sequence).await?;
+                self.withdraw(&change_row, &position).await?;
                 Ok(Compared::Equal)
             }
             // A change is marked as done by whoever carried it out.
@@ -171,13 +171,7 @@ impl Compare {
                 return Ok(Compared::Equal);
             }
             match older.as_ref().map(|(older, _)| older) {
-                // Sequences of two streams say nothing about each other: the customer has moved in between.
-                Some(older)
-                    if older.position.stream == order.position.stream
-                        && older.position.sequence > order.position.sequence =>
-                {
-                    return Ok(Compared::Equal);
-                }
+                Some(older) if self.is_newer(older, &order.position).await? => return Ok(Compared::Equal),
                 Some(_) => {}
                 // Nothing waits. If that is because the order has just been carried out, then its report is in the
                 // history by now, behind the head that still wants it.
@@ -219,17 +213,28 @@ impl Compare {
         match serde_json::from_slice::<Order>(&row.payload) {
             Ok(order) if matches!(order.intent, Intent::Apply | Intent::Plan { .. }) => {
                 let [row, _] = subjects::orders_of_target(&order.vendor, customer, target);
-                self.withdraw(&row, head.sequence).await
+                self.withdraw(&row, &self.history.position(customer, head.sequence)).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Marks a row as done that this head does not want. One that was written on a newer head stays.
-    async fn withdraw(&self, row: &str, head: u64) -> Result<(), Stuck> {
+    /// Whether an order was written on a newer head than the one that is here. An order that the history does not go up to
+    /// is of messages that are lost, and an administrator has said that this is known. Sequences of two streams say nothing
+    /// about each other: the customer has moved in between.
+    async fn is_newer(&self, order: &Order, here: &Position) -> Result<bool, Stuck> {
+        let Position { stream, sequence } = &order.position;
+        let is_behind = *stream == here.stream && *sequence > here.sequence;
+        Ok(is_behind && self.history.head(&order.customer).await? >= *sequence)
+    }
+
+    /// Marks a row as done that the head here does not want. One that was written on a newer head stays.
+    async fn withdraw(&self, row: &str, here: &Position) -> Result<(), Stuck> {
         let Some(present) = self.table.get(row).await?.filter(|row| !row.is_done()) else { return Ok(()) };
         let order = serde_json::from_slice::<Order>(&present.payload);
-        if order.as_ref().is_ok_and(|order| order.position.sequence > head) {
+        if let Ok(order) = &order
+            && self.is_newer(order, here).await?
+        {
             return Ok(());
         }
         self.table.end(row, present.sequence, ended(&present)).await?;

@@ -27,12 +27,9 @@ const REST: u32 = 9;
 pub(super) async fn run(compare: Compare, stop: CancellationToken) {
     loop {
         let began = Instant::now();
-        let swept = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            swept = sweep(&compare) => swept,
-        };
-        if let Err(error) = swept {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a sweep of the orders did not finish");
+            () = sweep(&compare) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -41,17 +38,20 @@ pub(super) async fn run(compare: Compare, stop: CancellationToken) {
     }
 }
 
-async fn sweep(compare: &Compare) -> Result<(), NatsError> {
+async fn sweep(compare: &Compare) {
     let nats = &compare.nats;
     for partition in 0..nats.partitions {
-        for customer in customers(nats, partition).await? {
-            // One customer that cannot be compared holds back no other.
+        // One partition, or one customer, that cannot be compared holds back no other.
+        let customers = customers(nats, partition).await.unwrap_or_else(|error| {
+            tracing::warn!(partition, error = &error as &dyn std::error::Error, "orders were not compared");
+            Vec::new()
+        });
+        for customer in customers {
             if let Err(stuck) = of_customer(compare, &customer, None).await {
                 tracing::warn!(%customer, error = &stuck as &dyn std::error::Error, "orders were not compared");
             }
         }
     }
-    Ok(())
 }
 
 /// Compares everything a customer has, or some of it.

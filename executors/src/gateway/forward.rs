@@ -201,6 +201,10 @@ async fn once(
     if status != 401 {
         secret.works();
     }
+    let wish = answer::retry_after(&answered.headers);
+    let busy = lane.budget.busy(&made.class, status, wish, &answered.body);
+    // Who is there and says when to come again is left alone until then: there is nothing for the breaker to find out.
+    let says_when = busy.as_ref().is_some_and(|(_, limits)| !limits.is_empty());
     match status {
         401 if lane.credential.refused(&secret).await => {
             drop(ticket);
@@ -210,15 +214,14 @@ async fn once(
         }
         401 => ticket.failed("the vendor does not accept our credential".to_owned()),
         501 => ticket.worked(),
-        500.. => ticket.failed(format!("the vendor answered with {status}")),
+        500.. if !says_when => ticket.failed(format!("the vendor answered with {status}")),
         _ => ticket.worked(),
     }
     if matches!(status, 401 | 407) {
         // The credential is ours.
         run.failed_by_us();
     }
-    let wish = answer::retry_after(&answered.headers);
-    if let Some((penalty, limits)) = lane.budget.busy(&made.class, status, wish, &answered.body) {
+    if let Some((penalty, limits)) = busy {
         lane.budget.block(limits, penalty);
         let is_away = status == 503 && wish.is_some();
         let may_have_worked = (is_away || has_worked(status, &answered.body)) && !is_repeatable(made);

@@ -41,7 +41,7 @@ use wanwright_vendors::Vendors;
 pub use admit::{Admitted, Expected};
 pub use budget::{
     Admission, Counts, Level, LimitStanding, Open, Priority, RECORD_VERSION, Record, Standing, Trial,
-    record_key,
+    Unblocked, record_key, unblock,
 };
 pub use lanes::{AccountKey, NoLane};
 pub use run::{Opened, RunContext, Share};

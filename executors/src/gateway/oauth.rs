@@ -127,8 +127,9 @@ async fn fetch(
         return Err(problem(502, "the vendor gave no answer to the question for an access token"));
     };
     if let Some((penalty, limits)) = lane.budget.busy(&class, status.as_u16(), retry_after(&headers), &body) {
+        let says_when = !limits.is_empty();
         lane.budget.block(limits, penalty);
-        if status.is_server_error() {
+        if status.is_server_error() && !says_when {
             ticket.failed(format!("the vendor answered with {}", status.as_u16()));
         } else {
             ticket.worked();

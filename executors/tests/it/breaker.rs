@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use tokio::time::Instant;
-use wanwright_executors::gateway::{Admission, Gateway, Standing};
+use wanwright_executors::gateway::{Admission, Gateway, Standing, unblock};
 use wanwright_schemas::VendorId;
 
 use crate::world::World;
@@ -169,6 +169,67 @@ async fn a_vendor_that_is_away_and_says_when_it_is_back_is_left_alone_until_then
     level(&other.gateway, |standing| standing.waiting == 1).await;
     assert!(!waiting.is_finished());
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_when_to_come_again_is_not_taken_for_broken() {
+    let world = World::with(&format!("{BUDGET}[breaker]\nfailures = 2\nopen_seconds = 2\n"), 50, 50).await;
+    let (calls, says) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU16::new(1)));
+    let (counted, when) = (Arc::clone(&calls), Arc::clone(&says));
+    let routes = Router::new().fallback(async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", when.load(Ordering::SeqCst).to_string())], "{}")
+    });
+    let process = world.process_to(&serve(routes).await).await;
+    let run = process.gateway.open(World::context("edge-01"));
+    // Without a key it is not made again by the gateway.
+    let post = || world.http.post(format!("{}/x", run.base_url())).body("{}").send();
+    for _ in 0..4 {
+        assert_eq!(post().await.unwrap().headers()["retry-after"], "1");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
+    // It says so, and not when.
+    says.store(0, Ordering::SeqCst);
+    for _ in 0..2 {
+        post().await.unwrap();
+    }
+    level(&process.gateway, |standing| matches!(standing.admission, Admission::HeldBack { .. })).await;
+    assert!(post().await.unwrap().text().await.unwrap().contains("held back until"));
+    assert_eq!(calls.load(Ordering::SeqCst), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_vendor_said_in_error_is_taken_back_for_all() {
+    let world = World::with(BUDGET, 50, 50).await;
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let routes = Router::new().fallback(async move || match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3600")]).into_response(),
+        _ => "{}".into_response(),
+    });
+    let url = serve(routes).await;
+    let (one, other) = (world.process_to(&url).await, world.process_to(&url).await);
+    let run = one.gateway.open(World::context("edge-01"));
+    assert_eq!(world.http.get(format!("{}/x", run.base_url())).send().await.unwrap().status(), 429);
+    let is_blocked = |standing: &Standing| standing.limits.iter().any(|limit| limit.blocked.is_some());
+    level(&other.gateway, is_blocked).await;
+    let run = other.gateway.open(World::context("edge-02"));
+    let waiting = tokio::spawn(world.http.get(format!("{}/x", run.base_url())).send());
+    level(&other.gateway, |standing| standing.waiting == 1).await;
+
+    let away: VendorId = "versa".parse().unwrap();
+    assert_eq!(unblock(&world.nats, &away, None).await.unwrap(), []);
+    assert_eq!(unblock(&world.nats, &vendor(), Some("other")).await.unwrap(), []);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    let taken_back = unblock(&world.nats, &vendor(), Some("default")).await.unwrap();
+    let [unblocked] = &taken_back[..] else { panic!("{taken_back:?}") };
+    let left = unblocked.until.duration_since(jiff::Timestamp::now()).as_secs();
+    assert_eq!((unblocked.account.as_str(), unblocked.limit.as_str()), ("default", "calls"));
+    assert!((3500..=3600).contains(&left), "{unblocked:?}");
+    let answer = tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("its turn").unwrap();
+    assert_eq!(answer.unwrap().status(), 200);
+    level(&one.gateway, |standing| !is_blocked(standing)).await;
+    assert_eq!(unblock(&world.nats, &vendor(), None).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,17 +45,21 @@ impl Running {
 
 impl World {
     pub async fn new() -> Self {
+        Self::of_partitions(1).await
+    }
+
+    pub async fn of_partitions(partitions: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let mut options = NatsOptions::new(dir.path(), cache);
         options.sync_interval = SyncInterval::Lazy;
         let server = wanwright_supervisor::Nats::start(&options).await.unwrap();
-        let nats = wanwright_nats::connect(&server.url_with_login(), "test", 1).await.unwrap();
+        let nats = wanwright_nats::connect(&server.url_with_login(), "test", partitions).await.unwrap();
         topology::apply(&nats, 1).await.unwrap();
         Self { nats, _server: server, _dir: dir }
     }
 
-    fn dispatch(&self) -> Running {
+    pub fn dispatch(&self) -> Running {
         let vendors = concat!(env!("CARGO_MANIFEST_DIR"), "/../vendors");
         self.dispatch_for(Arc::new(Catalogue::load(vendors).unwrap()))
     }
@@ -112,7 +116,7 @@ impl World {
     }
 
     /// How many rows of the table of orders match.
-    async fn orders(&self, of: &str) -> usize {
+    pub async fn orders(&self, of: &str) -> usize {
         let stream = self.nats.js.get_stream_no_info(topology::ORDERS).await.unwrap();
         let rows = stream.info_with_subjects(format!("wan.order.*.{of}.*.*")).await.unwrap();
         futures::StreamExt::count(rows).await
@@ -135,7 +139,7 @@ impl World {
     }
 
     /// Waits until the dispatcher has worked off this message and all before it.
-    async fn worked_off(&self, sequence: u64) {
+    pub async fn worked_off(&self, sequence: u64) {
         until("the events are worked off", || async {
             let stream = self.nats.js.get_stream(subjects::events_stream(0)).await.unwrap();
             let consumer = stream.get_consumer::<pull::Config>("dispatcher").await;

@@ -10,6 +10,7 @@ mod doors;
 mod echoes;
 mod faults;
 mod gateway;
+mod losses;
 mod made_up;
 mod oauth;
 mod placeholders;

@@ -80,9 +80,11 @@ impl ObjectRow for SiteRow {
                 self.templates.assign(*generation, template.clone(), *rollout);
             }
             Change::Applied { generation, .. } => self.templates.applied(*generation),
-            Change::Cancelled { restored: Some(_), .. } => {
-                if let Some(applied) = self.life.state.observed_generation {
-                    self.templates.restored(applied);
+            Change::Cancelled { generation, restored: Some(_), tried } => {
+                match (self.life.state.observed_generation, tried) {
+                    (Some(applied), true) => self.templates.bring_back(*generation, applied),
+                    (Some(applied), false) => self.templates.restored(applied),
+                    (None, _) => {}
                 }
             }
             _ => return,

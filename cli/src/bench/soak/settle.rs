@@ -11,6 +11,7 @@ use wanwright_supervisor::Child;
 
 use super::{Campaign, SETTLE};
 use crate::bench::births;
+use crate::bench::judge::GOING_ON;
 use crate::endpoints::{Endpoints, Login, PERSON};
 use crate::send;
 
@@ -47,11 +48,9 @@ impl Campaign {
 
     /// Waits until nothing of the stacks is on its way.
     pub(super) async fn settled_stacks(&mut self, system: &mut Child) -> Result<Endpoints> {
-        // That a later order took the place of one may be a record that died with whoever was killed: then the later one tells.
-        const SQL: &str = "SELECT (SELECT count(*) FROM operations o WHERE state IN ('waiting','running','retrying','unknown')
-                AND NOT EXISTS (SELECT FROM operations l WHERE l.customer = o.customer AND l.kind = o.kind AND l.id = o.id
-                    AND l.queued_at > o.queued_at AND l.state = 'succeeded'))
-            + (SELECT coalesce(sum(behind), 0)::bigint FROM projection_lag)";
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM {GOING_ON}) + (SELECT coalesce(sum(behind), 0)::bigint FROM projection_lag)"
+        );
         let deadline = Instant::now() + SETTLE;
         let mut last = "it has not started".to_owned();
         while Instant::now() < deadline {
@@ -60,7 +59,7 @@ impl Campaign {
             }
             let asked = async {
                 let endpoints = Endpoints::read(&self.home)?;
-                let waiting: i64 = sqlx::query_scalar(SQL).fetch_one(&pool(&endpoints).await?).await?;
+                let waiting: i64 = sqlx::query_scalar(&sql).fetch_one(&pool(&endpoints).await?).await?;
                 anyhow::Ok((endpoints, waiting))
             };
             match asked.await {

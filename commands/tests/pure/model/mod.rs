@@ -89,7 +89,7 @@ struct Thing {
     plan: Option<Plan>,
     plans: u64,
     /// The versions of the template that a site was given, and with which generations; the last rollout that it heard of.
-    versions: Vec<(u64, u32)>,
+    versions: Vec<(u64, Option<u32>)>,
     rollout: u64,
     /// The minute at which the window opens for which it waits, as it was judged last, and whether it need not wait.
     late: Option<i64>,

@@ -10,7 +10,7 @@ const VERSIONS: u32 = 2;
 impl Thing {
     /// The version that a generation was given; none where it never was given any, and has the first.
     pub(super) fn version_at(&self, generation: u64) -> Option<u32> {
-        self.versions.iter().rev().find(|(from, _)| *from <= generation).map(|(_, version)| *version)
+        self.versions.iter().rev().find(|(from, _)| *from <= generation).and_then(|(_, version)| *version)
     }
 }
 
@@ -41,7 +41,7 @@ impl Model {
             return Err(TemplateChanged);
         }
         let thing = &mut self.things[at];
-        thing.versions.push((thing.generation + 1, to));
+        thing.versions.push((thing.generation + 1, Some(to)));
         thing.rollout = rollout;
         self.change(at, by, now);
         Ok(())

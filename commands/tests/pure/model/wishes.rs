@@ -330,7 +330,12 @@ impl Model {
             }
             let thing = &mut self.things[at];
             thing.is_to_be(wish);
-            thing.versions.retain(|(from, _)| *from <= thing.observed);
+            if tried && thing.versions.iter().any(|(from, _)| *from > thing.observed) {
+                // It comes back after another, of which the vendor may have anything.
+                thing.versions.push((thing.generation + 1, thing.version_at(thing.observed)));
+            } else {
+                thing.versions.retain(|(from, _)| *from <= thing.observed);
+            }
         }
         let thing = &mut self.things[at];
         thing.generation += 1;

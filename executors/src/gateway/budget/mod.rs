@@ -23,6 +23,7 @@ mod processes;
 mod record;
 mod share;
 mod standing;
+mod unblock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub(super) use graphql::only_asks;
 pub use record::{Level, RECORD_VERSION, Record};
 pub(super) use standing::time;
 pub use standing::{Admission, LimitStanding, Standing};
+pub use unblock::{Unblocked, unblock};
 
 use desk::Desk;
 

@@ -151,6 +151,24 @@ impl Record {
         level.due = level.due.max(until + pace.tolerance());
     }
 
+    /// Takes back that limits of these names are to be left alone, and answers until when they were. Their burst is taken for
+    /// used up: what was is not known any more.
+    pub(in crate::gateway) fn unblock(
+        &mut self,
+        latest: i64,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Vec<(String, i64)> {
+        let mut taken_back = Vec::new();
+        for (name, level) in &mut self.limits {
+            if let Some(until) = level.blocked.filter(|until| *until > latest && is_meant(name)) {
+                level.blocked = None;
+                level.cut(latest, 0);
+                taken_back.push((name.clone(), until));
+            }
+        }
+        taken_back
+    }
+
     /// Takes every limit for as used as it can be: the clock was set, and what is left is not known.
     pub(in crate::gateway) fn empty(&mut self, latest: i64) {
         self.steps = self.steps.wrapping_add(1);
@@ -216,6 +234,34 @@ mod tests {
             record.sanitize(NOW + kept, 0);
             assert_eq!(record.limits["calls"].blocked, None);
         }
+    }
+
+    #[test]
+    fn a_wish_that_is_taken_back_gives_no_call_that_was_made_before_it_again() {
+        let pace = Pace { interval: SECOND, burst: 3, grace: 0 };
+        let limits = || [("calls", &pace)];
+        let mut record = Record::default();
+        // It has its burst, and takes it with what can be taken ahead.
+        let mut at = record.first(limits(), NOW, NOW).max(NOW + 10 * SECOND);
+        let now = at;
+        while at <= now + LEAD {
+            record.take(limits(), at, now);
+            at = record.first(limits(), now, now);
+        }
+        let used = record.limits["calls"].due;
+        record.block("calls", &pace, now + HOUR, now);
+        record.block("other", &pace, now + HOUR, now);
+        let mut later = record.clone();
+        assert_eq!(record.unblock(now, |name| name == "calls"), [("calls".to_owned(), now + HOUR)]);
+        let level = record.limits["calls"];
+        assert_eq!((level.blocked, record.limits["other"].blocked), (None, Some(now + HOUR)));
+        assert!(level.due >= used, "{} of {used} are left", level.due);
+        assert!(record.first(limits(), now, now) <= now + 5 * SECOND);
+        assert_eq!(record.unblock(now, |name| name == "calls"), []);
+        // Nor has it all of the burst that it might have had since.
+        later.unblock(now + HOUR / 2, |_| true);
+        assert!(later.first(limits(), now + HOUR / 2, now + HOUR / 2) > now + HOUR / 2);
+        assert_eq!(later.unblock(now + 2 * HOUR, |_| true), []);
     }
 
     #[test]

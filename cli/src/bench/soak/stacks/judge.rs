@@ -15,6 +15,7 @@ use wanwright_schemas::subjects::PARTITIONS;
 
 use super::work::Wanted;
 use crate::bench::backdoor::BackDoor;
+use crate::bench::judge::without_an_end_at_last;
 use crate::endpoints::{Endpoints, Login};
 
 /// What only a state has.
@@ -42,13 +43,21 @@ pub struct Verdict {
     pub states_differ: Vec<String>,
     /// Versions of states that were set aside, wait for Postgres, or were not written to their end.
     pub left_behind: Vec<String>,
+    /// Orders that are said to go on though nothing does, or to have ended without a word of why.
+    pub orders_without_an_end: Vec<String>,
 }
 
 impl Verdict {
     /// Whether nothing is wrong.
     pub fn is_good(&self) -> bool {
-        let wrong =
-            [&self.orphans, &self.missing, &self.not_made_once, &self.states_differ, &self.left_behind];
+        let wrong = [
+            &self.orphans,
+            &self.missing,
+            &self.not_made_once,
+            &self.states_differ,
+            &self.left_behind,
+            &self.orders_without_an_end,
+        ];
         self.compared > 0 && wrong.iter().all(|found| found.is_empty())
     }
 }
@@ -67,6 +76,7 @@ pub async fn judge(home: &Path, endpoints: &Endpoints, stacks: &[Wanted]) -> Res
     names(&door, &there, stacks, &mut verdict).await?;
     states(home, endpoints, &pool, &there, &mut verdict).await?;
     left_behind(home, &mut verdict);
+    verdict.orders_without_an_end = without_an_end_at_last(&pool).await?;
     Ok(verdict)
 }
 
