@@ -234,16 +234,19 @@ async fn streams(nats: &Nats, findings: &mut Findings) {
     }
     findings.good(format!("NATS has its {} streams", topology::streams(nats.partitions, count).len()));
     let damaged = match replicas::damaged(nats).await {
-        Ok(damaged) => damaged,
-        Err(error) => return findings.later("what each server has", &wanwright_nats::chain(&error)),
+        Ok(damaged) => Some(damaged),
+        Err(error) => {
+            findings.later("what each server has", &wanwright_nats::chain(&error));
+            None
+        }
     };
-    damaged.iter().for_each(|damaged| findings.bad("replicas", damaged));
+    damaged.iter().flatten().for_each(|damaged| findings.bad("replicas", damaged));
     match topology::behind(nats).await {
         Ok(behind) if !behind.is_empty() => {
             let behind: Vec<&str> = behind.iter().map(|line| line.trim()).collect();
             findings.bad("replicas", behind.join("; "));
         }
-        Ok(_) if count > 1 && damaged.is_empty() => {
+        Ok(_) if count > 1 && damaged.as_ref().is_some_and(Vec::is_empty) => {
             findings.good(format!("all {} have all of every stream", counted(count)))
         }
         Ok(_) => {}
