@@ -82,7 +82,7 @@ pub struct RepartitionArgs {
     after_help = "Finds the replicas that lack messages, as `doctor` does. For each of their servers it says when to stop it, takes\n\
     those streams away from it, says when to start it, and waits until it has everything. Nothing is changed before the\n\
     server is stopped. Two servers with everything are left at any time; where there are not two it refuses. Meanwhile a\n\
-    stream has one replica less, and roles that are started then wait for `nats apply --replicas`, as after an interruption.\n\n\
+    stream has one replica less, and a role that is started refuses to. Interrupted, `nats apply --replicas` gives it back.\n\n\
     Examples:\n  wanwright nats repair --dry-run\n  wanwright nats repair"
 )]
 pub struct RepairArgs {
