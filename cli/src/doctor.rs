@@ -8,7 +8,7 @@ use anyhow::Result;
 use wanwright_commands::service::LostHistory;
 use wanwright_nats::accounts::{Authority, OPERATORS, Role, SYS, WAN};
 use wanwright_nats::topology::{self, Plan};
-use wanwright_nats::{Access, Controls, Nats};
+use wanwright_nats::{Access, Controls, Nats, replicas};
 use wanwright_schemas::subjects::{self, PARTITIONS};
 use wanwright_supervisor::{Error, Found};
 use wanwright_vendors::Catalogue;
@@ -221,24 +221,34 @@ async fn lost(nats: &Nats, findings: &mut Findings) {
 
 /// The streams, who keeps them, and what an acknowledged message survives.
 async fn streams(nats: &Nats, findings: &mut Findings) {
-    let (replicas, plan) = match compared(nats).await {
+    let (count, plan) = match compared(nats).await {
         Ok(compared) => compared,
         Err(error) => return findings.bad("streams", error),
     };
-    profile(nats, replicas, findings).await;
+    profile(nats, count, findings).await;
     if plan != Plan::default() {
         let Plan { create, differences } = plan;
         let missing = create.iter().map(|name| format!("{name} is not there"));
         let lines = missing.chain(differences.into_iter().map(|line| line.trim().to_owned()));
         return findings.bad("streams", lines.collect::<Vec<_>>().join("; "));
     }
-    findings.good(format!("NATS has its {} streams", topology::streams(nats.partitions, replicas).len()));
+    findings.good(format!("NATS has its {} streams", topology::streams(nats.partitions, count).len()));
+    let damaged = match replicas::damaged(nats).await {
+        Ok(damaged) => Some(damaged),
+        Err(error) => {
+            findings.later("what each server has", &wanwright_nats::chain(&error));
+            None
+        }
+    };
+    damaged.iter().flatten().for_each(|damaged| findings.bad("replicas", damaged));
     match topology::behind(nats).await {
         Ok(behind) if !behind.is_empty() => {
             let behind: Vec<&str> = behind.iter().map(|line| line.trim()).collect();
             findings.bad("replicas", behind.join("; "));
         }
-        Ok(_) if replicas > 1 => findings.good(format!("all {} have all of every stream", counted(replicas))),
+        Ok(_) if count > 1 && damaged.as_ref().is_some_and(Vec::is_empty) => {
+            findings.good(format!("all {} have all of every stream", counted(count)))
+        }
         Ok(_) => {}
         Err(error) => findings.bad("replicas", error),
     }

@@ -18,6 +18,7 @@ mod log;
 mod output;
 mod pause;
 mod plan;
+mod repair;
 mod repartition;
 mod replay;
 mod reveal;

@@ -15,7 +15,7 @@ use wanwright_schemas::subjects::PARTITIONS;
 use crate::cli::{ApplyArgs, NatsArgs, NatsWhat, PartitionsArg, Profile};
 use crate::endpoints::Login;
 use crate::exit::{Exit, Usage};
-use crate::{accounts, output, repartition};
+use crate::{accounts, output, repair, repartition};
 
 /// The connection with the partition count of the server, or with the one that was asked for where there is none yet.
 pub async fn with_partitions(mut nats: Nats, wanted: PartitionsArg) -> Result<Nats> {
@@ -113,6 +113,7 @@ pub async fn run(args: NatsArgs) -> Result<Exit> {
         NatsWhat::Apply(wanted) => {
             apply(&with_partitions(nats().await?, wanted.partitions).await?, wanted).await
         }
+        NatsWhat::Repair(what) => repair::run(&nats().await?, *what).await,
         NatsWhat::Accept => {
             wanwright_commands::service::accept_losses(&nats().await?).await?;
             output::line("what was lost until now is known; the command services hear of it within a second");

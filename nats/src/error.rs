@@ -69,6 +69,17 @@ pub enum NatsError {
     /// Servers that keep a stream have not all of it.
     #[error("the servers have not everything yet; they go on by themselves:\n{0}")]
     Behind(String),
+    /// Replicas are damaged, and too few others have everything.
+    #[error(
+        "{whole} servers have all of {stream}, and a repair takes two: see `wanwright audit verify --live` for what is left, \
+         and restore the stream where a history lacks something"
+    )]
+    TooFewWhole {
+        /// The stream.
+        stream: String,
+        /// How many servers have everything.
+        whole: usize,
+    },
 }
 
 impl NatsError {

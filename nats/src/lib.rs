@@ -6,7 +6,8 @@
 //! [`snapshot`] keeps states that are made again from a history, [`keys`] the keys of personal data, [`controls`] what is
 //! paused, [`rollouts`] how new versions of templates are given out, [`states`] the second copies of Terraform's states,
 //! [`plans`] its plan files, [`dead`] what could not be handled, [`inventory`] what should be in other streams, [`follow`] reads a
-//! stream for ever, [`unreadable`] finds messages that no client can read. [`trace`] goes from message to message in
+//! stream for ever, [`unreadable`] finds messages that no client can read, [`replicas`]
+//! servers that lack messages. [`trace`] goes from message to message in
 //! headers. [`members`] of a role hear of each other. [`accounts`] says who may do what, [`evidence`] what a stream held.
 
 pub mod accounts;
@@ -29,6 +30,7 @@ mod parts;
 pub mod plans;
 pub mod publish;
 pub mod repartition;
+pub mod replicas;
 pub mod rollouts;
 pub mod snapshot;
 pub mod states;

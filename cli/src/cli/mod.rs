@@ -21,7 +21,9 @@ pub use get::{
     DriftArgs, GetArgs, PlanArgs, PlanCommand, PlanShowArgs, RebuildArgs, ReplayArgs, Rows, WatchArgs,
 };
 pub use keys::{EraseArgs, KeysArgs, KeysOf, KeysWhat, RevealArgs, RevealFormat};
-pub use nats::{AccountWhat, ApplyArgs, KindOfUser, NatsArgs, NatsWhat, RepartitionArgs, UserWhat};
+pub use nats::{
+    AccountWhat, ApplyArgs, KindOfUser, NatsArgs, NatsWhat, RepairArgs, RepartitionArgs, UserWhat,
+};
 pub use send::SendArgs;
 pub use serve::{Role, ServeArgs, SimulatorArgs};
 pub use shared::{Connection, Home, MasterKey, OutcomeFormat, RowFormat, StateKey, Vendors};

@@ -27,6 +27,8 @@ pub enum NatsWhat {
     Apply(ApplyArgs),
     /// Spread the customers over another number of partitions. All roles must be stopped.
     Repartition(RepartitionArgs),
+    /// Have replicas that lack messages copied anew from the servers that have them.
+    Repair(RepairArgs),
     /// Say that what VERDICTS lost is known. Commands that were refused with StorageDamaged, because they may have been
     /// answered before, are decided again from then on.
     Accept,
@@ -72,6 +74,21 @@ pub struct RepartitionArgs {
     /// How to print what was done.
     #[arg(short, long, default_value = "text")]
     pub output: OutcomeFormat,
+}
+
+/// `nats repair`.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(
+    after_help = "Finds the replicas that lack messages, as `doctor` does. For each of their servers it says when to stop it, takes\n\
+    those streams away from it, says when to start it, and waits until it has everything. Nothing is changed before the\n\
+    server is stopped. Two servers with everything are left at any time; where there are not two it refuses. Meanwhile a\n\
+    stream has one replica less, and a role that is started refuses to. Interrupted, `nats apply --replicas` gives it back.\n\n\
+    Examples:\n  wanwright nats repair --dry-run\n  wanwright nats repair"
+)]
+pub struct RepairArgs {
+    /// Name the replicas that would be copied; change nothing. Exits with 1 when there are any.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `nats account …`.

@@ -176,6 +176,7 @@ pub async fn run(
     let mut others = JoinSet::new();
     others.spawn(discovery.serve(stop.clone()));
     side_door::open((&nats, &doors), onlooker, most_waiting, known, &stop, &mut others).await?;
+    others.spawn(inventory::watch_replicas(nats.clone(), stop.clone()));
     others.spawn(requests::serve(unmapped, None, nats, stop.clone()));
     others.spawn(sweeps);
     others.spawn(watch);

@@ -1,13 +1,18 @@
 //! A server whose files are damaged looks healthy and may lead: nothing is decided on what it answers.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::jetstream::stream::ClusterInfo;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use wanwright_commands::service::Options;
 use wanwright_nats::inventory::{AGREED, End, lacks};
-use wanwright_nats::{Nats, stream_info, topology};
-use wanwright_schemas::{CommandId, Digest, Outcome, Reason, subjects};
+use wanwright_nats::replicas::{Damaged, Progress, damaged, repair};
+use wanwright_nats::topology::DEAD;
+use wanwright_nats::{Nats, NatsError, stream_info, topology};
+use wanwright_schemas::{CommandId, CustomerId, Digest, Outcome, Reason, subjects};
 use wanwright_supervisor::{NatsCluster, NatsOptions, SyncInterval};
 use wanwright_vendors::Catalogue;
 
@@ -19,6 +24,9 @@ const DAMAGED: &str = "node-2";
 /// A server begins another block after 8 MiB: with so many messages of that length the first block is none it still writes to.
 const FILLERS: usize = 40;
 const FILLER: usize = 256 * 1024;
+
+/// How long a repair may take in which nobody is slow to stop and start the server.
+const REPAIRED: Duration = Duration::from_secs(60);
 
 struct Cluster {
     nats: Nats,
@@ -80,6 +88,28 @@ impl Cluster {
             }
         };
         tokio::time::timeout(3 * LIMIT, asking).await.expect("an outcome")
+    }
+
+    /// Gives the stream of a customer's history several blocks.
+    async fn fill(&self, customer: &CustomerId) {
+        let other = subjects::events(customer, PARTITIONS).replace(&customer.to_string(), "filler");
+        for _ in 0..FILLERS {
+            let sent = self.nats.js.publish(other.clone(), vec![b'x'; FILLER].into()).await.unwrap();
+            sent.await.unwrap();
+        }
+    }
+
+    /// The damaged replicas, once there are any.
+    async fn found(&self) -> Vec<Damaged> {
+        let found = async {
+            loop {
+                let found = damaged(&self.nats).await.unwrap();
+                if !found.is_empty() {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(3 * LIMIT, found).await.expect("a damaged replica")
     }
 
     async fn info(&self, stream: &str) -> Option<ClusterInfo> {
@@ -160,11 +190,7 @@ async fn nothing_is_decided_on_a_history_that_a_damaged_server_leads() {
     assert!(cluster.ask("acme.demo.site.oslo.create", SITE).await.position().is_some());
     let (tail, body) = change("10.2.0.0/24");
     assert!(cluster.ask(tail, &body).await.position().is_some());
-    let other = subjects::events(&acme, PARTITIONS).replace("acme", "filler");
-    for _ in 0..FILLERS {
-        let sent = cluster.nats.js.publish(other.clone(), vec![b'x'; FILLER].into()).await.unwrap();
-        sent.await.unwrap();
-    }
+    cluster.fill(&acme).await;
     cluster.until(&stream, all_current).await;
 
     assert!(cluster.servers.kill(DAMAGED).await);
@@ -198,4 +224,98 @@ async fn nothing_is_decided_on_a_history_that_a_damaged_server_leads() {
     };
     tokio::time::timeout(3 * LIMIT, decided).await.expect("a decision");
     service.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_server_that_does_not_lead_is_named_and_gets_everything_again() {
+    let mut cluster = Cluster::start().await;
+    let service = cluster.serve().await;
+    let acme = customer("acme");
+    let stream = stream_of(&acme);
+    assert!(cluster.ask("acme.demo.site.oslo.create", SITE).await.position().is_some());
+    cluster.fill(&acme).await;
+    cluster.until(&stream, all_current).await;
+    cluster.lead(&stream, "node-0").await;
+    assert_eq!(damaged(&cluster.nats).await.unwrap(), []);
+
+    assert!(cluster.servers.kill(DAMAGED).await);
+    cluster.damage(&stream);
+    cluster.servers.mend().await.unwrap();
+    cluster.until(&stream, all_current).await;
+    let found = cluster.found().await;
+    let [Damaged { server, stream: lacking, lacks, whole }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((server.as_str(), lacking), (DAMAGED, &stream));
+    assert!(*lacks > 0 && *lacks < FILLERS as u64, "{found:?}");
+    assert_eq!(*whole, ["node-0", "node-1"]);
+    let change = |number: u8| format!(r#"{{"lan":["10.{number}.0.0/24"]}}"#);
+    let changed = "acme.demo.site.oslo.change";
+    let answer = cluster.ask(changed, &change(2)).await;
+    assert!(answer.position().is_some(), "a whole one leads: {answer:?}");
+    service.stop().await;
+    let service = cluster.serve().await;
+    let letter = async {
+        let subject = subjects::dead("replica", Reason::StorageDamaged);
+        let dead = cluster.nats.js.get_stream(DEAD).await.unwrap();
+        loop {
+            if let Ok(letter) = dead.get_last_raw_message_by_subject(&subject).await {
+                return letter;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let letter = tokio::time::timeout(3 * LIMIT, letter).await.expect("a dead letter");
+    let told: Value = serde_json::from_slice(&letter.payload).unwrap();
+    assert_eq!((&told["server"], &told["stream"]), (&json!(DAMAGED), &json!(stream)));
+
+    // Whoever runs the server stops and starts it when told to.
+    let began = Instant::now();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let nats = cluster.nats.clone();
+    let repairing =
+        tokio::spawn(
+            async move { repair(&nats, &found, &|progress| tell.send(progress.clone()).unwrap()).await },
+        );
+    let mut steps = Vec::new();
+    while let Some(progress) = tokio::time::timeout_at(began + REPAIRED, told.recv()).await.expect("progress")
+    {
+        match &progress {
+            Progress::Stop { server } => assert!(cluster.servers.kill(server).await),
+            Progress::TakenOut { .. } => {
+                let info = cluster.info(&stream).await.unwrap();
+                assert!(info.replicas.iter().all(|peer| peer.name != DAMAGED), "a whole one went: {info:?}");
+                let answer = cluster.ask(changed, &change(3)).await;
+                assert!(answer.position().is_some(), "while it is away: {answer:?}");
+            }
+            Progress::Start { .. } => cluster.servers.mend().await.unwrap(),
+            Progress::Copied { .. } => {}
+        }
+        steps.push(progress);
+    }
+    repairing.await.unwrap().unwrap();
+    eprintln!("repaired in {:.1?}: {steps:?}", began.elapsed());
+    assert!(began.elapsed() < REPAIRED);
+    cluster.until(&stream, all_current).await;
+    assert_eq!(damaged(&cluster.nats).await.unwrap(), []);
+
+    cluster.lead(&stream, DAMAGED).await;
+    let led = stream_info(&cluster.nats.js, &stream).await.unwrap();
+    assert_eq!((led.messages, led.last), (led.last, FILLERS as u64 + 3), "the copy is not whole");
+    assert_eq!(led.replicas, 3);
+    // It is compared again when the news of the election come.
+    let answer = cluster.ask(changed, &change(4)).await;
+    assert!(answer.position().is_some(), "the one that was damaged leads: {answer:?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_which_one_server_has_all_is_not_touched() {
+    let cluster = Cluster::start().await;
+    let found = Damaged { whole: vec!["node-0".to_owned()], ..lacking() };
+    let refused = repair(&cluster.nats, &[lacking(), found], &|progress| panic!("{progress:?}")).await;
+    assert!(matches!(refused, Err(NatsError::TooFewWhole { whole: 1, .. })), "{refused:?}");
+}
+
+fn lacking() -> Damaged {
+    let whole = vec!["node-0".to_owned(), "node-1".to_owned()];
+    Damaged { server: DAMAGED.to_owned(), stream: "EVENTS-0".to_owned(), lacks: 1, whole }
 }

@@ -9,6 +9,7 @@ mod histories;
 mod inbox;
 mod keys;
 mod record;
+mod replicas;
 mod streams;
 
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub(super) use gate::Gate;
 pub use gate::{Doubt, accept_losses};
 pub use histories::{LostHistory, lost_histories};
 pub(super) use inbox::{Book, Handled, Written};
+pub(super) use replicas::watch as watch_replicas;
 pub use streams::doubt;
 
 /// The version of these records.
