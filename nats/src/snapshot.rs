@@ -5,6 +5,7 @@
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use jiff::Timestamp;
 use wanwright_schemas::{CustomerId, subjects};
 
@@ -75,6 +76,26 @@ impl Snapshots {
                 conflict @ CheckedError::Conflict => NatsError::failed("publishing a snapshot")(conflict),
             },
         )
+    }
+
+    /// Forgets the snapshots of all customers of a partition: what they were made of is not there any more.
+    ///
+    /// # Errors
+    /// [`NatsError`]; then some are still there.
+    pub async fn forget(&self, partition: u16) -> Result<(), NatsError> {
+        let doing = || format!("forgetting the snapshots of partition {partition}");
+        let stream = self.nats.js.get_stream_no_info(SNAPSHOTS).await.map_err(NatsError::failed(doing()))?;
+        let found = stream.info_with_subjects(subjects::SNAPSHOT_ALL).await;
+        let mut found = found.map_err(NatsError::failed(doing()))?;
+        while let Some((subject, _)) = found.try_next().await.map_err(NatsError::failed(doing()))? {
+            let customer = subjects::customer_of_snapshot(&subject);
+            if customer
+                .is_some_and(|customer| subjects::partition(&customer, self.nats.partitions) == partition)
+            {
+                stream.purge().filter(subject).await.map_err(NatsError::failed(doing()))?;
+            }
+        }
+        Ok(())
     }
 
     /// The newest snapshot of a customer's state, if there is one of this version that is whole.

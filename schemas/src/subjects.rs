@@ -154,6 +154,11 @@ pub fn snapshot(customer: &CustomerId) -> String {
     format!("wan.snapshot.{customer}")
 }
 
+/// The customer that the subject of a snapshot names.
+pub fn customer_of_snapshot(subject: &str) -> Option<CustomerId> {
+    subject.strip_prefix("wan.snapshot.")?.parse().ok()
+}
+
 /// A key of a customer's personal data, as a master key wrapped it. `*` stands for any master key.
 pub fn wrapped_key(customer: &CustomerId, key: KeyId, master: &str) -> String {
     format!("wan.key.wrapped.{customer}.{key}.{master}")

@@ -117,7 +117,13 @@ impl Hold {
                 return Ok(());
             };
             let order = serde_json::from_slice::<Order>(&present.payload).ok();
-            if order.as_ref().is_some_and(|order| order.position.sequence > sequence) {
+            // An order of before the count of partitions changed tells a place in another stream, which says nothing here.
+            let is_newer = |order: &Order| {
+                let stream =
+                    subjects::events_stream(subjects::partition(&order.customer, self.nats.partitions));
+                order.position.stream == stream && order.position.sequence > sequence
+            };
+            if order.as_ref().is_some_and(is_newer) {
                 return Ok(());
             }
             let mut head = HeaderMap::new();

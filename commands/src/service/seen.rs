@@ -40,8 +40,12 @@ impl Seen {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes this for the last message of a partition's stream, whatever was seen before: what it lost is known.
-    pub(crate) fn begin_again(&self, partition: u16, last: Option<(u64, Digest)>) {
+    /// Takes this for the last message of the stream of a partition, of so many, whatever was seen of it and its customers
+    /// before: what it lost is known.
+    pub(crate) fn begin_again(&self, (partition, of): (u16, u16), last: Option<(u64, Digest)>) {
+        let mut customers = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        customers.retain(|customer, _| subjects::partition(customer, of) != partition);
+        drop(customers);
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.remove(&partition);
         ends.extend(last.map(|last| (partition, last)));

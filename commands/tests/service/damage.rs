@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use wanwright_commands::service::{Options, accept_losses, lost_histories};
 use wanwright_nats::evidence::{Evidence, Folder, Rolling, SignedHead, SigningKey, leaf};
-use wanwright_nats::stream_info;
 use wanwright_nats::topology::{self, DEAD, INVENTORY};
+use wanwright_nats::{Snapshots, stream_info};
 use wanwright_schemas::{CommandId, Reason, headers, subjects};
 
 use crate::inventory::reported;
@@ -231,6 +231,52 @@ async fn what_no_head_vouches_for_is_missed_by_whoever_comes_next_until_the_loss
     service.stop().await;
     let service = world.serve().await;
     assert_eq!(read(&world, 0, 10).await, Ok(1));
+    service.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_history_that_lost_its_end_goes_on_from_what_is_left_when_the_loss_is_known() {
+    const CHANGES: usize = 150;
+    let world = World::empty("").await;
+    let service = world.serve().await;
+    let name = stream_of(&customer("acme"));
+    let change = |number: usize| format!(r#"{{"lan":["10.{}.{}.0/24"]}}"#, number / 200 + 2, number % 200);
+    let changed = async |number: usize| {
+        world.ask("acme.demo.site.oslo.change", CommandId::mint(), &change(number)).await
+    };
+    world.ask("acme.demo.site.oslo.create", CommandId::mint(), SITE).await;
+    for number in 0..CHANGES {
+        assert_eq!(code(&changed(number).await), None);
+    }
+    let snapshots = Snapshots::new(world.nats.clone());
+    let frozen = || snapshots.get(&customer("acme"), wanwright_commands::STATE_VERSION);
+    let beyond = frozen().await.unwrap().expect("a snapshot").sequence;
+    let kept = world.history("acme").await;
+    let kept = &kept[..usize::try_from(beyond).unwrap() - 10];
+    anew(&world, &name).await;
+    for message in kept {
+        let sent = world.nats.js.publish(message.subject.clone(), message.payload.clone()).await.unwrap();
+        sent.await.unwrap();
+    }
+
+    // Who saw the end, and who comes later and knows the snapshot only.
+    let answer = changed(CHANGES).await;
+    assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
+    let second = world.serve().await;
+    reported(&world, "stream", &format!("{name}: it ends at")).await;
+    accept_losses(&world.nats).await.unwrap();
+    let decided = async {
+        while code(&changed(CHANGES).await).is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, decided).await.expect("the loss is known");
+    assert_eq!(world.history("acme").await.len(), kept.len() + 1);
+    service.stop().await;
+    second.stop().await;
+    let service = world.serve().await;
+    assert_eq!(code(&changed(CHANGES + 1).await), None);
     service.stop().await;
     world.stop().await;
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use wanwright_nats::evidence::check;
 use wanwright_nats::inventory::{End, Ends, lacks};
-use wanwright_nats::{Nats, NatsError, stream_info};
+use wanwright_nats::{Nats, NatsError, Snapshots, stream_info};
 use wanwright_schemas::{Digest, subjects};
 
 use super::super::seen::Seen;
@@ -90,7 +90,7 @@ pub(super) async fn look(
         let end = said.ends.get(&partition);
         if end.is_none_or(|end| end.lost.is_none()) {
             // Another process has heard that the loss is known.
-            seen.begin_again(partition, end.map(|end| (end.sequence, end.body)));
+            seen.begin_again((partition, nats.partitions), end.map(|end| (end.sequence, end.body)));
         }
     }
     let here = seen.ends();
@@ -124,7 +124,8 @@ async fn compare(nats: &Nats, seen: &Seen, now: &mut Ends) -> Result<bool, NatsE
             State::There => {}
             State::Away => is_open = true,
             State::Known(present) => {
-                seen.begin_again(partition, present);
+                Snapshots::new(nats.clone()).forget(partition).await?;
+                seen.begin_again((partition, nats.partitions), present);
                 match present {
                     Some((sequence, body)) => now.ends.insert(partition, End { sequence, body, lost: None }),
                     None => now.ends.remove(&partition),
