@@ -8,7 +8,8 @@ use wanwright_nats::topology::{self, DEAD, INVENTORY};
 use wanwright_nats::{Snapshots, stream_info};
 use wanwright_schemas::{CommandId, Reason, headers, subjects};
 
-use crate::inventory::reported;
+use crate::inventory::{noted, reported};
+use crate::losses::serve;
 use crate::world::{LIMIT, PARTITIONS, SITE, World, code, customer, stream_of};
 
 /// What a tenant gets that reads its history from a place on: how many messages, or the code of the refusal.
@@ -239,7 +240,7 @@ async fn what_no_head_vouches_for_is_missed_by_whoever_comes_next_until_the_loss
 async fn a_history_that_lost_its_end_goes_on_from_what_is_left_when_the_loss_is_known() {
     const CHANGES: usize = 150;
     let world = World::empty("").await;
-    let service = world.serve().await;
+    let (service, connection) = serve(&world).await;
     let name = stream_of(&customer("acme"));
     let change = |number: usize| format!(r#"{{"lan":["10.{}.{}.0/24"]}}"#, number / 200 + 2, number % 200);
     let changed = async |number: usize| {
@@ -250,8 +251,11 @@ async fn a_history_that_lost_its_end_goes_on_from_what_is_left_when_the_loss_is_
         assert_eq!(code(&changed(number).await), None);
     }
     let snapshots = Snapshots::new(world.nats.clone());
-    let frozen = || snapshots.get(&customer("acme"), wanwright_commands::STATE_VERSION);
-    let beyond = frozen().await.unwrap().expect("a snapshot").sequence;
+    let frozen = snapshots.get(&customer("acme"), wanwright_commands::STATE_VERSION).await.unwrap();
+    let beyond = frozen.expect("a snapshot").sequence;
+    let partition = subjects::partition(&customer("acme"), PARTITIONS).to_string();
+    let all = CHANGES as u64 + 1;
+    noted(&world, subjects::INVENTORY_OF_HISTORIES, |body| body["ends"][&partition]["sequence"] == all).await;
     let kept = world.history("acme").await;
     let kept = &kept[..usize::try_from(beyond).unwrap() - 10];
     anew(&world, &name).await;
@@ -260,10 +264,10 @@ async fn a_history_that_lost_its_end_goes_on_from_what_is_left_when_the_loss_is_
         sent.await.unwrap();
     }
 
-    // Who saw the end, and who comes later and knows the snapshot only.
+    // It saw the end, and the next one knows the snapshot.
     let answer = changed(CHANGES).await;
     assert_eq!(code(&answer), Some(Reason::HistoryDamaged), "{answer:?}");
-    let second = world.serve().await;
+    connection.client.force_reconnect().await.unwrap();
     reported(&world, "stream", &format!("{name}: it ends at")).await;
     accept_losses(&world.nats).await.unwrap();
     let decided = async {
@@ -274,7 +278,6 @@ async fn a_history_that_lost_its_end_goes_on_from_what_is_left_when_the_loss_is_
     tokio::time::timeout(LIMIT, decided).await.expect("the loss is known");
     assert_eq!(world.history("acme").await.len(), kept.len() + 1);
     service.stop().await;
-    second.stop().await;
     let service = world.serve().await;
     assert_eq!(code(&changed(CHANGES + 1).await), None);
     service.stop().await;

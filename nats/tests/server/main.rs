@@ -67,6 +67,10 @@ async fn a_subscription_counts_when_the_server_has_read_it_and_not_when_it_was_s
     let dir = tempfile::tempdir().unwrap();
     let (server, nats) = server(dir.path()).await;
     server.child().signal(wanwright_supervisor::Signal::STOP);
+    let stat = format!("/proc/{}/stat", server.child().id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let _subscriber = nats.client.subscribe("asked").await.unwrap();
     nats.client.flush().await.unwrap();
     let mut known = Box::pin(nats.subscribed());
