@@ -1,6 +1,7 @@
 //! Three servers keep every stream: what was accepted is there whoever of them dies, and how many keep it can be changed
 //! while the system runs.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::json;
 use wanwright_nats::accounts::{Authority, Role};
 use wanwright_nats::{Access, Nats};
 use wanwright_schemas::subjects::{self, PARTITIONS};
-use wanwright_supervisor::{Child, NatsCluster, NatsOptions};
+use wanwright_supervisor::{Child, NatsCluster, NatsOptions, SyncInterval};
 use wanwright_tests::{Answer, Customer, Home, Said, Signal, Timing, level, mint};
 
 use crate::support::{home, program};
@@ -26,6 +27,10 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Result<Self> {
+        Self::start_syncing(SyncInterval::Always).await
+    }
+
+    async fn start_syncing(sync_interval: SyncInterval) -> Result<Self> {
         let home = home()?;
         let mut nodes = Vec::new();
         for number in 0..3 {
@@ -33,7 +38,7 @@ impl Cluster {
             let accounts = dir.join("accounts").display().to_string();
             let said = program().call(&home, &["nats", "account", "config", &accounts]).await?.code(0)?;
             let options = NatsOptions::new(dir, home.join("cache"));
-            nodes.push(NatsOptions { authority: Some(said.out), ..options });
+            nodes.push(NatsOptions { authority: Some(said.out), sync_interval, ..options });
         }
         let servers = NatsCluster::start_each(nodes).await?;
         let keys = Authority::open(&home.join("keys"), PARTITIONS)?;
@@ -242,6 +247,83 @@ async fn partitions_become_more_on_three_servers_of_which_one_dies() -> Result<(
     // A command from before the change is known.
     ensure!(insist(&customer, &accepted[3], 3).await?.0.accepted()?.repeated(), "no repeat");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lacks_messages_is_named_and_repaired() -> Result<()> {
+    let timing = Timing::of("a damaged replica");
+    // Where each write is synced a server had such a loss back from its own log after its start.
+    let mut cluster = Cluster::start_syncing(SyncInterval::Lazy).await?;
+    cluster.call(&["nats", "apply", "--replicas", "3"]).await?.code(0)?;
+    let _commands = cluster.commands().await?;
+    let (customer, mut accepted) = (cluster.customer("acme").await?, Vec::new());
+    more(&customer, &mut accepted, 5).await?;
+    // A server begins another file after 8 MiB; what is missing from the one it writes to it fetches by itself.
+    let stream = stream_of(&customer)?;
+    let other = subjects::events(&customer.name.parse()?, customer.nats.partitions).replace("acme", "filler");
+    for _ in 0..40 {
+        customer.nats.js.publish(other.clone(), vec![b'x'; 256 * 1024].into()).await?.await?;
+    }
+    let none = cluster.call(&["nats", "repair"]).await?.code(0)?;
+    ensure!(none.out.is_empty() && none.err.contains("has all of every stream"), "{none:?}");
+
+    let first = leader(&customer).await?;
+    let damaged = if first == "node-2" { "node-1" } else { "node-2" };
+    ensure!(cluster.servers.kill(damaged).await);
+    let dir = cluster.home.join("nats").join(damaged.trim_start_matches("node-"));
+    let blocks = blocks(&dir, &stream).context("the stream's files")?;
+    std::fs::remove_file(blocks.join("1.blk"))?;
+    let _ = std::fs::remove_file(blocks.join("index.db"));
+    cluster.servers.mend().await?;
+    let named = format!("{damaged} lacks ");
+    let look = async || {
+        let doctor = cluster.call(&["doctor"]).await?.code(1)?.out;
+        Ok(doctor
+            .lines()
+            .any(|line| line.starts_with("missing  replicas:") && line.contains(&named))
+            .then_some(()))
+    };
+    level::reach("doctor names the replica", level::LONG, look).await?;
+    let plan = cluster.call(&["nats", "repair", "--dry-run"]).await?.code(1)?;
+    ensure!(plan.out.starts_with(&named) && plan.out.contains(&format!("of {stream}; ")), "{}", plan.out);
+
+    let admin = cluster.keys.role(Role::Admin);
+    let spec = program().spec(&cluster.home, &["nats", "--nats", &cluster.urls, "repair"]);
+    let repair = spec.env("WANWRIGHT_NATS_CREDS", admin).log(cluster.home.join("repair.log")).spawn()?;
+    let home = Arc::clone(&cluster.home);
+    let told = async |what: String| {
+        level::reach(&what, level::LONG, async || Ok(home.read("repair.log").contains(&what).then_some(())))
+            .await
+    };
+    told(format!("stop the server {damaged} now")).await?;
+    ensure!(cluster.servers.kill(damaged).await);
+    told(format!("start the server {damaged} now")).await?;
+    more(&customer, &mut accepted, 5).await?;
+    cluster.servers.mend().await?;
+    let ended = tokio::time::timeout(level::LONG, repair.wait()).await?;
+    ensure!(ended.success(), "{}", home.read("repair.log"));
+    timing.say(format_args!("repaired:\n{}", home.read("repair.log")));
+
+    cluster.call(&["nats", "plan"]).await?.code(0)?;
+    // A server that was just started may lag a moment with other streams.
+    let whole = async || Ok(cluster.call(&["doctor"]).await?.code(0).ok());
+    let doctor = level::reach("doctor finds nothing", level::LONG, whole).await?.0.out;
+    ensure!(doctor.contains("all three replicas have all of every stream"), "{doctor}");
+    // With the first leader dead the repaired server is needed for every answer.
+    ensure!(cluster.servers.kill(&first).await);
+    more(&customer, &mut accepted, 5).await?;
+    cluster.history(&customer, &accepted).await?;
+    Ok(())
+}
+
+/// The folder below this one that has the messages of a stream.
+fn blocks(below: &Path, stream: &str) -> Option<PathBuf> {
+    let wanted = Path::new(stream).join("msgs");
+    let folders =
+        std::fs::read_dir(below).ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    folders
+        .into_iter()
+        .find_map(|path| if path.ends_with(&wanted) { Some(path) } else { blocks(&path, stream) })
 }
 
 #[tokio::test(flavor = "multi_thread")]
