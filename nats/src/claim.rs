@@ -10,6 +10,7 @@ use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
@@ -78,13 +79,39 @@ pub struct Claims {
     store: kv::Store,
     /// How many messages the bucket lacked when it was known to be whole; it forgets none.
     missing: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// What the server counted of the bucket.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    /// Messages that were written and are not there.
+    missing: u64,
+    /// Messages of names that had one before.
+    again: u64,
+}
+
+/// Counts that are shared by all who want one at the same time.
+#[derive(Debug, Default)]
+struct Counts {
+    /// How often one was wanted.
+    wanted: AtomicU64,
+    /// The last one, and up to which wish it was asked after.
+    last: Mutex<(u64, Option<Count>)>,
+    /// The most messages of names that had one before; plus one, and 0 where nobody has counted.
+    again: AtomicU64,
 }
 
 impl Claims {
     /// Opens the claims.
     pub async fn open(nats: &Nats) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(CLAIMS).await.map_err(NatsError::failed("opening the claims"))?;
-        Ok(Self { nats: nats.clone(), store, missing: Arc::new(AtomicU64::new(u64::MAX)) })
+        Ok(Self {
+            nats: nats.clone(),
+            store,
+            missing: Arc::new(AtomicU64::new(u64::MAX)),
+            counts: Arc::default(),
+        })
     }
 
     /// Claims a name for an owner, again if need be. [`NatsError::Malformed`] where there is a claim that cannot be read.
@@ -96,9 +123,10 @@ impl Claims {
         let value = Bytes::copy_from_slice(owner.as_bytes());
         let mut free = 0;
         for _ in 0..TRIES {
+            let before = self.counts.again.load(Ordering::Acquire);
             match self.write(&key, value.clone(), free).await {
                 Ok(revision) => {
-                    let is_certain = self.was_free(&key, free).await?;
+                    let is_certain = self.was_free(&key, free, before).await?;
                     return Ok(if is_certain { Claimed::New(revision) } else { Claimed::Doubtful(revision) });
                 }
                 Err(CheckedError::Conflict) => {}
@@ -152,18 +180,48 @@ impl Claims {
     /// Whether a name was free that was just claimed where its last message was this one (0: none). A server with a damaged
     /// file takes a claim that it cannot read for none, though it counts it; or it finds out when it is asked for the claim,
     /// and counts one less from then on.
-    async fn was_free(&self, key: &str, last: u64) -> Result<bool, NatsError> {
-        let doing = || format!("looking whether {key} was free");
+    ///
+    /// A name that had no message adds none to those that names had again. As long as these are as many as `before` the
+    /// claim was written, and none is missing, no claim of that time met one that was hidden, and one question answers for
+    /// all of them. Else it is asked for the name.
+    async fn was_free(&self, key: &str, last: u64, before: u64) -> Result<bool, NatsError> {
+        let count = self.count(key).await?;
+        if count.missing > self.missing.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        Ok(last > 0 || count.again + 1 == before || self.messages_of(key).await? <= 1)
+    }
+
+    /// What the server counts of the bucket, asked after the call. It is asked one question at a time, for all who wait.
+    async fn count(&self, key: &str) -> Result<Count, NatsError> {
+        let counts = &self.counts;
+        let wish = counts.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut last = counts.last.lock().await;
+        if let (asked_after, Some(count)) = *last
+            && asked_after >= wish
+        {
+            return Ok(count);
+        }
+        let asked_after = counts.wanted.load(Ordering::Acquire);
+        let info = self.store.stream.get_info().await.map_err(NatsError::failed(looking(key)))?;
+        let (state, names) = (&info.state, info.state.subjects_count);
+        let missing = state.last_sequence.saturating_sub(state.messages);
+        let count = Count { missing, again: state.messages.saturating_sub(names) };
+        counts.again.fetch_max(count.again + 1, Ordering::AcqRel);
+        *last = (asked_after, Some(count));
+        Ok(count)
+    }
+
+    /// How many messages the server counts of one key, claims and what ended them.
+    async fn messages_of(&self, key: &str) -> Result<u64, NatsError> {
         let subject = format!("{}{key}", self.store.prefix);
         let info = self.store.stream.info_with_subjects(subject).await;
-        let mut counted = info.map_err(NatsError::failed(doing()))?;
-        let state = &counted.info.state;
-        let missing = state.last_sequence.saturating_sub(state.messages);
+        let mut counted = info.map_err(NatsError::failed(looking(key)))?;
         let mut messages = 0;
-        while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(doing()))? {
-            messages += count;
+        while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(looking(key)))? {
+            messages += u64::try_from(count).unwrap_or(u64::MAX);
         }
-        Ok((last > 0 || messages <= 1) && missing <= self.missing.load(Ordering::Acquire))
+        Ok(messages)
     }
 
     /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.
@@ -217,6 +275,10 @@ impl Claims {
         let entry = self.entry(&key(name)).await?;
         Ok(entry.is_some_and(|entry| entry.is_put && entry.owner != owner.as_bytes()))
     }
+}
+
+fn looking(key: &str) -> String {
+    format!("looking whether {key} was free")
 }
 
 /// A name as a key: every byte that a key may not have is written as `=` and two hexadecimal digits.

@@ -17,6 +17,7 @@ use wanwright_vendors::{Engine, Vendor};
 
 use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
+use super::closing::Closing;
 use super::ending::{Ran, Trouble, Work};
 use super::{Config, News, breakers};
 use crate::deaths::{self, Died};
@@ -47,6 +48,7 @@ pub(super) struct Attendant {
     pub(super) config: Config,
     pub(super) scans: Scans,
     pub(super) together: Together,
+    pub(super) closing: Closing,
 }
 
 /// What to do with a row after its run.

@@ -8,6 +8,7 @@ use wanwright_schemas::order::{Intent, Order};
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::report::{Finding, ObjectFinding, Report, StateMark};
 use wanwright_schemas::run::RunEvent;
+use wanwright_vendors::Engine;
 
 use super::attempts::Attempt;
 use super::attend::{Attendant, Next};
@@ -90,6 +91,9 @@ impl Attendant {
                 .await;
         }
         work.records.add(ending.measured(work.measure.usage())).await;
+        if !self.has_scarce_slot(work.order) {
+            self.closing.together().await;
+        }
         work.records.store().await;
         if gone {
             journal::forget(nats, context).await?;
@@ -107,6 +111,14 @@ impl Attendant {
             self.attempts.put(work.row, &work.attempt.done()).await?;
         }
         Ok(Next::Finished)
+    }
+
+    /// Whether others wait for the slot that the run of an order has: one with Terraform has one of few.
+    fn has_scarce_slot(&self, order: &Order) -> bool {
+        let vendors = self.config.vendors.snapshot();
+        let folder = vendors.get(order.vendor.as_str());
+        let engine = folder.and_then(|folder| folder.engine(order.target().kind().as_str()));
+        engine == Some(Engine::Terraform)
     }
 
     /// Has the row wait for its next try, by a timer.

@@ -6,6 +6,7 @@ mod backoff;
 mod board;
 mod breakers;
 mod bury;
+mod closing;
 mod controls;
 mod ending;
 mod estimates;
@@ -36,6 +37,7 @@ use crate::terraform::TerraformEngine;
 use attempts::Attempts;
 use attend::Attendant;
 use board::{Board, Ended, LaneKey, Place};
+use closing::Closing;
 use holds::Holds;
 use lists::Asked;
 use presence::Presence;
@@ -148,6 +150,7 @@ pub async fn run(
         config: config.clone(),
         scans: Scans::default(),
         together: crate::engine::Together::new(config.gateway.clone()),
+        closing: Closing::new(stop.clone()),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
     let due = subjects::TIMER_DUE_ALL.to_owned();

@@ -1,0 +1,110 @@
+//! Ends of runs, many at a time: what each of them writes reaches the server, and everybody who watches the table, in one
+//! go. A run that was reported has nobody who waits for its row to end, and a process that is woken for each single row
+//! that others end spends as much on them as on its own.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// How far apart the moments are at which runs end. They are the same ones for all processes whose clocks agree: rows that
+/// end at the same time are one waking of whoever watches.
+const APART: Duration = Duration::from_millis(250);
+
+/// So many do not wait for the next moment: each of them has a slot of its lane.
+const MOST: usize = 8;
+
+/// Runs that wait to end.
+#[derive(Debug)]
+pub(super) struct Closing {
+    waiting: AtomicUsize,
+    many: Notify,
+    stop: CancellationToken,
+}
+
+impl Closing {
+    /// Runs that wait until `stop` at the longest.
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self { waiting: AtomicUsize::new(0), many: Notify::new(), stop }
+    }
+
+    /// Waits until runs end.
+    pub(super) async fn together(&self) {
+        let many = self.many.notified();
+        if self.waiting.fetch_add(1, Ordering::AcqRel) + 1 >= MOST {
+            return self.end_all();
+        }
+        tokio::select! {
+            () = many => {}
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(until_next(SystemTime::now())) => self.end_all(),
+        }
+    }
+
+    fn end_all(&self) {
+        self.waiting.store(0, Ordering::Release);
+        self.many.notify_waiters();
+    }
+}
+
+/// How long it is until the next moment.
+fn until_next(now: SystemTime) -> Duration {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let apart = APART.as_nanos();
+    let past = u64::try_from(since.as_nanos() % apart).unwrap_or_default();
+    APART - Duration::from_nanos(past)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn moments_are_the_same_for_everybody() {
+        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        for (now, left) in [(0, 250), (1, 249), (1_000_249, 1), (1_000_250, 250)] {
+            assert_eq!(until_next(at(now)), Duration::from_millis(left), "{now}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_end_together_and_many_at_once() {
+        let closing = Arc::new(Closing::new(CancellationToken::new()));
+        let wait = |_| {
+            tokio::spawn({
+                let closing = Arc::clone(&closing);
+                async move {
+                    closing.together().await;
+                    Instant::now()
+                }
+            })
+        };
+        let began = Instant::now();
+        let few: Vec<_> = (0..MOST - 1).map(wait).collect();
+        let mut ended = Vec::new();
+        for run in few {
+            ended.push(run.await.expect("a run"));
+        }
+        assert!(ended.iter().all(|at| *at == ended[0] && *at > began && *at <= began + APART), "{ended:?}");
+        let began = Instant::now();
+        let many: Vec<_> = (0..MOST).map(wait).collect();
+        for run in many {
+            assert_eq!(run.await.expect("a run"), began, "nobody waits for the clock");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_in_a_process_that_stops() {
+        let stop = CancellationToken::new();
+        let closing = Closing::new(stop.clone());
+        stop.cancel();
+        let began = Instant::now();
+        closing.together().await;
+        assert_eq!(Instant::now(), began);
+    }
+}
