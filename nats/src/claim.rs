@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::RawMessageErrorKind;
+use async_nats::jetstream::stream::{RawMessageErrorKind, State};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
@@ -185,11 +185,16 @@ impl Claims {
     /// claim was written, and none is missing, no claim of that time met one that was hidden, and one question answers for
     /// all of them. Else it is asked for the name.
     async fn was_free(&self, key: &str, last: u64, before: u64) -> Result<bool, NatsError> {
+        let known = self.missing.load(Ordering::Acquire);
         let count = self.count(key).await?;
-        if count.missing > self.missing.load(Ordering::Acquire) {
+        if count.missing > known {
             return Ok(false);
         }
-        Ok(last > 0 || count.again + 1 == before || self.messages_of(key).await? <= 1)
+        if last > 0 || count.again + 1 == before {
+            return Ok(true);
+        }
+        let (of_key, missing) = self.messages_of(key).await?;
+        Ok(of_key <= 1 && missing <= known)
     }
 
     /// What the server counts of the bucket, asked after the call. It is asked one question at a time, for all who wait.
@@ -204,16 +209,16 @@ impl Claims {
         }
         let asked_after = counts.wanted.load(Ordering::Acquire);
         let info = self.store.stream.get_info().await.map_err(NatsError::failed(looking(key)))?;
-        let (state, names) = (&info.state, info.state.subjects_count);
-        let missing = state.last_sequence.saturating_sub(state.messages);
-        let count = Count { missing, again: state.messages.saturating_sub(names) };
+        let again = info.state.messages.saturating_sub(info.state.subjects_count);
+        let count = Count { missing: missing(&info.state), again };
         counts.again.fetch_max(count.again + 1, Ordering::AcqRel);
         *last = (asked_after, Some(count));
         Ok(count)
     }
 
-    /// How many messages the server counts of one key, claims and what ended them.
-    async fn messages_of(&self, key: &str) -> Result<u64, NatsError> {
+    /// How many messages the server counts of one key, claims and what ended them, and how many it is missing of all. It
+    /// may find out by this very question that it cannot read one.
+    async fn messages_of(&self, key: &str) -> Result<(u64, u64), NatsError> {
         let subject = format!("{}{key}", self.store.prefix);
         let info = self.store.stream.info_with_subjects(subject).await;
         let mut counted = info.map_err(NatsError::failed(looking(key)))?;
@@ -221,7 +226,7 @@ impl Claims {
         while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(looking(key)))? {
             messages += u64::try_from(count).unwrap_or(u64::MAX);
         }
-        Ok(messages)
+        Ok((messages, missing(&counted.info.state)))
     }
 
     /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.
@@ -275,6 +280,11 @@ impl Claims {
         let entry = self.entry(&key(name)).await?;
         Ok(entry.is_some_and(|entry| entry.is_put && entry.owner != owner.as_bytes()))
     }
+}
+
+/// How many messages were written to the bucket and are not there.
+fn missing(bucket: &State) -> u64 {
+    bucket.last_sequence.saturating_sub(bucket.messages)
 }
 
 fn looking(key: &str) -> String {

@@ -13,7 +13,7 @@ use wanwright_schemas::order::Order;
 use wanwright_schemas::plan::Stale;
 use wanwright_schemas::reason::Reason;
 use wanwright_schemas::run::{Generations, RunEvent, Wait};
-use wanwright_vendors::{Engine, Vendor};
+use wanwright_vendors::Engine;
 
 use super::attempts::{Attempt, Attempts, Phase};
 use super::board::Ended;
@@ -134,12 +134,20 @@ impl Attendant {
             self.note_death(&records, last, &died).await?;
         }
         let attempt = Attempt::begin(last.as_ref(), &order, newest.sequence, &self.config.executor);
-        let sequence = newest.sequence;
-        let work =
-            Work { row, sequence, order: &order, records: &records, attempt: &attempt, measure: &measure };
         let patience = self.config.patience;
         let vendors = self.config.vendors.snapshot();
-        let Some(vendor) = vendors.get(order.vendor.as_str()) else {
+        let vendor = vendors.get(order.vendor.as_str());
+        let engine = vendor.and_then(|vendor| vendor.engine(order.target().kind().as_str()));
+        let work = Work {
+            row,
+            sequence: newest.sequence,
+            order: &order,
+            engine,
+            records: &records,
+            attempt: &attempt,
+            measure: &measure,
+        };
+        let Some(vendor) = vendor else {
             let message = format!("there is no folder for vendor {}", order.vendor);
             let waited = Timestamp::now().duration_since(newest.time);
             if Duration::try_from(waited).unwrap_or_default() < patience.no_vendor {
@@ -157,7 +165,7 @@ impl Attendant {
         }
         let asked = Instant::now();
         let Some(admitted) = self.admit(&context, &order).await else { return Ok(Next::Soon) };
-        let terraform = vendor.engine(order.target().kind().as_str()) == Some(Engine::Terraform);
+        let terraform = engine == Some(Engine::Terraform);
         let core = if terraform { self.config.terraform.core(stop).await } else { None };
         if terraform && core.is_none() {
             return Ok(Next::Soon);
@@ -200,7 +208,7 @@ impl Attendant {
         let outcome = match attempt.interrupted(&order) {
             Some(plan) => engine::stale(&order, plan, Stale::Interrupted),
             None => tokio::select! {
-                outcome = self.carry_out(&run, vendor, stop) => outcome,
+                outcome = self.carry_out(&run, engine, stop) => outcome,
                 never = records.keep_storing() => match never {},
             },
         };
@@ -294,9 +302,8 @@ impl Attendant {
         Ok(())
     }
 
-    async fn carry_out(&self, run: &Run<'_>, vendor: &Vendor, stop: &CancellationToken) -> Outcome {
-        let kind = run.order.target().kind();
-        match vendor.engine(kind.as_str()) {
+    async fn carry_out(&self, run: &Run<'_>, engine: Option<Engine>, stop: &CancellationToken) -> Outcome {
+        match engine {
             Some(Engine::Api) => {
                 let began = Instant::now();
                 let outcome = engine::api::run(run).await;
@@ -305,7 +312,8 @@ impl Attendant {
             }
             Some(Engine::Terraform) => self.config.terraform.run(run, stop).await,
             None => {
-                let message = format!("vendor {} names no engine for a {kind}", vendor.name);
+                let kind = run.order.target().kind();
+                let message = format!("vendor {} names no engine for a {kind}", run.vendor.name);
                 Outcome::Done(engine::failed(run.order, Reason::Internal, &message))
             }
         }

@@ -8,25 +8,23 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// How far apart the moments are at which runs end. They are the same ones for all processes whose clocks agree: rows that
-/// end at the same time are one waking of whoever watches.
-const APART: Duration = Duration::from_millis(250);
-
 /// So many do not wait for the next moment: each of them has a slot of its lane.
 const MOST: usize = 8;
 
 /// Runs that wait to end.
 #[derive(Debug)]
 pub(super) struct Closing {
+    apart: Duration,
     waiting: AtomicUsize,
     many: Notify,
     stop: CancellationToken,
 }
 
 impl Closing {
-    /// Runs that wait until `stop` at the longest.
-    pub(super) fn new(stop: CancellationToken) -> Self {
-        Self { waiting: AtomicUsize::new(0), many: Notify::new(), stop }
+    /// Runs that end at moments so far apart, or at `stop`. The moments are the same ones for all processes whose clocks
+    /// agree: rows that end at the same time are one waking of whoever watches.
+    pub(super) fn new(apart: Duration, stop: CancellationToken) -> Self {
+        Self { apart, waiting: AtomicUsize::new(0), many: Notify::new(), stop }
     }
 
     /// Waits until runs end.
@@ -38,7 +36,7 @@ impl Closing {
         tokio::select! {
             () = many => {}
             () = self.stop.cancelled() => {}
-            () = tokio::time::sleep(until_next(SystemTime::now())) => self.end_all(),
+            () = tokio::time::sleep(until_next(SystemTime::now(), self.apart)) => self.end_all(),
         }
     }
 
@@ -49,11 +47,10 @@ impl Closing {
 }
 
 /// How long it is until the next moment.
-fn until_next(now: SystemTime) -> Duration {
+fn until_next(now: SystemTime, apart: Duration) -> Duration {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let apart = APART.as_nanos();
-    let past = u64::try_from(since.as_nanos() % apart).unwrap_or_default();
-    APART - Duration::from_nanos(past)
+    let past = since.as_nanos() % apart.as_nanos().max(1);
+    Duration::from_nanos_u128(apart.as_nanos() - past)
 }
 
 #[cfg(test)]
@@ -64,17 +61,19 @@ mod tests {
 
     use super::*;
 
+    const APART: Duration = Duration::from_millis(250);
+
     #[test]
     fn moments_are_the_same_for_everybody() {
         let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
         for (now, left) in [(0, 250), (1, 249), (1_000_249, 1), (1_000_250, 250)] {
-            assert_eq!(until_next(at(now)), Duration::from_millis(left), "{now}");
+            assert_eq!(until_next(at(now), APART), Duration::from_millis(left), "{now}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn few_end_together_and_many_at_once() {
-        let closing = Arc::new(Closing::new(CancellationToken::new()));
+        let closing = Arc::new(Closing::new(APART, CancellationToken::new()));
         let wait = |_| {
             tokio::spawn({
                 let closing = Arc::clone(&closing);
@@ -101,7 +100,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_in_a_process_that_stops() {
         let stop = CancellationToken::new();
-        let closing = Closing::new(stop.clone());
+        let closing = Closing::new(APART, stop.clone());
         stop.cancel();
         let began = Instant::now();
         closing.together().await;

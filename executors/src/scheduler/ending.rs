@@ -24,6 +24,8 @@ pub(super) struct Work<'a> {
     /// The version of the row that is carried out.
     pub(super) sequence: u64,
     pub(super) order: &'a Order,
+    /// What carries it out; none where its vendor has no folder, or the folder nothing for its kind.
+    pub(super) engine: Option<Engine>,
     pub(super) records: &'a Records,
     pub(super) attempt: &'a Attempt,
     /// What it takes.
@@ -91,7 +93,8 @@ impl Attendant {
                 .await;
         }
         work.records.add(ending.measured(work.measure.usage())).await;
-        if !self.has_scarce_slot(work.order) {
+        // A run with Terraform has one of few slots, for which others wait.
+        if work.engine != Some(Engine::Terraform) {
             self.closing.together().await;
         }
         work.records.store().await;
@@ -111,14 +114,6 @@ impl Attendant {
             self.attempts.put(work.row, &work.attempt.done()).await?;
         }
         Ok(Next::Finished)
-    }
-
-    /// Whether others wait for the slot that the run of an order has: one with Terraform has one of few.
-    fn has_scarce_slot(&self, order: &Order) -> bool {
-        let vendors = self.config.vendors.snapshot();
-        let folder = vendors.get(order.vendor.as_str());
-        let engine = folder.and_then(|folder| folder.engine(order.target().kind().as_str()));
-        engine == Some(Engine::Terraform)
     }
 
     /// Has the row wait for its next try, by a timer.

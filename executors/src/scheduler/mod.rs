@@ -67,13 +67,21 @@ pub struct Patience {
     pub deaths: u32,
     /// How many reports about one order may be refused.
     pub refusals: u32,
+    /// How far apart the moments are at which runs end that were reported.
+    pub ends: Duration,
 }
 
 impl Default for Patience {
-    /// Eight failures, an hour, ten deaths, five refusals. An executor that dies takes all its runs along, most of them innocent: so many
+    /// Eight failures, an hour, ten deaths, five refusals, a quarter of a second. An executor that dies takes all its runs along, most of them innocent: so many
     /// times in a row that is the order.
     fn default() -> Self {
-        Self { failures: 8, no_vendor: Duration::from_secs(60 * 60), deaths: 10, refusals: 5 }
+        Self {
+            failures: 8,
+            no_vendor: Duration::from_secs(60 * 60),
+            deaths: 10,
+            refusals: 5,
+            ends: Duration::from_millis(250),
+        }
     }
 }
 
@@ -150,7 +158,7 @@ pub async fn run(
         config: config.clone(),
         scans: Scans::default(),
         together: crate::engine::Together::new(config.gateway.clone()),
-        closing: Closing::new(stop.clone()),
+        closing: Closing::new(config.patience.ends, stop.clone()),
     });
     let rows = Follower::open(nats.js.clone(), ORDERS, 1).await?;
     let due = subjects::TIMER_DUE_ALL.to_owned();

@@ -1,6 +1,8 @@
 //! Streams on a real nats-server.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod hidden;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -71,6 +71,8 @@ async fn answered(world: &World, owner: &Member, system: &Nats, trick: &Trick, o
 async fn listened(world: &World, owner: &Member, trick: &Trick, op: &Op, number: usize) -> Result<()> {
     let nats = if trick.rightful == Rightful::Owner { &owner.nats } else { &world.admin };
     let mut ear = perform(nats, op, "").await?.context("a subscription")?;
+    // Only the first try has a site to make: the server has to know of the subscription before.
+    world.admin.subscribed().await?;
     // In a queue each message reaches one of several.
     for _ in 0..50 {
         // A message that reached this one is missing where it belongs, and is asked for in vain.

@@ -7,6 +7,7 @@ mod cancelled;
 mod child;
 mod dead;
 mod edits;
+mod ending;
 mod failing;
 mod killed;
 mod listed;

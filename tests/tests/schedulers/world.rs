@@ -329,6 +329,13 @@ impl World {
         Ok(!rows.is_empty() && rows.iter().all(|row| row.payload.is_empty()))
     }
 
+    /// How many rows about the devices of a customer have not ended.
+    pub async fn open_rows(&self, customer: &str) -> usize {
+        let filter = format!("wan.order.*.{customer}.device.*");
+        let rows = load_subject(&self.nats, topology::ORDERS, &filter, 0).await.unwrap();
+        rows.iter().filter(|row| !row.payload.is_empty()).count()
+    }
+
     /// Waits until the table has nothing left to do.
     pub async fn until_done(&self, customer: &str) {
         level::until("every row is done", LIMIT, async || self.is_done(customer).await).await.unwrap();
