@@ -109,7 +109,7 @@ pub struct Follower {
 
 /// How often a reader looks whether the connection is another one. A server that was started again knows its consumer no
 /// more, which the client library finds out after three silent heartbeats only.
-const GLANCE: Duration = Duration::from_millis(500);
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// How many messages are looked at when the connection was lost over one of them: more are never on their way at once.
 const LOOKED_AT: usize = 512;

@@ -1,6 +1,7 @@
 //! The files of one vendor folder, read once: what is parsed is what is hashed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
@@ -177,8 +178,8 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 /// What tells one state of the vendor folders from another without reading them: path, length, times and number of each
-/// file that counts.
-pub(crate) type Fingerprint = BTreeMap<PathBuf, (u64, i64, i64, i64, i64, u64)>;
+/// file that counts, in the order of names. Paths are compared as bytes: it is made once a second.
+pub(crate) type Fingerprint = Vec<(OsString, (u64, i64, i64, i64, i64, u64))>;
 
 /// The fingerprint of every vendor folder in a directory.
 pub(crate) fn fingerprint(dir: &Path) -> Result<Fingerprint, LoadError> {
@@ -202,6 +203,7 @@ fn note(path: &Path, found: &mut Fingerprint) {
     use std::os::unix::fs::MetadataExt as _;
     if let Ok(file) = fs::metadata(path) {
         let times = (file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec());
-        found.insert(path.to_owned(), (file.len(), times.0, times.1, times.2, times.3, file.ino()));
+        let facts = (file.len(), times.0, times.1, times.2, times.3, file.ino());
+        found.push((path.as_os_str().to_owned(), facts));
     }
 }

@@ -72,7 +72,7 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// Eight failures, an hour, ten deaths, five refusals, a quarter of a second. An executor that dies takes all its runs along, most of them innocent: so many
+    /// Eight failures, an hour, ten deaths, five refusals, half a second. An executor that dies takes all its runs along, most of them innocent: so many
     /// times in a row that is the order.
     fn default() -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Default for Patience {
             no_vendor: Duration::from_secs(60 * 60),
             deaths: 10,
             refusals: 5,
-            ends: Duration::from_millis(250),
+            ends: Duration::from_millis(500),
         }
     }
 }
