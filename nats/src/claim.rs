@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::kv;
@@ -87,20 +87,39 @@ pub struct Claims {
 struct Count {
     /// Messages that were written and are not there.
     missing: u64,
-    /// Messages of names that had one before.
-    again: u64,
+    /// Writes to names that had one before. It does not change when messages are lost: the server goes on counting the names
+    /// of those, so that a loss does not make up for a claim that it hides. Where its end was lost it is less than none.
+    again: i64,
+}
+
+/// What was known of the bucket before a claim was written.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    /// Messages that it lacked when it was known to be whole.
+    missing: u64,
+    /// As [`Counts::again`].
+    again: i64,
 }
 
 /// Counts that are shared by all who want one at the same time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     /// How often one was wanted.
     wanted: AtomicU64,
     /// The last one, and up to which wish it was asked after.
     last: Mutex<(u64, Option<Count>)>,
-    /// The most messages of names that had one before; plus one, and 0 where nobody has counted.
-    again: AtomicU64,
+    /// Writes to names that had one before, by the last count.
+    again: AtomicI64,
 }
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { wanted: AtomicU64::new(0), last: Mutex::default(), again: AtomicI64::new(UNKNOWN) }
+    }
+}
+
+/// Nobody has counted.
+const UNKNOWN: i64 = i64::MIN;
 
 impl Claims {
     /// Opens the claims.
@@ -123,7 +142,10 @@ impl Claims {
         let value = Bytes::copy_from_slice(owner.as_bytes());
         let mut free = 0;
         for _ in 0..TRIES {
-            let before = self.counts.again.load(Ordering::Acquire);
+            let before = Before {
+                missing: self.missing.load(Ordering::Acquire),
+                again: self.counts.again.load(Ordering::Acquire),
+            };
             match self.write(&key, value.clone(), free).await {
                 Ok(revision) => {
                     let is_certain = self.was_free(&key, free, before).await?;
@@ -181,20 +203,19 @@ impl Claims {
     /// file takes a claim that it cannot read for none, though it counts it; or it finds out when it is asked for the claim,
     /// and counts one less from then on.
     ///
-    /// A name that had no message adds none to those that names had again. As long as these are as many as `before` the
-    /// claim was written, and none is missing, no claim of that time met one that was hidden, and one question answers for
-    /// all of them. Else it is asked for the name.
-    async fn was_free(&self, key: &str, last: u64, before: u64) -> Result<bool, NatsError> {
-        let known = self.missing.load(Ordering::Acquire);
+    /// A name that had no message adds nothing to what was written again. As long as that is as much as `before` the claim
+    /// was written, and no more is missing, no claim of that time met one that was hidden, and one question answers for all
+    /// of them. Else it is asked for the name.
+    async fn was_free(&self, key: &str, last: u64, before: Before) -> Result<bool, NatsError> {
         let count = self.count(key).await?;
-        if count.missing > known {
+        if count.missing > before.missing {
             return Ok(false);
         }
-        if last > 0 || count.again + 1 == before {
+        if last > 0 || count.again == before.again {
             return Ok(true);
         }
         let (of_key, missing) = self.messages_of(key).await?;
-        Ok(of_key <= 1 && missing <= known)
+        Ok(of_key <= 1 && missing <= before.missing)
     }
 
     /// What the server counts of the bucket, asked after the call. It is asked one question at a time, for all who wait.
@@ -209,9 +230,11 @@ impl Claims {
         }
         let asked_after = counts.wanted.load(Ordering::Acquire);
         let info = self.store.stream.get_info().await.map_err(NatsError::failed(looking(key)))?;
-        let again = info.state.messages.saturating_sub(info.state.subjects_count);
+        let [written, names] = [info.state.last_sequence, info.state.subjects_count]
+            .map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        let again = written - names;
         let count = Count { missing: missing(&info.state), again };
-        counts.again.fetch_max(count.again + 1, Ordering::AcqRel);
+        counts.again.store(count.again, Ordering::Release);
         *last = (asked_after, Some(count));
         Ok(count)
     }

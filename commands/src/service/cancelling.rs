@@ -43,6 +43,8 @@ struct Note {
     unsure: bool,
     #[serde(default)]
     unsettled: bool,
+    #[serde(default)]
+    failed: bool,
 }
 
 impl Hold {
@@ -96,7 +98,7 @@ impl Hold {
         // tells of a try all the same.
         let tells = |note: &[u8]| match serde_json::from_slice::<Note>(note) {
             Ok(note) if note.row != 0 && ended == Some(note.row) => false,
-            Ok(note) => note.unsure || note.unsettled || note.phase != "done",
+            Ok(note) => note.unsure || note.unsettled || note.failed || note.phase != "done",
             Err(_) => true,
         };
         let tried = begun.is_some() || note.is_some_and(|note| tells(&note));

@@ -60,6 +60,10 @@ pub(crate) struct Attempt {
     /// Whether the effect journal may name changes of earlier runs of this target whose answers nobody knows.
     #[serde(default)]
     pub(crate) unsettled: bool,
+    /// Whether a change of this target failed for good, and none has succeeded since. The history tells that of what is
+    /// wanted only: of what failed while something newer was asked for, this note does.
+    #[serde(default)]
+    pub(crate) failed: bool,
     /// Where it stands.
     #[serde(flatten)]
     pub(crate) phase: Phase,
@@ -103,6 +107,7 @@ impl Attempt {
             begun: order.plan.is_some() && same.is_some_and(|last| last.begun || last.died().is_some()),
             unsure: last.is_some_and(|last| last.unsure || last.died().is_some()),
             unsettled: last.is_some_and(|last| last.unsettled || last.phase != Phase::Done),
+            failed: last.is_some_and(|last| last.failed),
             phase: Phase::Running { executor: executor.to_owned() },
         }
     }
@@ -125,19 +130,29 @@ impl Attempt {
     /// The same try, ended well.
     pub(crate) fn done(&self) -> Self {
         let phase = Phase::Done;
-        Self { deaths: 0, begun: false, unsure: false, unsettled: false, phase, ..self.clone() }
+        Self {
+            deaths: 0,
+            begun: false,
+            unsure: false,
+            unsettled: false,
+            failed: false,
+            phase,
+            ..self.clone()
+        }
     }
 
-    /// What is kept of an order that failed for good and left changes without an answer.
-    pub(crate) fn left_unsettled(&self) -> Self {
-        // Without its row: the version that follows says that this one ended, which is not all there is to know.
+    /// What is kept where a change failed for good, or where changes were left without an answer. Without its row: the
+    /// version that follows says that this one ended, which is not all there is to know.
+    pub(crate) fn left(&self, unsettled: bool, failed: bool) -> Self {
         Self {
             row: 0,
             number: 0,
             failures: 0,
             refused: 0,
+            begun: self.begun,
             unsure: self.unsure,
-            unsettled: true,
+            unsettled,
+            failed,
             ..self.done()
         }
     }
@@ -242,13 +257,24 @@ mod tests {
         let second = Attempt::begin(Some(&first.waiting(Timestamp::UNIX_EPOCH, 1)), &order, 1, "one");
         assert!(second.unsettled, "the first try may have left some");
         assert!(!Attempt::begin(Some(&second.done()), &order, 2, "one").unsettled);
-        let next = Attempt::begin(Some(&second.left_unsettled()), &order, 2, "one");
+        let next = Attempt::begin(Some(&second.left(true, false)), &order, 2, "one");
         assert_eq!((next.number, next.failures, next.unsure, next.unsettled), (1, 0, false, true));
+        assert!(!next.failed);
         let died = Attempt::begin(Some(&first), &order, 1, "two");
         assert!(
-            Attempt::begin(Some(&died.left_unsettled()), &order, 2, "two").unsure,
+            Attempt::begin(Some(&died.left(true, true)), &order, 2, "two").unsure,
             "nobody has looked yet"
         );
+    }
+
+    #[test]
+    fn a_failure_is_remembered_until_a_change_succeeds() {
+        let first = Attempt::begin(None, &order(1), 1, "one");
+        assert!(!first.failed);
+        let next = Attempt::begin(Some(&first.left(false, true)), &order(2), 2, "one");
+        assert!(next.failed && !next.unsettled, "{next:?}");
+        assert!(Attempt::begin(Some(&next.waiting(Timestamp::UNIX_EPOCH, 1)), &order(2), 2, "one").failed);
+        assert!(!Attempt::begin(Some(&next.done()), &order(2), 2, "one").failed);
     }
 
     #[test]
@@ -292,9 +318,10 @@ mod tests {
         // Another plan is another order, and what was said of this one is over with it.
         let other = Order { id: OrderId::of_digest([9; 32]), ..order.clone() };
         assert_eq!(Attempt::begin(Some(&stopped), &other, 2, "one").interrupted(&other), None);
-        for over in [stopped.done(), stopped.left_unsettled()] {
-            assert_eq!(Attempt::begin(Some(&over), &order, 2, "one").interrupted(&order), None);
-        }
+        assert_eq!(Attempt::begin(Some(&stopped.done()), &order, 2, "one").interrupted(&order), None);
+        // It failed: its row may be there still, were its executor to die now.
+        let failed = stopped.left(false, true);
+        assert_eq!(Attempt::begin(Some(&failed), &order, 2, "one").interrupted(&order), Some(plan.hash));
         let died = Attempt::begin(None, &bare, 1, "one");
         assert_eq!(Attempt::begin(Some(&died.noted(&bare)), &bare, 1, "two").interrupted(&bare), None);
     }

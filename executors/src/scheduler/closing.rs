@@ -1,6 +1,6 @@
 //! Ends of runs, many at a time: what each of them writes reaches the server, and everybody who watches the table, in one
-//! go. A run that was reported has nobody who waits for its row to end, and a process that is woken for each single row
-//! that others end spends as much on them as on its own.
+//! go. Few wait for the row of a run that was reported (what was asked for of the same target meanwhile does, for as long),
+//! and a process that is woken for each single row that others end spends as much on them as on its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};

@@ -68,6 +68,7 @@ impl Attendant {
             true => work.attempt.unsure || work.attempt.unsettled,
             false => failure.is_some() && (work.attempt.unsettled || ran.has_unanswered),
         };
+        let failed = if only_planned { work.attempt.failed } else { failure.is_some() };
         let ending = failure.unwrap_or(ran.ending);
         let gone = matches!(work.order.intent, Intent::Remove)
             && findings.iter().all(|found| matches!(found.finding, Finding::Removed));
@@ -106,10 +107,13 @@ impl Attendant {
             head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
         }
         head.insert(headers::ENDED_ROW, work.sequence.to_string().as_str());
+        let is_clean = !unsettled && !failed;
+        if !is_clean {
+            // Before the row says that this version of it ended, which is all that is known of one without a note.
+            self.attempts.put(work.row, &work.attempt.left(unsettled, failed)).await?;
+        }
         let ended = self.table.end(work.row, work.sequence, head).await?;
-        if unsettled {
-            self.attempts.put(work.row, &work.attempt.left_unsettled()).await?;
-        } else if !ended {
+        if is_clean && !ended {
             // What was written meanwhile begins behind this generation.
             self.attempts.put(work.row, &work.attempt.done()).await?;
         }

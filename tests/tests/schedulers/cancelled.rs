@@ -3,12 +3,14 @@
 use serde_json::{Value, json};
 use wanwright_executors::scheduler::Patience;
 use wanwright_nats::{Leases, lease};
+use wanwright_schemas::control::Scope;
 use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::{CustomerId, Kind, Outcome, Reason};
-use wanwright_simulator::Faults;
+use wanwright_simulator::{Faults, Refuse};
 use wanwright_tests::level;
 
 use crate::child::kill;
+use crate::paused::pause;
 use crate::world::{LIMIT, World};
 
 const CANCEL: &str = "acme.demo.device.edge.cancel";
@@ -99,6 +101,36 @@ async fn what_runs_is_not_cancelled_and_what_died_is_put_right() {
     world.until_event(&acme, "edge", "DeviceApplied").await;
     world.until_done("acme").await;
     two.stop().await;
+}
+
+/// The failure is of a generation that is not wanted any more, so the history does not tell of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_while_something_newer_was_asked_for_counts_as_tried() {
+    let world = World::new(5).await;
+    let acme = world.customer("acme").await;
+    world.device(&acme, "edge").await;
+    let one = world.scheduler("one", Patience::default()).await;
+    world.until_event(&acme, "edge", "DeviceApplied").await;
+    world.until_done("acme").await;
+    let forbidden = Refuse { status: 403, ..Refuse::default() };
+    world.faults(Faults { latency_ms: 1000, refuse: vec![forbidden], ..Faults::default() }).await;
+    vlan(&world, "edge", 7).await;
+    let leases = Leases::open(&world.nats, "a test").await.unwrap();
+    let key = lease::key_of_target(&"simwan".parse().unwrap(), &acme, Kind::Device, "edge");
+    let is_run = async |run: bool| Ok(leases.holder(&key).await?.is_some() == run);
+    level::until("it is taken up", LIMIT, async || is_run(true).await).await.unwrap();
+    // What is asked for now waits.
+    pause(&world, &Scope::Customer(acme.clone()), true).await;
+    vlan(&world, "edge", 8).await;
+    level::until("it has ended", LIMIT, async || is_run(false).await).await.unwrap();
+    assert_eq!(world.last_event(&acme, "edge").await, "DeviceChanged", "the failure is not this change's");
+    world.faults(Faults::default()).await;
+    world.send(CANCEL, &json!({})).await;
+    pause(&world, &Scope::Customer(acme.clone()), false).await;
+    world.until_event(&acme, "edge", "DeviceApplied").await;
+    world.until_done("acme").await;
+    assert_eq!(world.devices().await.totals.updates, 1, "nobody knows what the vendor has, so it is told");
+    one.stop().await;
 }
 
 /// Whoever takes the lease of a target first: both ways, without a clock.
