@@ -156,6 +156,11 @@ impl Attempt {
             ..self.done()
         }
     }
+
+    /// Whether it says more of the target than that a try ended.
+    pub(crate) fn tells(&self) -> bool {
+        self.unsure || self.unsettled || self.failed
+    }
 }
 
 /// The tries of all rows.

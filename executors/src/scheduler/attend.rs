@@ -154,11 +154,11 @@ impl Attendant {
                 let trouble = Trouble { code: Reason::UnknownVendor, message, ours: true };
                 return self.later(&work, attempt.failures, trouble).await;
             }
-            return self.bury(row, &newest, &order, &context, (Reason::UnknownVendor, message)).await;
+            return self.bury(&work, &newest, (Reason::UnknownVendor, message)).await;
         };
         if attempt.deaths >= patience.deaths {
             let message = format!("its run ended the executor {} times in a row", attempt.deaths);
-            return self.bury(row, &newest, &order, &context, (Reason::RunDied, message)).await;
+            return self.bury(&work, &newest, (Reason::RunDied, message)).await;
         }
         if let Err(none) = self.config.gateway.reaches(&context) {
             return self.no_lane(&work, none).await;

@@ -10,14 +10,13 @@ use bytes::Bytes;
 use serde_json::Value;
 use wanwright_nats::dead::{self, Letter};
 use wanwright_nats::{NatsError, TableRow};
-use wanwright_schemas::order::Order;
 use wanwright_schemas::reason::{Reason, Refusal};
 use wanwright_schemas::report::Report;
 use wanwright_schemas::run::RunEvent;
 use wanwright_schemas::{OrderId, headers};
 
 use super::attend::{Attendant, Next};
-use crate::gateway::RunContext;
+use super::ending::Work;
 use crate::reporting::{self, Unreported};
 use crate::{engine, records};
 
@@ -53,12 +52,11 @@ impl Attendant {
     /// `retry` brings it back.
     pub(super) async fn bury(
         &self,
-        row: &str,
+        work: &Work<'_>,
         newest: &TableRow,
-        order: &Order,
-        context: &RunContext,
         (code, message): (Reason, String),
     ) -> Result<Next, NatsError> {
+        let Work { row, order, .. } = *work;
         tracing::error!(row, order = %order.id, code = code.code(), message, "an order goes to the dead letters");
         let letter = Letter {
             what: "order",
@@ -72,24 +70,23 @@ impl Attendant {
         dead::bury(&self.config.nats, letter).await?;
         let findings = if !order.is_look() { engine::failed(order, code, &message) } else { Vec::new() };
         let report = Report { order: order.id, findings, state: None };
+        let trace = work.records.context().trace.as_ref();
         if !report.findings.is_empty()
             && let Err(Unreported { refusal, .. }) =
-                reporting::report(&self.config.nats, order, &report, context.trace.as_ref()).await
+                reporting::report(&self.config.nats, order, &report, trace).await
         {
             tracing::error!(order = %order.id, %refusal, "nobody could be told that an order is given up");
         }
-        self.end_dead(row, newest.sequence, order, context, (code, message)).await
+        self.end_dead(work, (code, message)).await
     }
 
     /// Gives an order up whose report nobody takes. The letter is the report: what it says is not known anywhere else.
     pub(super) async fn bury_report(
         &self,
-        row: &str,
-        sequence: u64,
-        order: &Order,
-        context: &RunContext,
+        work: &Work<'_>,
         unreported: Unreported,
     ) -> Result<Next, NatsError> {
+        let Work { row, order, .. } = *work;
         let Unreported { refusal, subject, body } = unreported;
         let Refusal { code, message, .. } = refusal;
         tracing::error!(row, order = %order.id, %code, message, "a report goes to the dead letters");
@@ -104,21 +101,20 @@ impl Attendant {
         };
         dead::bury(&self.config.nats, letter).await?;
         let message = format!("its report was refused again and again: {message}");
-        self.end_dead(row, sequence, order, context, (code, message)).await
+        self.end_dead(work, (code, message)).await
     }
 
-    async fn end_dead(
-        &self,
-        row: &str,
-        sequence: u64,
-        order: &Order,
-        context: &RunContext,
-        (code, message): (Reason, String),
-    ) -> Result<Next, NatsError> {
+    async fn end_dead(&self, work: &Work<'_>, (code, message): (Reason, String)) -> Result<Next, NatsError> {
+        let Work { row, order, attempt, .. } = *work;
         let message = format!("{message}; it is among the dead letters");
-        records::write(&self.config.nats, context, RunEvent::failed(code, message)).await;
-        self.table.end(row, sequence, dead_mark(Some(order.id))).await?;
-        self.attempts.clear(row).await?;
+        records::write(&self.config.nats, work.records.context(), RunEvent::failed(code, message)).await;
+        // What its runs left at the vendor is not known any better now, and the next order of the target begins with that.
+        let left = attempt.left(attempt.unsettled, attempt.failed || order.changes());
+        match left.tells() {
+            true => self.attempts.put(row, &left).await?,
+            false => self.attempts.clear(row).await?,
+        }
+        self.table.end(row, work.sequence, dead_mark(Some(order.id))).await?;
         Ok(Next::Finished)
     }
 }

@@ -80,8 +80,7 @@ impl Attendant {
             let refused = work.attempt.refused + 1;
             if refused >= self.config.patience.refusals {
                 work.records.store().await;
-                let Work { row, sequence, order, .. } = work;
-                return self.bury_report(row, *sequence, order, context, unreported).await;
+                return self.bury_report(work, unreported).await;
             }
             // The state still wants the order, so the order stays.
             let refusal = unreported.refusal;
@@ -107,13 +106,12 @@ impl Attendant {
             head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
         }
         head.insert(headers::ENDED_ROW, work.sequence.to_string().as_str());
-        let is_clean = !unsettled && !failed;
-        if !is_clean {
+        if unsettled || failed {
             // Before the row says that this version of it ended, which is all that is known of one without a note.
             self.attempts.put(work.row, &work.attempt.left(unsettled, failed)).await?;
         }
         let ended = self.table.end(work.row, work.sequence, head).await?;
-        if is_clean && !ended {
+        if !ended && !(unsettled || failed) {
             // What was written meanwhile begins behind this generation.
             self.attempts.put(work.row, &work.attempt.done()).await?;
         }

@@ -73,8 +73,12 @@ async fn an_order_that_ends_its_executors_fails_and_can_be_retried() {
     assert_eq!(world.devices().await.objects, 0, "it was not run again");
     let told = Kept::Failed { kind: "device".to_owned(), customer: "acme".to_owned(), id: "edge".to_owned() };
     assert_eq!(dead::requeue(&world.nats, &found, false).await.unwrap(), Err(told));
+    let before = world.calls_heard().await.len();
     world.send("acme.demo.device.edge.retry", &json!({})).await;
     world.until_event(&acme, "edge", "DeviceApplied").await;
+    let calls = world.calls_heard().await;
+    let methods: Vec<&str> = calls[before..].iter().map(|call| call.method.as_str()).collect();
+    assert!(methods.starts_with(&["GET"]), "whoever died over it may have made it: {methods:?}");
     scheduler.stop().await;
 }
 

@@ -329,10 +329,18 @@ impl World {
         Ok(!rows.is_empty() && rows.iter().all(|row| row.payload.is_empty()))
     }
 
-    /// How many rows about the devices of a customer have not ended.
+    /// How many changes of the devices of a customer have rows that have not ended.
     pub async fn open_rows(&self, customer: &str) -> usize {
-        let filter = format!("wan.order.*.{customer}.device.*");
-        let rows = load_subject(&self.nats, topology::ORDERS, &filter, 0).await.unwrap();
+        self.open(&format!("wan.order.*.{customer}.device.*")).await
+    }
+
+    /// The same, of looks.
+    pub async fn open_looks(&self, customer: &str) -> usize {
+        self.open(&format!("wan.order.*.{customer}.observe-device.*")).await
+    }
+
+    async fn open(&self, filter: &str) -> usize {
+        let rows = load_subject(&self.nats, topology::ORDERS, filter, 0).await.unwrap();
         rows.iter().filter(|row| !row.payload.is_empty()).count()
     }
 
