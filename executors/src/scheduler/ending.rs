@@ -106,12 +106,13 @@ impl Attendant {
             head.insert(headers::AFTER_GENERATION, work.order.generation().to_string().as_str());
         }
         head.insert(headers::ENDED_ROW, work.sequence.to_string().as_str());
-        if unsettled || failed {
+        let is_noted = unsettled || failed;
+        if is_noted {
             // Before the row says that this version of it ended, which is all that is known of one without a note.
             self.attempts.put(work.row, &work.attempt.left(unsettled, failed)).await?;
         }
         let ended = self.table.end(work.row, work.sequence, head).await?;
-        if !ended && !(unsettled || failed) {
+        if !ended && !is_noted {
             // What was written meanwhile begins behind this generation.
             self.attempts.put(work.row, &work.attempt.done()).await?;
         }
