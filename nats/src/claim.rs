@@ -1,16 +1,15 @@
 //! Claims: a name that belongs to one owner in the whole fleet, such as a device's serial number.
 
+mod certainty;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::{RawMessageErrorKind, State};
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
-use futures::TryStreamExt;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 
 use crate::connect::Nats;
 use crate::error::NatsError;
@@ -19,13 +18,17 @@ use crate::load::{load_last, load_page};
 use crate::publish::{CheckedError, publish_expecting};
 use crate::topology::CLAIMS;
 use crate::unreadable::is_unreadable;
+use certainty::{Certainty, Free, Written};
+
+pub use certainty::Doubts;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
     /// The name was free and is the owner's now, by the write of this revision.
     New(u64),
-    /// The same, but it may have been somebody's: the server has lost claims, or cannot read the one that is there.
+    /// It is the owner's now, by the write of this revision, but it may have been somebody else's: the server has lost claims,
+    /// or cannot read the one that was there.
     Doubtful(u64),
     /// It was the owner's already.
     Again {
@@ -63,6 +66,10 @@ const PAGE_BYTES: usize = 1 << 20;
 /// What says that a key was deleted.
 const OPERATION: &str = "KV-Operation";
 
+/// How many messages a key has with this one, claims and what ended them. A server counts more where it cannot read one that
+/// is newer than the last one that it can.
+const WRITES: &str = "Wan-Writes";
+
 /// What is written under a key.
 #[derive(Debug)]
 struct Entry {
@@ -70,6 +77,22 @@ struct Entry {
     /// Whether it is a claim, and not the end of one.
     is_put: bool,
     owner: Bytes,
+    /// As [`WRITES`]; an older wanwright did not write it.
+    writes: Option<u64>,
+}
+
+/// A message of a key that is about to be written.
+#[derive(Debug)]
+struct Next {
+    /// The last message of the key (0: there is none).
+    after: u64,
+    /// As [`WRITES`].
+    writes: u64,
+}
+
+impl Next {
+    /// The first message of a key.
+    const FIRST: Self = Self { after: 0, writes: 1 };
 }
 
 /// The claims on a server.
@@ -77,102 +100,99 @@ struct Entry {
 pub struct Claims {
     nats: Nats,
     store: kv::Store,
-    /// How many messages the bucket lacked when it was known to be whole; it forgets none.
-    missing: Arc<AtomicU64>,
-    counts: Arc<Counts>,
+    certainty: Arc<Certainty>,
 }
-
-/// What the server counted of the bucket.
-#[derive(Debug, Clone, Copy)]
-struct Count {
-    /// Messages that were written and are not there.
-    missing: u64,
-    /// Writes to names that had one before. It does not change when messages are lost: the server goes on counting the names
-    /// of those, so that a loss does not make up for a claim that it hides. Where its end was lost it is less than none.
-    again: i64,
-}
-
-/// What was known of the bucket before a claim was written.
-#[derive(Debug, Clone, Copy)]
-struct Before {
-    /// Messages that it lacked when it was known to be whole.
-    missing: u64,
-    /// As [`Counts::again`].
-    again: i64,
-}
-
-/// Counts that are shared by all who want one at the same time.
-#[derive(Debug)]
-struct Counts {
-    /// How often one was wanted.
-    wanted: AtomicU64,
-    /// The last one, and up to which wish it was asked after.
-    last: Mutex<(u64, Option<Count>)>,
-    /// Writes to names that had one before, by the last count.
-    again: AtomicI64,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self { wanted: AtomicU64::new(0), last: Mutex::default(), again: AtomicI64::new(UNKNOWN) }
-    }
-}
-
-/// Nobody has counted.
-const UNKNOWN: i64 = i64::MIN;
 
 impl Claims {
     /// Opens the claims.
     pub async fn open(nats: &Nats) -> Result<Self, NatsError> {
         let store = nats.js.get_key_value(CLAIMS).await.map_err(NatsError::failed("opening the claims"))?;
-        Ok(Self {
-            nats: nats.clone(),
-            store,
-            missing: Arc::new(AtomicU64::new(u64::MAX)),
-            counts: Arc::default(),
-        })
+        Ok(Self { nats: nats.clone(), store, certainty: Arc::default() })
     }
 
     /// Claims a name for an owner, again if need be. [`NatsError::Malformed`] where there is a claim that cannot be read.
     /// Claiming again is a write, too: whoever is about to free the claim as he has seen it ([`Claims::release_seen`]) then
     /// finds it changed, and leaves it.
+    ///
+    /// The server is asked each time whether the name was free, also where it was this owner's: who claimed it may have died
+    /// before he asked.
     pub async fn claim(&self, name: &str, owner: &str) -> Result<Claimed, NatsError> {
+        let before = self.certainty.before();
+        let (claimed, writes) = self.take(name, owner).await?;
+        let (Claimed::New(now) | Claimed::Again { now, .. }) = claimed else { return Ok(claimed) };
+        let key = key(name);
+        match self.certainty.was_free(&self.store, &key, Written { writes, before }).await? {
+            Free::Certain => Ok(claimed),
+            Free::Doubtful { hidden } => {
+                self.certainty.doubt(key, hidden);
+                Ok(Claimed::Doubtful(now))
+            }
+        }
+    }
+
+    /// Claims a name for an owner who has it by his history, where its claim is lost. What else the server may have lost is
+    /// not asked: nobody but him can have had it.
+    pub async fn claim_back(&self, name: &str, owner: &str) -> Result<Claimed, NatsError> {
+        self.take(name, owner).await.map(|(claimed, _)| claimed)
+    }
+
+    /// Claims a name, and answers how many messages it has now, by those that can be read.
+    async fn take(&self, name: &str, owner: &str) -> Result<(Claimed, u64), NatsError> {
         let doing = format!("claiming {name}");
         let key = key(name);
         let value = Bytes::copy_from_slice(owner.as_bytes());
-        let mut free = 0;
+        let mut next = Next::FIRST;
         for _ in 0..TRIES {
-            let before = Before {
-                missing: self.missing.load(Ordering::Acquire),
-                again: self.counts.again.load(Ordering::Acquire),
-            };
-            match self.write(&key, value.clone(), free).await {
-                Ok(revision) => {
-                    let is_certain = self.was_free(&key, free, before).await?;
-                    return Ok(if is_certain { Claimed::New(revision) } else { Claimed::Doubtful(revision) });
-                }
+            match self.write(&key, value.clone(), &next).await {
+                Ok(revision) => return Ok((Claimed::New(revision), next.writes)),
                 Err(CheckedError::Conflict) => {}
                 Err(CheckedError::Failed(error)) => return Err(error),
             }
-            let entry = self.entry(&key).await?;
-            free = entry.as_ref().map_or(0, |entry| entry.revision);
-            let Some(entry) = entry.filter(|entry| entry.is_put) else { continue };
-            if entry.owner != value {
-                return Ok(Claimed::Taken);
+            let Some(entry) = self.entry(&key).await? else {
+                next = Next::FIRST;
+                continue;
+            };
+            next = self.next(&key, &entry).await?;
+            if !entry.is_put {
+                continue;
             }
-            match self.write(&key, value.clone(), entry.revision).await {
-                Ok(now) => return Ok(Claimed::Again { was: entry.revision, now }),
-                Err(CheckedError::Conflict) => free = 0,
+            if entry.owner != value {
+                return Ok((Claimed::Taken, next.writes));
+            }
+            match self.write(&key, value.clone(), &next).await {
+                Ok(now) => return Ok((Claimed::Again { was: entry.revision, now }, next.writes)),
+                Err(CheckedError::Conflict) => next = Next::FIRST,
                 Err(CheckedError::Failed(error)) => return Err(error),
             }
         }
         Err(NatsError::malformed(doing, "it is not free, and whose it is cannot be read"))
     }
 
-    /// Writes where the last message of a key has this revision (0: there is none).
-    async fn write(&self, key: &str, owner: Bytes, expected: u64) -> Result<u64, CheckedError> {
+    /// The message of a key that follows this one.
+    async fn next(&self, key: &str, entry: &Entry) -> Result<Next, NatsError> {
+        let writes = match entry.writes {
+            Some(writes) => writes,
+            // Of one that does not say it the server is believed.
+            None => certainty::messages_of(&self.store, key).await?.0,
+        };
+        Ok(Next { after: entry.revision, writes: writes.saturating_add(1) })
+    }
+
+    /// Writes a claim.
+    async fn write(&self, key: &str, owner: Bytes, next: &Next) -> Result<u64, CheckedError> {
+        self.publish(key, HeaderMap::new(), owner, next).await
+    }
+
+    async fn publish(
+        &self,
+        key: &str,
+        mut headers: HeaderMap,
+        owner: Bytes,
+        next: &Next,
+    ) -> Result<u64, CheckedError> {
+        headers.insert(WRITES, next.writes.to_string().as_str());
         let subject = format!("{}{key}", self.store.prefix);
-        publish_expecting(&self.nats.js, subject, expected, HeaderMap::new(), owner).await
+        publish_expecting(&self.nats.js, subject, next.after, headers, owner).await
     }
 
     /// What is written under a key, as the leader has it. It comes as JSON: a message whose headers are damaged ends the
@@ -185,6 +205,7 @@ impl Claims {
                 revision: message.sequence,
                 is_put: message.headers.get(OPERATION).is_none(),
                 owner: message.payload,
+                writes: message.headers.get(WRITES).and_then(|writes| writes.as_str().parse().ok()),
             })),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) if is_unreadable(&error) => {
@@ -194,62 +215,15 @@ impl Claims {
         }
     }
 
-    /// Notes that the bucket is whole, with so many messages less than were ever written to it.
-    pub fn note_missing(&self, missing: u64) {
-        self.missing.store(missing, Ordering::Release);
+    /// The names that may have been somebody else's when they were claimed, and were not looked after since.
+    pub fn doubts(&self) -> Doubts {
+        self.certainty.doubts()
     }
 
-    /// Whether a name was free that was just claimed where its last message was this one (0: none). A server with a damaged
-    /// file takes a claim that it cannot read for none, though it counts it; or it finds out when it is asked for the claim,
-    /// and counts one less from then on.
-    ///
-    /// A name that had no message adds nothing to what was written again. As long as that is as much as `before` the claim
-    /// was written, and no more is missing, no claim of that time met one that was hidden, and one question answers for all
-    /// of them. Else it is asked for the name.
-    async fn was_free(&self, key: &str, last: u64, before: Before) -> Result<bool, NatsError> {
-        let count = self.count(key).await?;
-        if count.missing > before.missing {
-            return Ok(false);
-        }
-        if last > 0 || count.again == before.again {
-            return Ok(true);
-        }
-        let (of_key, missing) = self.messages_of(key).await?;
-        Ok(of_key <= 1 && missing <= before.missing)
-    }
-
-    /// What the server counts of the bucket, asked after the call. It is asked one question at a time, for all who wait.
-    async fn count(&self, key: &str) -> Result<Count, NatsError> {
-        let counts = &self.counts;
-        let wish = counts.wanted.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut last = counts.last.lock().await;
-        if let (asked_after, Some(count)) = *last
-            && asked_after >= wish
-        {
-            return Ok(count);
-        }
-        let asked_after = counts.wanted.load(Ordering::Acquire);
-        let info = self.store.stream.get_info().await.map_err(NatsError::failed(looking(key)))?;
-        let [written, names] = [info.state.last_sequence, info.state.subjects_count]
-            .map(|number| i64::try_from(number).unwrap_or(i64::MAX));
-        let again = written - names;
-        let count = Count { missing: missing(&info.state), again };
-        counts.again.store(count.again, Ordering::Release);
-        *last = (asked_after, Some(count));
-        Ok(count)
-    }
-
-    /// How many messages the server counts of one key, claims and what ended them, and how many it is missing of all. It
-    /// may find out by this very question that it cannot read one.
-    async fn messages_of(&self, key: &str) -> Result<(u64, u64), NatsError> {
-        let subject = format!("{}{key}", self.store.prefix);
-        let info = self.store.stream.info_with_subjects(subject).await;
-        let mut counted = info.map_err(NatsError::failed(looking(key)))?;
-        let mut messages = 0;
-        while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(looking(key)))? {
-            messages += u64::try_from(count).unwrap_or(u64::MAX);
-        }
-        Ok((messages, missing(&counted.info.state)))
+    /// Notes that the bucket is whole, with so many messages less than were ever written to it, and that those doubts were
+    /// looked after: whoever has such a name by his history has its claim again.
+    pub fn note_known(&self, missing: u64, doubts: &Doubts) {
+        self.certainty.note_known(missing, doubts);
     }
 
     /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.
@@ -287,14 +261,16 @@ impl Claims {
 
     /// Gives a name back if its claim is still the one that was seen, and says whether it was.
     pub async fn release_seen(&self, name: &str, revision: u64) -> Result<bool, NatsError> {
-        let doing = format!("releasing {name}");
         let key = key(name);
-        let Err(error) = self.store.delete_expect_revision(&key, Some(revision)).await else {
-            return Ok(true);
-        };
-        match self.entry(&key).await? {
-            Some(entry) if entry.revision == revision => Err(NatsError::failed(doing)(error)),
-            _ => Ok(false),
+        let entry = self.entry(&key).await?;
+        let Some(entry) = entry.filter(|entry| entry.revision == revision) else { return Ok(false) };
+        let next = self.next(&key, &entry).await?;
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, "DEL");
+        match self.publish(&key, headers, Bytes::new(), &next).await {
+            Ok(_) => Ok(true),
+            Err(CheckedError::Conflict) => Ok(false),
+            Err(CheckedError::Failed(error)) => Err(error),
         }
     }
 
@@ -303,15 +279,6 @@ impl Claims {
         let entry = self.entry(&key(name)).await?;
         Ok(entry.is_some_and(|entry| entry.is_put && entry.owner != owner.as_bytes()))
     }
-}
-
-/// How many messages were written to the bucket and are not there.
-fn missing(bucket: &State) -> u64 {
-    bucket.last_sequence.saturating_sub(bucket.messages)
-}
-
-fn looking(key: &str) -> String {
-    format!("looking whether {key} was free")
 }
 
 /// A name as a key: every byte that a key may not have is written as `=` and two hexadecimal digits.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use wanwright_schemas::subjects::PARTITIONS;
+
 use super::shared::Vendors;
 
 /// `bench`.
@@ -182,6 +184,9 @@ pub struct CommandsArgs {
     /// Requests a second in the steady measurement.
     #[arg(long, default_value_t = 833, value_name = "N")]
     pub paced: u32,
+    /// Partitions of the customers: each is a stream with writes of its own to wait for.
+    #[arg(long, default_value_t = PARTITIONS, value_name = "N")]
+    pub partitions: u16,
     /// Print the JSON alone, without the table beside it.
     #[arg(long)]
     pub json: bool,

@@ -313,7 +313,9 @@ impl Lane {
             serials::Claim::Own => {}
             serials::Claim::Refused(refusal) => return Ok(verdict::refused(asked, refusal)),
             serials::Claim::Doubtful => {
-                // It is given back before this is tried again, and the claims are given back to whose they were.
+                // Before anybody looks after the doubt: whose it was could not have it back.
+                self.store.forget(&subject.customer);
+                self.give_back(asked, &std::mem::take(fresh)).await;
                 self.gate.doubt_claims();
                 return Err(Trouble::Reconnected);
             }

@@ -16,7 +16,8 @@ use wanwright_schemas::reason::{Reason, Refusal};
 
 use crate::customer::Customer;
 
-fn name(serial: &str) -> String {
+/// The name of the claim to a serial number.
+pub(super) fn name(serial: &str) -> String {
     format!("serial/{serial}")
 }
 
@@ -65,6 +66,7 @@ pub(super) async fn claim(
         match claims.claim(&name(&spec.serial), &owner(customer, id)).await? {
             Claimed::New(revision) => fresh.push(Seen { claim, revision }),
             Claimed::Doubtful(revision) => {
+                fresh.retain(|seen| seen.claim != claim);
                 fresh.push(Seen { claim, revision });
                 return Ok(Claim::Doubtful);
             }
@@ -97,7 +99,7 @@ pub(super) async fn restore(
     if is_claimed(claims, customer, device, serial).await? {
         return Ok(Restored::WasThere);
     }
-    Ok(match claims.claim(&name(serial), &owner(customer, device)).await? {
+    Ok(match claims.claim_back(&name(serial), &owner(customer, device)).await? {
         Claimed::New(_) | Claimed::Doubtful(_) => Restored::Again,
         Claimed::Again { .. } => Restored::WasThere,
         Claimed::Taken => Restored::Conflict,

@@ -31,13 +31,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use cqrs_es::EventStore;
+use cqrs_es::{AggregateError, EventStore};
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::topology::CLAIMS;
-use wanwright_nats::{Leases, Nats, NatsError};
+use wanwright_nats::{Leases, Nats, NatsError, stream_info};
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_schemas::outcome::{Outcome, Verdict};
@@ -46,7 +46,7 @@ use wanwright_schemas::subjects::CommandSubject;
 use wanwright_schemas::{ObjectRef, headers, subjects};
 
 use super::serials::{self, Restored, Seen};
-use super::store::CustomerStore;
+use super::store::{CustomerStore, Loaded};
 use crate::decide::SWEEPER;
 
 /// The lease of whoever sweeps.
@@ -54,6 +54,12 @@ const LEASE: &str = "sweeper.claims";
 
 /// How much memory the states of customers may take while their claims are swept, in bytes: none is needed twice.
 const CACHE_BYTES: u64 = 1 << 20;
+
+/// How often a customer is loaded that the server does not give the whole history of.
+const TRIES: u32 = 3;
+
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How slowly the claims are swept.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +167,7 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
             }
             // Once a sweep, however many pages its claims are on.
             if looked_at.insert(customer.clone()) {
-                restore(&store, claims, &customer, &mut swept).await?;
+                restore(nats, &store, claims, &customer, &mut swept).await?;
             }
         }
         after = next;
@@ -172,18 +178,20 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
     Ok(swept)
 }
 
-/// Claims again what the devices of all customers should have and nobody has.
+/// Claims again what the devices of all customers should have and nobody has. Answers the names of the claims that somebody
+/// else has than the device.
 ///
 /// # Errors
 /// [`NatsError`], when NATS is away; then some may still be nobody's.
-pub async fn restore_all(nats: &Nats, claims: &Claims) -> Result<Swept, NatsError> {
+pub(super) async fn restore_all(nats: &Nats, claims: &Claims) -> Result<Vec<String>, NatsError> {
     let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
     let mut swept = Swept::default();
-    let mut given_back = Vec::new();
+    let (mut given_back, mut taken) = (Vec::new(), Vec::new());
     for partition in 0..nats.partitions {
         for customer in customers(nats, partition).await? {
-            let restored = restore(&store, claims, &customer, &mut swept).await?;
-            given_back.extend(restored.into_iter().map(|claim| (customer.clone(), claim)));
+            let restored = restore(nats, &store, claims, &customer, &mut swept).await?;
+            given_back.extend(restored.again.into_iter().map(|claim| (customer.clone(), claim)));
+            taken.extend(restored.taken);
         }
     }
     // A server with a damaged file acknowledges what it cannot read again, as if nobody had claimed it.
@@ -197,7 +205,7 @@ pub async fn restore_all(nats: &Nats, claims: &Claims) -> Result<Swept, NatsErro
         }
     }
     tracing::error!(?swept, "claims were lost; the devices that are there have theirs again");
-    Ok(swept)
+    Ok(taken)
 }
 
 /// Whose histories are in a partition.
@@ -216,22 +224,25 @@ async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsE
     Ok(customers)
 }
 
-/// Claims again what the devices of a customer should have and nobody has. Answers what that was.
+/// What became of the claims of a customer's devices, but for those that were there.
+#[derive(Debug, Default)]
+struct OfCustomer {
+    /// They were nobody's.
+    again: Vec<SerialClaim>,
+    /// The names that somebody else has.
+    taken: Vec<String>,
+}
+
+/// Claims again what the devices of a customer should have and nobody has.
 async fn restore(
+    nats: &Nats,
     store: &CustomerStore,
     claims: &Claims,
     customer: &CustomerId,
     swept: &mut Swept,
-) -> Result<Vec<SerialClaim>, NatsError> {
-    let mut restored = Vec::new();
-    let loaded = match store.load_aggregate(customer.as_str()).await {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(%customer, error, "whether a customer's devices have their claims cannot be told now");
-            return Ok(restored);
-        }
-    };
+) -> Result<OfCustomer, NatsError> {
+    let mut restored = OfCustomer::default();
+    let Some(loaded) = load(nats, store, customer).await? else { return Ok(restored) };
     for (device, object) in &loaded.head.state.devices {
         let serial = &object.spec.serial;
         match serials::restore(claims, customer, device, serial).await? {
@@ -239,15 +250,45 @@ async fn restore(
             Restored::Again => {
                 tracing::error!(%customer, %device, serial, "a claim was lost; the device has it again");
                 swept.restored += 1;
-                restored.push(SerialClaim { device: device.clone(), serial: serial.clone() });
+                restored.again.push(SerialClaim { device: device.clone(), serial: serial.clone() });
             }
             Restored::Conflict => {
                 tracing::error!(%customer, %device, serial, "somebody else has claimed the serial number of a device");
                 swept.conflicts += 1;
+                restored.taken.push(serials::name(serial));
             }
         }
     }
     Ok(restored)
+}
+
+/// A customer; none where its history is damaged, which nothing is decided on either.
+///
+/// # Errors
+/// [`NatsError`], when NATS is away: whether the customer's claims are there is not known then.
+async fn load(
+    nats: &Nats,
+    store: &CustomerStore,
+    customer: &CustomerId,
+) -> Result<Option<Loaded>, NatsError> {
+    let mut tries = 0;
+    loop {
+        let error = match store.load_aggregate(customer.as_str()).await {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(error) => error,
+        };
+        tries += 1;
+        if !matches!(error, AggregateError::DeserializationError(_)) && tries < TRIES {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        // A server that answers, and has not given the whole history for so long, has lost some of it.
+        let partition = subjects::partition(customer, nats.partitions);
+        stream_info(&nats.js, &subjects::events_stream(partition)).await?;
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(%customer, error, "whether a customer's devices have their claims cannot be told now");
+        return Ok(None);
+    }
 }
 
 /// Asks a customer about claims and frees those that it abandons. Answers how many.

@@ -3,55 +3,177 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tempfile::TempDir;
 use wanwright_nats::claim::{Claimed, Claims};
-use wanwright_nats::{Nats, topology};
+use wanwright_nats::topology;
+use wanwright_nats::topology::CLAIMS;
 
 use crate::server;
 
+/// The name whose last message is damaged.
+const NAME: &str = "serial/B";
+
 #[tokio::test]
 async fn a_name_whose_claim_the_server_cannot_read_is_never_found_free() {
-    // Bytes of the record of the claim: lengths, sequence, time, subject, owner, checksum.
+    let held = async |claims: &Claims| {
+        claims.claim(NAME, "acme/d1").await.unwrap();
+    };
     let mut doubtful = 0;
-    for at in (0..RECORD).step_by(7) {
-        let dir = tempfile::tempdir().unwrap();
-        let (running, nats) = server(dir.path()).await;
-        topology::apply(&nats, 1).await.unwrap();
-        claim_all(&nats, &["serial/A", "serial/B", "serial/C"]).await;
-        running.stop(STOP).await;
-        flip(dir.path(), at);
-        let (_server, nats) = server(dir.path()).await;
-        let claims = Claims::open(&nats).await.unwrap();
-        // Nothing was lost that was known of.
-        claims.note_missing(0);
+    for at in places() {
+        let world = World::damaged(at, held).await;
         // So that there is a count which the next question shares.
-        let _ = claims.claim("serial/D", "other/d0").await;
-        let claimed = claims.claim("serial/B", "other/d1").await;
-        println!("{at}: {claimed:?}");
-        assert!(!matches!(claimed, Ok(Claimed::New(_) | Claimed::Again { .. })), "{at}: {claimed:?}");
-        doubtful += u32::from(matches!(claimed, Ok(Claimed::Doubtful(_))));
+        let _ = world.claims.claim("serial/D", "other/d0").await;
+        doubtful += u32::from(world.is_doubtful(at).await);
     }
     assert!(doubtful > 0, "the server hid none");
 }
 
-async fn claim_all(nats: &Nats, names: &[&str]) {
-    let claims = Claims::open(nats).await.unwrap();
-    for name in names {
-        assert!(matches!(claims.claim(name, "acme/d1").await.unwrap(), Claimed::New(_)));
+#[tokio::test]
+async fn nor_is_one_that_was_somebodys_before_that() {
+    let held = async |claims: &Claims| {
+        let Claimed::New(first) = claims.claim(NAME, "gone/d7").await.unwrap() else { panic!("not free") };
+        assert!(claims.release_seen(NAME, first).await.unwrap());
+        assert!(matches!(claims.claim(NAME, "acme/d1").await.unwrap(), Claimed::New(_)));
+    };
+    let mut doubtful = 0;
+    for at in places() {
+        let world = World::damaged(at, held).await;
+        doubtful += u32::from(world.is_doubtful(at).await);
+    }
+    assert!(doubtful > 0, "the server hid none");
+}
+
+#[tokio::test]
+async fn nor_is_it_its_owners_who_claimed_it_and_died_before_he_asked() {
+    let held = async |claims: &Claims| {
+        claims.claim(NAME, "acme/d1").await.unwrap();
+    };
+    let mut doubtful = 0;
+    for at in places() {
+        let world = World::damaged(at, held).await;
+        // A claim without a question.
+        let _ = world.claims.claim_back(NAME, OTHER).await;
+        doubtful += u32::from(world.is_doubtful(at).await);
+    }
+    assert!(doubtful > 0, "the server hid none");
+}
+
+#[tokio::test]
+async fn a_loss_that_is_known_does_not_make_up_for_a_claim_that_is_hidden() {
+    let held = async |claims: &Claims| {
+        claims.claim("serial/E", "acme/d5").await.unwrap();
+        claims.claim("serial/E", "acme/d5").await.unwrap();
+        claims.claim(NAME, "acme/d1").await.unwrap();
+    };
+    let mut doubtful = 0;
+    for at in places() {
+        let world = World::damaged(at, held).await;
+        let _ = world.claims.claim("serial/D", "other/d0").await;
+        let bucket = world.nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap();
+        let lost = bucket.purge().filter(format!("$KV.{CLAIMS}.serial/E")).keep(1).await.unwrap();
+        assert_eq!(lost.purged, 1);
+        let state = &bucket.get_info().await.unwrap().state;
+        world.claims.note_known(state.last_sequence - state.messages, &world.claims.doubts());
+        doubtful += u32::from(world.is_doubtful(at).await);
+    }
+    assert!(doubtful > 0, "the server hid none");
+}
+
+#[tokio::test]
+async fn after_a_loss_a_name_is_in_doubt_until_it_was_looked_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    let claims = Claims::open(&nats).await.unwrap();
+    claims.note_known(0, &claims.doubts());
+    for _ in 0..2 {
+        claims.claim(NAME, "acme/d1").await.unwrap();
+    }
+    let bucket = nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap();
+    bucket.purge().filter(format!("$KV.{CLAIMS}.{NAME}")).keep(1).await.unwrap();
+    for name in ["serial/C", NAME] {
+        let owner = if name == NAME { "acme/d1" } else { "acme/d3" };
+        let claimed = async || claims.claim(name, owner).await.unwrap();
+        claims.note_known(0, &claims.doubts());
+        assert!(matches!(claimed().await, Claimed::Doubtful(_)), "{name}");
+        // The loss is known, and somebody else had the name when the others were given theirs back.
+        claims.note_known(1, &claims.doubts().without([name]));
+        assert!(matches!(claimed().await, Claimed::Doubtful(_)), "{name}");
+        claims.note_known(1, &claims.doubts());
+        assert!(matches!(claimed().await, Claimed::Again { .. }), "{name}");
+    }
+}
+
+/// A server whose file was damaged while it was stopped.
+struct World {
+    _server: wanwright_supervisor::Nats,
+    nats: wanwright_nats::Nats,
+    claims: Claims,
+    _dir: TempDir,
+}
+
+/// Who wants the name.
+const OTHER: &str = "other/d1";
+
+impl World {
+    /// Flips a bit of the last message of the name, as `held` left it; nothing was lost that was known of.
+    async fn damaged(at: usize, held: impl AsyncFn(&Claims)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (running, nats) = server(dir.path()).await;
+        topology::apply(&nats, 1).await.unwrap();
+        let claims = Claims::open(&nats).await.unwrap();
+        held(&claims).await;
+        claims.claim("serial/C", "acme/d3").await.unwrap();
+        running.stop(STOP).await;
+        flip(dir.path(), at);
+        let (server, nats) = server(dir.path()).await;
+        let claims = Claims::open(&nats).await.unwrap();
+        claims.note_known(0, &claims.doubts());
+        Self { _server: server, nats, claims, _dir: dir }
+    }
+
+    /// Whether the name is in doubt when it is claimed. If not, it is not had; if so, it is had once that was looked after.
+    async fn is_doubtful(&self, at: usize) -> bool {
+        let claimed = self.claims.claim(NAME, OTHER).await;
+        println!("{at}: {claimed:?}");
+        let Ok(Claimed::Doubtful(revision)) = claimed else {
+            assert!(!matches!(claimed, Ok(Claimed::New(_) | Claimed::Again { .. })), "{at}: {claimed:?}");
+            return false;
+        };
+        // It is not free by being given back.
+        assert!(self.claims.release_seen(NAME, revision).await.unwrap());
+        let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
+        assert!(matches!(claimed, Claimed::Doubtful(_)), "{at}: {claimed:?}");
+        let doubts = self.claims.doubts();
+        let bucket = self.nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap();
+        let state = &bucket.get_info().await.unwrap().state;
+        let missing = state.last_sequence - state.messages;
+        // Somebody else had it when the others were given theirs back.
+        self.claims.note_known(missing, &doubts.clone().without([NAME]));
+        let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
+        assert!(matches!(claimed, Claimed::Doubtful(_)), "{at}: {claimed:?}");
+        self.claims.note_known(missing, &self.claims.doubts());
+        assert!(self.claims.doubts().is_empty());
+        let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
+        assert!(matches!(claimed, Claimed::Again { .. }), "{at}: {claimed:?}");
+        true
     }
 }
 
 /// How long a server has to stop.
 const STOP: Duration = Duration::from_secs(20);
 
-/// How many bytes the server stores of a claim.
-const RECORD: usize = 22 + "$KV.claims.serial/B".len() + "acme/d1".len() + 8;
+/// Bytes of a message, as the server stores it: lengths, sequence, time, subject, headers, owner, checksum.
+fn places() -> impl Iterator<Item = usize> {
+    (0..22 + NAME.len() + 100).step_by(13)
+}
 
-/// Flips a bit in the record of the claim to `serial/B`.
+/// Flips a bit of the last message of the name.
 fn flip(dir: &Path, at: usize) {
     let block = messages(dir).unwrap().join("1.blk");
     let mut bytes = std::fs::read(&block).unwrap();
-    let subject = b"$KV.claims.serial/B";
-    let found = bytes.windows(subject.len()).position(|window| window == subject).unwrap();
+    let subject = format!("$KV.{CLAIMS}.{NAME}");
+    let found = bytes.windows(subject.len()).rposition(|window| window == subject.as_bytes()).unwrap();
     bytes[found - 22 + at] ^= 1;
     std::fs::write(block, bytes).unwrap();
 }
@@ -60,7 +182,7 @@ fn flip(dir: &Path, at: usize) {
 fn messages(below: &Path) -> Option<PathBuf> {
     let mut folders = std::fs::read_dir(below).ok()?.flatten().map(|entry| entry.path());
     folders.find_map(|path| {
-        let is_it = path.ends_with("KV_claims/msgs");
+        let is_it = path.ends_with(format!("KV_{CLAIMS}/msgs"));
         if is_it { Some(path) } else { messages(&path) }
     })
 }

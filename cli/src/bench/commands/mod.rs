@@ -14,7 +14,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wanwright_nats::{Nats, topology};
-use wanwright_schemas::subjects::PARTITIONS;
 use wanwright_supervisor::{NatsOptions, PostgresOptions};
 
 use super::figures;
@@ -77,10 +76,10 @@ pub async fn run(args: CommandsArgs) -> Result<Exit> {
 }
 
 async fn measure(args: &CommandsArgs, servers: &Servers) -> Result<Vec<Measured>> {
-    let nats = wanwright_nats::connect(&servers.nats_url, "wanwright-bench", PARTITIONS).await?;
+    let nats = wanwright_nats::connect(&servers.nats_url, "wanwright-bench", args.partitions).await?;
     topology::apply(&nats, 1).await?;
     // Like the service, it has a connection of its own.
-    let responder = wanwright_nats::connect(&servers.nats_url, "wanwright-bench", PARTITIONS).await?;
+    let responder = wanwright_nats::connect(&servers.nats_url, "wanwright-bench", args.partitions).await?;
     let plan = Plan { commands: args.commands, customers: args.commands / 20, at_once: args.at_once };
     let service = CommandService::start(&servers.nats_url, &servers.home, &servers.vendors).await?;
     let all = Processes { service: service.process(), server: servers.nats_process };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_nats::claim::Claims;
+use wanwright_nats::claim::{Claims, Doubts};
 use wanwright_nats::inventory::Said;
 use wanwright_nats::topology::{CLAIMS, COMMANDS, KEYS, VERDICT_TIME, VERDICTS};
 use wanwright_nats::{Nats, NatsError, StreamInfo, stream_info};
@@ -161,8 +161,9 @@ pub async fn doubt(nats: &Nats) -> Result<Option<Doubt>, NatsError> {
 }
 
 /// Looks whether anything is gone, reports that, and writes down what there is. Claims that are gone are given
-/// back to the devices that have them; as long as that fails they are found to be gone again; so are they where one `are_doubtful`. `minted` is the youngest id of
-/// a verdict that is known here. `doubt` is called where something lacks that another server may still bring.
+/// back to the devices that have them; as long as that fails they are found to be gone again; so are they where one
+/// `are_doubtful`. `minted` is the youngest id of a verdict that is known here. `doubt` is called where something lacks that
+/// another server may still bring.
 ///
 /// # Errors
 /// [`NatsError`], when the server cannot be asked.
@@ -173,6 +174,8 @@ pub(super) async fn look(
     minted: u64,
     doubt: impl Fn(),
 ) -> Result<Found, NatsError> {
+    // Before they are looked after: one that comes later is looked after the next time.
+    let doubts = claims.doubts();
     // Before the streams are asked: what is written down is never newer than what they answer.
     let said = record.read::<All>(nats).await?.1;
     let is_unreadable = matches!(said, Said::Unreadable(_));
@@ -213,13 +216,17 @@ pub(super) async fn look(
     for lacking in &lacking {
         super::report(nats, "stream", &format!("{}: {}", lacking.stream, lacking.why), lacking).await?;
     }
-    if lacks(&bucket_of_claims()) {
-        sweeper::restore_all(nats, claims).await?;
-    }
+    let looked_after = if lacks(&bucket_of_claims()) {
+        let taken = sweeper::restore_all(nats, claims).await?;
+        // Who took one in doubt may give it back yet.
+        doubts.without(taken.iter().map(String::as_str))
+    } else {
+        Doubts::default()
+    };
     if now != said {
         record.write(nats, &now).await?;
     }
-    claims.note_missing(missing_claims);
+    claims.note_known(missing_claims, &looked_after);
     Ok(Found { doubt: now.doubt, keys })
 }
 
