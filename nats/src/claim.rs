@@ -20,16 +20,21 @@ use crate::topology::CLAIMS;
 use crate::unreadable::is_unreadable;
 use certainty::{Certainty, Free, Written};
 
-pub use certainty::Doubts;
+pub use certainty::{Doubts, Whole};
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
     /// The name was free and is the owner's now, by the write of this revision.
     New(u64),
-    /// It is the owner's now, by the write of this revision, but it may have been somebody else's: the server has lost claims,
-    /// or cannot read the one that was there.
-    Doubtful(u64),
+    /// It is the owner's now, but it may have been somebody else's: the server has lost claims, or cannot read the one that
+    /// was there.
+    Doubtful {
+        /// The revision it had until now; none if it seemed free.
+        was: Option<u64>,
+        /// The revision of this write.
+        now: u64,
+    },
     /// It was the owner's already.
     Again {
         /// The revision it had until now.
@@ -119,15 +124,22 @@ impl Claims {
     pub async fn claim(&self, name: &str, owner: &str) -> Result<Claimed, NatsError> {
         let before = self.certainty.before();
         let (claimed, writes) = self.take(name, owner).await?;
-        let (Claimed::New(now) | Claimed::Again { now, .. }) = claimed else { return Ok(claimed) };
+        let (was, revision) = match claimed {
+            Claimed::New(revision) => (None, revision),
+            Claimed::Again { was, now } => (Some(was), now),
+            Claimed::Doubtful { .. } | Claimed::Taken => return Ok(claimed),
+        };
+        let written = Written { revision, writes, before };
         let key = key(name);
-        match self.certainty.was_free(&self.store, &key, Written { writes, before }).await? {
-            Free::Certain => Ok(claimed),
-            Free::Doubtful { hidden } => {
-                self.certainty.doubt(key, hidden);
-                Ok(Claimed::Doubtful(now))
-            }
+        let Free::Doubtful { surplus } = self.certainty.was_free(&self.store, &key, written).await? else {
+            return Ok(claimed);
+        };
+        if self.entry(&key).await?.is_none_or(|entry| entry.revision != revision) {
+            // Then it was asked about more than this write.
+            return Err(NatsError::failed(format!("claiming {name}"))("it was written again meanwhile"));
         }
+        self.certainty.doubt(key, surplus);
+        Ok(Claimed::Doubtful { was, now: revision })
     }
 
     /// Claims a name for an owner who has it by his history, where its claim is lost. What else the server may have lost is
@@ -173,7 +185,7 @@ impl Claims {
         let writes = match entry.writes {
             Some(writes) => writes,
             // Of one that does not say it the server is believed.
-            None => certainty::messages_of(&self.store, key).await?.0,
+            None => certainty::writes_of(&self.store, key).await?,
         };
         Ok(Next { after: entry.revision, writes: writes.saturating_add(1) })
     }
@@ -192,7 +204,9 @@ impl Claims {
     ) -> Result<u64, CheckedError> {
         headers.insert(WRITES, next.writes.to_string().as_str());
         let subject = format!("{}{key}", self.store.prefix);
-        publish_expecting(&self.nats.js, subject, next.after, headers, owner).await
+        let revision = publish_expecting(&self.nats.js, subject, next.after, headers, owner).await?;
+        self.certainty.heard_of(revision);
+        Ok(revision)
     }
 
     /// What is written under a key, as the leader has it. It comes as JSON: a message whose headers are damaged ends the
@@ -201,12 +215,15 @@ impl Claims {
         let subject = format!("{}{key}", self.store.prefix);
         let doing = format!("reading the claim {subject}");
         match self.store.stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(message) => Ok(Some(Entry {
-                revision: message.sequence,
-                is_put: message.headers.get(OPERATION).is_none(),
-                owner: message.payload,
-                writes: message.headers.get(WRITES).and_then(|writes| writes.as_str().parse().ok()),
-            })),
+            Ok(message) => {
+                self.certainty.heard_of(message.sequence);
+                Ok(Some(Entry {
+                    revision: message.sequence,
+                    is_put: message.headers.get(OPERATION).is_none(),
+                    writes: message.headers.get(WRITES).and_then(|writes| writes.as_str().parse().ok()),
+                    owner: message.payload,
+                }))
+            }
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) if is_unreadable(&error) => {
                 Err(NatsError::malformed(doing, "it is there and cannot be read"))
@@ -220,10 +237,10 @@ impl Claims {
         self.certainty.doubts()
     }
 
-    /// Notes that the bucket is whole, with so many messages less than were ever written to it, and that those doubts were
-    /// looked after: whoever has such a name by his history has its claim again.
-    pub fn note_known(&self, missing: u64, doubts: &Doubts) {
-        self.certainty.note_known(missing, doubts);
+    /// Notes that the bucket is whole, and that those doubts were looked after: whoever has such a name by his history has its
+    /// claim again. But for those `taken`: somebody else has them, and whether he may is in doubt from now on.
+    pub fn note_known(&self, whole: Whole, doubts: &Doubts, taken: &[String]) {
+        self.certainty.note_known(whole, doubts, taken.iter().map(|name| key(name)));
     }
 
     /// The first claims after a revision, oldest first, and the revision to go on from; none when there are no more.

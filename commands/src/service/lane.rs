@@ -42,6 +42,8 @@ pub(super) enum Trouble {
     Nats(Box<dyn std::error::Error + Send + Sync>),
     /// What the decision would rest on was asked over a connection that is not there any more, or of another leader.
     Reconnected,
+    /// A serial number may be another device's. It was given back, and is to be asked for again once every device has its own.
+    Doubtful(String),
     /// The partition is somebody else's by now, who will be asked again.
     NotHeld,
     /// The customer's history cannot be trusted or read.
@@ -95,7 +97,8 @@ impl Lane {
     /// Finds the outcome of a command: the one it has, or the one it gets now. Notes in `fresh` what it claimed.
     pub(super) async fn judge(&self, asked: &Asked, fresh: &mut Vec<Seen>) -> Result<Outcome, Trouble> {
         let (customer, command) = (&asked.subject.customer, asked.headers.command);
-        let source = self.gate.pass().await?;
+        // Whatever cannot be read there is nothing of this command.
+        let source = self.gate.pass().await.map_err(|error| Trouble::Nats(error.into()))?;
         let mut loaded = match asked.headers.dry_run {
             // Not even a snapshot is made for it.
             true => self.store.look_at(customer).await?,
@@ -312,12 +315,16 @@ impl Lane {
         match serials::claim(&self.claims, &subject.customer, &events, fresh).await? {
             serials::Claim::Own => {}
             serials::Claim::Refused(refusal) => return Ok(verdict::refused(asked, refusal)),
-            serials::Claim::Doubtful => {
+            serials::Claim::Doubtful(serial) => {
+                if !self.lease.is_held() {
+                    // Whoever holds the partition now may be about to append the device.
+                    return Err(Trouble::NotHeld);
+                }
                 // Before anybody looks after the doubt: whose it was could not have it back.
                 self.store.forget(&subject.customer);
                 self.give_back(asked, &std::mem::take(fresh)).await;
                 self.gate.doubt_claims();
-                return Err(Trouble::Reconnected);
+                return Err(Trouble::Doubtful(serial));
             }
         }
         // As they are before the append: a device that is created behind it claims again.

@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How often a request is decided anew because others append to its customer.
 const CONFLICTS: u32 = 100;
 
+/// How often a serial number is asked for that may be another device's.
+const DOUBTS: u32 = 3;
+
 /// The first pause between two tries; each next one is twice as long.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -223,7 +226,7 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
             if was_tried { verdict::unavailable(asked, error.as_ref()) } else { verdict::not_tried(asked) };
         (!is_durable).then_some(unrecorded)
     };
-    let (mut pause, mut tries, mut conflicts) = (PAUSE, 0, 0);
+    let (mut pause, mut tries, mut conflicts, mut doubts) = (PAUSE, 0, 0, 0);
     let mut fresh = Vec::new();
     loop {
         if matches!(&asked.answer, Answer::Inbox(delivery) if delivery.is_over()) {
@@ -266,6 +269,13 @@ async fn settle(lane: &Lane, queue: &mut Queue, asked: &Asked, stop: &Cancellati
                 }
                 tries += 1;
                 ("the connection was lost again and again".into(), PAUSE, tries >= TRIES)
+            }
+            Trouble::Doubtful(serial) => {
+                doubts += 1;
+                if doubts >= DOUBTS {
+                    return Some(verdict::doubtful(asked, &serial));
+                }
+                (format!("serial number {serial} may be another device's").into(), PAUSE, false)
             }
             Trouble::Conflict => {
                 conflicts += 1;

@@ -48,8 +48,8 @@ pub(super) enum Claim {
     Own,
     /// Another device has one of them.
     Refused(Refusal),
-    /// One of them seemed to be free, and may have been another device's.
-    Doubtful,
+    /// This one may be another device's.
+    Doubtful(String),
 }
 
 /// Claims the serial numbers that the events give to devices, and notes in `fresh` those that were nobody's. Claimed
@@ -65,10 +65,13 @@ pub(super) async fn claim(
         let claim = SerialClaim { device: id.clone(), serial: spec.serial.clone() };
         match claims.claim(&name(&spec.serial), &owner(customer, id)).await? {
             Claimed::New(revision) => fresh.push(Seen { claim, revision }),
-            Claimed::Doubtful(revision) => {
-                fresh.retain(|seen| seen.claim != claim);
-                fresh.push(Seen { claim, revision });
-                return Ok(Claim::Doubtful);
+            Claimed::Doubtful { was, now } => {
+                match was {
+                    None => fresh.push(Seen { claim, revision: now }),
+                    // Whoever claimed it before may be about to append: the sweeper asks about it.
+                    Some(was) => again(fresh, &claim, was, now),
+                }
+                return Ok(Claim::Doubtful(spec.serial.clone()));
             }
             Claimed::Again { was, now } => again(fresh, &claim, was, now),
             Claimed::Taken => return Ok(Claim::Refused(taken(&spec.serial))),
@@ -100,8 +103,8 @@ pub(super) async fn restore(
         return Ok(Restored::WasThere);
     }
     Ok(match claims.claim_back(&name(serial), &owner(customer, device)).await? {
-        Claimed::New(_) | Claimed::Doubtful(_) => Restored::Again,
-        Claimed::Again { .. } => Restored::WasThere,
+        Claimed::New(_) => Restored::Again,
+        Claimed::Again { .. } | Claimed::Doubtful { .. } => Restored::WasThere,
         Claimed::Taken => Restored::Conflict,
     })
 }

@@ -33,11 +33,12 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use cqrs_es::{AggregateError, EventStore};
 use futures::TryStreamExt;
+use futures::future::{FutureExt, join_all};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use wanwright_nats::claim::Claims;
 use wanwright_nats::topology::CLAIMS;
-use wanwright_nats::{Leases, Nats, NatsError, stream_info};
+use wanwright_nats::{Leases, Nats, NatsError};
 use wanwright_schemas::event::Event;
 use wanwright_schemas::ids::{CommandId, CustomerId};
 use wanwright_schemas::outcome::{Outcome, Verdict};
@@ -167,7 +168,7 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
             }
             // Once a sweep, however many pages its claims are on.
             if looked_at.insert(customer.clone()) {
-                restore(nats, &store, claims, &customer, &mut swept).await?;
+                restore(&store, claims, &customer, &mut swept).await?;
             }
         }
         after = next;
@@ -178,20 +179,30 @@ pub async fn sweep(nats: &Nats, claims: &Claims, pace: Pace) -> Result<Swept, Na
     Ok(swept)
 }
 
-/// Claims again what the devices of all customers should have and nobody has. Answers the names of the claims that somebody
-/// else has than the device.
+/// What a look at the claims of all devices found.
+#[derive(Debug, Default)]
+pub(super) struct OfAll {
+    /// The names of claims that somebody else has than the device, or that cannot be read.
+    pub(super) taken: Vec<String>,
+    /// Whether customers were left out, because their histories are damaged.
+    pub(super) is_partial: bool,
+}
+
+/// Claims again what the devices of all customers should have and nobody has.
 ///
 /// # Errors
 /// [`NatsError`], when NATS is away; then some may still be nobody's.
-pub(super) async fn restore_all(nats: &Nats, claims: &Claims) -> Result<Vec<String>, NatsError> {
+pub(super) async fn restore_all(nats: &Nats, claims: &Claims) -> Result<OfAll, NatsError> {
     let store = CustomerStore::alone(nats.clone(), CACHE_BYTES);
-    let mut swept = Swept::default();
-    let (mut given_back, mut taken) = (Vec::new(), Vec::new());
+    let (mut swept, mut all, mut given_back) = (Swept::default(), OfAll::default(), Vec::new());
     for partition in 0..nats.partitions {
         for customer in customers(nats, partition).await? {
-            let restored = restore(nats, &store, claims, &customer, &mut swept).await?;
+            let Some(restored) = restore(&store, claims, &customer, &mut swept).await? else {
+                all.is_partial = true;
+                continue;
+            };
             given_back.extend(restored.again.into_iter().map(|claim| (customer.clone(), claim)));
-            taken.extend(restored.taken);
+            all.taken.extend(restored.taken);
         }
     }
     // A server with a damaged file acknowledges what it cannot read again, as if nobody had claimed it.
@@ -204,8 +215,9 @@ pub(super) async fn restore_all(nats: &Nats, claims: &Claims) -> Result<Vec<Stri
             return Err(NatsError::failed("giving claims back")(what));
         }
     }
-    tracing::error!(?swept, "claims were lost; the devices that are there have theirs again");
-    Ok(taken)
+    let (left_out, swept) = (all.is_partial, &swept);
+    tracing::error!(?swept, left_out, "claims were lost; the devices that are there have theirs again");
+    Ok(all)
 }
 
 /// Whose histories are in a partition.
@@ -224,70 +236,83 @@ async fn customers(nats: &Nats, partition: u16) -> Result<Vec<CustomerId>, NatsE
     Ok(customers)
 }
 
+/// How many claims of a customer are looked at at once.
+const AT_ONCE: usize = 32;
+
 /// What became of the claims of a customer's devices, but for those that were there.
 #[derive(Debug, Default)]
 struct OfCustomer {
     /// They were nobody's.
     again: Vec<SerialClaim>,
-    /// The names that somebody else has.
+    /// As [`OfAll::taken`].
     taken: Vec<String>,
 }
 
-/// Claims again what the devices of a customer should have and nobody has.
+/// Claims again what the devices of a customer should have and nobody has. None where its history is damaged, which nothing is
+/// decided on either.
 async fn restore(
-    nats: &Nats,
     store: &CustomerStore,
     claims: &Claims,
     customer: &CustomerId,
     swept: &mut Swept,
-) -> Result<OfCustomer, NatsError> {
+) -> Result<Option<OfCustomer>, NatsError> {
+    let Some(loaded) = load(store, customer).await? else { return Ok(None) };
     let mut restored = OfCustomer::default();
-    let Some(loaded) = load(nats, store, customer).await? else { return Ok(restored) };
-    for (device, object) in &loaded.head.state.devices {
-        let serial = &object.spec.serial;
-        match serials::restore(claims, customer, device, serial).await? {
-            Restored::WasThere => {}
-            Restored::Again => {
-                tracing::error!(%customer, %device, serial, "a claim was lost; the device has it again");
-                swept.restored += 1;
-                restored.again.push(SerialClaim { device: device.clone(), serial: serial.clone() });
-            }
-            Restored::Conflict => {
-                tracing::error!(%customer, %device, serial, "somebody else has claimed the serial number of a device");
-                swept.conflicts += 1;
-                restored.taken.push(serials::name(serial));
+    let devices: Vec<_> = loaded.head.state.devices.iter().collect();
+    for some in devices.chunks(AT_ONCE) {
+        let looks = some
+            .iter()
+            .map(|(device, object)| serials::restore(claims, customer, device, &object.spec.serial).boxed());
+        let looks: Vec<_> = looks.collect();
+        for ((device, object), found) in some.iter().zip(join_all(looks).await) {
+            let serial = &object.spec.serial;
+            match found {
+                Ok(Restored::WasThere) => {}
+                Ok(Restored::Again) => {
+                    tracing::error!(%customer, %device, serial, "a claim was lost; the device has it again");
+                    swept.restored += 1;
+                    restored.again.push(SerialClaim { device: (*device).clone(), serial: serial.clone() });
+                }
+                Ok(Restored::Conflict) => {
+                    tracing::error!(%customer, %device, serial, "somebody else has claimed the serial number of a device");
+                    swept.conflicts += 1;
+                    restored.taken.push(serials::name(serial));
+                }
+                // Nobody else can claim it either.
+                Err(error @ NatsError::Malformed { .. }) => {
+                    let error = wanwright_nats::chain(&error);
+                    tracing::error!(%customer, %device, serial, error, "the claim of a device cannot be read");
+                    swept.conflicts += 1;
+                    restored.taken.push(serials::name(serial));
+                }
+                Err(error) => return Err(error),
             }
         }
     }
-    Ok(restored)
+    Ok(Some(restored))
 }
 
-/// A customer; none where its history is damaged, which nothing is decided on either.
+/// A customer; none where its history is damaged.
 ///
 /// # Errors
-/// [`NatsError`], when NATS is away: whether the customer's claims are there is not known then.
-async fn load(
-    nats: &Nats,
-    store: &CustomerStore,
-    customer: &CustomerId,
-) -> Result<Option<Loaded>, NatsError> {
+/// [`NatsError`], when NATS does not give the whole history though nothing is wrong with what it gives.
+async fn load(store: &CustomerStore, customer: &CustomerId) -> Result<Option<Loaded>, NatsError> {
     let mut tries = 0;
     loop {
-        let error = match store.load_aggregate(customer.as_str()).await {
-            Ok(loaded) => return Ok(Some(loaded)),
-            Err(error) => error,
-        };
         tries += 1;
-        if !matches!(error, AggregateError::DeserializationError(_)) && tries < TRIES {
-            tokio::time::sleep(PAUSE).await;
-            continue;
+        match store.load_aggregate(customer.as_str()).await {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(AggregateError::DeserializationError(error)) => {
+                tracing::error!(%customer, error = error.as_ref() as &dyn std::error::Error,
+                    "whether a customer's devices have their claims cannot be told: its history is damaged");
+                return Ok(None);
+            }
+            Err(_) if tries < TRIES => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                let doing = format!("loading {customer}, to look after the claims of its devices");
+                return Err(NatsError::failed(doing)(error.to_string()));
+            }
         }
-        // A server that answers, and has not given the whole history for so long, has lost some of it.
-        let partition = subjects::partition(customer, nats.partitions);
-        stream_info(&nats.js, &subjects::events_stream(partition)).await?;
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(%customer, error, "whether a customer's devices have their claims cannot be told now");
-        return Ok(None);
     }
 }
 

@@ -156,6 +156,17 @@ pub(super) fn unreadable(asked: &Asked, error: &Cause) -> Outcome {
     refused(asked, Refusal::new(Reason::StorageDamaged, message))
 }
 
+/// Whose a serial number is cannot be told.
+pub(super) fn doubtful(asked: &Asked, serial: &str) -> Outcome {
+    let message = format!(
+        "command {} is not decided: the server lacks claims to serial numbers, and {serial} may be another device's",
+        asked.headers.command
+    );
+    let next = "Have the damaged histories repaired that `wanwright get dead` names, and send it again: then every device \
+        has its claim.";
+    refused(asked, Refusal::new(Reason::StorageDamaged, message).field("serial").next(next))
+}
+
 /// It may be one that was answered before, and whose answer is lost.
 pub(super) fn in_doubt(asked: &Asked) -> Outcome {
     let command = asked.headers.command;

@@ -190,6 +190,46 @@ async fn a_claim_that_is_lost_when_it_is_asked_for_is_given_back_before_anybody_
     world.stop().await;
 }
 
+#[tokio::test]
+async fn a_lost_claim_whose_device_nobody_can_tell_of_is_given_to_nobody() {
+    let world = World::empty("").await;
+    let service = world.serve().await;
+    for name in ["acme", "globex"] {
+        world.ask(&format!("{name}.demo.site.oslo.create"), CommandId::mint(), SITE).await;
+    }
+    for serial in ["SN-11-A", "SN-12-A"] {
+        let body = DEVICE.replace("SN-0001", serial);
+        let tail = format!("acme.demo.device.{}.create", serial.to_lowercase());
+        let made = world.ask(&tail, CommandId::mint(), &body).await;
+        assert!(made.position().is_some(), "{made:?}");
+    }
+    noted(&world, subjects::INVENTORY_OF_STREAMS, |body| body["streams"]["KV_claims"]["messages"] == 2).await;
+    service.stop().await;
+    let acme = subjects::events_stream(subjects::partition(&"acme".parse().unwrap(), PARTITIONS));
+    let world = world
+        .started_again(|dir| {
+            // The claim, and the event that says whose device has that number.
+            for stream in ["KV_claims", &acme] {
+                let block = block_of(dir, stream);
+                let mut bytes = std::fs::read(&block).unwrap();
+                let at = bytes.windows(6).position(|some| some == b"SN-11-").expect("the number");
+                bytes[at + 1] ^= 4;
+                std::fs::write(block, bytes).unwrap();
+            }
+        })
+        .await;
+
+    let service = world.serve().await;
+    for (serial, is) in [("SN-NEW", None), ("SN-11-A", Some(Reason::StorageDamaged)), ("SN-13-A", None)] {
+        let body = DEVICE.replace("SN-0001", serial);
+        let tail = format!("globex.demo.device.{}.create", serial.to_lowercase());
+        let outcome = world.ask(&tail, CommandId::mint(), &body).await;
+        assert_eq!(code(&outcome), is, "{serial}: {outcome:?}");
+    }
+    service.stop().await;
+    world.stop().await;
+}
+
 /// The file that holds the first messages of a stream.
 fn block_of(below: &std::path::Path, stream: &str) -> std::path::PathBuf {
     let mut folders = vec![below.to_owned()];

@@ -89,13 +89,15 @@ impl Attendant {
     async fn try_attend(&self, row: &str, lease: &str, stop: &CancellationToken) -> Result<Next, NatsError> {
         let Some(lease) = self.leases.take(lease).await? else { return Ok(Next::Busy) };
         let next = tokio::select! {
-            next = self.work(row, stop, lease.held()) => next,
+            // A process that stood still finds both at once: the run goes on, and the lease is somebody else's.
+            biased;
             () = lease.lost() => {
                 // Somebody else may be at the target by now: nothing more is done or noted. The try that never ended
                 // tells whoever comes next.
                 tracing::warn!(row, "the lease was lost; the run is abandoned");
                 return Ok(Next::Soon);
             }
+            next = self.work(row, stop, lease.held()) => next,
         };
         lease.release_untold().await?;
         next

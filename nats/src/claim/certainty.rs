@@ -1,7 +1,7 @@
 //! Whether a name that was just claimed was free: a server with a damaged file takes a claim that it cannot read for none.
 //!
-//! It goes on counting such a claim, or finds out when it is asked, and counts one less from then on. So after each claim it
-//! is asked what it counts.
+//! It goes on counting the messages of the name, or finds out when it is asked, and counts one less of all from then on; or it
+//! cuts off its end, and stores the next message where the lost one was. So it is asked after each claim what it counts.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex as Held;
@@ -17,28 +17,15 @@ use crate::error::NatsError;
 /// Nobody has counted.
 const UNKNOWN: i64 = i64::MIN;
 
-/// Names that may have been somebody else's when they were claimed, by key: how many messages of each cannot be read.
+/// Names that may have been somebody else's when they were claimed, by key: how many messages more the server counts of each
+/// than can be read, or fewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Doubts(BTreeMap<String, u64>);
+pub struct Doubts(BTreeMap<String, i64>);
 
 impl Doubts {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Without these names.
-    #[must_use]
-    pub fn without<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
-        for name in names {
-            self.0.remove(&super::key(name));
-        }
-        self
-    }
-
-    /// How many messages of a name are known not to be readable.
-    fn hidden(&self, key: &str) -> u64 {
-        self.0.get(key).copied().unwrap_or_default()
     }
 }
 
@@ -47,9 +34,28 @@ impl Doubts {
 struct Count {
     /// Messages that were written and are not there.
     missing: u64,
-    /// Writes to names that had one before. It does not change when messages are lost: the server goes on counting the names
-    /// of those, so that a loss does not make up for a claim that it hides. Where its end was lost it is less than none.
+    /// Writes to names that had one before. A message that is lost does not change it, as long as the server goes on counting
+    /// its name, so that a loss does not make up for a claim that is hidden. Where its end was lost it is less than none.
     again: i64,
+    /// The sequence of the last message.
+    last: u64,
+}
+
+impl Count {
+    fn of(bucket: &State) -> Self {
+        let [written, names] = [bucket.last_sequence, bucket.subjects_count]
+            .map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        let missing = bucket.last_sequence.saturating_sub(bucket.messages);
+        Self { missing, again: written - names, last: bucket.last_sequence }
+    }
+
+    /// Whether it was counted behind this message.
+    fn is_behind(&self, revision: u64, key: &str) -> Result<(), NatsError> {
+        if self.last >= revision {
+            return Ok(());
+        }
+        Err(NatsError::failed(looking(key))("a server answered that does not have the claim yet"))
+    }
 }
 
 /// What was known of the bucket before a claim was written.
@@ -59,11 +65,15 @@ pub(super) struct Before {
     missing: u64,
     /// As [`Count::again`].
     again: i64,
+    /// The newest message that was heard of.
+    last: u64,
 }
 
 /// What was written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written {
+    /// The sequence of the message.
+    pub(super) revision: u64,
     /// How many messages the name has, by those of them that can be read.
     pub(super) writes: u64,
     /// What was known before.
@@ -77,9 +87,18 @@ pub(super) enum Free {
     Certain,
     /// It may have been somebody else's.
     Doubtful {
-        /// How many of its messages cannot be read.
-        hidden: u64,
+        /// As in [`Doubts`].
+        surplus: i64,
     },
+}
+
+/// What a bucket has that is known to be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// How many messages less than were ever written to it.
+    pub missing: u64,
+    /// The sequence of its last message.
+    pub last: u64,
 }
 
 /// The last count, for all who want one at the same time.
@@ -98,6 +117,8 @@ pub(super) struct Certainty {
     missing: AtomicU64,
     /// Writes to names that had one before, by the last count.
     again: AtomicI64,
+    /// The newest message of the bucket that was heard of.
+    newest: AtomicU64,
     /// How often a count was wanted.
     wanted: AtomicU64,
     last: Mutex<Last>,
@@ -116,6 +137,7 @@ impl Default for Certainty {
         Self {
             missing: AtomicU64::new(u64::MAX),
             again: AtomicI64::new(UNKNOWN),
+            newest: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
             last: Mutex::default(),
             doubts: Held::default(),
@@ -125,32 +147,42 @@ impl Default for Certainty {
 
 impl Certainty {
     pub(super) fn before(&self) -> Before {
-        Before { missing: self.missing.load(Ordering::Acquire), again: self.again.load(Ordering::Acquire) }
+        Before {
+            missing: self.missing.load(Ordering::Acquire),
+            again: self.again.load(Ordering::Acquire),
+            last: self.newest.load(Ordering::Acquire),
+        }
     }
 
     pub(super) fn doubts(&self) -> Doubts {
         self.of_names().new.clone()
     }
 
-    pub(super) fn note_known(&self, missing: u64, doubts: &Doubts) {
+    pub(super) fn note_known(&self, whole: Whole, doubts: &Doubts, taken: impl Iterator<Item = String>) {
         let mut names = self.of_names();
-        for (key, hidden) in &doubts.0 {
-            if names.new.0.get(key) == Some(hidden) {
+        for (key, surplus) in &doubts.0 {
+            if names.new.0.get(key) == Some(surplus) {
                 names.new.0.remove(key);
             }
-            if *hidden > 0 {
-                names.known.0.insert(key.clone(), *hidden);
-            }
+            match surplus {
+                0 => names.known.0.remove(key),
+                surplus => names.known.0.insert(key.clone(), *surplus),
+            };
+        }
+        for key in taken {
+            names.new.0.entry(key).or_default();
         }
         drop(names);
-        self.missing.store(missing, Ordering::Release);
+        self.missing.store(whole.missing, Ordering::Release);
+        // One that was made anew begins at its beginning.
+        self.newest.store(whole.last, Ordering::Release);
     }
 
     fn of_names(&self) -> std::sync::MutexGuard<'_, OfNames> {
         self.doubts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Whether a name was free, or its owner's, that was just claimed; else how many of its messages cannot be read.
+    /// Whether a name was free, or its owner's, that was just claimed.
     ///
     /// The first message of a name adds nothing to what was written again. As long as that is as much as before, and no more
     /// is missing, no claim of that time met one that was hidden, and one question answers for all of them. Else it is asked
@@ -161,24 +193,35 @@ impl Certainty {
         key: &str,
         written: Written,
     ) -> Result<Free, NatsError> {
-        let Written { writes, before } = written;
-        if writes == 1 {
+        let Written { revision, writes, before } = written;
+        // Where it is not newer than what was there, that was cut off.
+        let is_newer = revision > before.last;
+        if writes == 1 && is_newer {
             let count = self.count(bucket, key).await?;
+            count.is_behind(revision, key)?;
             if count.missing <= before.missing && count.again == before.again {
                 return Ok(Free::Certain);
             }
         }
-        let (counted, missing) = messages_of(bucket, key).await?;
-        let hidden = counted.saturating_sub(writes);
+        let (counted, count) = messages_of(bucket, key).await?;
+        count.is_behind(revision, key)?;
+        let [counted, writes] = [counted, writes].map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        let surplus = counted - writes;
         let names = self.of_names();
-        let is_known = hidden <= names.known.hidden(key) && !names.new.0.contains_key(key);
-        let is_certain = missing <= before.missing && is_known;
-        Ok(if is_certain { Free::Certain } else { Free::Doubtful { hidden } })
+        let known = names.known.0.get(key).copied().unwrap_or_default();
+        let is_known = surplus == known && !names.new.0.contains_key(key);
+        let is_certain = is_newer && count.missing <= before.missing && is_known;
+        Ok(if is_certain { Free::Certain } else { Free::Doubtful { surplus } })
     }
 
     /// Keeps a doubt until it is looked after.
-    pub(super) fn doubt(&self, key: String, hidden: u64) {
-        self.of_names().new.0.insert(key, hidden);
+    pub(super) fn doubt(&self, key: String, surplus: i64) {
+        self.of_names().new.0.insert(key, surplus);
+    }
+
+    /// Notes a message that the bucket has.
+    pub(super) fn heard_of(&self, revision: u64) {
+        self.newest.fetch_max(revision, Ordering::AcqRel);
     }
 
     /// What the server counts of the bucket, asked after the call. It is asked one question at a time, for all who wait; they
@@ -190,11 +233,7 @@ impl Certainty {
             return last.count.ok_or_else(|| NatsError::failed(looking(key))("others have asked in vain"));
         }
         let asked_after = self.wanted.load(Ordering::Acquire);
-        let counted = bucket.stream.get_info().await.map(|info| {
-            let [written, names] = [info.state.last_sequence, info.state.subjects_count]
-                .map(|number| i64::try_from(number).unwrap_or(i64::MAX));
-            Count { missing: missing(&info.state), again: written - names }
-        });
+        let counted = bucket.stream.get_info().await.map(|info| Count::of(&info.state));
         let count = counted.as_ref().ok().copied();
         if let Some(count) = count {
             self.again.store(count.again, Ordering::Release);
@@ -204,9 +243,13 @@ impl Certainty {
     }
 }
 
-/// How many messages the server counts of one key, claims and what ended them, and how many it is missing of all. It may
-/// find out by this very question that it cannot read one.
-pub(super) async fn messages_of(bucket: &kv::Store, key: &str) -> Result<(u64, u64), NatsError> {
+/// How many messages the server counts of one key, claims and what ended them.
+pub(super) async fn writes_of(bucket: &kv::Store, key: &str) -> Result<u64, NatsError> {
+    messages_of(bucket, key).await.map(|(writes, _)| writes)
+}
+
+/// The same, and what it counts of all. It may find out by this very question that it cannot read one.
+async fn messages_of(bucket: &kv::Store, key: &str) -> Result<(u64, Count), NatsError> {
     let subject = format!("{}{key}", bucket.prefix);
     let info = bucket.stream.info_with_subjects(subject).await;
     let mut counted = info.map_err(NatsError::failed(looking(key)))?;
@@ -214,12 +257,7 @@ pub(super) async fn messages_of(bucket: &kv::Store, key: &str) -> Result<(u64, u
     while let Some((_, count)) = counted.try_next().await.map_err(NatsError::failed(looking(key)))? {
         messages += u64::try_from(count).unwrap_or(u64::MAX);
     }
-    Ok((messages, missing(&counted.info.state)))
-}
-
-/// How many messages were written to the bucket and are not there.
-fn missing(bucket: &State) -> u64 {
-    bucket.last_sequence.saturating_sub(bucket.messages)
+    Ok((messages, Count::of(&counted.info.state)))
 }
 
 fn looking(key: &str) -> String {

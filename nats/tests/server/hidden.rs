@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wanwright_nats::claim::{Claimed, Claims};
-use wanwright_nats::topology;
-use wanwright_nats::topology::CLAIMS;
+use wanwright_nats::Nats;
+use wanwright_nats::claim::{Claimed, Claims, Whole};
+use wanwright_nats::topology::{self, CLAIMS};
 
 use crate::server;
 
@@ -19,8 +19,8 @@ async fn a_name_whose_claim_the_server_cannot_read_is_never_found_free() {
         claims.claim(NAME, "acme/d1").await.unwrap();
     };
     let mut doubtful = 0;
-    for at in places() {
-        let world = World::damaged(at, held).await;
+    for (at, is_last) in places() {
+        let world = World::damaged(at, is_last, held).await;
         // So that there is a count which the next question shares.
         let _ = world.claims.claim("serial/D", "other/d0").await;
         doubtful += u32::from(world.is_doubtful(at).await);
@@ -36,8 +36,8 @@ async fn nor_is_one_that_was_somebodys_before_that() {
         assert!(matches!(claims.claim(NAME, "acme/d1").await.unwrap(), Claimed::New(_)));
     };
     let mut doubtful = 0;
-    for at in places() {
-        let world = World::damaged(at, held).await;
+    for (at, is_last) in places() {
+        let world = World::damaged(at, is_last, held).await;
         doubtful += u32::from(world.is_doubtful(at).await);
     }
     assert!(doubtful > 0, "the server hid none");
@@ -49,8 +49,8 @@ async fn nor_is_it_its_owners_who_claimed_it_and_died_before_he_asked() {
         claims.claim(NAME, "acme/d1").await.unwrap();
     };
     let mut doubtful = 0;
-    for at in places() {
-        let world = World::damaged(at, held).await;
+    for (at, is_last) in places() {
+        let world = World::damaged(at, is_last, held).await;
         // A claim without a question.
         let _ = world.claims.claim_back(NAME, OTHER).await;
         doubtful += u32::from(world.is_doubtful(at).await);
@@ -66,14 +66,11 @@ async fn a_loss_that_is_known_does_not_make_up_for_a_claim_that_is_hidden() {
         claims.claim(NAME, "acme/d1").await.unwrap();
     };
     let mut doubtful = 0;
-    for at in places() {
-        let world = World::damaged(at, held).await;
+    for (at, is_last) in places() {
+        let world = World::damaged(at, is_last, held).await;
         let _ = world.claims.claim("serial/D", "other/d0").await;
-        let bucket = world.nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap();
-        let lost = bucket.purge().filter(format!("$KV.{CLAIMS}.serial/E")).keep(1).await.unwrap();
-        assert_eq!(lost.purged, 1);
-        let state = &bucket.get_info().await.unwrap().state;
-        world.claims.note_known(state.last_sequence - state.messages, &world.claims.doubts());
+        lose_the_first(&world.nats, "serial/E").await;
+        world.claims.note_known(whole(&world.nats).await, &world.claims.doubts(), &[]);
         doubtful += u32::from(world.is_doubtful(at).await);
     }
     assert!(doubtful > 0, "the server hid none");
@@ -85,23 +82,58 @@ async fn after_a_loss_a_name_is_in_doubt_until_it_was_looked_after() {
     let (_server, nats) = server(dir.path()).await;
     topology::apply(&nats, 1).await.unwrap();
     let claims = Claims::open(&nats).await.unwrap();
-    claims.note_known(0, &claims.doubts());
+    let before = whole(&nats).await;
+    claims.note_known(before, &claims.doubts(), &[]);
     for _ in 0..2 {
         claims.claim(NAME, "acme/d1").await.unwrap();
     }
-    let bucket = nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap();
-    bucket.purge().filter(format!("$KV.{CLAIMS}.{NAME}")).keep(1).await.unwrap();
-    for name in ["serial/C", NAME] {
-        let owner = if name == NAME { "acme/d1" } else { "acme/d3" };
+    lose_the_first(&nats, NAME).await;
+    for (name, owner) in [("serial/C", "acme/d3"), (NAME, "acme/d1")] {
         let claimed = async || claims.claim(name, owner).await.unwrap();
-        claims.note_known(0, &claims.doubts());
-        assert!(matches!(claimed().await, Claimed::Doubtful(_)), "{name}");
+        claims.note_known(before, &claims.doubts(), &[]);
+        assert!(matches!(claimed().await, Claimed::Doubtful { .. }), "{name}");
         // The loss is known, and somebody else had the name when the others were given theirs back.
-        claims.note_known(1, &claims.doubts().without([name]));
-        assert!(matches!(claimed().await, Claimed::Doubtful(_)), "{name}");
-        claims.note_known(1, &claims.doubts());
+        claims.note_known(whole(&nats).await, &claims.doubts(), &[name.to_owned()]);
+        assert!(matches!(claimed().await, Claimed::Doubtful { .. }), "{name}");
+        claims.note_known(whole(&nats).await, &claims.doubts(), &[]);
         assert!(matches!(claimed().await, Claimed::Again { .. }), "{name}");
     }
+    // Whoever knows nothing of it finds that the name has one message less than it had: one of others may be hidden beside it.
+    let claims = Claims::open(&nats).await.unwrap();
+    claims.note_known(whole(&nats).await, &claims.doubts(), &[]);
+    assert!(matches!(claims.claim(NAME, "acme/d1").await.unwrap(), Claimed::Doubtful { .. }));
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_made_anew_holds_no_doubt_against_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    let claims = Claims::open(&nats).await.unwrap();
+    claims.note_known(whole(&nats).await, &claims.doubts(), &[]);
+    for name in ["serial/A", NAME] {
+        claims.claim(name, "acme/d1").await.unwrap();
+    }
+    nats.js.delete_stream(format!("KV_{CLAIMS}")).await.unwrap();
+    topology::apply(&nats, 1).await.unwrap();
+    // It may be the end of the old one that is gone.
+    assert!(matches!(claims.claim(NAME, "other/d1").await.unwrap(), Claimed::Doubtful { .. }));
+    claims.note_known(whole(&nats).await, &claims.doubts(), &[]);
+    assert!(matches!(claims.claim(NAME, "other/d1").await.unwrap(), Claimed::Again { .. }));
+    assert!(matches!(claims.claim("serial/C", "other/d1").await.unwrap(), Claimed::New(_)));
+}
+
+/// What the bucket has.
+async fn whole(nats: &Nats) -> Whole {
+    let state = nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap().get_info().await.unwrap().state;
+    Whole { missing: state.last_sequence - state.messages, last: state.last_sequence }
+}
+
+/// Has the bucket lose the first of two messages of a name.
+async fn lose_the_first(nats: &Nats, name: &str) {
+    let bucket = nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap();
+    let lost = bucket.purge().filter(format!("$KV.{CLAIMS}.{name}")).keep(1).await.unwrap();
+    assert_eq!(lost.purged, 1);
 }
 
 /// A server whose file was damaged while it was stopped.
@@ -116,19 +148,22 @@ struct World {
 const OTHER: &str = "other/d1";
 
 impl World {
-    /// Flips a bit of the last message of the name, as `held` left it; nothing was lost that was known of.
-    async fn damaged(at: usize, held: impl AsyncFn(&Claims)) -> Self {
+    /// Flips a bit of the last message of the name, as `held` left it; nothing is known to be lost.
+    async fn damaged(at: usize, is_last: bool, held: impl AsyncFn(&Claims)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (running, nats) = server(dir.path()).await;
         topology::apply(&nats, 1).await.unwrap();
         let claims = Claims::open(&nats).await.unwrap();
         held(&claims).await;
-        claims.claim("serial/C", "acme/d3").await.unwrap();
+        if !is_last {
+            claims.claim("serial/C", "acme/d3").await.unwrap();
+        }
+        let before = whole(&nats).await;
         running.stop(STOP).await;
         flip(dir.path(), at);
         let (server, nats) = server(dir.path()).await;
         let claims = Claims::open(&nats).await.unwrap();
-        claims.note_known(0, &claims.doubts());
+        claims.note_known(before, &claims.doubts(), &[]);
         Self { _server: server, nats, claims, _dir: dir }
     }
 
@@ -136,23 +171,19 @@ impl World {
     async fn is_doubtful(&self, at: usize) -> bool {
         let claimed = self.claims.claim(NAME, OTHER).await;
         println!("{at}: {claimed:?}");
-        let Ok(Claimed::Doubtful(revision)) = claimed else {
+        let Ok(Claimed::Doubtful { now: revision, .. }) = claimed else {
             assert!(!matches!(claimed, Ok(Claimed::New(_) | Claimed::Again { .. })), "{at}: {claimed:?}");
             return false;
         };
         // It is not free by being given back.
         assert!(self.claims.release_seen(NAME, revision).await.unwrap());
         let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
-        assert!(matches!(claimed, Claimed::Doubtful(_)), "{at}: {claimed:?}");
-        let doubts = self.claims.doubts();
-        let bucket = self.nats.js.get_stream(format!("KV_{CLAIMS}")).await.unwrap();
-        let state = &bucket.get_info().await.unwrap().state;
-        let missing = state.last_sequence - state.messages;
+        assert!(matches!(claimed, Claimed::Doubtful { .. }), "{at}: {claimed:?}");
         // Somebody else had it when the others were given theirs back.
-        self.claims.note_known(missing, &doubts.clone().without([NAME]));
+        self.claims.note_known(whole(&self.nats).await, &self.claims.doubts(), &[NAME.to_owned()]);
         let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
-        assert!(matches!(claimed, Claimed::Doubtful(_)), "{at}: {claimed:?}");
-        self.claims.note_known(missing, &self.claims.doubts());
+        assert!(matches!(claimed, Claimed::Doubtful { .. }), "{at}: {claimed:?}");
+        self.claims.note_known(whole(&self.nats).await, &self.claims.doubts(), &[]);
         assert!(self.claims.doubts().is_empty());
         let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
         assert!(matches!(claimed, Claimed::Again { .. }), "{at}: {claimed:?}");
@@ -163,9 +194,11 @@ impl World {
 /// How long a server has to stop.
 const STOP: Duration = Duration::from_secs(20);
 
-/// Bytes of a message, as the server stores it: lengths, sequence, time, subject, headers, owner, checksum.
-fn places() -> impl Iterator<Item = usize> {
-    (0..22 + NAME.len() + 100).step_by(13)
+/// Bytes of a message, as the server stores it: lengths, sequence, time, subject, headers, owner, checksum. And whether it is
+/// the last one of the file.
+fn places() -> impl Iterator<Item = (usize, bool)> {
+    let bytes = (0..22 + NAME.len() + 100).step_by(13);
+    bytes.flat_map(|at| [(at, false), (at, true)])
 }
 
 /// Flips a bit of the last message of the name.

@@ -222,7 +222,7 @@ impl Gate {
         let looked = self.compare(&mut looking, is_anew).await;
         if looked.is_err() {
             // After an error another writer has to go on.
-            *looking = Looking::new();
+            *looking = Looking { doubtful_claims: looking.doubtful_claims, ..Looking::new() };
         }
         looked?;
         self.inner.compared.store(source, Ordering::Release);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wanwright_nats::claim::{Claims, Doubts};
+use wanwright_nats::claim::{Claims, Doubts, Whole};
 use wanwright_nats::inventory::Said;
 use wanwright_nats::topology::{CLAIMS, COMMANDS, KEYS, VERDICT_TIME, VERDICTS};
 use wanwright_nats::{Nats, NatsError, StreamInfo, stream_info};
@@ -53,6 +53,9 @@ struct All {
     /// Which verdicts may be lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     doubt: Option<Doubt>,
+    /// Claims that somebody else has than the device that should: whether he may is in doubt until they were looked at again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    taken: Vec<String>,
     streams: BTreeMap<String, Facts>,
 }
 
@@ -181,7 +184,7 @@ pub(super) async fn look(
     let is_unreadable = matches!(said, Said::Unreadable(_));
     let said = said.known().unwrap_or_default();
     let (millis, minted) = (now_millis(), minted.max(said.minted));
-    let (mut keys, mut missing_claims) = (0, 0);
+    let (mut keys, mut of_claims) = (0, Whole { missing: 0, last: 0 });
     let mut now = All { v: super::VERSION, minted, ..All::default() };
     let mut lacking = Vec::new();
     for name in compared() {
@@ -196,7 +199,7 @@ pub(super) async fn look(
             keys = info.last;
         }
         if name == bucket_of_claims() {
-            missing_claims = info.last.saturating_sub(info.messages);
+            of_claims = Whole { missing: info.last.saturating_sub(info.messages), last: info.last };
         }
         if let Some(why) = was.and_then(|was| was.lacking(&name, &info, millis)) {
             lacking.push(Lacking { stream: name.clone(), why });
@@ -216,17 +219,19 @@ pub(super) async fn look(
     for lacking in &lacking {
         super::report(nats, "stream", &format!("{}: {}", lacking.stream, lacking.why), lacking).await?;
     }
-    let looked_after = if lacks(&bucket_of_claims()) {
-        let taken = sweeper::restore_all(nats, claims).await?;
-        // Who took one in doubt may give it back yet.
-        doubts.without(taken.iter().map(String::as_str))
-    } else {
-        Doubts::default()
-    };
+    let mut looked_after = Doubts::default();
+    now.taken = said.taken.clone();
+    if lacks(&bucket_of_claims()) {
+        let all = sweeper::restore_all(nats, claims).await?;
+        if !all.is_partial {
+            looked_after = doubts;
+        }
+        now.taken = all.taken;
+    }
     if now != said {
         record.write(nats, &now).await?;
     }
-    claims.note_known(missing_claims, &looked_after);
+    claims.note_known(of_claims, &looked_after, &now.taken);
     Ok(Found { doubt: now.doubt, keys })
 }
 
@@ -244,7 +249,7 @@ mod tests {
     fn written() -> Vec<u8> {
         let facts = Facts::of(&info(1, 100, 100), None, 10 * DAY);
         let streams = compared().into_iter().map(|name| (name, facts.clone())).collect();
-        serde_json::to_vec(&All { v: 1, minted: DAY, doubt: None, streams }).expect("JSON")
+        serde_json::to_vec(&All { v: 1, minted: DAY, doubt: None, taken: Vec::new(), streams }).expect("JSON")
     }
 
     const DAY: u64 = 24 * 60 * 60 * 1000;
@@ -322,7 +327,7 @@ mod tests {
             let facts = Facts { stream: Timestamp::UNIX_EPOCH, last, messages, holes, marks: vec![(last / 2, at), (last, until)], kept: last % 2 == 0 };
             let streams = compared().into_iter().map(|name| (name, facts.clone())).collect();
             let doubt = serde_json::from_value(json!({ "found": at, "until": until })).expect("a doubt");
-            let odd = serde_json::to_vec(&All { v: 1, minted: at, doubt: Some(doubt), streams }).expect("JSON");
+            let odd = serde_json::to_vec(&All { v: 1, minted: at, doubt: Some(doubt), taken: Vec::new(), streams }).expect("JSON");
             for bytes in [spoilt, any, odd] {
                 let Ok(all) = serde_json::from_slice::<All>(&bytes) else { continue };
                 prop_assert_eq!(serde_json::from_slice::<All>(&serde_json::to_vec(&all).expect("JSON")).expect("again"), all.clone());
