@@ -170,7 +170,6 @@ impl World {
     /// Whether the name is in doubt when it is claimed. If not, it is not had; if so, it is had once that was looked after.
     async fn is_doubtful(&self, at: usize) -> bool {
         let claimed = self.claims.claim(NAME, OTHER).await;
-        println!("{at}: {claimed:?}");
         let Ok(Claimed::Doubtful { now: revision, .. }) = claimed else {
             assert!(!matches!(claimed, Ok(Claimed::New(_) | Claimed::Again { .. })), "{at}: {claimed:?}");
             return false;
