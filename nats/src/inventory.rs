@@ -26,7 +26,8 @@ use crate::evidence::check::message;
 use crate::follow::stream_info;
 use crate::topology::INVENTORY;
 
-/// How often a record is asked for, five seconds each time, before it counts as one that cannot be read.
+/// How often a record is asked for, five seconds each time, before it counts as one that cannot be read: by a server that
+/// answers something else each time.
 const TRIES: u32 = 2;
 
 /// How long the servers that keep a stream are given to agree on what is in it: one that has just begun to lead may not
@@ -129,8 +130,14 @@ pub async fn read<T: DeserializeOwned>(nats: &Nats, of: &str) -> Result<(u64, Sa
                 return Ok((0, Said::Nothing));
             }
             LastRawMessageErrorKind::NoMessageFound => return Ok((0, Said::Unreadable(error.to_string()))),
-            _ if tries < TRIES => tries += 1,
-            _ => return Ok((0, Said::Unreadable(error.to_string()))),
+            _ => {
+                // A server that answers nothing at all has damaged nothing.
+                stream_info(&nats.js, INVENTORY).await?;
+                if tries == TRIES {
+                    return Ok((0, Said::Unreadable(error.to_string())));
+                }
+                tries += 1;
+            }
         }
     }
 }

@@ -6,11 +6,14 @@ mod hidden;
 use std::path::Path;
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::{kv, stream};
 use futures::TryStreamExt;
 use serde_json::json;
 use wanwright_nats::claim::{Claimed, Claims};
 use wanwright_nats::evidence::Unproven;
+use wanwright_nats::inventory;
+use wanwright_nats::publish::publish;
 use wanwright_nats::{Follower, History, Nats, PlanError, PlanFiles, PlanPlace, StateKeys, topology};
 use wanwright_schemas::{Digest, subjects};
 use wanwright_supervisor::{NatsOptions, SyncInterval};
@@ -79,6 +82,27 @@ async fn a_subscription_counts_when_the_server_has_read_it_and_not_when_it_was_s
     assert!(tokio::time::timeout(Duration::from_millis(300), &mut known).await.is_err());
     server.child().signal(wanwright_supervisor::Signal::CONT);
     known.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_a_server_that_does_not_answer_is_not_one_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, nats) = server(dir.path()).await;
+    topology::apply(&nats, 1).await.unwrap();
+    let of = subjects::INVENTORY_OF_STREAMS;
+    let written = subjects::inventory_by(of, "somebody");
+    publish(&nats.js, written, HeaderMap::new(), "7".into()).await.unwrap();
+    server.child().signal(wanwright_supervisor::Signal::STOP);
+    let read = inventory::read::<u32>(&nats, of).await;
+    assert!(read.is_err(), "{read:?}");
+    server.child().signal(wanwright_supervisor::Signal::CONT);
+    // It may still be about to end the connection.
+    let read = async || inventory::read::<u32>(&nats, of).await.ok();
+    let mut said = read().await;
+    while said.is_none() {
+        said = read().await;
+    }
+    assert!(matches!(said, Some((_, inventory::Said::This(7)))), "{said:?}");
 }
 
 #[tokio::test]
