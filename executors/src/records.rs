@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Notify;
-use wanwright_nats::Nats;
 use wanwright_nats::publish::publish;
+use wanwright_nats::{Nats, NatsError};
 use wanwright_schemas::order::{Desired, Intent, Order};
 use wanwright_schemas::run::{RUN_BATCH_VERSION, RUN_VERSION, RunBatch, RunEntry, RunEvent, RunRecord};
 use wanwright_schemas::subjects;
@@ -74,6 +74,15 @@ fn named<'a>(values: impl IntoIterator<Item = &'a Value>, names: &mut Vec<String
 /// written is logged and let go.
 pub(crate) async fn write(nats: &Nats, context: &RunContext, event: RunEvent) {
     store(nats, context, vec![RunEntry { time: Timestamp::now(), event }]).await;
+}
+
+/// The same of how an order ended without a run, where no later record tells: before it is true, so that whoever dies in
+/// between does both again, and neither is done without the other.
+///
+/// # Errors
+/// [`NatsError`], when it is not stored.
+pub(crate) async fn tell(nats: &Nats, context: &RunContext, event: RunEvent) -> Result<(), NatsError> {
+    try_store(nats, context, vec![RunEntry { time: Timestamp::now(), event }]).await
 }
 
 /// The records of one run, gathered so that few messages hold them. What is left when the last who has them lets go is
@@ -182,24 +191,22 @@ impl Drop for Gathered {
     }
 }
 
-/// Stores records as one message.
+/// Stores records as one message; what cannot be written is let go.
 async fn store(nats: &Nats, context: &RunContext, entries: Vec<RunEntry>) {
-    let Some(word) = entries.last().map(|last| last.event.word()) else { return };
-    let body = match body(context, entries) {
-        Ok(body) => body,
-        Err(error) => {
-            tracing::error!(%error, "run records could not be written as JSON");
-            return;
-        }
-    };
+    if let Err(error) = try_store(nats, context, entries).await {
+        tracing::warn!(order = %context.order, error = &error as &dyn std::error::Error, "run records are lost");
+    }
+}
+
+async fn try_store(nats: &Nats, context: &RunContext, entries: Vec<RunEntry>) -> Result<(), NatsError> {
+    let Some(word) = entries.last().map(|last| last.event.word()) else { return Ok(()) };
+    let body = body(context, entries).map_err(NatsError::failed("writing run records as JSON"))?;
     let mut headers = async_nats::HeaderMap::new();
     if let Some(trace) = &context.trace {
         wanwright_nats::trace::write(trace, &mut headers);
     }
     let subject = subjects::run(&context.customer, context.order, word);
-    if let Err(error) = publish(&nats.js, subject, headers, body.into()).await {
-        tracing::warn!(order = %context.order, word, error = &error as &dyn std::error::Error, "run records are lost");
-    }
+    publish(&nats.js, subject, headers, body.into()).await.map(drop)
 }
 
 /// One record is written as it always was.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use wanwright_simulator::{Call, Calls, Faults, Objects, Stats};
+use wanwright_simulator::{Call, Calls, Faults, Objects, Stats, Violation, Violations};
 
 use crate::endpoints::Endpoints;
 
@@ -35,6 +35,12 @@ impl BackDoor {
     /// What it counts.
     pub async fn stats(&self) -> Result<Stats> {
         self.get("stats", &[]).await
+    }
+
+    /// The calls above its limit.
+    pub async fn violations(&self) -> Result<Vec<Violation>> {
+        let found: Violations = self.get("violations", &[]).await?;
+        Ok(found.violations)
     }
 
     /// The number of its last call.

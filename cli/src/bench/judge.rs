@@ -34,8 +34,10 @@ pub struct Verdict {
     pub devices_gone_again: u32,
     /// Devices with fresh names that are not there, or still are, as nobody asked for.
     pub wrong_devices: Vec<String>,
-    /// Calls above the vendor's limit.
+    /// Calls above the vendor's limit, but for those it heard late.
     pub calls_above_limit: u64,
+    /// Calls above the limit at a vendor that had stood still, and heard at once what was sent to it meanwhile.
+    pub calls_heard_late: u64,
     /// What the vendor counted altogether, the calls that met a storm among it.
     pub vendor_calls: Totals,
     /// Objects whose last accepted value is not what the vendor has.
@@ -54,6 +56,9 @@ pub const GOING_ON: &str = "operations o WHERE state IN ('waiting','running','re
 
 /// How long the last orders have to end: a look that failed often waits two minutes for its next try.
 const ENDING: Duration = Duration::from_secs(180);
+
+/// How long a vendor that stood still takes to hear what was sent to it meanwhile, in milliseconds.
+const HEARD: u64 = 1000;
 
 /// Those that ended and do not say why, or when.
 const UNEXPLAINED: &str =
@@ -76,8 +81,8 @@ impl Verdict {
     }
 }
 
-/// Judges a running system.
-pub async fn judge(endpoints: &Endpoints, accepted: &Accepted) -> Result<Verdict> {
+/// Judges a running system. `went_on`: when the vendor went on after it had been stopped, in milliseconds since 1970.
+pub async fn judge(endpoints: &Endpoints, accepted: &Accepted, went_on: &[u64]) -> Result<Verdict> {
     let nats =
         wanwright_nats::connect(endpoints.access(Login::Role(Role::Admin))?, "wanwright-judge", PARTITIONS)
             .await?
@@ -86,7 +91,7 @@ pub async fn judge(endpoints: &Endpoints, accepted: &Accepted) -> Result<Verdict
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(6).connect(&endpoints.postgres).await?;
     let mut verdict = Verdict::default();
     histories(&nats, &drift::everybody(&pool).await?, accepted, &mut verdict).await?;
-    vendor(endpoints, accepted, &mut verdict).await?;
+    vendor(endpoints, accepted, went_on, &mut verdict).await?;
     for partition in 0..nats.partitions {
         let verified = wanwright_projections::verify(&pool, &nats, &events_stream(partition)).await?;
         verdict.rows_not_the_fold.extend(verified.different.into_keys());
@@ -140,10 +145,18 @@ async fn histories(
     Ok(())
 }
 
-async fn vendor(endpoints: &Endpoints, accepted: &Accepted, verdict: &mut Verdict) -> Result<()> {
+async fn vendor(
+    endpoints: &Endpoints,
+    accepted: &Accepted,
+    went_on: &[u64],
+    verdict: &mut Verdict,
+) -> Result<()> {
     let door = BackDoor::new(endpoints)?;
     let stats = door.stats().await?;
-    verdict.calls_above_limit = stats.totals.above_limit;
+    let violations = door.violations().await?;
+    let late = violations.iter().filter(|call| is_late(call.at_ms, went_on)).count();
+    verdict.calls_heard_late = u64::try_from(late)?;
+    verdict.calls_above_limit = stats.totals.above_limit - verdict.calls_heard_late;
     verdict.vendor_calls = stats.totals;
     fresh_devices(&stats, accepted, verdict);
     for (kind, stats) in &stats.kinds {
@@ -160,6 +173,11 @@ async fn vendor(endpoints: &Endpoints, accepted: &Accepted, verdict: &mut Verdic
         }
     }
     Ok(())
+}
+
+/// Whether a vendor heard a call just after it went on.
+fn is_late(at: u64, went_on: &[u64]) -> bool {
+    went_on.iter().any(|from| (*from..from + HEARD).contains(&at))
 }
 
 /// What was created is there and was made once; what was decommissioned is not there, and was made once at most: it may
@@ -187,6 +205,12 @@ mod tests {
     use wanwright_simulator::Counters;
 
     use super::*;
+
+    #[test]
+    fn only_what_comes_just_after_a_stop_is_late() {
+        let late = [99, 100, 1099, 1100, 5500].map(|at| is_late(at, &[100, 5000]));
+        assert_eq!(late, [false, true, true, false, true]);
+    }
 
     #[test]
     fn a_fresh_device_that_is_made_twice_or_left_behind_is_wrong() {

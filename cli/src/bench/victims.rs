@@ -4,6 +4,9 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The vendor.
+pub const SIMULATOR: &str = "simulator";
+
 /// What may be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Victim {
@@ -25,7 +28,7 @@ impl Victim {
         Victim::Role("commands"),
         Victim::Role("dispatcher"),
         Victim::Role("projections"),
-        Victim::Role("simulator"),
+        Victim::Role(SIMULATOR),
         Victim::Role("nats-server"),
         Victim::Role("postgres"),
     ];
@@ -133,7 +136,7 @@ pub fn roles(home: &Path) -> Vec<(i32, String)> {
         let program = Path::new(process.args.first()?).file_name()?.to_str()?;
         let name = match process.args.get(1).map(String::as_str) {
             Some("serve") => process.args.get(2)?,
-            Some("simulator") => "simulator",
+            Some(SIMULATOR) => SIMULATOR,
             _ if program.starts_with("nats-server") => "nats-server",
             _ if program.starts_with("postgres") => "postgres",
             _ => return None,

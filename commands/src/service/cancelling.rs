@@ -132,17 +132,17 @@ impl Hold {
             if let Some(ended) = present.headers.get(headers::ENDED_ROW) {
                 head.insert(headers::ENDED_ROW, ended.clone());
             }
+            if let Some(order) = order {
+                // Before it is true: whoever dies in between does both again.
+                self.record(&order, &present.headers, by).await?;
+            }
             if table.end(&self.row, present.sequence, head).await? {
-                if let Some(order) = order {
-                    self.record(&order, &present.headers, by).await;
-                }
                 return Ok(());
             }
         }
     }
 
-    /// A record is detail: what cannot be written is logged and let go.
-    async fn record(&self, order: &Order, headers: &HeaderMap, by: CommandId) {
+    async fn record(&self, order: &Order, headers: &HeaderMap, by: CommandId) -> Result<(), NatsError> {
         let event = RunEvent::Cancelled { by };
         let subject = subjects::run(&order.customer, order.id, event.word());
         let record = RunRecord {
@@ -158,10 +158,8 @@ impl Hold {
         if let Some(trace) = trace::read(headers) {
             trace::write(&trace, &mut head);
         }
-        let body = serde_json::to_vec(&record).unwrap_or_default();
-        if let Err(error) = publish(&self.nats.js, subject, head, body.into()).await {
-            tracing::warn!(order = %order.id, error = &error as &dyn std::error::Error, "a run record is lost");
-        }
+        let body = serde_json::to_vec(&record).map_err(NatsError::failed(format!("writing {subject}")))?;
+        publish(&self.nats.js, subject, head, body.into()).await.map(drop)
     }
 
     /// Lets executors at the target again.

@@ -185,13 +185,13 @@ impl Compare {
                 trace::write(trace, &mut head_of_row);
             }
             head_of_row.insert(headers::AFTER_GENERATION, after.to_string().as_str());
+            if let Some((older, row)) = older {
+                let superseded = RunEvent::Superseded { by: order.id };
+                let context = records::context_of(&older, trace::read(&row.headers));
+                records::tell(&self.nats, &context, superseded).await?;
+            }
             match self.table.put(row.clone(), sequence, head_of_row, body.into()).await {
                 Ok(_) => {
-                    if let Some((older, row)) = older {
-                        let superseded = RunEvent::Superseded { by: order.id };
-                        let context = records::context_of(&older, trace::read(&row.headers));
-                        records::write(&self.nats, &context, superseded).await;
-                    }
                     let queued = RunEvent::Queued {
                         intent: word(&order.intent).to_owned(),
                         generation: order.generation(),
@@ -237,11 +237,11 @@ impl Compare {
         {
             return Ok(());
         }
-        self.table.end(row, present.sequence, ended(&present)).await?;
         if let Ok(order) = order {
             let context = records::context_of(&order, trace::read(&present.headers));
-            records::write(&self.nats, &context, RunEvent::Withdrawn).await;
+            records::tell(&self.nats, &context, RunEvent::Withdrawn).await?;
         }
+        self.table.end(row, present.sequence, ended(&present)).await?;
         Ok(())
     }
 }

@@ -250,13 +250,13 @@ impl OperationRow {
                     self.wait(Some(WaitingFor::Lane), None);
                 }
             }
+            // The dispatcher takes away what has ended too where it hears of that before the executor has done so.
+            RunEvent::Superseded { .. } | RunEvent::Withdrawn
+                if matches!(self.state, OperationState::Succeeded | OperationState::Failed) => {}
             RunEvent::Superseded { by } => {
                 self.superseded_by = Some(*by);
                 self.finish(OperationState::Superseded, time);
             }
-            // The dispatcher takes away what has ended too where it hears of that before the executor has done so.
-            RunEvent::Withdrawn
-                if matches!(self.state, OperationState::Succeeded | OperationState::Failed) => {}
             RunEvent::Withdrawn => self.finish(OperationState::Withdrawn, time),
             RunEvent::Cancelled { .. } => self.finish(OperationState::Cancelled, time),
             RunEvent::Waiting { why } => {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use super::figures;
 use super::fleet::copy;
 use super::judge::{self, Verdict};
 use super::load::{self, Accepted, Caller, Reach};
-use super::victims::{self, Blow, Victim};
+use super::victims::{self, Blow, SIMULATOR, Victim};
 use super::weather;
 use crate::cli::SoakArgs;
 use crate::demo::fleet;
@@ -82,6 +83,7 @@ pub async fn run(args: SoakArgs) -> Result<Exit> {
         failed: BTreeMap::new(),
         cuts: BTreeMap::new(),
         weather: BTreeMap::new(),
+        went_on: Vec::new(),
     };
     if let Some(applies) = args.terraform {
         return stacks::run(&args, campaign, applies).await;
@@ -134,6 +136,8 @@ struct Campaign {
     cuts: BTreeMap<String, u32>,
     /// How often the vendor had which trouble of its own.
     weather: BTreeMap<&'static str, u32>,
+    /// When the vendor went on after it had been stopped, in milliseconds since 1970.
+    went_on: Vec<u64>,
 }
 
 impl Campaign {
@@ -171,7 +175,7 @@ impl Campaign {
         self.weather = weather?;
         let endpoints = self.settle(&mut system).await?;
         let accepted = std::mem::take(&mut *accepted.lock().await);
-        let verdict = judge::judge(&endpoints, &accepted).await?;
+        let verdict = judge::judge(&endpoints, &accepted, &self.went_on).await?;
         system.stop(Duration::from_secs(20)).await;
         self.orphans += self.wait_until_gone().await;
         Ok((verdict, blows, accepted))
@@ -269,6 +273,9 @@ impl Campaign {
             return Ok(Some("killed"));
         }
         tokio::time::sleep(plan.stopped).await;
+        if role == SIMULATOR {
+            self.went_on.push(u64::try_from(Timestamp::now().as_millisecond())?);
+        }
         victims::strike(&self.home, role, plan.nth, Blow::GoOn);
         Ok(Some("stopped for a while"))
     }
