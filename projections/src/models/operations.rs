@@ -361,3 +361,46 @@ impl OperationRow {
         self.wait(None, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wanwright_schemas::Target;
+    use wanwright_schemas::reason::Reason;
+    use wanwright_schemas::run::RUN_VERSION;
+
+    use super::*;
+
+    /// The row after these events of an order.
+    fn after(events: impl IntoIterator<Item = RunEvent>) -> OperationRow {
+        let record = |event| RunRecord {
+            v: RUN_VERSION,
+            time: Timestamp::UNIX_EPOCH,
+            customer: "acme".parse().expect("a customer"),
+            vendor: "simwan".parse().expect("a vendor"),
+            order: "00000000-0000-8000-8000-000000000001".parse().expect("an order"),
+            target: Target::Device("d1".parse().expect("a device")),
+            event,
+        };
+        let row = events.into_iter().fold(None, |row: Option<OperationRow>, event| {
+            Some(OperationRow::after(row.as_ref(), &record(event), 1))
+        });
+        row.expect("some events")
+    }
+
+    #[test]
+    fn what_has_ended_is_not_taken_away_afterwards() {
+        let queued = || RunEvent::Queued { intent: "apply".into(), generation: 1 };
+        let by = "00000000-0000-8000-8000-000000000002".parse().expect("an order");
+        for (taken, state) in [
+            (RunEvent::Superseded { by }, OperationState::Superseded),
+            (RunEvent::Withdrawn, OperationState::Withdrawn),
+        ] {
+            assert_eq!(after([queued(), taken.clone()]).state, state);
+            let failed = RunEvent::failed(Reason::VendorRefused, "no");
+            let row = after([queued(), failed.clone(), taken.clone()]);
+            assert_eq!((row.state, row.superseded_by), (OperationState::Failed, None));
+            // It was told before the executor had ended it.
+            assert_eq!(after([queued(), taken, failed]).state, OperationState::Failed);
+        }
+    }
+}
