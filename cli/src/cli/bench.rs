@@ -185,7 +185,7 @@ pub struct CommandsArgs {
     #[arg(long, default_value_t = 833, value_name = "N")]
     pub paced: u32,
     /// Partitions of the customers: each is a stream with writes of its own to wait for.
-    #[arg(long, default_value_t = PARTITIONS, value_name = "N")]
+    #[arg(long, default_value_t = PARTITIONS, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub partitions: u16,
     /// Print the JSON alone, without the table beside it.
     #[arg(long)]

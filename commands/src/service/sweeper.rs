@@ -215,8 +215,8 @@ pub(super) async fn restore_all(nats: &Nats, claims: &Claims) -> Result<OfAll, N
             return Err(NatsError::failed("giving claims back")(what));
         }
     }
-    let (left_out, swept) = (all.is_partial, &swept);
-    tracing::error!(?swept, left_out, "claims were lost; the devices that are there have theirs again");
+    let is_partial = all.is_partial;
+    tracing::error!(?swept, is_partial, "claims were lost; the devices that are there have theirs again");
     Ok(all)
 }
 

@@ -4,7 +4,7 @@
 //! cuts off its end, and stores the next message where the lost one was. So it is asked after each claim what it counts.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex as Held;
+use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use async_nats::jetstream::kv;
@@ -21,13 +21,6 @@ const UNKNOWN: i64 = i64::MIN;
 /// than can be read, or fewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Doubts(BTreeMap<String, i64>);
-
-impl Doubts {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
 
 /// What the server counts of the bucket.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +115,7 @@ pub(super) struct Certainty {
     /// How often a count was wanted.
     wanted: AtomicU64,
     last: Mutex<Last>,
-    doubts: Held<OfNames>,
+    doubts: StdMutex<OfNames>,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +133,7 @@ impl Default for Certainty {
             newest: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
             last: Mutex::default(),
-            doubts: Held::default(),
+            doubts: StdMutex::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use wanwright_nats::Nats;
-use wanwright_nats::claim::{Claimed, Claims, Whole};
+use wanwright_nats::claim::{Claimed, Claims, Doubts, Whole};
 use wanwright_nats::topology::{self, CLAIMS};
 
 use crate::server;
@@ -183,7 +183,7 @@ impl World {
         let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
         assert!(matches!(claimed, Claimed::Doubtful { .. }), "{at}: {claimed:?}");
         self.claims.note_known(whole(&self.nats).await, &self.claims.doubts(), &[]);
-        assert!(self.claims.doubts().is_empty());
+        assert_eq!(self.claims.doubts(), Doubts::default());
         let claimed = self.claims.claim(NAME, OTHER).await.unwrap();
         assert!(matches!(claimed, Claimed::Again { .. }), "{at}: {claimed:?}");
         true
